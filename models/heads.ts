@@ -1,0 +1,68 @@
+/**
+ * From the graph's padded outputs to a shard's buffers, by the rules of FlagEmbedding's BGE-M3
+ * (`inference/embedder/encoder_only/m3.py`): one weight per distinct id, the largest, special ids
+ * left out; ColBERT without `<s>` and padding, `</s>` kept.
+ */
+import type { ShardBuffers } from "../src/core/batch.ts";
+
+/** @param output [batch, dim]. @param index The row's place in the batch. */
+export function scatterDense(output: Float32Array, index: number, shard: ShardBuffers, row: number): void {
+  const { dim, dense } = shard;
+  dense!.set(output.subarray(index * dim, (index + 1) * dim), row * dim);
+}
+
+/** @param output [batch, longest - 1, dim] */
+export function scatterColbert(
+  output: Float32Array,
+  index: number,
+  longest: number,
+  shard: ShardBuffers,
+  row: number,
+): void {
+  const { dim, colbert, offsets } = shard;
+  const vectors = offsets[row + 1]! - offsets[row]! - 1;
+  const start = index * (longest - 1) * dim;
+  colbert!.set(output.subarray(start, start + vectors * dim), (offsets[row]! - row) * dim);
+}
+
+/** Reduces token weights to one weight per distinct id. Keeps its scratch memory between rows. */
+export class SparseReducer {
+  readonly #best: Float32Array;
+  readonly #isLexical: Uint8Array;
+
+  constructor(vocabSize: number, nonLexicalIds: readonly number[]) {
+    this.#best = new Float32Array(vocabSize);
+    this.#isLexical = new Uint8Array(vocabSize).fill(1);
+    for (const id of nonLexicalIds) this.#isLexical[id] = 0;
+  }
+
+  /** @param output [batch, longest] */
+  scatter(output: Float32Array, index: number, longest: number, shard: ShardBuffers, row: number): void {
+    const { ids, offsets, sparseIndices, sparseValues, sparseCounts } = shard;
+    const start = offsets[row]!;
+    const tokens = offsets[row + 1]! - start;
+    const indices = sparseIndices!.subarray(start, start + tokens);
+    let count = 0;
+    for (let token = 0; token < tokens; token++) {
+      const weight = output[index * longest + token]!;
+      const id = ids[start + token]!;
+      if (!(weight > 0) || this.#isLexical[id] !== 1) continue;
+      if (this.#best[id] === 0) indices[count++] = id;
+      if (weight > this.#best[id]!) this.#best[id] = weight;
+    }
+    indices.subarray(0, count).sort();
+    for (let i = 0; i < count; i++) {
+      const id = indices[i]!;
+      sparseValues![start + i] = this.#best[id]!;
+      this.#best[id] = 0;
+    }
+    sparseCounts![row] = count;
+  }
+}
+
+/** False when any of the numbers is NaN or infinite: either one makes every later sum so. */
+export function isFiniteSpan(values: Float32Array, start: number, end: number): boolean {
+  let sum = 0;
+  for (let i = start; i < end; i++) sum += values[i]! * 0;
+  return sum === 0;
+}

@@ -1,0 +1,78 @@
+/** From what people type after `--out` to a store. */
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { FleetError } from "../core/errors.ts";
+import { assertKey } from "../core/layout.ts";
+import type { ObjectStore } from "../core/ports.ts";
+import { FileStore } from "./file-store.ts";
+import type { S3Options } from "./s3-store.ts";
+
+export interface OpenStoreOptions {
+  /** Only looked at for `s3://` URLs. */
+  readonly s3?: S3Options | undefined;
+}
+
+type StoreAddress =
+  | { readonly kind: "file"; readonly root: string }
+  | { readonly kind: "s3"; readonly bucket: string; readonly prefix: string };
+
+const ALLOWED = "give file:///folder, s3://bucket/prefix, or the path of a folder";
+/** Wider than AWS allows today: old buckets and other servers have capitals and underscores. */
+const BUCKET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$/;
+
+/**
+ * Reads and writes nothing: whether the store is there and can be trusted, `probeStore` finds out.
+ *
+ * @param url `file:///folder`, `s3://bucket/prefix` or a path.
+ * @throws FleetError `bad_usage` for anything else.
+ */
+export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<ObjectStore> {
+  const address = parseStoreUrl(url);
+  if (address.kind === "file") return new FileStore(address.root);
+  // The SDK takes a quarter of a second to load, which a run on files need not wait for.
+  const { S3Store } = await import("./s3-store.ts");
+  return new S3Store({ bucket: address.bucket, prefix: address.prefix, ...(options.s3 && { options: options.s3 }) });
+}
+
+function parseStoreUrl(url: string): StoreAddress {
+  if (url.trim() === "" || url.includes("\0")) throw badUrl(url, "is empty or has a NUL in it");
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
+  if (scheme === undefined) return { kind: "file", root: resolve(url) };
+  if (/^[^:]+:\/\/[^/]*@/.test(url)) {
+    // Not repeated in the message: it would carry the secret into logs.
+    throw new FleetError("bad_usage", `the ${scheme}:// URL of the store has credentials in it`, {
+      cure: "leave them out of the URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or use a role",
+    });
+  }
+  if (scheme === "file") return parseFileUrl(url);
+  if (scheme === "s3") return parseS3Url(url);
+  throw badUrl(url, `has the scheme "${scheme}", which is no store`);
+}
+
+function parseFileUrl(url: string): StoreAddress {
+  if (!/^file:\/\/(?:localhost)?\//i.test(url)) throw badUrl(url, "must begin with file:/// and an absolute path");
+  if (/[?#]/.test(url)) throw badUrl(url, "has a ? or # in it; write %3F or %23 if the folder's name has one");
+  try {
+    return { kind: "file", root: resolve(fileURLToPath(url)) };
+  } catch (error) {
+    throw badUrl(url, "is no valid file URL", error);
+  }
+}
+
+/** Taken letter by letter, like the AWS tools do: a `%20` in a prefix is a `%20` in the keys. */
+function parseS3Url(url: string): StoreAddress {
+  const [, bucket, rest = ""] = /^s3:\/\/([^/]*)(?:\/(.*))?$/is.exec(url) ?? [];
+  if (bucket === undefined || !BUCKET_NAME.test(bucket)) throw badUrl(url, "names no valid bucket after s3://");
+  if (/[?#]/.test(rest)) throw badUrl(url, "has a ? or # in it; endpoint and region are options of their own");
+  const prefix = rest.replace(/\/$/, "");
+  try {
+    if (prefix !== "") assertKey(prefix);
+  } catch (error) {
+    throw badUrl(url, "has a prefix with empty, '.' or '..' segments, backslashes or control characters", error);
+  }
+  return { kind: "s3", bucket, prefix };
+}
+
+function badUrl(url: string, problem: string, cause?: unknown): FleetError {
+  return new FleetError("bad_usage", `the store ${JSON.stringify(url)} ${problem}`, { cure: ALLOWED, cause });
+}

@@ -1,0 +1,160 @@
+/**
+ * The worker's side of the queue, on BullMQ in manual mode: jobs are pulled many at a time, so that
+ * they can be packed together, and everything `Worker.run()` would do for us is done here: renewing
+ * locks, checking for stalled jobs, honouring the queue's own verdict on a job.
+ */
+import { randomUUID } from "node:crypto";
+import { type Job, UnrecoverableError, Worker } from "bullmq";
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import { type JobPayload, jobPayloadSchema } from "../../core/contracts.ts";
+import { messageOf } from "../../core/errors.ts";
+import { jobId } from "../../core/layout.ts";
+import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
+import { connectRedis } from "./connect.ts";
+import { QUEUE_PREFIX } from "./queue-options.ts";
+
+/** With these, jobs of a worker that was killed are back within lock + 2 x stalled interval: 50 s. */
+export const LOCK_DURATION_MS = 30_000;
+export const STALLED_INTERVAL_MS = 10_000;
+/** A third of the lock: two renewals may be lost before the lock is. */
+const RENEW_INTERVAL_MS = 10_000;
+/** Spot machines stall jobs for reasons that are not the job's fault, so BullMQ's default of 1 is too low. */
+const MAX_STALLED_COUNT = 10;
+const WAIT_SECONDS = 2;
+
+/** BullMQ's answers when a lock is gone, was taken by another, the job is gone, or is not active. */
+const LEASE_LOST_CODES = new Set([-1, -2, -3, -6]);
+
+interface Lease {
+  readonly job: Job<unknown>;
+  readonly token: string;
+}
+
+export class BullLeases implements JobLeases {
+  readonly #redis: Redis;
+  readonly #worker: Worker<unknown>;
+  readonly #log: Logger;
+  readonly #leases = new Map<string, Lease>();
+  readonly #renewal: NodeJS.Timeout;
+  #started: Promise<void> | null = null;
+  #closed: Promise<void> | null = null;
+
+  constructor(params: Readonly<{ redisUrl: string; name: string; workerId: string; log: Logger }>) {
+    this.#log = params.log;
+    this.#redis = connectRedis(params.redisUrl);
+    this.#worker = new Worker<unknown>(params.name, null, {
+      connection: this.#redis,
+      prefix: QUEUE_PREFIX,
+      name: params.workerId,
+      lockDuration: LOCK_DURATION_MS,
+      stalledInterval: STALLED_INTERVAL_MS,
+      maxStalledCount: MAX_STALLED_COUNT,
+      drainDelay: WAIT_SECONDS,
+      autorun: false,
+    });
+    this.#worker.on("error", (error) => this.#log.warn({ err: error }, "the queue connection reported an error"));
+    this.#renewal = setInterval(() => void this.#renew(), RENEW_INTERVAL_MS);
+  }
+
+  async pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled> {
+    // The stalled check is what brings back the jobs of workers that died; manual mode lacks it.
+    this.#started ??= this.#worker.startStalledCheckTimer();
+    await this.#started;
+    const token = randomUUID();
+    const first = params.wait ? await this.#worker.getNextJob(token, { block: true }) : undefined;
+    if (params.wait && first === undefined) return { jobs: [], refused: [] };
+    const more = params.max - (first === undefined ? 0 : 1);
+    const rest = await Promise.all(
+      Array.from({ length: more }, () => this.#worker.getNextJob(token, { block: false })),
+    );
+    const pulled = [first, ...rest].filter((job) => job !== undefined);
+    return this.#admit(pulled, token);
+  }
+
+  async #admit(pulled: readonly Job<unknown>[], token: string): Promise<Pulled> {
+    const jobs: LeasedJob[] = [];
+    const refused: RefusedJob[] = [];
+    for (const job of pulled) {
+      const id = job.id ?? "";
+      const verdict = admission(job);
+      this.#leases.set(id, { job, token });
+      if (typeof verdict === "string") {
+        await this.#fail(id, verdict);
+        refused.push({ id, reason: verdict });
+      } else {
+        jobs.push({ id, payload: verdict });
+      }
+    }
+    return { jobs, refused };
+  }
+
+  async complete(params: Readonly<{ job: LeasedJob }>): Promise<"completed" | "lease-lost"> {
+    const settled = await this.#settle(params.job.id, (lease) => lease.job.moveToCompleted("", lease.token, false));
+    return settled ? "completed" : "lease-lost";
+  }
+
+  async giveBack(params: Readonly<{ job: LeasedJob }>): Promise<void> {
+    await this.#settle(params.job.id, (lease) => lease.job.moveToWait(lease.token));
+  }
+
+  async fail(params: Readonly<{ job: LeasedJob; reason: string }>): Promise<void> {
+    await this.#fail(params.job.id, params.reason);
+  }
+
+  async #fail(id: string, reason: string): Promise<void> {
+    await this.#settle(id, (lease) => lease.job.moveToFailed(new UnrecoverableError(reason), lease.token, false));
+  }
+
+  /**
+   * @returns false when the lease was lost, which proves nothing about the work: a reply may have
+   * been cut off after the command ran, or Redis may have been wiped. The store has the truth.
+   */
+  async #settle(id: string, act: (lease: Lease) => Promise<unknown>): Promise<boolean> {
+    const lease = this.#leases.get(id);
+    if (lease === undefined) return false;
+    this.#leases.delete(id);
+    try {
+      await act(lease);
+      return true;
+    } catch (error) {
+      const code = (error as { code?: unknown }).code;
+      if (typeof code !== "number" || !LEASE_LOST_CODES.has(code)) throw error;
+      this.#log.info({ job: id, code }, "a lease was lost before its job was settled");
+      return false;
+    }
+  }
+
+  async #renew(): Promise<void> {
+    const ids = [...this.#leases.keys()];
+    if (ids.length === 0) return;
+    try {
+      const tokens = ids.map((id) => this.#leases.get(id)!.token);
+      const lost = await this.#worker.extendJobLocks(ids, tokens, LOCK_DURATION_MS);
+      if (lost.length > 0) this.#log.warn({ jobs: lost }, "leases were lost; their results will still be committed if first");
+    } catch (error) {
+      this.#log.warn({ err: error, jobs: ids.length }, "leases could not be renewed");
+    }
+  }
+
+  /** Leases still held lapse by themselves; give them back first where that matters. */
+  close(): Promise<void> {
+    this.#closed ??= (async () => {
+      clearInterval(this.#renewal);
+      await this.#worker.close();
+      this.#redis.disconnect();
+    })();
+    return this.#closed;
+  }
+}
+
+/** The payload, or why the job cannot be taken. Payloads come from a queue that others can write to. */
+function admission(job: Job<unknown>): JobPayload | string {
+  if (job.deferredFailure) return job.deferredFailure;
+  const parsed = jobPayloadSchema.safeParse(job.data);
+  if (!parsed.success) {
+    return `the payload is not a valid job: ${messageOf(parsed.error).slice(0, 500)}`;
+  }
+  const { run, shard } = parsed.data;
+  return job.id === jobId(run, shard) ? parsed.data : `the payload speaks of ${jobId(run, shard)}`;
+}

@@ -1,0 +1,81 @@
+/** The producer's side of the queue, on BullMQ. */
+import { type JobsOptions, Queue } from "bullmq";
+import type { Redis } from "ioredis";
+import type { JobPayload } from "../../core/contracts.ts";
+import { jobId } from "../../core/layout.ts";
+import type { JobQueue, QueueCounts } from "../../core/ports.ts";
+import { connectRedis } from "./connect.ts";
+import { JOB_NAME, jobPriority, QUEUE_PREFIX } from "./queue-options.ts";
+
+/** Jobs a call: about 80 ms of Redis time, measured; one call for all would hold them all in memory. */
+const JOBS_PER_CALL = 500;
+
+export class BullQueue implements JobQueue {
+  readonly #redis: Redis;
+  readonly #queue: Queue;
+
+  constructor(params: Readonly<{ redisUrl: string; name: string }>) {
+    this.#redis = connectRedis(params.redisUrl);
+    this.#queue = new Queue(params.name, { connection: this.#redis, prefix: QUEUE_PREFIX });
+    // Without a listener a lost connection would end the process; ioredis reconnects by itself.
+    this.#queue.on("error", () => {});
+  }
+
+  async enqueue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void> {
+    for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
+      const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);
+      // A job id that exists is left alone, so a call cut short is simply repeated.
+      await this.#queue.addBulk(jobs.map((data) => ({ name: JOB_NAME, data, opts: jobOptions(data) })));
+    }
+  }
+
+  async requeue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void> {
+    for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
+      const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);
+      await Promise.all(jobs.map((job) => this.#removeFinished(jobId(job.run, job.shard))));
+      await this.enqueue({ jobs });
+    }
+  }
+
+  /** A finished or failed job blocks its id for good, so it must go before it can be added again. */
+  async #removeFinished(id: string): Promise<void> {
+    const state = await this.#queue.getJobState(id);
+    if (state === "completed" || state === "failed") await this.#queue.remove(id);
+  }
+
+  async counts(): Promise<QueueCounts> {
+    const { wait = 0, prioritized = 0, delayed = 0, active = 0, failed = 0 } = await this.#queue.getJobCounts(
+      "wait",
+      "prioritized",
+      "delayed",
+      "active",
+      "failed",
+    );
+    return { waiting: wait + prioritized + delayed, active, failed };
+  }
+
+  /** Failed jobs of a run with the reason each gave, at most `limit`. */
+  async failures(params: Readonly<{ run: string; limit: number }>): Promise<{ shard: string; reason: string }[]> {
+    const jobs = await this.#queue.getFailed(0, params.limit * 10);
+    return jobs
+      .filter((job) => job !== undefined && (job.data as JobPayload).run === params.run)
+      .slice(0, params.limit)
+      .map((job) => ({ shard: (job.data as JobPayload).shard, reason: job.failedReason }));
+  }
+
+  async close(): Promise<void> {
+    await this.#queue.close();
+    this.#redis.disconnect();
+  }
+}
+
+function jobOptions(job: JobPayload): JobsOptions {
+  return {
+    jobId: jobId(job.run, job.shard),
+    priority: jobPriority(job.longest),
+    attempts: 1,
+    // The store knows what is done; a kept job would only cost memory and block its id.
+    removeOnComplete: true,
+    removeOnFail: false,
+  };
+}

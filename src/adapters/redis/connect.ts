@@ -1,0 +1,78 @@
+/** Connections to Redis, and the proof that the server is fit to hold a queue. */
+import { Redis, type RedisOptions } from "ioredis";
+import { FleetError, messageOf } from "../../core/errors.ts";
+
+const MIN_VERSION = [6, 2] as const;
+const CONNECT_TIMEOUT_MS = 10_000;
+
+type ConnectionTuning = Pick<RedisOptions, "retryStrategy" | "maxRetriesPerRequest">;
+
+/** `redis://`, `rediss://` (TLS) or `unix:///path/to/socket`. */
+export function connectRedis(url: string, options: ConnectionTuning = {}): Redis {
+  const common = {
+    // BullMQ blocks and retries by itself; a bound here would surface as failed jobs in an outage.
+    maxRetriesPerRequest: null,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    retryStrategy: (attempt: number) => Math.min(100 * 2 ** attempt, 3000),
+    lazyConnect: true,
+    ...options,
+  };
+  if (url.startsWith("unix://")) return new Redis({ ...common, path: url.slice("unix://".length) });
+  if (/^rediss?:\/\//.test(url)) return new Redis(url, common);
+  throw new FleetError("bad_usage", `${JSON.stringify(redactUrl(url))} is not a Redis address`, {
+    cure: "use redis://host:port, rediss://host:port or unix:///path/to/socket",
+  });
+}
+
+/** The address without user and password. */
+export function redactUrl(url: string): string {
+  return url.replace(/\/\/[^@/]*@/, "//***@");
+}
+
+/**
+ * Connects once and checks version and eviction policy.
+ * @throws FleetError `redis_unavailable`, `redis_unsuitable`
+ * @returns Warnings for the operator, such as missing persistence.
+ */
+export async function checkRedis(url: string): Promise<string[]> {
+  const where = redactUrl(url);
+  let failure: unknown;
+  const redis = connectRedis(url, { retryStrategy: () => null, maxRetriesPerRequest: 1 });
+  redis.on("error", (error) => (failure = error));
+  try {
+    await redis.connect();
+    const info = parseInfo(await redis.info());
+    assertVersion(info.get("redis_version") ?? "0", where);
+    assertNoEviction(info.get("maxmemory_policy") ?? "unknown", where);
+    const persists = info.get("aof_enabled") === "1";
+    return persists ? [] : [`Redis at ${where} keeps no append-only file: a crash of Redis loses the queue, which \`resume\` rebuilds from the store`];
+  } catch (error) {
+    if (error instanceof FleetError) throw error;
+    throw new FleetError("redis_unavailable", `Redis at ${where} cannot be used: ${messageOf(failure ?? error)}`, {
+      cure: "start it, or pass another address with --redis or REDIS_URL",
+      cause: failure ?? error,
+    });
+  } finally {
+    redis.disconnect();
+  }
+}
+
+function parseInfo(text: string): Map<string, string> {
+  const lines = text.split("\r\n").filter((line) => line.includes(":"));
+  return new Map(lines.map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1)]));
+}
+
+function assertVersion(version: string, where: string): void {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  if (major > MIN_VERSION[0] || (major === MIN_VERSION[0] && minor >= MIN_VERSION[1])) return;
+  throw new FleetError("redis_unsuitable", `Redis at ${where} is version ${version}; the queue needs ${MIN_VERSION.join(".")} or newer`, {
+    cure: "upgrade Redis or point --redis at a newer server",
+  });
+}
+
+function assertNoEviction(policy: string, where: string): void {
+  if (policy === "noeviction") return;
+  throw new FleetError("redis_unsuitable", `Redis at ${where} has maxmemory-policy ${policy} and may evict queued jobs`, {
+    cure: `run: redis-cli -u ${where} CONFIG SET maxmemory-policy noeviction (and set it in redis.conf)`,
+  });
+}

@@ -1,0 +1,25 @@
+/** What producers and workers must agree on about the queue. */
+
+export const QUEUE_PREFIX = "embedfleet";
+export const JOB_NAME = "shard";
+
+/** One queue per fleet and model. BullMQ allows no colon in a queue's name. */
+export function queueName(fleet: string, model: string): string {
+  return `${fleet}-${model}`.replaceAll(/[^A-Za-z0-9_.-]/g, "_");
+}
+
+/** Longer rows first: the largest allocation comes first, and no long job is left for the end. */
+export function jobPriority(longestTokens: number): number {
+  const maxPriority = 2_097_151;
+  return Math.max(1, maxPriority - longestTokens);
+}
+
+/** Key under which a queue's workers report their state. */
+export function workersKey(queue: string): string {
+  return `${QUEUE_PREFIX}:${queue}:workers`;
+}
+
+/** Key of the set of runs that are being planned. */
+export function producersKey(queue: string): string {
+  return `${QUEUE_PREFIX}:${queue}:producers`;
+}

@@ -1,0 +1,148 @@
+/** Reading our own Arrow bytes back with every length checked: they come from a store. */
+import { type Data, DataType, RecordBatchReader, type RecordBatch } from "apache-arrow";
+import { FleetError, messageOf } from "../core/errors.ts";
+
+/** Typed, checked access to the columns of one record batch. */
+export class BatchView {
+  readonly #batch: RecordBatch;
+  /** For error messages: `the staged rows of shard …`. */
+  readonly what: string;
+
+  constructor(batch: RecordBatch, what: string) {
+    this.#batch = batch;
+    this.what = what;
+  }
+
+  get rows(): number {
+    return this.#batch.numRows;
+  }
+
+  get metadata(): ReadonlyMap<string, string> {
+    return this.#batch.schema.metadata;
+  }
+
+  has(name: string): boolean {
+    return this.#batch.schema.fields.some((field) => field.name === name);
+  }
+
+  expectMetadata(key: string, value: string): void {
+    const found = this.metadata.get(key);
+    if (found !== value) this.corrupt(`say ${key} = ${JSON.stringify(found ?? null)} where ${JSON.stringify(value)} was expected`);
+  }
+
+  strings(name: string): string[] {
+    const data = this.#data(name, DataType.isUtf8);
+    const bytes = Buffer.from(data.values.buffer, data.values.byteOffset, data.values.byteLength);
+    const offsets = this.#offsets(name, data, bytes.length);
+    return Array.from({ length: this.rows }, (_, row) => bytes.toString("utf8", offsets[row], offsets[row + 1]));
+  }
+
+  uint32(name: string): Uint32Array {
+    const data = this.#data(name, DataType.isInt);
+    return this.#values(name, data, Uint32Array, this.rows);
+  }
+
+  fixedBinary(name: string, byteWidth: number): Uint8Array {
+    const data = this.#data(name, DataType.isFixedSizeBinary);
+    if (data.type.byteWidth !== byteWidth) this.corrupt(`have a ${name} of ${data.type.byteWidth} bytes, not ${byteWidth}`);
+    return this.#values(name, data, Uint8Array, this.rows * byteWidth);
+  }
+
+  int32List(name: string): { offsets: Uint32Array; values: Int32Array } {
+    const { offsets, child } = this.#list(name, this.#data(name, DataType.isList));
+    return { offsets, values: this.#values(name, child, Int32Array, offsets[this.rows]!) };
+  }
+
+  /** @returns float32 [rows, dim] */
+  vectors(name: string): { dim: number; values: Float32Array } {
+    return this.#vectors(name, this.#data(name, DataType.isFixedSizeList), this.rows);
+  }
+
+  /** @returns offsets in vectors [rows + 1] and float32 [vectors, dim] */
+  vectorLists(name: string): { dim: number; offsets: Uint32Array; values: Float32Array } {
+    const { offsets, child } = this.#list(name, this.#data(name, DataType.isList));
+    return { offsets, ...this.#vectors(name, child, offsets[this.rows]!) };
+  }
+
+  sparse(name: string): { offsets: Uint32Array; indices: Uint32Array; values: Float32Array } {
+    const [first, second] = this.#data(name, DataType.isStruct).children;
+    if (first === undefined || second === undefined) this.corrupt(`have a ${name} without indices and values`);
+    const indices = this.#list(name, first);
+    const values = this.#list(name, second);
+    if (indices.offsets.some((offset, i) => offset !== values.offsets[i])) {
+      this.corrupt(`have a ${name} with different numbers of indices and values`);
+    }
+    const length = indices.offsets[this.rows]!;
+    return {
+      offsets: indices.offsets,
+      indices: this.#values(name, indices.child, Uint32Array, length),
+      values: this.#values(name, values.child, Float32Array, length),
+    };
+  }
+
+  corrupt(finding: string): never {
+    throw new FleetError("object_corrupt", `${this.what} ${finding}`);
+  }
+
+  // oxlint-disable-next-line typescript/no-explicit-any -- Data is generic in the type its guard proves
+  #data<T extends DataType>(name: string, isType: (type: any) => type is T): Data<T> {
+    const data = this.#batch.getChild(name)?.data[0];
+    if (data === undefined) this.corrupt(`have no column ${name}`);
+    if (!isType(data.type)) this.corrupt(`have a column ${name} of type ${String(data.type)}`);
+    if (data.offset !== 0 || data.length !== this.rows || data.nullCount !== 0) {
+      this.corrupt(`have a column ${name} with nulls or of another length`);
+    }
+    return data as Data<T>;
+  }
+
+  #list(name: string, data: Data): { offsets: Uint32Array; child: Data } {
+    const child = data.children[0];
+    if (child === undefined) this.corrupt(`have a list column ${name} without values`);
+    return { offsets: this.#offsets(name, data, child.length), child };
+  }
+
+  #vectors(name: string, data: Data, length: number): { dim: number; values: Float32Array } {
+    const child = data.children[0];
+    if (child === undefined || !DataType.isFixedSizeList(data.type)) this.corrupt(`have no vectors in ${name}`);
+    const dim = data.type.listSize;
+    return { dim, values: this.#values(name, child, Float32Array, length * dim) };
+  }
+
+  /** Offsets that start at zero, never fall and end within the values: apache-arrow checks none of it. */
+  #offsets(name: string, data: Data, limit: number): Uint32Array {
+    const raw = data.valueOffsets as Int32Array | undefined;
+    if (raw === undefined || raw.length < this.rows + 1) this.corrupt(`have too few offsets in ${name}`);
+    const offsets = new Uint32Array(raw.buffer, raw.byteOffset, this.rows + 1);
+    let previous = 0;
+    for (const offset of offsets) {
+      if (offset < previous || offset > limit) this.corrupt(`have offsets in ${name} that do not fit its values`);
+      previous = offset;
+    }
+    if (offsets[0] !== 0) this.corrupt(`have offsets in ${name} that do not start at 0`);
+    return offsets;
+  }
+
+  #values<T extends Uint8Array | Int32Array | Uint32Array | Float32Array>(
+    name: string,
+    data: Data,
+    kind: new (buffer: ArrayBufferLike, byteOffset: number, length: number) => T,
+    length: number,
+  ): T {
+    const values: unknown = data.values;
+    if (!(values instanceof kind) || values.length < length) this.corrupt(`hold too few or other values in ${name}`);
+    return values.subarray(0, length) as T;
+  }
+}
+
+/** @throws FleetError `object_corrupt` unless the bytes are Arrow IPC, file or stream, of exactly one batch. */
+export function readSingleBatch(bytes: Uint8Array, what: string): BatchView {
+  try {
+    const reader = RecordBatchReader.from(bytes);
+    const batches = [...reader];
+    if (batches.length === 1) return new BatchView(batches[0]!, what);
+    throw new Error(`${batches.length} record batches instead of 1`);
+  } catch (error) {
+    if (error instanceof FleetError) throw error;
+    throw new FleetError("object_corrupt", `${what} cannot be read as Arrow IPC: ${messageOf(error)}`, { cause: error });
+  }
+}

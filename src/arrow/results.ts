@@ -1,0 +1,210 @@
+/** Result files: one Arrow IPC file a shard, uncompressed, readable without any code of ours. */
+import { RecordBatchFileWriter } from "apache-arrow";
+import type { ShardBuffers } from "../core/batch.ts";
+import { CONTRACT_VERSION, type RunOptions, type ShardStats, shardStatsSchema } from "../core/contracts.ts";
+import { FleetError } from "../core/errors.ts";
+import { type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
+import {
+  fixedBinaryColumn,
+  sparseColumn,
+  toRecordBatch,
+  uint32Column,
+  utf8Column,
+  vectorColumn,
+  vectorListColumn,
+} from "./columns.ts";
+import { type BatchView, readSingleBatch } from "./read.ts";
+
+const STATS_KEY = "embedfleet.stats";
+
+/** The columns of a result file, row by row in the shard's planned order. */
+export interface ResultRows {
+  readonly ids: readonly string[];
+  readonly chunks: Uint32Array;
+  readonly charStarts: Uint32Array;
+  readonly charEnds: Uint32Array;
+  readonly tokenCounts: Uint32Array;
+  readonly textHashes: Uint8Array;
+  readonly dim: number;
+  /** [rows, dim] */
+  readonly dense: Float32Array | null;
+  readonly sparse: { readonly offsets: Uint32Array; readonly indices: Uint32Array; readonly values: Float32Array } | null;
+  /** offsets in vectors; values [vectors, dim] */
+  readonly colbert: { readonly offsets: Uint32Array; readonly values: Float32Array } | null;
+  readonly texts: readonly string[] | null;
+}
+
+/**
+ * Pairs the planned rows with their vectors, leaving out the rows marked broken. Dense and ColBERT
+ * vectors of a whole shard are passed on without a copy.
+ */
+export function assembleResults(rows: PlannedRows, buffers: ShardBuffers): ResultRows {
+  const kept = Uint32Array.from(rows.ids.keys()).filter((row) => buffers.broken[row] === 0);
+  const whole = kept.length === rows.ids.length;
+  const lengths = kept.map((row) => rows.offsets[row + 1]! - rows.offsets[row]!);
+  const pick = <T>(values: readonly T[]): readonly T[] =>
+    whole ? values : Array.from(kept, (row) => values[row]!);
+  return {
+    ids: pick(rows.ids),
+    chunks: whole ? rows.chunks : kept.map((row) => rows.chunks[row]!),
+    charStarts: whole ? rows.charStarts : kept.map((row) => rows.charStarts[row]!),
+    charEnds: whole ? rows.charEnds : kept.map((row) => rows.charEnds[row]!),
+    tokenCounts: lengths,
+    textHashes: whole ? rows.textHashes : gather(rows.textHashes, spans(kept, TEXT_HASH_BYTES)),
+    dim: buffers.dim,
+    dense: buffers.dense && (whole ? buffers.dense : gather(buffers.dense, spans(kept, buffers.dim))),
+    sparse: assembleSparse(buffers, kept),
+    colbert: assembleColbert(buffers, kept, whole),
+    texts: rows.texts && pick(rows.texts),
+  };
+}
+
+type Span = readonly [start: number, end: number];
+
+function spans(rows: Uint32Array, width: number): Span[] {
+  return Array.from(rows, (row) => [row * width, (row + 1) * width]);
+}
+
+function gather<T extends Uint8Array | Uint32Array | Float32Array>(source: T, pieces: readonly Span[]): T {
+  const length = pieces.reduce((sum, [start, end]) => sum + end - start, 0);
+  const out = new (source.constructor as new (length: number) => T)(length);
+  let at = 0;
+  for (const [start, end] of pieces) {
+    out.set(source.subarray(start, end), at);
+    at += end - start;
+  }
+  return out;
+}
+
+function toOffsets(counts: Uint32Array): Uint32Array {
+  const offsets = new Uint32Array(counts.length + 1);
+  for (let i = 0; i < counts.length; i++) offsets[i + 1] = offsets[i]! + counts[i]!;
+  return offsets;
+}
+
+function assembleSparse(buffers: ShardBuffers, kept: Uint32Array): ResultRows["sparse"] {
+  const { sparseIndices, sparseValues, sparseCounts, offsets } = buffers;
+  if (sparseIndices === null || sparseValues === null || sparseCounts === null) return null;
+  const pieces = Array.from(kept, (row): Span => [offsets[row]!, offsets[row]! + sparseCounts[row]!]);
+  return {
+    offsets: toOffsets(kept.map((row) => sparseCounts[row]!)),
+    indices: gather(sparseIndices, pieces),
+    values: gather(sparseValues, pieces),
+  };
+}
+
+function assembleColbert(buffers: ShardBuffers, kept: Uint32Array, whole: boolean): ResultRows["colbert"] {
+  const { colbert, offsets, dim } = buffers;
+  if (colbert === null) return null;
+  const vectorCounts = kept.map((row) => offsets[row + 1]! - offsets[row]! - 1);
+  const pieces = (): Span[] =>
+    Array.from(kept, (row): Span => [(offsets[row]! - row) * dim, (offsets[row + 1]! - row - 1) * dim]);
+  return { offsets: toOffsets(vectorCounts), values: whole ? colbert : gather(colbert, pieces()) };
+}
+
+export interface ResultMeta {
+  readonly run: string;
+  readonly shard: string;
+  readonly options: RunOptions;
+  readonly stats: ShardStats;
+  /** Key of this attempt's rejects, or null when every planned row is in the file. */
+  readonly rejectsKey: string | null;
+}
+
+/** @returns The bytes of one Arrow IPC file with one record batch. */
+export function encodeResults(rows: ResultRows, meta: ResultMeta): Uint8Array {
+  const columns = [
+    utf8Column("id", rows.ids),
+    uint32Column("chunk", rows.chunks),
+    uint32Column("char_start", rows.charStarts),
+    uint32Column("char_end", rows.charEnds),
+    uint32Column("n_tokens", rows.tokenCounts),
+    fixedBinaryColumn("text_hash", rows.textHashes, TEXT_HASH_BYTES),
+  ];
+  if (rows.dense) columns.push(vectorColumn("dense", rows.dense, rows.dim));
+  if (rows.sparse) columns.push(sparseColumn("sparse", rows.sparse.offsets, rows.sparse.indices, rows.sparse.values));
+  if (rows.colbert) columns.push(vectorListColumn("colbert", rows.colbert.offsets, rows.colbert.values, rows.dim));
+  if (rows.texts) columns.push(utf8Column("text", rows.texts));
+  // A schema other than the first batch's silently drops a batch in apache-arrow 21, so there is
+  // never a second batch: one writer, one batch, one file.
+  const writer = new RecordBatchFileWriter();
+  writer.write(toRecordBatch(columns, resultMetadata(meta)));
+  writer.finish();
+  return writer.toUint8Array(true);
+}
+
+function resultMetadata(meta: ResultMeta): Map<string, string> {
+  const { model, precision, heads } = meta.options;
+  return new Map([
+    ["embedfleet.kind", "results"],
+    ["embedfleet.version", String(CONTRACT_VERSION)],
+    ["embedfleet.run", meta.run],
+    ["embedfleet.shard", meta.shard],
+    ["embedfleet.model", model.id],
+    ["embedfleet.revision", model.revision],
+    ["embedfleet.sha256", model.sha256],
+    ["embedfleet.dim", String(model.dim)],
+    ["embedfleet.precision", precision],
+    ["embedfleet.heads", heads.join(",")],
+    ["embedfleet.options", JSON.stringify(meta.options)],
+    [STATS_KEY, JSON.stringify(meta.stats)],
+    ...(meta.rejectsKey === null ? [] : [["embedfleet.rejects", meta.rejectsKey] as const]),
+  ]);
+}
+
+export interface ResultFile {
+  readonly rows: ResultRows;
+  readonly stats: ShardStats;
+  readonly rejectsKey: string | null;
+}
+
+/** @throws FleetError `object_corrupt` unless the bytes are a whole result file of this run and shard. */
+export function decodeResults(
+  params: Readonly<{ run: string; shard: string; options: RunOptions; bytes: Uint8Array }>,
+): ResultFile {
+  const { run, shard, options, bytes } = params;
+  const what = `the results of shard ${shard} of run ${run}`;
+  assertWholeFile(bytes, what);
+  const view = readSingleBatch(bytes, what);
+  view.expectMetadata("embedfleet.kind", "results");
+  view.expectMetadata("embedfleet.run", run);
+  view.expectMetadata("embedfleet.shard", shard);
+  view.expectMetadata("embedfleet.sha256", options.model.sha256);
+  return { rows: resultRows(view, options), stats: parseStats(view), rejectsKey: view.metadata.get("embedfleet.rejects") ?? null };
+}
+
+/** A file cut short still starts well, so its end is looked at first. */
+function assertWholeFile(bytes: Uint8Array, what: string): void {
+  const tail = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).subarray(-6).toString("latin1");
+  if (tail !== "ARROW1") throw new FleetError("object_corrupt", `${what} (${bytes.length} bytes) do not end as an Arrow file does`);
+}
+
+function resultRows(view: BatchView, options: RunOptions): ResultRows {
+  const has = (head: RunOptions["heads"][number]): boolean => options.heads.includes(head);
+  const dense = has("dense") ? view.vectors("dense") : null;
+  const colbert = has("colbert") ? view.vectorLists("colbert") : null;
+  for (const dim of [dense?.dim, colbert?.dim]) {
+    if (dim !== undefined && dim !== options.model.dim) view.corrupt(`have vectors of width ${dim}, not ${options.model.dim}`);
+  }
+  return {
+    ids: view.strings("id"),
+    chunks: view.uint32("chunk"),
+    charStarts: view.uint32("char_start"),
+    charEnds: view.uint32("char_end"),
+    tokenCounts: view.uint32("n_tokens"),
+    textHashes: view.fixedBinary("text_hash", TEXT_HASH_BYTES),
+    dim: options.model.dim,
+    dense: dense?.values ?? null,
+    sparse: has("sparse") ? view.sparse("sparse") : null,
+    colbert,
+    texts: options.keepText ? view.strings("text") : null,
+  };
+}
+
+function parseStats(view: BatchView): ShardStats {
+  try {
+    return shardStatsSchema.parse(JSON.parse(view.metadata.get(STATS_KEY) ?? "null"));
+  } catch {
+    return view.corrupt(`carry no valid ${STATS_KEY}`);
+  }
+}

@@ -1,0 +1,70 @@
+/** Staged rows: one self-contained Arrow IPC stream a shard, so that one ranged read loads a job. */
+import { type RecordBatch, RecordBatchStreamWriter } from "apache-arrow";
+import { CONTRACT_VERSION } from "../core/contracts.ts";
+import { FleetError } from "../core/errors.ts";
+import { type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
+import { fixedBinaryColumn, int32ListColumn, toRecordBatch, uint32Column, utf8Column } from "./columns.ts";
+import { readSingleBatch } from "./read.ts";
+
+export function encodeStagedShard(
+  params: Readonly<{ run: string; shard: string; rows: PlannedRows }>,
+): Uint8Array {
+  const { run, shard, rows } = params;
+  const columns = [
+    utf8Column("id", rows.ids),
+    uint32Column("chunk", rows.chunks),
+    uint32Column("char_start", rows.charStarts),
+    uint32Column("char_end", rows.charEnds),
+    fixedBinaryColumn("text_hash", rows.textHashes, TEXT_HASH_BYTES),
+    int32ListColumn("tokens", rows.offsets, rows.tokenIds),
+  ];
+  if (rows.texts !== null) columns.push(utf8Column("text", rows.texts));
+  return streamBytes(toRecordBatch(columns, stagedMetadata(run, shard)));
+}
+
+/**
+ * Reads a shard's rows back and proves that they are the ones the job speaks of.
+ * @throws FleetError `object_corrupt`
+ */
+export function decodeStagedShard(
+  params: Readonly<{ run: string; shard: string; rows: number; tokens: number; bytes: Uint8Array }>,
+): PlannedRows {
+  const { run, shard } = params;
+  const view = readSingleBatch(params.bytes, `the staged rows of shard ${shard} of run ${run}`);
+  for (const [key, value] of stagedMetadata(run, shard)) view.expectMetadata(key, value);
+  const { offsets, values } = view.int32List("tokens");
+  const rows: PlannedRows = {
+    ids: view.strings("id"),
+    chunks: view.uint32("chunk"),
+    charStarts: view.uint32("char_start"),
+    charEnds: view.uint32("char_end"),
+    textHashes: view.fixedBinary("text_hash", TEXT_HASH_BYTES),
+    offsets,
+    tokenIds: values,
+    texts: view.has("text") ? view.strings("text") : null,
+  };
+  if (view.rows !== params.rows || values.length !== params.tokens) {
+    throw new FleetError(
+      "object_corrupt",
+      `${view.what} are ${view.rows} rows of ${values.length} tokens; the job says ${params.rows} rows of ${params.tokens}`,
+    );
+  }
+  return rows;
+}
+
+function stagedMetadata(run: string, shard: string): Map<string, string> {
+  return new Map([
+    ["embedfleet.kind", "staged"],
+    ["embedfleet.version", String(CONTRACT_VERSION)],
+    ["embedfleet.run", run],
+    ["embedfleet.shard", shard],
+  ]);
+}
+
+function streamBytes(batch: RecordBatch): Uint8Array {
+  const writer = new RecordBatchStreamWriter();
+  writer.write(batch);
+  writer.finish();
+  return writer.toUint8Array(true);
+}
+

@@ -1,0 +1,203 @@
+/** Everything that crosses a process or comes back from a store or queue, as schemas. */
+import { z } from "zod";
+
+export const CONTRACT_VERSION = 1;
+/** Upper bounds that hold before anything is allocated. */
+export const MAX_STAGED_SHARD_BYTES = 256 * 1024 * 1024;
+export const MAX_DATA_FILE_BYTES = 512 * 1024 * 1024;
+export const MAX_PLAN_BYTES = 32 * 1024 * 1024;
+export const MAX_SHARD_ROWS = 1 << 20;
+export const MAX_ID_CHARS = 1024;
+
+/** No slash, no `..`, nothing that needs escaping in a URL or a shell. */
+export const runIdSchema = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,63}$/,
+    "1 to 64 letters, digits, '-', '_' or single '.', starting with a letter or digit",
+  );
+const windowIdSchema = z.string().regex(/^w\d{6}$/);
+const shardIdSchema = z.string().regex(/^w\d{6}-s\d{4}$/);
+const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
+const countSchema = z.int().min(0);
+const versionSchema = z.literal(CONTRACT_VERSION);
+
+export const headSchema = z.enum(["dense", "sparse", "colbert"]);
+export type Head = z.infer<typeof headSchema>;
+export const ALL_HEADS = headSchema.options;
+
+export const modelRefSchema = z.strictObject({
+  id: z.string().min(1),
+  revision: z.string().min(1),
+  /** Of the weights file that the session loads. */
+  sha256: sha256Schema,
+  dim: z.int().min(1).max(65536),
+  /** Longest usable row, special tokens included. */
+  maxTokens: z.int().min(3),
+});
+export type ModelRef = z.infer<typeof modelRefSchema>;
+
+/** All that decides what the rows and their vectors are. A run id stands for one of these for ever. */
+export const runOptionsSchema = z.strictObject({
+  model: modelRefSchema,
+  heads: z.array(headSchema).min(1),
+  precision: z.enum(["fp32"]),
+  maxTokens: z.int().min(3),
+  overlap: countSchema,
+  idField: z.string().min(1),
+  textField: z.string().min(1),
+  format: z.enum(["auto", "jsonl", "text"]),
+  keepText: z.boolean(),
+  /** Longest accepted input line or file, in bytes. */
+  maxDocumentBytes: z.int().min(1),
+});
+export type RunOptions = z.infer<typeof runOptionsSchema>;
+
+/** `run.json` */
+export const runRecordSchema = z.strictObject({
+  version: versionSchema,
+  run: runIdSchema,
+  createdAt: z.iso.datetime(),
+  /** As typed, for people; what counts is each window's `sourceSha256`. */
+  inputs: z.array(z.string()),
+  options: runOptionsSchema,
+});
+export type RunRecord = z.infer<typeof runRecordSchema>;
+
+export const shardPlanSchema = z.strictObject({
+  shard: shardIdSchema,
+  rows: z.int().min(1).max(MAX_SHARD_ROWS),
+  /** Real tokens, special tokens included. */
+  tokens: z.int().min(1),
+  /** Tokens of the longest row. */
+  longest: z.int().min(1),
+  /** Where its stream lies in the window's staged file. */
+  start: countSchema,
+  end: z.int().min(1),
+  /** Digest of (id, chunk, text hash) of each row in order; see `core/row-digest.ts`. */
+  rowsSha256: sha256Schema,
+});
+export type ShardPlan = z.infer<typeof shardPlanSchema>;
+
+/** `plan/w000012.json` */
+export const windowPlanSchema = z.strictObject({
+  version: versionSchema,
+  run: runIdSchema,
+  window: windowIdSchema,
+  /** Position of the window's first document in the corpus, and how many it takes, rejects included. */
+  firstDocument: countSchema,
+  documents: countSchema,
+  rows: countSchema,
+  tokens: countSchema,
+  rejects: countSchema,
+  /** Digest of the documents as read; a corpus that changed under a run id is found by it. */
+  sourceSha256: sha256Schema,
+  stagedBytes: countSchema,
+  shards: z.array(shardPlanSchema),
+});
+export type WindowPlan = z.infer<typeof windowPlanSchema>;
+
+/** `plan/closed.json` */
+export const closedRecordSchema = z.strictObject({
+  version: versionSchema,
+  run: runIdSchema,
+  windows: countSchema,
+  documents: countSchema,
+  rows: countSchema,
+  tokens: countSchema,
+  shards: countSchema,
+  rejects: countSchema,
+});
+export type ClosedRecord = z.infer<typeof closedRecordSchema>;
+
+/** A queue job: a pointer, never text. */
+export const jobPayloadSchema = z.strictObject({
+  v: versionSchema,
+  run: runIdSchema,
+  shard: shardIdSchema,
+  start: countSchema,
+  end: z.int().min(1),
+  rows: z.int().min(1).max(MAX_SHARD_ROWS),
+  tokens: z.int().min(1),
+  longest: z.int().min(1),
+}).refine((job) => job.end > job.start && job.end - job.start <= MAX_STAGED_SHARD_BYTES, {
+  message: `the staged byte range must be 1 to ${MAX_STAGED_SHARD_BYTES} bytes`,
+});
+export type JobPayload = z.infer<typeof jobPayloadSchema>;
+
+/** How one shard was computed. Every figure adds up over shards, so totals need no other ledger. */
+export const shardStatsSchema = z.strictObject({
+  rows: countSchema,
+  rejects: countSchema,
+  realTokens: countSchema,
+  /** Sum over its rows of the longest row in the batch that each row ran in. */
+  paddedTokens: countSchema,
+  /** Batches whose first row is of this shard. */
+  batches: countSchema,
+  /** Its share, by padded area, of the time the device worked. */
+  deviceMs: z.number().min(0),
+  /** Its share of the time the device waited while the worker held jobs. */
+  idleMs: z.number().min(0),
+});
+export type ShardStats = z.infer<typeof shardStatsSchema>;
+
+/** One line of `rejects/*.jsonl`. */
+export const rejectSchema = z.strictObject({
+  id: z.string().nullable(),
+  chunk: countSchema.optional(),
+  /** A row refused by a worker: its place in the shard and its planned text hash. */
+  row: countSchema.optional(),
+  textHash: sha256Schema.optional(),
+  reason: z.string(),
+  detail: z.string(),
+  /** Where it was found: a file, and a line where it has lines; or the shard and row. */
+  file: z.string(),
+  line: z.int().min(1).optional(),
+});
+export type Reject = z.infer<typeof rejectSchema>;
+
+export const manifestFileSchema = z.strictObject({
+  key: z.string(),
+  shard: shardIdSchema,
+  rows: countSchema,
+  bytes: z.int().min(1),
+  sha256: sha256Schema,
+});
+
+export const totalsSchema = z.strictObject({
+  documents: countSchema,
+  rows: countSchema,
+  rejects: countSchema,
+  shards: countSchema,
+  files: countSchema,
+  bytes: countSchema,
+  batches: countSchema,
+  realTokens: countSchema,
+  paddedTokens: countSchema,
+  deviceMs: z.number().min(0),
+  idleMs: z.number().min(0),
+});
+export type Totals = z.infer<typeof totalsSchema>;
+
+/** `manifest.json` */
+export const manifestSchema = z.strictObject({
+  version: versionSchema,
+  kind: z.literal("full"),
+  run: runIdSchema,
+  createdAt: z.iso.datetime(),
+  sealedAt: z.iso.datetime(),
+  options: runOptionsSchema,
+  totals: totalsSchema,
+  files: z.array(manifestFileSchema),
+  /** Reject files that count, with the lines in each. */
+  rejects: z.array(z.strictObject({ key: z.string(), lines: countSchema })),
+});
+export type Manifest = z.infer<typeof manifestSchema>;
+
+/** `latest.json` */
+export const latestSchema = z.strictObject({
+  version: versionSchema,
+  run: runIdSchema,
+  sealedAt: z.iso.datetime(),
+});
+export type Latest = z.infer<typeof latestSchema>;

@@ -1,0 +1,43 @@
+/** What a source yields. */
+import type { Reject } from "./contracts.ts";
+
+export interface Origin {
+  /** The input as the user named it, or a path below a named folder. */
+  readonly file: string;
+  /** 1-based; absent where the whole file is one document. */
+  readonly line?: number;
+}
+
+export interface Document {
+  readonly id: string;
+  readonly text: string;
+  readonly origin: Origin;
+}
+
+export type SourceItem =
+  | { readonly kind: "document"; readonly document: Document }
+  | { readonly kind: "reject"; readonly reject: Reject };
+
+export type RejectReason =
+  | "not_json"
+  | "no_id"
+  | "no_text"
+  | "id_too_long"
+  | "empty_text"
+  | "duplicate_id"
+  | "nul_character"
+  | "lone_surrogate"
+  | "invalid_utf8"
+  | "too_long"
+  | "unreadable"
+  | "non_finite";
+
+/** The reject of something found at `origin`. */
+export function rejectAt(
+  origin: Origin,
+  reason: RejectReason,
+  detail: string,
+  id: string | null = null,
+): Reject {
+  return { id, reason, detail, ...origin };
+}

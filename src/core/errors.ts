@@ -1,0 +1,51 @@
+/** Coded faults. An expected outcome is a union in a return type; a fault is a `FleetError`. */
+
+export type ErrorCode =
+  | "bad_usage"
+  | "source_unreadable"
+  | "too_many_rejects"
+  | "run_conflict"
+  | "run_unknown"
+  | "run_incomplete"
+  | "plan_invalid"
+  | "job_invalid"
+  | "object_missing"
+  | "object_corrupt"
+  | "store_unavailable"
+  | "store_refused"
+  | "redis_unavailable"
+  | "redis_unsuitable"
+  | "model_unknown"
+  | "model_invalid"
+  | "inference_failed"
+  | "worker_failed";
+
+export interface FleetErrorOptions {
+  /** What the reader can do about it, as one sentence. */
+  readonly cure?: string;
+  readonly cause?: unknown;
+}
+
+export class FleetError extends Error {
+  readonly code: ErrorCode;
+  readonly cure: string | undefined;
+
+  /** @param message What failed, where and why, with the ids and numbers that matter. */
+  constructor(code: ErrorCode, message: string, options: FleetErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "FleetError";
+    this.code = code;
+    this.cure = options.cure;
+  }
+}
+
+export function hasCode(error: unknown, code: ErrorCode): error is FleetError {
+  return error instanceof FleetError && error.code === code;
+}
+
+/** The innermost message of an error chain's head, for embedding in another message. */
+export function messageOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0]);
+  if (error instanceof Error) return error.message || error.name;
+  return String(error);
+}

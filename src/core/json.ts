@@ -1,0 +1,41 @@
+/** JSON objects of the store: written one way, read through a schema. */
+import type { z } from "zod";
+import { FleetError, messageOf } from "./errors.ts";
+import type { ObjectStore } from "./ports.ts";
+
+/** Small JSON records are never larger; a plan of 4,096 shards is about 1 MB. */
+const MAX_RECORD_BYTES = 1024 * 1024;
+
+/** Deterministic for the same value, and readable: people look into the store. */
+export function toJsonBytes(value: unknown): Uint8Array {
+  return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
+}
+
+/** @throws FleetError `object_missing`, `object_corrupt` */
+export async function readRecord<T>(
+  store: ObjectStore,
+  key: string,
+  schema: z.ZodType<T>,
+  maxBytes = MAX_RECORD_BYTES,
+): Promise<T> {
+  const bytes = await store.read({ key, maxBytes });
+  try {
+    return schema.parse(JSON.parse(Buffer.from(bytes).toString("utf8")));
+  } catch (error) {
+    throw new FleetError("object_corrupt", `${store.url}/${key} is not what its schema says: ${messageOf(error)}`, {
+      cure: "it was changed after it was written, or by another version of embedfleet",
+      cause: error,
+    });
+  }
+}
+
+/** The record, or null when it is not there. */
+export async function findRecord<T>(
+  store: ObjectStore,
+  key: string,
+  schema: z.ZodType<T>,
+  maxBytes = MAX_RECORD_BYTES,
+): Promise<T | null> {
+  const found = await store.stat({ key });
+  return found === null ? null : readRecord(store, key, schema, maxBytes);
+}

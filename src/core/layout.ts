@@ -1,0 +1,73 @@
+/** Names in the store. Every key of a run is made here, from ids that a schema has checked. */
+import { FleetError } from "./errors.ts";
+
+export const LATEST_KEY = "latest.json";
+const RUNS_PREFIX = "runs/";
+
+export function windowId(index: number): string {
+  return `w${String(index).padStart(6, "0")}`;
+}
+
+export function shardId(window: string, index: number): string {
+  return `${window}-s${String(index).padStart(4, "0")}`;
+}
+
+/** The window that a shard belongs to: `w000012-s0003` is of `w000012`. */
+export function windowOfShard(shard: string): string {
+  return shard.slice(0, shard.indexOf("-"));
+}
+
+export function jobId(run: string, shard: string): string {
+  return `${run}-${shard}`;
+}
+
+export interface RunKeys {
+  readonly record: string;
+  readonly closed: string;
+  readonly manifest: string;
+  readonly planPrefix: string;
+  readonly dataPrefix: string;
+  readonly rejectsPrefix: string;
+  plan(window: string): string;
+  staged(window: string): string;
+  data(shard: string): string;
+  windowRejects(window: string): string;
+  /** Named by attempt: of two workers on one shard, only the winner's rejects count. */
+  shardRejects(shard: string, attempt: string): string;
+}
+
+export function runKeys(run: string): RunKeys {
+  const root = `${RUNS_PREFIX}${run}/`;
+  return {
+    record: `${root}run.json`,
+    closed: `${root}plan/closed.json`,
+    manifest: `${root}manifest.json`,
+    planPrefix: `${root}plan/`,
+    dataPrefix: `${root}data/`,
+    rejectsPrefix: `${root}rejects/`,
+    plan: (window) => `${root}plan/${window}.json`,
+    staged: (window) => `${root}plan/${window}.arrows`,
+    data: (shard) => `${root}data/${shard}.arrow`,
+    windowRejects: (window) => `${root}rejects/${window}.jsonl`,
+    shardRejects: (shard, attempt) => `${root}rejects/${shard}.${attempt}.jsonl`,
+  };
+}
+
+/** Matches `plan/w000012.json` keys, and nothing else under `plan/`. */
+export function isPlanKey(key: string): boolean {
+  return /\/plan\/w\d{6}\.json$/.test(key);
+}
+
+/**
+ * Refuses a key that could leave the store's root: absolute, empty segments, `.`/`..`, backslash,
+ * control characters, or longer than S3 allows (1024 bytes).
+ */
+export function assertKey(key: string): void {
+  const segmentsAreSafe = key.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+  // oxlint-disable-next-line no-control-regex -- control characters are what this refuses
+  if (!segmentsAreSafe || /[\\\u0000-\u001f\u007f]/.test(key) || Buffer.byteLength(key) > 1024) {
+    throw new FleetError("store_refused", `the key ${JSON.stringify(key)} is not a plain relative path`, {
+      cure: "this is a fault of the caller or a forged plan or job; nothing was read or written",
+    });
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * Which rows go through the model together. A batch costs what it pads to, `rows x longest row`,
+ * plus a fixed overhead; the plan of least total cost over rows sorted by length is found by dynamic
+ * programming, so a single long row is cut off from short ones exactly when padding would cost more
+ * than one more batch.
+ */
+
+export interface PackingLimits {
+  /** Largest padded area of a batch. A single row may exceed it, alone. */
+  readonly maxBatchTokens: number;
+  readonly maxBatchRows: number;
+  /** What one more batch costs, in tokens of padded area. */
+  readonly batchOverheadTokens: number;
+}
+
+export const DEFAULT_PACKING: PackingLimits = {
+  maxBatchTokens: 16_384,
+  maxBatchRows: 512,
+  batchOverheadTokens: 128,
+};
+
+/**
+ * Cuts rows, longest first, into consecutive batches of least total padded area and overhead.
+ *
+ * @param lengths Tokens of each row, descending.
+ * @returns The end index of each batch.
+ */
+export function planBatches(lengths: ArrayLike<number>, limits: PackingLimits): number[] {
+  const rows = lengths.length;
+  const cost = new Float64Array(rows + 1);
+  const startOf = new Uint32Array(rows + 1);
+  for (let end = 1; end <= rows; end++) {
+    cost[end] = Infinity;
+    // Going back, rows only get longer, so the first start that does not fit ends the search.
+    for (let start = end - 1; start >= 0; start--) {
+      const batchRows = end - start;
+      const area = batchRows * lengths[start]!;
+      if (batchRows > 1 && (area > limits.maxBatchTokens || batchRows > limits.maxBatchRows)) break;
+      const total = cost[start]! + area + limits.batchOverheadTokens;
+      if (total < cost[end]!) {
+        cost[end] = total;
+        startOf[end] = start;
+      }
+    }
+  }
+  const ends: number[] = [];
+  for (let end = rows; end > 0; end = startOf[end]!) ends.push(end);
+  return ends.reverse();
+}
+
+/** Rows looked at in one plan: bounds its time; the pool may hold more. */
+const PLAN_ROWS = 4096;
+
+/**
+ * The pool of rows that wait for the device. Rows of all shards are kept in one order, longest
+ * first, so batches mix shards freely.
+ */
+export class Packer<Row> {
+  readonly #limits: PackingLimits;
+  readonly #lengthOf: (row: Row) => number;
+  /** Longest last, so that taking a batch is a cut at the end. */
+  #pool: Row[] = [];
+  #planned: number[] = [];
+  #tokens = 0;
+
+  constructor(limits: PackingLimits, lengthOf: (row: Row) => number) {
+    this.#limits = limits;
+    this.#lengthOf = lengthOf;
+  }
+
+  get pendingRows(): number {
+    return this.#pool.length;
+  }
+
+  /** Real tokens that wait. */
+  get pendingTokens(): number {
+    return this.#tokens;
+  }
+
+  add(rows: readonly Row[]): void {
+    for (const row of rows) this.#tokens += this.#lengthOf(row);
+    this.#pool = this.#pool.concat(rows).sort((a, b) => this.#lengthOf(a) - this.#lengthOf(b));
+    this.#planned = [];
+  }
+
+  /** Takes rows out again, those of a shard that is given back. */
+  remove(isGone: (row: Row) => boolean): void {
+    this.#pool = this.#pool.filter((row) => !isGone(row));
+    this.#tokens = this.#pool.reduce((sum, row) => sum + this.#lengthOf(row), 0);
+    this.#planned = [];
+  }
+
+  /**
+   * The next batch, longest rows first. Without `flush` the last batch of the plan stays: it is the
+   * remainder that rows still to come can fill up.
+   */
+  next(params: Readonly<{ flush: boolean }>): Row[] | null {
+    if (this.#planned.length <= 1) this.#plan();
+    if (this.#planned.length === 0 || (this.#planned.length === 1 && !params.flush)) return null;
+    const size = this.#planned.shift()!;
+    const batch = this.#pool.splice(this.#pool.length - size, size).reverse();
+    for (const row of batch) this.#tokens -= this.#lengthOf(row);
+    return batch;
+  }
+
+  #plan(): void {
+    const lengths = this.#pool.slice(-PLAN_ROWS).reverse().map(this.#lengthOf);
+    let start = 0;
+    this.#planned = planBatches(lengths, this.#limits).map((end) => {
+      const size = end - start;
+      start = end;
+      return size;
+    });
+  }
+}

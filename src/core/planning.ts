@@ -1,0 +1,194 @@
+/** How a producer cuts a corpus into windows, and the rows of a window into shards. */
+import {
+  CONTRACT_VERSION,
+  type Head,
+  type JobPayload,
+  MAX_SHARD_ROWS,
+  MAX_STAGED_SHARD_BYTES,
+  type ShardPlan,
+} from "./contracts.ts";
+import { FleetError } from "./errors.ts";
+
+const MI = 1024 * 1024;
+
+// --- Windows --------------------------------------------------------------------------------
+
+/** A window closes with the document that reaches one of these. */
+export interface WindowLimits {
+  readonly tokens: number;
+  readonly rows: number;
+  /** Documents and rejects; bounds a window that is nothing but rejects. */
+  readonly documents: number;
+  /** Bounds a window whose rows keep their texts. */
+  readonly textChars: number;
+}
+
+const FIRST_WINDOW_TOKENS = MI;
+const LARGEST_WINDOW_TOKENS = 16 * MI;
+
+/**
+ * Windows double up to 16 Mi tokens: small first ones let workers begin seconds after the producer,
+ * large later ones sort more rows together and pad less, and the last bounds the producer's memory.
+ */
+export function windowTokenLimit(index: number): number {
+  return Math.min(FIRST_WINDOW_TOKENS * 2 ** index, LARGEST_WINDOW_TOKENS);
+}
+
+export function windowLimits(index: number): WindowLimits {
+  return {
+    tokens: windowTokenLimit(index),
+    rows: 262_144,
+    documents: 262_144,
+    textChars: 256 * MI,
+  };
+}
+
+// --- Shards ---------------------------------------------------------------------------------
+
+/** A shard ends before the row that would exceed one of these; a single row may exceed them alone. */
+export interface ShardLimits {
+  readonly rows: number;
+  readonly tokens: number;
+  /** Room for two of the longest BGE-M3 rows with every head, 33.6 MB each. */
+  readonly outputBytes: number;
+  /** Well below `MAX_STAGED_SHARD_BYTES`, which also covers what Arrow adds. */
+  readonly stagedBytes: number;
+}
+
+export const SHARD_LIMITS: ShardLimits = {
+  rows: 4096,
+  tokens: MI,
+  outputBytes: 72 * MI,
+  stagedBytes: MAX_STAGED_SHARD_BYTES / 4,
+};
+
+/** A window's tokens are spread over this many shards, so that as many workers have work at once. */
+const SHARDS_PER_WINDOW = 16;
+/** Below this a shard's own cost (a job, a read, a file) shows next to its inference. */
+const LEAST_SHARD_TOKENS = 8192;
+/** Shard ids have four digits. */
+const MAX_SHARDS_PER_WINDOW = 10_000;
+/** Of a staged row besides its id, text and tokens: chunk, span, text hash and offsets. */
+const STAGED_ROW_BYTES = 56;
+
+/** What decides the size of a result row. */
+export interface OutputShape {
+  readonly dim: number;
+  readonly heads: readonly Head[];
+}
+
+/** Bytes of one row's vectors at most. */
+export function outputBytesOfRow(tokens: number, shape: OutputShape): number {
+  let bytes = 0;
+  if (shape.heads.includes("dense")) bytes += shape.dim * 4;
+  if (shape.heads.includes("sparse")) bytes += tokens * 8;
+  if (shape.heads.includes("colbert")) bytes += tokens * shape.dim * 4;
+  return bytes;
+}
+
+/** Rows `order[start .. end)` of a window. */
+export interface ShardSlice {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface ShardLayout {
+  /** Row numbers, longest row first, equal lengths in corpus order. */
+  readonly order: Uint32Array;
+  readonly shards: readonly ShardSlice[];
+}
+
+/**
+ * Sorts a window's rows by length and cuts them into shards. A pure function of its arguments:
+ * every producer of a run makes the same shards.
+ *
+ * @param params.lengths Tokens of each row, special tokens included.
+ * @param params.carriedBytes Bytes that each row carries besides tokens and vectors: its id, and its
+ * text when the run keeps it.
+ */
+export function planShards(
+  params: Readonly<{
+    lengths: ArrayLike<number>;
+    carriedBytes: ArrayLike<number>;
+    shape: OutputShape;
+    limits?: ShardLimits;
+  }>,
+): ShardLayout {
+  const { lengths, carriedBytes, shape } = params;
+  const order = longestFirst(lengths);
+  const limits = spread(params.limits ?? SHARD_LIMITS, lengths);
+  const shards: ShardSlice[] = [];
+  let start = 0;
+  let used = { tokens: 0, outputBytes: 0, stagedBytes: 0 };
+  for (let end = 0; end < order.length; end++) {
+    const row = order[end]!;
+    const tokens = lengths[row]!;
+    const carried = carriedBytes[row]!;
+    const next = {
+      tokens: used.tokens + tokens,
+      outputBytes: used.outputBytes + outputBytesOfRow(tokens, shape) + carried,
+      stagedBytes: used.stagedBytes + tokens * 4 + STAGED_ROW_BYTES + carried,
+    };
+    const fits =
+      end - start < limits.rows &&
+      next.tokens <= limits.tokens &&
+      next.outputBytes <= limits.outputBytes &&
+      next.stagedBytes <= limits.stagedBytes;
+    if (fits || end === start) {
+      used = next;
+    } else {
+      shards.push({ start, end });
+      start = end;
+      used = {
+        tokens,
+        outputBytes: next.outputBytes - used.outputBytes,
+        stagedBytes: next.stagedBytes - used.stagedBytes,
+      };
+    }
+  }
+  if (start < order.length) shards.push({ start, end: order.length });
+  assertShardCount(shards.length);
+  return { order, shards };
+}
+
+/** One numeric sort: the complement of the length above, the row number in the low 32 bits. */
+function longestFirst(lengths: ArrayLike<number>): Uint32Array {
+  const keys = new Float64Array(lengths.length);
+  for (let row = 0; row < keys.length; row++) {
+    keys[row] = (MAX_SHARD_ROWS - lengths[row]!) * 2 ** 32 + row;
+  }
+  keys.sort();
+  return Uint32Array.from(keys, (key) => key - Math.floor(key / 2 ** 32) * 2 ** 32);
+}
+
+function spread(limits: ShardLimits, lengths: ArrayLike<number>): ShardLimits {
+  let total = 0;
+  for (let row = 0; row < lengths.length; row++) total += lengths[row]!;
+  const share = Math.max(Math.ceil(total / SHARDS_PER_WINDOW), LEAST_SHARD_TOKENS);
+  return { ...limits, tokens: Math.min(limits.tokens, share) };
+}
+
+function assertShardCount(shards: number): void {
+  if (shards <= MAX_SHARDS_PER_WINDOW) return;
+  throw new FleetError(
+    "bad_usage",
+    `one window would need ${shards} shards; at most ${MAX_SHARDS_PER_WINDOW} are possible`,
+    { cure: "lower --max-document-bytes or --overlap, or ask for fewer heads" },
+  );
+}
+
+// --- Jobs -----------------------------------------------------------------------------------
+
+/** The queue job of a planned shard: a pointer to its staged rows. */
+export function jobOf(run: string, shard: ShardPlan): JobPayload {
+  return {
+    v: CONTRACT_VERSION,
+    run,
+    shard: shard.shard,
+    start: shard.start,
+    end: shard.end,
+    rows: shard.rows,
+    tokens: shard.tokens,
+    longest: shard.longest,
+  };
+}

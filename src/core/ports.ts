@@ -1,0 +1,120 @@
+/** The seams of the fleet. Each port has one conformance suite in `test/conformance`. */
+import type { BatchReport, RowRef } from "./batch.ts";
+import type { JobPayload } from "./contracts.ts";
+
+// --- Object store ---------------------------------------------------------------------------
+
+/** Outcome of a create-if-absent. `exists` also covers a retry of our own request that had arrived. */
+export type CreateOutcome = "created" | "exists";
+
+export interface ByteRange {
+  /** First byte, inclusive. */
+  readonly start: number;
+  /** One past the last byte. */
+  readonly end: number;
+}
+
+export interface ObjectInfo {
+  readonly key: string;
+  readonly bytes: number;
+}
+
+/**
+ * A flat folder of immutable objects. Keys are relative, `/`-separated and validated by
+ * `assertKey`; nothing outside the store's root or prefix can be named.
+ *
+ * Faults: `object_missing`, `store_unavailable` (try again later), `store_refused` (permissions,
+ * missing bucket, full or read-only disk).
+ */
+export interface ObjectStore {
+  /** `file:///…` or `s3://bucket/prefix`, without credentials. */
+  readonly url: string;
+  /** Creates the object whole, or leaves the one that is there. Never a partial object. */
+  create(params: Readonly<{ key: string; body: Uint8Array }>): Promise<CreateOutcome>;
+  /** Atomically replaces; only `latest.json` is ever replaced. */
+  replace(params: Readonly<{ key: string; body: Uint8Array }>): Promise<void>;
+  /** @throws FleetError `object_missing`; `object_corrupt` if the object is larger than `maxBytes` or shorter than `range`. */
+  read(params: Readonly<{ key: string; range?: ByteRange; maxBytes?: number }>): Promise<Uint8Array>;
+  /** The object's size, or null when it is not there. */
+  stat(params: Readonly<{ key: string }>): Promise<ObjectInfo | null>;
+  /** Every object whose key starts with `prefix`, in ascending order of key (code units). */
+  list(params: Readonly<{ prefix: string }>): AsyncIterable<ObjectInfo>;
+  /** Removing what is not there is no error. */
+  remove(params: Readonly<{ key: string }>): Promise<void>;
+  close(): Promise<void>;
+}
+
+// --- Queue ----------------------------------------------------------------------------------
+
+export interface QueueCounts {
+  readonly waiting: number;
+  readonly active: number;
+  readonly failed: number;
+}
+
+/** The producer's side of the queue: a dispatcher that may be wiped at any time. */
+export interface JobQueue {
+  /** Adds jobs; one that is already queued or active is left alone. Converges when repeated. */
+  enqueue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void>;
+  /** Like `enqueue`, but a finished or failed job of the same id is replaced by a fresh one. */
+  requeue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void>;
+  counts(): Promise<QueueCounts>;
+  close(): Promise<void>;
+}
+
+export interface LeasedJob {
+  readonly id: string;
+  readonly payload: JobPayload;
+}
+
+/** What a pull can yield besides good jobs: the queue's own verdict or a payload we cannot read. */
+export interface RefusedJob {
+  readonly id: string;
+  readonly reason: string;
+}
+
+export interface Pulled {
+  readonly jobs: readonly LeasedJob[];
+  readonly refused: readonly RefusedJob[];
+}
+
+/** The worker's side of the queue. Leases are renewed in the background until settled. */
+export interface JobLeases {
+  /** Up to `max` jobs; with `wait`, waits a few seconds for the first one. An empty result is normal. */
+  pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled>;
+  /** The output is committed. Never throws for a lost lease: the store has the truth. */
+  complete(params: Readonly<{ job: LeasedJob }>): Promise<"completed" | "lease-lost">;
+  /** Hands an unstarted job back, to the front of its queue. */
+  giveBack(params: Readonly<{ job: LeasedJob }>): Promise<void>;
+  /** Gives up on a job for good, with a reason that `status` shows. */
+  fail(params: Readonly<{ job: LeasedJob; reason: string }>): Promise<void>;
+  close(): Promise<void>;
+}
+
+// --- Model ----------------------------------------------------------------------------------
+
+export interface Encoded {
+  /** Token ids without special tokens. */
+  readonly ids: Int32Array;
+  /** For each token, its first UTF-16 code unit in the text. Empty unless asked for. */
+  readonly starts: Uint32Array;
+}
+
+export interface Tokenizer {
+  /** Number of ids the tokenizer can produce; must not exceed the model's embedding table. */
+  readonly vocabSize: number;
+  /** Ids put before and after every row (`<s>` and `</s>`). */
+  readonly prefixIds: readonly number[];
+  readonly suffixIds: readonly number[];
+  /** Encodes on all cores, off the calling thread. Order is kept. */
+  encode(params: Readonly<{ texts: readonly string[]; withStarts: boolean }>): Promise<Encoded[]>;
+}
+
+/** A model on a device. Rows are scattered straight into their shard's buffers. */
+export interface Embedder {
+  /** Where it runs: `cpu`, `cuda:0`, … */
+  readonly device: string;
+  /** Runs one batch. Batches queue up in order, so a caller may keep two in flight. */
+  embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,44 @@
+/** Planned rows as a shard carries them from the producer to its result file. */
+import { createHash } from "node:crypto";
+
+export const TEXT_HASH_BYTES = 32;
+
+/** Column-wise; row `i` is the i-th of every column, longest row first. */
+export interface PlannedRows {
+  readonly ids: readonly string[];
+  readonly chunks: Uint32Array;
+  /** UTF-16 code units of the document's text. */
+  readonly charStarts: Uint32Array;
+  readonly charEnds: Uint32Array;
+  /** SHA-256 of the chunk's text as UTF-8: [rows * 32] */
+  readonly textHashes: Uint8Array;
+  /** Row `i` has the ids `tokenIds[offsets[i] .. offsets[i + 1])`, special tokens included. */
+  readonly offsets: Uint32Array;
+  readonly tokenIds: Int32Array;
+  /** The chunks' texts when the run keeps them. */
+  readonly texts: readonly string[] | null;
+}
+
+/**
+ * SHA-256 over each row's id, chunk number and text hash, in order. Written into the plan, so that
+ * `verify` can prove a result file to hold exactly the rows that were planned for it.
+ */
+export class RowDigest {
+  readonly #hash = createHash("sha256");
+  readonly #head = Buffer.alloc(8);
+
+  /** @param textHash SHA-256 of the chunk's text. */
+  add(id: string, chunk: number, textHash: Uint8Array): void {
+    this.#head.writeUInt32LE(Buffer.byteLength(id), 0);
+    this.#head.writeUInt32LE(chunk, 4);
+    this.#hash.update(this.#head).update(id, "utf8").update(textHash);
+  }
+
+  hex(): string {
+    return this.#hash.digest("hex");
+  }
+}
+
+export function textHashOf(rows: Pick<PlannedRows, "textHashes">, row: number): Uint8Array {
+  return rows.textHashes.subarray(row * TEXT_HASH_BYTES, (row + 1) * TEXT_HASH_BYTES);
+}

@@ -1,0 +1,152 @@
+/**
+ * Proves at start that a store keeps what the fleet builds on. Servers exist that accept a conditional
+ * write and ignore the condition, or let several writers win; with one of those, rows would be lost or
+ * doubled without a word.
+ */
+import { randomBytes, randomUUID } from "node:crypto";
+import { FleetError, hasCode, messageOf } from "../core/errors.ts";
+import type { ObjectStore } from "../core/ports.ts";
+
+const PROBE_PREFIX = ".probe/";
+const BODY_BYTES = 64 * 1024;
+const RACERS = 16;
+/** A race whose winner lost the reply and was told "exists" on its second attempt proves nothing: run again. */
+const RACES = 3;
+
+export type StoreProperty = "bytes-round-trip" | "ranged-read" | "create-if-absent" | "single-winner" | "list-after-create";
+
+export interface ProbeFailure {
+  readonly property: StoreProperty;
+  /** What was seen instead. */
+  readonly detail: string;
+}
+
+export interface ProbeOptions {
+  /** Returns what failed instead of refusing the store. */
+  readonly allowUnsafe?: boolean;
+}
+
+interface Probe {
+  readonly store: ObjectStore;
+  /** Ends with `/`; drawn at random, so that probes of many workers do not meet. */
+  readonly prefix: string;
+  /** Size of each object made so far, by key. */
+  readonly made: Map<string, number>;
+}
+
+/** Null when the property holds, else what was seen instead. */
+type Check = (probe: Probe) => Promise<string | null>;
+
+/** In this order: the later ones look at what the earlier ones made. */
+const CHECKS: Readonly<Record<StoreProperty, Check>> = {
+  "bytes-round-trip": checkRoundTrip,
+  "ranged-read": checkRangedRead,
+  "create-if-absent": checkCreateIfAbsent,
+  "single-winner": checkSingleWinner,
+  "list-after-create": checkListing,
+};
+
+/**
+ * Leaves nothing behind.
+ *
+ * @returns The properties that failed: none, unless `allowUnsafe`.
+ * @throws FleetError `store_refused` naming them; `store_refused` or `store_unavailable` of the store itself.
+ */
+export async function probeStore(store: ObjectStore, options: ProbeOptions = {}): Promise<readonly ProbeFailure[]> {
+  const probe: Probe = { store, prefix: `${PROBE_PREFIX}${randomUUID()}/`, made: new Map() };
+  const failures: ProbeFailure[] = [];
+  try {
+    for (const [property, check] of Object.entries(CHECKS) as [StoreProperty, Check][]) {
+      const detail = await runCheck(check, probe);
+      if (detail !== null) failures.push({ property, detail });
+    }
+  } catch (error) {
+    // What stopped the checks says more than what then stops the clearing away.
+    await clearAway(probe).catch(() => undefined);
+    throw error;
+  }
+  await clearAway(probe);
+  if (failures.length > 0 && options.allowUnsafe !== true) throw refusal(store, failures);
+  return failures;
+}
+
+async function clearAway({ store, made }: Probe): Promise<void> {
+  await Promise.all([...made.keys()].map((key) => store.remove({ key })));
+}
+
+/** A lost or damaged object is a verdict on the store; a store that cannot be reached is none. */
+async function runCheck(check: Check, probe: Probe): Promise<string | null> {
+  try {
+    return await check(probe);
+  } catch (error) {
+    if (hasCode(error, "object_missing") || hasCode(error, "object_corrupt")) return messageOf(error);
+    throw error;
+  }
+}
+
+async function checkRoundTrip(probe: Probe): Promise<string | null> {
+  const body = randomBytes(BODY_BYTES);
+  const { key, outcome } = await make(probe, "bytes", body);
+  if (outcome !== "created") return `a name drawn at random was answered with "${outcome}"`;
+  const back = await probe.store.read({ key, maxBytes: 2 * BODY_BYTES });
+  return body.equals(back) ? null : `${body.length} random bytes were written and ${differenceOf(body, back)}`;
+}
+
+async function checkRangedRead(probe: Probe): Promise<string | null> {
+  const body = randomBytes(BODY_BYTES);
+  const { key } = await make(probe, "range", body);
+  const range = { start: 1000, end: BODY_BYTES - 1 };
+  const wanted = body.subarray(range.start, range.end);
+  const back = await probe.store.read({ key, range });
+  return wanted.equals(back) ? null : `bytes ${range.start} to ${range.end} were asked for and ${differenceOf(wanted, back)}`;
+}
+
+async function checkCreateIfAbsent(probe: Probe): Promise<string | null> {
+  const first = randomBytes(BODY_BYTES);
+  const { key } = await make(probe, "twice", first);
+  const { outcome } = await make(probe, "twice", randomBytes(BODY_BYTES));
+  const kept = first.equals(await probe.store.read({ key, maxBytes: 2 * BODY_BYTES }));
+  if (outcome === "exists" && kept) return null;
+  return `a second create of one name was answered with "${outcome}", and the first bytes were ${kept ? "kept" : "overwritten"}`;
+}
+
+async function checkSingleWinner(probe: Probe): Promise<string | null> {
+  for (let race = 1; race <= RACES; race += 1) {
+    const bodies = Array.from({ length: RACERS }, () => randomBytes(1024));
+    const results = await Promise.all(bodies.map((body) => make(probe, `race-${race}`, body)));
+    const winners = results.flatMap(({ outcome }, index) => (outcome === "created" ? [index] : []));
+    if (winners.length > 1) return `${winners.length} of ${RACERS} simultaneous creates of one name were told that they won`;
+    const winner = bodies[winners[0] ?? -1];
+    if (winner === undefined) continue;
+    const back = await probe.store.read({ key: `${probe.prefix}race-${race}` });
+    return winner.equals(back) ? null : "the bytes of a simultaneous create that lost replaced the winner's";
+  }
+  return `in ${RACES} races of ${RACERS} simultaneous creates of one name, nobody was told that they won`;
+}
+
+async function checkListing(probe: Probe): Promise<string | null> {
+  const seen = new Map<string, number>();
+  for await (const { key, bytes } of probe.store.list({ prefix: probe.prefix })) seen.set(key, bytes);
+  const absent = [...probe.made.keys()].filter((key) => !seen.has(key));
+  if (absent.length > 0) return `${absent.length} of ${probe.made.size} objects are not listed right after they were created`;
+  const strange = [...seen].find(([key, bytes]) => probe.made.get(key) !== bytes);
+  return strange === undefined ? null : `the listing has ${strange[0]} with ${strange[1]} bytes, which is not what was written`;
+}
+
+async function make(probe: Probe, name: string, body: Uint8Array): Promise<Readonly<{ key: string; outcome: string }>> {
+  const key = probe.prefix + name;
+  probe.made.set(key, body.length);
+  return { key, outcome: await probe.store.create({ key, body }) };
+}
+
+function differenceOf(wanted: Uint8Array, back: Uint8Array): string {
+  if (wanted.length !== back.length) return `${back.length} came back`;
+  return `other bytes came back, from offset ${wanted.findIndex((byte, index) => byte !== back[index])} on`;
+}
+
+function refusal(store: ObjectStore, failures: readonly ProbeFailure[]): FleetError {
+  const seen = failures.map(({ property, detail }) => `${property}: ${detail}`).join("; ");
+  return new FleetError("store_refused", `the store ${store.url} cannot be trusted (${seen})`, {
+    cure: "use a store that keeps these promises (a local disk, NFS, AWS S3, Ceph, a current versitygw), or update its server",
+  });
+}

@@ -1,0 +1,28 @@
+/** Heals the queue from the store: whatever is planned and not there is queued again. */
+import { jobOf } from "../core/planning.ts";
+import { runKeys } from "../core/layout.ts";
+import type { JobQueue, ObjectStore } from "../core/ports.ts";
+import { listData, readWindows } from "./read-plan.ts";
+
+export interface Reconciled {
+  readonly planned: number;
+  readonly done: number;
+  readonly queued: number;
+}
+
+/** Adds the jobs of shards without a result file; those still queued or active are left alone. */
+export async function requeueMissing(
+  params: Readonly<{ store: ObjectStore; queue: JobQueue; run: string }>,
+): Promise<Reconciled> {
+  const { store, queue, run } = params;
+  const done = await listData(store, run);
+  let planned = 0;
+  let queued = 0;
+  for await (const window of readWindows(store, run)) {
+    const missing = window.shards.filter(({ shard }) => !done.has(runKeys(run).data(shard)));
+    await queue.requeue({ jobs: missing.map((shard) => jobOf(run, shard)) });
+    planned += window.shards.length;
+    queued += missing.length;
+  }
+  return { planned, done: planned - queued, queued };
+}

@@ -1,0 +1,40 @@
+import { existsSync } from "node:fs";
+import { dirname, relative, resolve, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import { defineConfig, type Plugin } from "vitest/config";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/**
+ * Tests import `../../src/x.ts`, for types and for editors, and run `dist/src/x.js`: the JavaScript that is
+ * shipped, whose worker threads need real .js files beside them.
+ */
+function shippedJavaScript(): Plugin {
+  return {
+    name: "shipped-javascript",
+    enforce: "pre",
+    resolveId(source, importer) {
+      if (importer === undefined || !source.startsWith(".") || !source.endsWith(".ts")) return null;
+      const path = relative(root, resolve(dirname(importer), source)).split(sep).join("/");
+      if (!/^(?:src|workers|producers|models)\//.test(path)) return null;
+      const built = resolve(root, "dist", path.replace(/\.ts$/, ".js"));
+      if (!existsSync(built)) throw new Error(`${built} is not there: run npm run build before the tests`);
+      return built;
+    },
+  };
+}
+
+export default defineConfig({
+  root,
+  plugins: [shippedJavaScript()],
+  test: {
+    environment: "node",
+    include: ["test/**/*.test.ts"],
+    globalSetup: ["test/fixtures/global-setup.ts"],
+    pool: "forks",
+    testTimeout: 60_000,
+    hookTimeout: 180_000,
+    // Loaded by Node itself and not by vite: one instance of each module, as in production.
+    server: { deps: { external: [/\/dist\//] } },
+  },
+});
