@@ -1,7 +1,6 @@
 /** A model on a device, behind a thread of its own. Sessions leak when cycled: one per process. */
 import { Worker } from "node:worker_threads";
 import type { BatchReport, RowRef, ShardBuffers } from "../src/core/batch.ts";
-import type { Head } from "../src/core/contracts.ts";
 import { type ErrorCode, FleetError, messageOf } from "../src/core/errors.ts";
 import type { Embedder } from "../src/core/ports.ts";
 import type { BatchRequest, ThreadReply } from "./inference.thread.ts";
@@ -31,9 +30,9 @@ export class ThreadEmbedder implements Embedder {
    * Loads the model and returns once it can take batches.
    * @throws FleetError `model_invalid`
    */
-  static async open(params: Readonly<{ model: Model; heads: readonly Head[]; threads: number }>): Promise<ThreadEmbedder> {
+  static async open(params: Readonly<{ model: Model; threads: number }>): Promise<ThreadEmbedder> {
     const { manifest, weightsPath } = params.model;
-    const workerData: SessionParams = { manifest, weightsPath, heads: params.heads, threads: params.threads };
+    const workerData: SessionParams = { manifest, weightsPath, threads: params.threads };
     const thread = new Worker(new URL("./inference.thread.js", import.meta.url), { workerData });
     await new Promise<void>((resolve, reject) => {
       thread.once("message", (message: ThreadReply) => (message.kind === "ready" ? resolve() : reject(toError(message))));

@@ -1,8 +1,7 @@
 /** One ONNX Runtime session: padded batches in, rows scattered into their shards' buffers. */
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import type { RowRef } from "../src/core/batch.ts";
-import { rowLength } from "../src/core/batch.ts";
-import type { Head } from "../src/core/contracts.ts";
+import { type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
+import { ALL_HEADS, type Head } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { isFiniteSpan, scatterColbert, scatterDense, SparseReducer } from "./heads.ts";
 import type { ModelManifest } from "./manifest.ts";
@@ -10,7 +9,6 @@ import type { ModelManifest } from "./manifest.ts";
 export interface SessionParams {
   readonly manifest: ModelManifest;
   readonly weightsPath: string;
-  readonly heads: readonly Head[];
   /** Threads inside one operator; 0 lets the runtime decide. */
   readonly threads: number;
 }
@@ -31,7 +29,8 @@ export class ModelSession {
 
   /** @throws FleetError `model_invalid` when the file cannot be loaded or lacks a head's output. */
   static async open(params: SessionParams): Promise<ModelSession> {
-    const { manifest, weightsPath, heads, threads } = params;
+    const { manifest, weightsPath, threads } = params;
+    const heads = Object.keys(manifest.heads) as Head[];
     const session = await InferenceSession.create(weightsPath, {
       executionProviders: ["cpu"],
       graphOptimizationLevel: "all",
@@ -46,7 +45,7 @@ export class ModelSession {
       throw new FleetError(
         "model_invalid",
         `${weightsPath} has the outputs ${session.outputNames.join(", ")}, none of them the ${missing.join(" or ")} head of model ${manifest.id}`,
-        { cure: "mend the output names in the model's manifest, or ask for other --heads" },
+        { cure: "mend the output names in the model's manifest" },
       );
     }
     return new ModelSession(session, params);
@@ -54,7 +53,8 @@ export class ModelSession {
 
   /** @returns When the device worked, in milliseconds since the epoch. */
   async run(rows: readonly RowRef[]): Promise<{ startedAtMs: number; finishedAtMs: number }> {
-    const { manifest, heads } = this.#params;
+    const { manifest } = this.#params;
+    const heads = wantedHeads(rows);
     const longest = rows.reduce((max, ref) => Math.max(max, rowLength(ref)), 0);
     const feeds = this.#feeds(rows, longest);
     const names = heads.map((head) => manifest.heads[head]!);
@@ -98,12 +98,22 @@ export class ModelSession {
   #scatter(head: Head, output: Float32Array, rows: readonly RowRef[], longest: number): void {
     const width = output.length / rows.length;
     rows.forEach(({ shard, row }, index) => {
+      if (!wants(shard, head)) return;
       if (head === "dense") scatterDense(output, index, shard, row);
       else if (head === "colbert") scatterColbert(output, index, longest, shard, row);
       else this.#sparse.scatter(output, index, longest, shard, row);
       if (!isFiniteSpan(output, index * width, (index + 1) * width)) shard.broken[row] = 1;
     });
   }
+}
+
+/** Runs differ in the heads they ask for; a shard has buffers for its own. */
+function wants(shard: ShardBuffers, head: Head): boolean {
+  return (head === "sparse" ? shard.sparseCounts : shard[head]) !== null;
+}
+
+function wantedHeads(rows: readonly RowRef[]): Head[] {
+  return ALL_HEADS.filter((head) => rows.some(({ shard }) => wants(shard, head)));
 }
 
 /** Comparable between threads, unlike `performance.now()` alone. */

@@ -1,0 +1,126 @@
+/** The native (Rust) Hugging Face tokenizer: all cores, off the JavaScript thread. */
+import { existsSync } from "node:fs";
+import { FleetError, messageOf } from "../src/core/errors.ts";
+import type { Encoded, Tokenizer } from "../src/core/ports.ts";
+
+type NativeModule = typeof import("tokenizers");
+type Native = InstanceType<NativeModule["Tokenizer"]>;
+type NativeEncoding = Awaited<ReturnType<Native["encodeBatch"]>>[number];
+
+/**
+ * Longer texts are encoded in pieces, because an encoding holds about 100 bytes a token beside the
+ * ids. A piece ends before white space: a Metaspace tokenizer begins a word there in either case, so
+ * the ids are the same as those of the whole text.
+ */
+const PIECE_CHARS = 256 * 1024;
+
+/** @throws FleetError `model_invalid` */
+export async function loadTokenizer(file: string): Promise<Tokenizer> {
+  if (!existsSync(file)) {
+    throw new FleetError("model_invalid", `the tokenizer ${file} does not exist`, { cure: "install the model again" });
+  }
+  const { Tokenizer: NativeTokenizer } = await importNative();
+  let native: Native;
+  try {
+    native = NativeTokenizer.fromFile(file);
+  } catch (error) {
+    throw new FleetError("model_invalid", `the tokenizer ${file} cannot be read: ${messageOf(error)}`, {
+      cure: "install the model again",
+      cause: error,
+    });
+  }
+  const { prefixIds, suffixIds } = await specialIds(native);
+  return {
+    vocabSize: native.getVocabSize(),
+    prefixIds,
+    suffixIds,
+    encode: ({ texts, withStarts }) => encodeTexts(native, texts, withStarts),
+  };
+}
+
+async function importNative(): Promise<NativeModule> {
+  try {
+    return await import("tokenizers");
+  } catch (error) {
+    throw new FleetError("model_invalid", `the native tokenizer has no build for ${process.platform} ${process.arch}: ${messageOf(error)}`, {
+      cure: "run on Linux (glibc or musl), macOS or Windows on x64 or arm64, and install with optional dependencies",
+      cause: error,
+    });
+  }
+}
+
+/** What the tokenizer puts around a text, found by asking it. */
+async function specialIds(native: Native): Promise<{ prefixIds: number[]; suffixIds: number[] }> {
+  const bare = (await native.encode("a", null, { addSpecialTokens: false })).getIds();
+  const framed = (await native.encode("a", null, { addSpecialTokens: true })).getIds();
+  const at = framed.findIndex((_, i) => bare.every((id, k) => framed[i + k] === id));
+  return { prefixIds: framed.slice(0, at), suffixIds: framed.slice(at + bare.length) };
+}
+
+async function encodeTexts(native: Native, texts: readonly string[], withStarts: boolean): Promise<Encoded[]> {
+  const pieces = texts.map(splitPieces);
+  const encodings = await native.encodeBatch(pieces.flat(), { addSpecialTokens: false });
+  let next = 0;
+  return pieces.map((ofText) => {
+    const encoded = ofText.map((piece) => toEncoded(encodings[next++]!, piece, withStarts));
+    return encoded.length === 1 ? encoded[0]! : join(encoded, ofText);
+  });
+}
+
+/** @returns Pieces that concatenate to the text. */
+function splitPieces(text: string): string[] {
+  const pieces: string[] = [];
+  let start = 0;
+  while (text.length - start > PIECE_CHARS) {
+    const end = lastBreak(text, start, start + PIECE_CHARS);
+    pieces.push(text.slice(start, end));
+    start = end;
+  }
+  pieces.push(text.slice(start));
+  return pieces;
+}
+
+/** The last white space in the second half of the span; text without any is cut between characters. */
+function lastBreak(text: string, start: number, end: number): number {
+  for (let at = end; at > start + (end - start) / 2; at--) {
+    if (/\s/.test(text[at]!)) return at;
+  }
+  const splitsPair = /[\uDC00-\uDFFF]/.test(text[end]!);
+  return splitsPair ? end - 1 : end;
+}
+
+function toEncoded(encoding: NativeEncoding, text: string, withStarts: boolean): Encoded {
+  const ids = Int32Array.from(encoding.getIds());
+  if (!withStarts) return { ids, starts: new Uint32Array(0) };
+  const offsets = encoding.getOffsets();
+  const starts = Uint32Array.from(offsets, (span) => span[0]!);
+  return { ids, starts: codePointsToUnits(text, starts) };
+}
+
+/** The library counts code points; JavaScript strings count UTF-16 units. @param starts ascending */
+function codePointsToUnits(text: string, starts: Uint32Array): Uint32Array {
+  if (!/[\uD800-\uDBFF]/.test(text)) return starts;
+  const units = new Uint32Array(starts.length);
+  let point = 0;
+  let unit = 0;
+  starts.forEach((start, i) => {
+    for (; point < start; point++) unit += text.codePointAt(unit)! > 0xffff ? 2 : 1;
+    units[i] = unit;
+  });
+  return units;
+}
+
+function join(parts: readonly Encoded[], texts: readonly string[]): Encoded {
+  const tokens = parts.reduce((sum, part) => sum + part.ids.length, 0);
+  const ids = new Int32Array(tokens);
+  const starts = new Uint32Array(parts[0]!.starts.length === 0 ? 0 : tokens);
+  let at = 0;
+  let chars = 0;
+  parts.forEach((part, i) => {
+    ids.set(part.ids, at);
+    part.starts.forEach((start, k) => (starts[at + k] = start + chars));
+    at += part.ids.length;
+    chars += texts[i]!.length;
+  });
+  return { ids, starts };
+}

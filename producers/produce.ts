@@ -1,0 +1,178 @@
+/**
+ * Reads a corpus, writes the plan window by window and queues its shards. Every object is created
+ * once and is the same for the same corpus and options, so a producer may be killed anywhere and run
+ * again, or run twice at the same time.
+ */
+import { IdSet } from "../src/adapters/id-set.ts";
+import { type ClosedRecord, closedRecordSchema, CONTRACT_VERSION, MAX_PLAN_BYTES, type RunRecord, type WindowPlan } from "../src/core/contracts.ts";
+import { rejectAt, type SourceItem } from "../src/core/documents.ts";
+import { FleetError } from "../src/core/errors.ts";
+import { toJsonBytes } from "../src/core/json.ts";
+import { runKeys, windowId } from "../src/core/layout.ts";
+import { jobOf, windowLimits } from "../src/core/planning.ts";
+import type { JobQueue, ObjectStore, Tokenizer } from "../src/core/ports.ts";
+import { listData, readClosed, readWindows } from "../src/run/read-plan.ts";
+import { SourceDigest, Window } from "./window.ts";
+import { tokenise } from "./tokenise.ts";
+
+const NEW_RUN = "the corpus or the program changed since: use another --run id";
+
+export interface ProduceProgress {
+  readonly documents: number;
+  readonly rows: number;
+  readonly rejects: number;
+}
+
+export interface ProduceParams {
+  readonly store: ObjectStore;
+  readonly queue: JobQueue;
+  readonly tokenizer: Tokenizer;
+  readonly record: RunRecord;
+  readonly items: AsyncIterable<SourceItem>;
+  /** Null for no limit. */
+  readonly maxRejects: number | null;
+  readonly onProgress?: (progress: ProduceProgress) => void;
+}
+
+/** @throws FleetError `run_conflict`, `too_many_rejects` and whatever store and queue throw. */
+export async function produce(params: ProduceParams): Promise<ClosedRecord> {
+  const seen = new IdSet();
+  try {
+    return await new Producer(params, seen).run();
+  } finally {
+    seen.close();
+  }
+}
+
+class Producer {
+  readonly #params: ProduceParams;
+  readonly #source: AsyncGenerator<SourceItem>;
+  readonly #totals = { windows: 0, documents: 0, rows: 0, tokens: 0, shards: 0, rejects: 0 };
+
+  constructor(params: ProduceParams, seen: IdSet) {
+    this.#params = params;
+    this.#source = this.#checked(seen);
+  }
+
+  async run(): Promise<ClosedRecord> {
+    const { store, record } = this.#params;
+    const before = await readClosed(store, record.run);
+    await this.#replay();
+    if (before === null) await this.#planRest();
+    else if ((await this.#source.next()).done !== true) {
+      throw this.#conflict(`the corpus goes on after the ${this.#totals.documents} documents that run ${record.run} has planned`);
+    }
+    await this.#source.return(undefined);
+    const closed: ClosedRecord = { version: CONTRACT_VERSION, run: record.run, ...this.#totals };
+    await this.#createSame(runKeys(record.run).closed, toJsonBytes(closedRecordSchema.parse(closed)));
+    return closed;
+  }
+
+  /** The documents, each id once, with the limit on rejects. */
+  async *#checked(seen: IdSet): AsyncGenerator<SourceItem> {
+    const { items, maxRejects } = this.#params;
+    let rejects = 0;
+    for await (const item of items) {
+      const checked = item.kind === "document" && !seen.add(item.document.id) ? duplicate(item) : item;
+      if (checked.kind === "reject") {
+        rejects++;
+        if (maxRejects !== null && rejects > maxRejects) throw tooManyRejects(checked, maxRejects);
+      }
+      yield checked;
+    }
+  }
+
+  /** Reads past the windows planned before, proves that they are the same, and queues what they lack. */
+  async #replay(): Promise<void> {
+    const { store, queue, record } = this.#params;
+    const done = await listData(store, record.run);
+    for await (const plan of readWindows(store, record.run)) {
+      await this.#readPast(plan);
+      const missing = plan.shards.filter(({ shard }) => !done.has(runKeys(record.run).data(shard)));
+      await queue.enqueue({ jobs: missing.map((shard) => jobOf(record.run, shard)) });
+      this.#count(plan);
+    }
+  }
+
+  async #readPast(plan: WindowPlan): Promise<void> {
+    const digest = new SourceDigest();
+    if (plan.window !== windowId(this.#totals.windows)) {
+      throw this.#conflict(`the plan of run ${plan.run} has ${plan.window} where ${windowId(this.#totals.windows)} was expected`);
+    }
+    for (let document = 0; document < plan.documents; document++) {
+      const next = await this.#source.next();
+      if (next.done === true) {
+        throw this.#conflict(`the corpus ends after ${plan.firstDocument + document} documents; window ${plan.window} of run ${plan.run} was planned to document ${plan.firstDocument + plan.documents}`);
+      }
+      digest.add(next.value);
+    }
+    if (digest.hex() !== plan.sourceSha256) {
+      throw this.#conflict(`documents ${plan.firstDocument + 1} to ${plan.firstDocument + plan.documents} of the corpus are not those that window ${plan.window} of run ${plan.run} was planned from`);
+    }
+  }
+
+  async #planRest(): Promise<void> {
+    const { record, tokenizer } = this.#params;
+    const { maxTokens, overlap } = record.options;
+    let window = this.#newWindow();
+    for await (const item of tokenise(this.#source, { tokenizer, maxTokens, overlap })) {
+      if (item.kind === "reject") window.addReject(item);
+      else window.addDocument(item, item.chunks);
+      if (!window.isFull) continue;
+      await this.#flush(window);
+      window = this.#newWindow();
+    }
+    if (window.documents > 0) await this.#flush(window);
+  }
+
+  #newWindow(): Window {
+    const { windows: index, documents: firstDocument } = this.#totals;
+    return new Window({ record: this.#params.record, index, firstDocument, limits: windowLimits(index) });
+  }
+
+  /** The plan is written after what it points at, and queued after it is written. */
+  async #flush(window: Window): Promise<void> {
+    const { queue, record } = this.#params;
+    const keys = runKeys(record.run);
+    const { plan, staged, rejectLines } = window.cut();
+    await this.#createSame(keys.staged(plan.window), staged);
+    if (rejectLines !== null) await this.#createSame(keys.windowRejects(plan.window), rejectLines);
+    await this.#createSame(keys.plan(plan.window), toJsonBytes(plan));
+    await queue.enqueue({ jobs: plan.shards.map((shard) => jobOf(record.run, shard)) });
+    this.#count(plan);
+  }
+
+  #count(plan: WindowPlan): void {
+    this.#totals.windows++;
+    this.#totals.documents += plan.documents;
+    this.#totals.rows += plan.rows;
+    this.#totals.tokens += plan.tokens;
+    this.#totals.shards += plan.shards.length;
+    this.#totals.rejects += plan.rejects;
+    this.#params.onProgress?.(this.#totals);
+  }
+
+  /** One that is there must be the same to the byte: left by a killed producer, or made by another. */
+  async #createSame(key: string, body: Uint8Array): Promise<void> {
+    const { store } = this.#params;
+    if ((await store.create({ key, body })) === "created") return;
+    const found = await store.read({ key, maxBytes: Math.max(body.length, MAX_PLAN_BYTES) });
+    if (Buffer.compare(found, body) !== 0) throw this.#conflict(`${store.url}/${key} exists with other content`);
+  }
+
+  #conflict(message: string): FleetError {
+    return new FleetError("run_conflict", message, { cure: NEW_RUN });
+  }
+}
+
+function duplicate({ document }: SourceItem & { kind: "document" }): SourceItem {
+  const detail = "a document with this id came before it; the first one is kept";
+  return { kind: "reject", reject: rejectAt(document.origin, "duplicate_id", detail, document.id) };
+}
+
+function tooManyRejects({ reject }: SourceItem & { kind: "reject" }, limit: number): FleetError {
+  const where = reject.line === undefined ? reject.file : `${reject.file}:${reject.line}`;
+  return new FleetError("too_many_rejects", `more than ${limit} documents were rejected; the last at ${where}: ${reject.reason}, ${reject.detail}`, {
+    cure: "mend the corpus, or raise --max-rejects and run the same command again to continue",
+  });
+}

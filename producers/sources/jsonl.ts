@@ -1,0 +1,135 @@
+/** JSONL, plain or gzip: one document a line. */
+import { isUtf8 } from "node:buffer";
+import { createReadStream } from "node:fs";
+import type { Readable } from "node:stream";
+import { createGunzip } from "node:zlib";
+import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
+import { messageOf } from "../../src/core/errors.ts";
+import { checkDocument } from "./check-document.ts";
+import { type Line, splitLines } from "./lines.ts";
+
+const READ_BYTES = 1024 * 1024;
+const BOM = Buffer.from([0xef, 0xbb, 0xbf]);
+
+export interface JsonlOptions {
+  /** Dotted paths, such as `meta.id`. */
+  readonly idField: string;
+  readonly textField: string;
+  readonly maxDocumentBytes: number;
+}
+
+/**
+ * Yields every line as a document or a reject. A file that fails midway ends with a reject that names
+ * the line reached; what came before stands.
+ *
+ * @param name As it shall appear in rejects.
+ */
+export async function* readJsonl(
+  input: Readonly<{ path: string; name: string }> | Readonly<{ stream: Readable; name: string }>,
+  options: JsonlOptions,
+): AsyncGenerator<SourceItem> {
+  const { name } = input;
+  const raw = "path" in input ? createReadStream(input.path, { highWaterMark: READ_BYTES }) : input.stream;
+  let line = 0;
+  try {
+    for await (const next of splitLines(gunzipped(raw), options.maxDocumentBytes)) {
+      line = next.number;
+      const item = readLine(next, { file: name, line }, options);
+      if (item !== null) yield item;
+    }
+  } catch (error) {
+    const detail = line === 0 ? messageOf(error) : `after line ${line}: ${messageOf(error)}`;
+    yield { kind: "reject", reject: rejectAt({ file: name, line: line + 1 }, "unreadable", detail) };
+  } finally {
+    raw.destroy();
+  }
+}
+
+/** Passes the bytes on, through gunzip when they begin as gzip does, whatever the file is called. */
+async function* gunzipped(raw: Readable): AsyncGenerator<Buffer> {
+  const chunks = raw[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  const first = await chunks.next();
+  if (first.done === true) return;
+  const head = Buffer.from(first.value);
+  async function* all(): AsyncGenerator<Buffer> {
+    yield head;
+    for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) yield Buffer.from(next.value);
+  }
+  if (head[0] !== 0x1f || head[1] !== 0x8b) return yield* all();
+  const gunzip = createGunzip({ chunkSize: READ_BYTES });
+  const feeding = feed(all(), gunzip);
+  yield* gunzip as AsyncIterable<Buffer>;
+  await feeding;
+}
+
+async function feed(source: AsyncIterable<Buffer>, gunzip: ReturnType<typeof createGunzip>): Promise<void> {
+  try {
+    for await (const chunk of source) {
+      if (gunzip.destroyed) return;
+      if (!gunzip.write(chunk)) await new Promise((resolve) => gunzip.once("drain", resolve).once("close", resolve));
+    }
+    gunzip.end();
+  } catch (error) {
+    gunzip.destroy(error as Error);
+  }
+}
+
+/** Null for a blank line. */
+function readLine(line: Line, origin: Origin, options: JsonlOptions): SourceItem | null {
+  const refuse = (reason: RejectReason, detail: string, id: string | null = null): SourceItem => ({
+    kind: "reject",
+    reject: rejectAt(origin, reason, detail, id),
+  });
+  if (line.kind === "too-long") {
+    return refuse("too_long", `the line has ${line.byteLength} bytes; --max-document-bytes allows ${options.maxDocumentBytes}`);
+  }
+  const bytes = line.number === 1 && line.bytes.subarray(0, 3).equals(BOM) ? line.bytes.subarray(3) : line.bytes;
+  if (!isUtf8(bytes)) return refuse("invalid_utf8", "the line is not valid UTF-8");
+  const text = bytes.toString("utf8");
+  if (text.trim() === "") return null;
+  let record: unknown;
+  try {
+    record = JSON.parse(text);
+  } catch (error) {
+    return refuse("not_json", messageOf(error).toWellFormed());
+  }
+  if (typeof record !== "object" || record === null || Array.isArray(record)) {
+    return refuse("not_json", "the line is valid JSON but not an object");
+  }
+  return readFields(record, origin, options, refuse);
+}
+
+function readFields(
+  record: object,
+  origin: Origin,
+  options: JsonlOptions,
+  refuse: (reason: RejectReason, detail: string, id?: string | null) => SourceItem,
+): SourceItem {
+  const id = fieldAt(record, options.idField);
+  if (typeof id !== "string" && typeof id !== "number") {
+    return refuse("no_id", `the field ${options.idField} is ${kindOf(id)}; a string or a number is needed`);
+  }
+  const text = fieldAt(record, options.textField);
+  if (typeof text !== "string") {
+    const shownId = String(id).slice(0, 64).toWellFormed();
+    return refuse("no_text", `the field ${options.textField} is ${kindOf(text)}; a string is needed`, shownId);
+  }
+  return checkDocument(String(id), text, origin);
+}
+
+/** The value at a dotted path; a field whose own name has the dots is found first. */
+function fieldAt(record: object, path: string): unknown {
+  if (Object.hasOwn(record, path)) return (record as Record<string, unknown>)[path];
+  let value: unknown = record;
+  for (const key of path.split(".")) {
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, key)) return undefined;
+    value = (value as Record<string, unknown>)[key];
+  }
+  return value;
+}
+
+function kindOf(value: unknown): string {
+  if (value === undefined) return "missing";
+  if (value === null) return "null";
+  return Array.isArray(value) ? "an array" : `of type ${typeof value}`;
+}

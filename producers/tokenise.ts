@@ -1,0 +1,83 @@
+/** Documents to chunks, in order: batches of documents go to the tokenizer, which uses all cores. */
+import type { SourceItem } from "../src/core/documents.ts";
+import type { Encoded, Tokenizer } from "../src/core/ports.ts";
+import { type Chunk, chunkDocument } from "./chunker.ts";
+
+export type TokenisedItem =
+  | (SourceItem & { readonly kind: "reject" })
+  | (SourceItem & { readonly kind: "document"; readonly chunks: readonly Chunk[] });
+
+const BATCH_DOCUMENTS = 512;
+const BATCH_CHARS = 2 * 1024 * 1024;
+/** While one batch is tokenised the next is read and the one before is hashed. */
+const BATCHES_IN_FLIGHT = 2;
+
+export async function* tokenise(
+  items: AsyncIterable<SourceItem>,
+  params: Readonly<{ tokenizer: Tokenizer; maxTokens: number; overlap: number }>,
+): AsyncGenerator<TokenisedItem> {
+  const inFlight: Promise<TokenisedItem[]>[] = [];
+  for await (const batch of batches(items)) {
+    const work = tokeniseBatch(batch, params);
+    // Awaited in turn below; until then a rejection must not count as unhandled.
+    work.catch(() => {});
+    inFlight.push(work);
+    if (inFlight.length >= BATCHES_IN_FLIGHT) yield* await inFlight.shift()!;
+  }
+  while (inFlight.length > 0) yield* await inFlight.shift()!;
+}
+
+async function* batches(items: AsyncIterable<SourceItem>): AsyncGenerator<SourceItem[]> {
+  let batch: SourceItem[] = [];
+  let chars = 0;
+  for await (const item of items) {
+    batch.push(item);
+    if (item.kind === "document") chars += item.document.text.length;
+    if (batch.length < BATCH_DOCUMENTS && chars < BATCH_CHARS) continue;
+    yield batch;
+    batch = [];
+    chars = 0;
+  }
+  if (batch.length > 0) yield batch;
+}
+
+async function tokeniseBatch(
+  items: readonly SourceItem[],
+  params: Readonly<{ tokenizer: Tokenizer; maxTokens: number; overlap: number }>,
+): Promise<TokenisedItem[]> {
+  const { tokenizer, maxTokens, overlap } = params;
+  const { prefixIds, suffixIds } = tokenizer;
+  const texts = items.flatMap((item) => (item.kind === "document" ? [item.document.text] : []));
+  const encoded = await encodeAll(tokenizer, texts, maxTokens - prefixIds.length - suffixIds.length);
+  let document = 0;
+  return items.map((item) => {
+    if (item.kind === "reject") return item;
+    const chunks = chunkDocument({
+      text: item.document.text,
+      encoded: encoded[document++]!,
+      maxTokens,
+      overlap,
+      prefixIds,
+      suffixIds,
+    });
+    return { ...item, chunks };
+  });
+}
+
+/**
+ * Positions of tokens cost time and only texts that are cut need them. A text of fewer characters
+ * than a row has room for is not cut, save when normalisation lengthens it; then it is encoded again.
+ */
+async function encodeAll(tokenizer: Tokenizer, texts: readonly string[], room: number): Promise<Encoded[]> {
+  const encoded = new Array<Encoded>(texts.length);
+  const encode = async (which: readonly number[], withStarts: boolean): Promise<void> => {
+    if (which.length === 0) return;
+    const results = await tokenizer.encode({ texts: which.map((i) => texts[i]!), withStarts });
+    results.forEach((result, k) => (encoded[which[k]!] = result));
+  };
+  const all = [...texts.keys()];
+  await encode(all.filter((i) => texts[i]!.length <= room), false);
+  await encode(all.filter((i) => texts[i]!.length > room), true);
+  await encode(all.filter((i) => encoded[i]!.ids.length > room && encoded[i]!.starts.length === 0), true);
+  return encoded;
+}

@@ -1,0 +1,178 @@
+/** The stretch of the corpus that a producer holds: filled document by document, then cut into shards. */
+import { createHash, hash, type Hash } from "node:crypto";
+import { encodeStagedShard } from "../src/arrow/staged.ts";
+import { CONTRACT_VERSION, type Reject, type RunRecord, type ShardPlan, type WindowPlan } from "../src/core/contracts.ts";
+import type { SourceItem } from "../src/core/documents.ts";
+import { shardId, windowId } from "../src/core/layout.ts";
+import { planShards, type WindowLimits } from "../src/core/planning.ts";
+import { type PlannedRows, RowDigest, TEXT_HASH_BYTES, textHashOf } from "../src/core/rows.ts";
+import type { Chunk } from "./chunker.ts";
+
+/** Digest of documents as read, in order; tells whether a corpus is still the one that was planned. */
+export class SourceDigest {
+  readonly #hash: Hash = createHash("sha256");
+
+  add(item: SourceItem): void {
+    if (item.kind === "reject") this.#field(item.reject.id ?? "").#field(item.reject.reason);
+    else this.#field(item.document.id).#field(item.document.text);
+    this.#hash.update(item.kind);
+  }
+
+  #field(text: string): this {
+    this.#hash.update(`${Buffer.byteLength(text)}:`).update(text, "utf8");
+    return this;
+  }
+
+  hex(): string {
+    return this.#hash.digest("hex");
+  }
+}
+
+interface Row {
+  readonly id: string;
+  readonly chunk: number;
+  readonly charStart: number;
+  readonly charEnd: number;
+  readonly textHash: Buffer;
+  readonly ids: Int32Array;
+  readonly text: string | null;
+}
+
+export interface CutWindow {
+  readonly plan: WindowPlan;
+  readonly staged: Uint8Array;
+  readonly rejectLines: Uint8Array | null;
+}
+
+export class Window {
+  readonly #record: RunRecord;
+  readonly #index: number;
+  readonly #firstDocument: number;
+  readonly #limits: WindowLimits;
+  readonly #digest = new SourceDigest();
+  readonly #rows: Row[] = [];
+  readonly #rejects: Reject[] = [];
+  #documents = 0;
+  #tokens = 0;
+  #textChars = 0;
+
+  constructor(params: Readonly<{ record: RunRecord; index: number; firstDocument: number; limits: WindowLimits }>) {
+    this.#record = params.record;
+    this.#index = params.index;
+    this.#firstDocument = params.firstDocument;
+    this.#limits = params.limits;
+  }
+
+  get documents(): number {
+    return this.#documents;
+  }
+
+  get rows(): number {
+    return this.#rows.length;
+  }
+
+  get isFull(): boolean {
+    const { tokens, rows, documents, textChars } = this.#limits;
+    return this.#tokens >= tokens || this.#rows.length >= rows || this.#documents >= documents || this.#textChars >= textChars;
+  }
+
+  addReject(item: SourceItem & { kind: "reject" }): void {
+    this.#digest.add(item);
+    this.#rejects.push(item.reject);
+    this.#documents++;
+  }
+
+  addDocument(item: SourceItem & { kind: "document" }, chunks: readonly Chunk[]): void {
+    this.#digest.add(item);
+    this.#documents++;
+    const { keepText } = this.#record.options;
+    chunks.forEach((chunk, number) => {
+      this.#tokens += chunk.ids.length;
+      if (keepText) this.#textChars += chunk.text.length;
+      this.#rows.push({
+        id: item.document.id,
+        chunk: number,
+        charStart: chunk.charStart,
+        charEnd: chunk.charEnd,
+        textHash: hash("sha256", chunk.text, "buffer"),
+        ids: chunk.ids,
+        text: keepText ? chunk.text : null,
+      });
+    });
+  }
+
+  /** Sorts and cuts. The same documents always give the same bytes. */
+  cut(): CutWindow {
+    const { run, options } = this.#record;
+    const window = windowId(this.#index);
+    const layout = planShards({
+      lengths: this.#rows.map((row) => row.ids.length),
+      carriedBytes: this.#rows.map((row) => Buffer.byteLength(row.id) + (row.text === null ? 0 : Buffer.byteLength(row.text))),
+      shape: { dim: options.model.dim, heads: options.heads },
+    });
+    const parts: Uint8Array[] = [];
+    let stagedBytes = 0;
+    const shards = layout.shards.map(({ start, end }, index): ShardPlan => {
+      const shard = shardId(window, index);
+      const rows = toPlannedRows(Array.from(layout.order.subarray(start, end), (row) => this.#rows[row]!));
+      const bytes = encodeStagedShard({ run, shard, rows });
+      parts.push(bytes);
+      stagedBytes += bytes.length;
+      return {
+        shard,
+        rows: rows.ids.length,
+        tokens: rows.tokenIds.length,
+        longest: rows.offsets[1]!,
+        start: stagedBytes - bytes.length,
+        end: stagedBytes,
+        rowsSha256: digestOf(rows),
+      };
+    });
+    const plan: WindowPlan = {
+      version: CONTRACT_VERSION,
+      run,
+      window,
+      firstDocument: this.#firstDocument,
+      documents: this.#documents,
+      rows: this.#rows.length,
+      tokens: this.#tokens,
+      rejects: this.#rejects.length,
+      sourceSha256: this.#digest.hex(),
+      stagedBytes,
+      shards,
+    };
+    return { plan, staged: Buffer.concat(parts), rejectLines: toLines(this.#rejects) };
+  }
+}
+
+function toPlannedRows(rows: readonly Row[]): PlannedRows {
+  const offsets = new Uint32Array(rows.length + 1);
+  rows.forEach((row, i) => (offsets[i + 1] = offsets[i]! + row.ids.length));
+  const tokenIds = new Int32Array(offsets[rows.length]!);
+  const textHashes = new Uint8Array(rows.length * TEXT_HASH_BYTES);
+  rows.forEach((row, i) => {
+    tokenIds.set(row.ids, offsets[i]!);
+    textHashes.set(row.textHash, i * TEXT_HASH_BYTES);
+  });
+  return {
+    ids: rows.map((row) => row.id),
+    chunks: Uint32Array.from(rows, (row) => row.chunk),
+    charStarts: Uint32Array.from(rows, (row) => row.charStart),
+    charEnds: Uint32Array.from(rows, (row) => row.charEnd),
+    textHashes,
+    offsets,
+    tokenIds,
+    texts: rows[0]?.text == null ? null : rows.map((row) => row.text!),
+  };
+}
+
+function digestOf(rows: PlannedRows): string {
+  const digest = new RowDigest();
+  rows.ids.forEach((id, row) => digest.add(id, rows.chunks[row]!, textHashOf(rows, row)));
+  return digest.hex();
+}
+
+function toLines(rejects: readonly Reject[]): Uint8Array | null {
+  if (rejects.length === 0) return null;
+  return Buffer.from(rejects.map((reject) => `${JSON.stringify(reject)}\n`).join(""));
+}

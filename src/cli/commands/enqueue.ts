@@ -1,0 +1,110 @@
+/** `embedfleet enqueue`: plan a corpus and queue it; workers elsewhere do the rest. */
+import type { Logger } from "pino";
+import type { Model } from "../../../models/registry.ts";
+import { assertModelCan, verifyModelFiles } from "../../../models/registry.ts";
+import { loadTokenizer } from "../../../models/tokenizer.ts";
+import { produce } from "../../../producers/produce.ts";
+import { assertInputs, readCorpus } from "../../../producers/sources/open-corpus.ts";
+import { Presence } from "../../adapters/redis/presence.ts";
+import { producersKey, queueName } from "../../adapters/redis/queue-options.ts";
+import type { ClosedRecord } from "../../core/contracts.ts";
+import type { JobQueue, ObjectStore } from "../../core/ports.ts";
+import { openRun } from "../../run/open-run.ts";
+import { probeStore } from "../../run/probe-store.ts";
+import { readProgress } from "../../run/progress.ts";
+import {
+  type Closer,
+  loggerOf,
+  modelOf,
+  openQueueOf,
+  openStoreOf,
+  type PlanFlags,
+  printJson,
+  type QueueFlags,
+  redisOf,
+  runOptionsOf,
+  type StoreFlags,
+  withCloser,
+} from "../context.ts";
+import { startProgress } from "../progress.ts";
+
+export interface EnqueueFlags extends StoreFlags, QueueFlags, PlanFlags {
+  readonly run?: string;
+  readonly maxRejects?: number;
+  readonly json: boolean;
+}
+
+export async function enqueue(inputs: readonly string[], flags: EnqueueFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const log = loggerOf(flags);
+    const { store, model } = await prepare(inputs, flags, closer, log);
+    const queue = await openQueueOf(flags, model.manifest.id, closer, log);
+    const { run } = await plan({ inputs, flags, store, queue, model, closer, log });
+    const report = await readProgress({ store, run, queue: await queue.counts() });
+    if (flags.json) return printJson(report);
+    console.log(`run ${run}: ${report.documents} documents, ${report.plannedRows} rows in ${report.plannedShards} shards queued, ${report.rejects} rejected`);
+    console.log(`follow it with: embedfleet status ${run} --out ${store.url}`);
+  });
+}
+
+/** Everything that can be refused before anything is written or queued. */
+export async function prepare(
+  inputs: readonly string[],
+  flags: EnqueueFlags,
+  closer: Closer,
+  log: Logger,
+): Promise<{ store: ObjectStore; model: Model }> {
+  await assertInputs(inputs, flags.format);
+  const model = modelOf(flags.model, log);
+  assertModelCan(model, flags);
+  await verifyModelFiles(model);
+  const store = await openStoreOf(flags, closer);
+  await probeStore(store);
+  return { store, model };
+}
+
+/** Creates or continues the run and reads the corpus to its end. */
+export async function plan(
+  params: Readonly<{
+    inputs: readonly string[];
+    flags: EnqueueFlags;
+    store: ObjectStore;
+    queue: JobQueue;
+    model: Model;
+    closer: Closer;
+    log: Logger;
+  }>,
+): Promise<{ run: string; closed: ClosedRecord }> {
+  const { inputs, flags, store, queue, model, closer, log } = params;
+  const run = flags.run ?? newRunId();
+  const { record, isNew } = await openRun(store, { run, inputs, options: runOptionsOf(flags, model) });
+  log.info({ run, inputs }, isNew ? "a new run begins" : "the run is continued");
+  const presence = closer.add(
+    new Presence({ redisUrl: redisOf(flags), key: producersKey(queueName(flags.fleet, model.manifest.id)) }),
+  );
+  await presence.announce(run);
+  const progress = startProgress("planning", "documents");
+  try {
+    const closed = await produce({
+      store,
+      queue,
+      tokenizer: await loadTokenizer(model.tokenizerPath),
+      record,
+      items: readCorpus({ inputs, ...record.options }),
+      maxRejects: flags.maxRejects ?? null,
+      onProgress: ({ documents }) => progress.update(documents, documents),
+    });
+    if (closed.rejects > 0) log.warn({ run, rejects: closed.rejects }, "documents were rejected; rejects/ in the run's folder says which and why");
+    return { run, closed };
+  } finally {
+    progress.stop();
+    await presence.withdraw(run);
+  }
+}
+
+/** Sorts by time of creation: `20261124-021530-x7k2`. */
+export function newRunId(): string {
+  const [date, time] = new Date().toISOString().split("T") as [string, string];
+  const suffix = Math.random().toString(36).slice(2, 6).padEnd(4, "0");
+  return `${date.replaceAll("-", "")}-${time.slice(0, 8).replaceAll(":", "")}-${suffix}`;
+}

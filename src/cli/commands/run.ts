@@ -1,0 +1,104 @@
+/** `embedfleet run`: enqueue, workers and seal on this machine. */
+import { fileURLToPath } from "node:url";
+import type { Logger } from "pino";
+import { Supervisor } from "../../../workers/supervisor.ts";
+import type { BullQueue } from "../../adapters/redis/bull-queue.ts";
+import { PrivateRedis } from "../../adapters/redis/private-redis.ts";
+import { FleetError } from "../../core/errors.ts";
+import type { ObjectStore } from "../../core/ports.ts";
+import { readProgress, type RunReport } from "../../run/progress.ts";
+import { sealRun } from "../../run/seal.ts";
+import { loggerOf, openQueueOf, printJson, withCloser } from "../context.ts";
+import { startProgress } from "../progress.ts";
+import { printReport } from "../report.ts";
+import { type EnqueueFlags, newRunId, plan, prepare } from "./enqueue.ts";
+import type { WorkFlags } from "./work.ts";
+
+const POLL_INTERVAL_MS = 500;
+
+export interface RunFlags extends EnqueueFlags, Omit<WorkFlags, "exitWhenDone"> {
+  readonly workers: number;
+}
+
+export async function run(inputs: readonly string[], given: RunFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const log = loggerOf(given);
+    const { store, model } = await prepare(inputs, given, closer, log);
+    const redis = given.redis ?? closer.add(await PrivateRedis.start()).url;
+    const flags: RunFlags = { ...given, redis, run: given.run ?? newRunId() };
+    const queue = await openQueueOf(flags, model.manifest.id, closer, log);
+    const supervisor = new Supervisor({ argv: workerArguments(flags), env: process.env, log });
+    closer.add({ close: () => supervisor.stop() });
+    supervisor.start(flags.workers);
+    const stopped = untilSignalled();
+    const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
+    const planned = plan({ inputs, flags, store, queue, model, closer, log });
+    const { run: id } = await Promise.race([planned, failed, stopped]);
+    await Promise.race([untilComplete({ store, queue, run: id, log }), failed, stopped]);
+    await supervisor.stop();
+    const outcome = await sealRun({ store, run: id, keepStaging: flags.keepStaging });
+    if (outcome.kind === "open") throw new FleetError("run_incomplete", `run ${id} cannot be sealed: ${outcome.reason}`);
+    const report = await readProgress({ store, run: id, queue: null });
+    if (flags.json) printJson(report);
+    else printReport(report, store.url);
+  });
+}
+
+/** A worker's command line: what the run was given, and this very program. */
+function workerArguments(flags: RunFlags): string[] {
+  const main = fileURLToPath(new URL("../main.js", import.meta.url));
+  const threads = Math.max(1, Math.floor(flags.threads / flags.workers));
+  const args: [string, string | number | undefined][] = [
+    ["--out", flags.out],
+    ["--redis", flags.redis],
+    ["--fleet", flags.fleet],
+    ["--model", flags.model],
+    ["--threads", threads],
+    ["--max-batch-tokens", flags.maxBatchTokens],
+    ["--max-batch-rows", flags.maxBatchRows],
+    ["--max-held-bytes", flags.maxHeldBytes],
+    ["--s3-endpoint", flags.s3Endpoint],
+    ["--s3-region", flags.s3Region],
+    // The workers' ordinary lines would drown the run's own.
+    ["--log-level", flags.logLevel === "info" ? "error" : flags.logLevel],
+  ];
+  const given = args.flatMap(([flag, value]) => (value === undefined ? [] : [flag, String(value)]));
+  return [main, "work", ...given, ...(flags.keepStaging ? ["--keep-staging"] : [])];
+}
+
+function untilSignalled(): Promise<never> {
+  return new Promise((_, reject) => {
+    const stop = (signal: NodeJS.Signals): void =>
+      reject(new FleetError("run_incomplete", `stopped by ${signal}`, { cure: "the same command with the same --run id continues" }));
+    process.once("SIGINT", stop).once("SIGTERM", stop);
+  });
+}
+
+async function untilComplete(
+  params: Readonly<{ store: ObjectStore; queue: BullQueue; run: string; log: Logger }>,
+): Promise<RunReport> {
+  const { store, queue, run } = params;
+  const progress = startProgress("embedding", "rows");
+  try {
+    for (;;) {
+      const report = await readProgress({ store, run, queue: await queue.counts() });
+      progress.update(report.rows, report.plannedRows);
+      if (report.state === "complete" || report.state === "sealed") return report;
+      await assertCanFinish(queue, report);
+      await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
+    }
+  } finally {
+    progress.stop();
+  }
+}
+
+/** With failed jobs and nothing left to do, waiting longer would be waiting for ever. */
+async function assertCanFinish(queue: BullQueue, report: RunReport): Promise<void> {
+  if (report.queue === null || report.queue.failed === 0 || report.queue.waiting + report.queue.active > 0) return;
+  const failures = await queue.failures({ run: report.run, limit: 3 });
+  if (failures.length === 0) return;
+  const reasons = failures.map(({ shard, reason }) => `${shard}: ${reason}`).join("; ");
+  throw new FleetError("run_incomplete", `run ${report.run} has shards that failed: ${reasons}`, {
+    cure: `mend the cause, then: embedfleet resume ${report.run}`,
+  });
+}

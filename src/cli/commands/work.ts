@@ -1,0 +1,85 @@
+/** `embedfleet work`: one worker process. */
+import { ThreadEmbedder } from "../../../models/embedder.ts";
+import { verifyModelFiles } from "../../../models/registry.ts";
+import { loadTokenizer } from "../../../models/tokenizer.ts";
+import { Loader } from "../../../workers/loader.ts";
+import { FleetWorker } from "../../../workers/worker.ts";
+import { BullLeases } from "../../adapters/redis/bull-leases.ts";
+import { Presence } from "../../adapters/redis/presence.ts";
+import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
+import { workerName } from "../../config.ts";
+import { DEFAULT_PACKING } from "../../core/packing.ts";
+import { FleetError, messageOf } from "../../core/errors.ts";
+import type { Head } from "../../core/contracts.ts";
+import { probeStore } from "../../run/probe-store.ts";
+import { sealRun } from "../../run/seal.ts";
+import { loggerOf, modelOf, openQueueOf, openStoreOf, printJson, type QueueFlags, redisOf, type StoreFlags, withCloser } from "../context.ts";
+
+export interface WorkFlags extends StoreFlags, QueueFlags {
+  readonly threads: number;
+  readonly maxBatchTokens: number;
+  readonly maxBatchRows: number;
+  readonly maxHeldBytes: number;
+  readonly exitWhenDone: boolean;
+  readonly keepStaging: boolean;
+  readonly json: boolean;
+}
+
+export async function work(flags: WorkFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const name = workerName();
+    const log = loggerOf(flags).child({ worker: name });
+    const model = modelOf(flags.model, log);
+    await verifyModelFiles(model);
+    await assertTokenizerFits(model.tokenizerPath, model.manifest.vocabSize);
+    const store = await openStoreOf(flags, closer);
+    await probeStore(store);
+    const queue = await openQueueOf(flags, model.manifest.id, closer, log);
+    const redisUrl = redisOf(flags);
+    const fleet = queueName(flags.fleet, model.manifest.id);
+    const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
+    const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
+    const embedder = closer.add(await ThreadEmbedder.open({ model, threads: flags.threads }));
+    const leases = closer.add(new BullLeases({ redisUrl, name: fleet, workerId: name, log }));
+
+    const worker = new FleetWorker({
+      store,
+      leases,
+      embedder,
+      loader: new Loader({ store, model: model.ref, heads: Object.keys(model.manifest.heads) as Head[], vocabSize: model.manifest.vocabSize }),
+      packing: { ...DEFAULT_PACKING, maxBatchTokens: flags.maxBatchTokens, maxBatchRows: flags.maxBatchRows },
+      maxHeldBytes: flags.maxHeldBytes,
+      log,
+      onIdle: async (runs) => {
+        for (const run of runs) await trySeal(run);
+        if (!flags.exitWhenDone || (await producers.present()).length > 0) return false;
+        const { waiting, active } = await queue.counts();
+        return waiting + active === 0;
+      },
+    });
+    // Whoever notices first that a run is complete seals it; a race has one winner and no loser.
+    const trySeal = async (run: string): Promise<void> => {
+      try {
+        const outcome = await sealRun({ store, run, keepStaging: flags.keepStaging });
+        if (outcome.kind === "sealed" && outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
+      } catch (error) {
+        log.error({ run, err: error }, `the run could not be sealed: ${messageOf(error)}`);
+      }
+    };
+    const stop = (): void => void worker.stop();
+    process.once("SIGTERM", stop).once("SIGINT", stop);
+    await workers.announce(name);
+    log.info({ device: embedder.device, model: model.manifest.id, threads: flags.threads, store: store.url }, "the worker is ready");
+    await worker.run();
+    log.info(worker.counts, "the worker ends");
+    if (flags.json) printJson({ worker: name, device: embedder.device, ...worker.counts });
+  });
+}
+
+async function assertTokenizerFits(path: string, vocabSize: number): Promise<void> {
+  const tokenizer = await loadTokenizer(path);
+  if (tokenizer.vocabSize <= vocabSize) return;
+  throw new FleetError("model_invalid", `the tokenizer ${path} makes ${tokenizer.vocabSize} ids; the model's embedding table has ${vocabSize}`, {
+    cure: "tokenizer and weights are not of one model: install the model again",
+  });
+}

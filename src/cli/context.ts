@@ -1,0 +1,113 @@
+/** What several commands open and must close again, in reverse order. */
+import type { Logger } from "pino";
+import { findModel, type Model } from "../../models/registry.ts";
+import { openStore } from "../adapters/open-store.ts";
+import { BullQueue } from "../adapters/redis/bull-queue.ts";
+import { checkRedis } from "../adapters/redis/connect.ts";
+import { queueName } from "../adapters/redis/queue-options.ts";
+import type { Head, RunOptions } from "../core/contracts.ts";
+import { FleetError } from "../core/errors.ts";
+import type { ObjectStore } from "../core/ports.ts";
+import { createLogger } from "../telemetry/log.ts";
+
+export interface StoreFlags {
+  readonly out: string;
+  readonly s3Endpoint?: string;
+  readonly s3Region?: string;
+  readonly logLevel: string;
+}
+
+export interface QueueFlags {
+  readonly redis?: string;
+  readonly fleet: string;
+  readonly model: string;
+}
+
+export interface PlanFlags {
+  readonly heads: Head[];
+  readonly maxTokens: number;
+  readonly overlap: number;
+  readonly idField: string;
+  readonly textField: string;
+  readonly format: RunOptions["format"];
+  readonly keepText: boolean;
+  readonly maxDocumentBytes: number;
+}
+
+/** Closes what was opened, last first; the first failure is kept. */
+export class Closer {
+  readonly #steps: (() => Promise<unknown>)[] = [];
+
+  add<T extends { close(): Promise<unknown> }>(resource: T): T {
+    this.#steps.push(() => resource.close());
+    return resource;
+  }
+
+  async close(): Promise<void> {
+    let failure: unknown;
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      await step().catch((error: unknown) => (failure ??= error));
+    }
+    if (failure !== undefined) throw failure;
+  }
+}
+
+/** Runs a command's body and closes whatever it opened, however it ends. */
+export async function withCloser<T>(act: (closer: Closer) => Promise<T>): Promise<T> {
+  const closer = new Closer();
+  try {
+    return await act(closer);
+  } finally {
+    await closer.close();
+  }
+}
+
+export async function openStoreOf(flags: StoreFlags, closer: Closer): Promise<ObjectStore> {
+  return closer.add(await openStore(flags.out, { s3: { endpoint: flags.s3Endpoint, region: flags.s3Region } }));
+}
+
+export function loggerOf(flags: Pick<StoreFlags, "logLevel">): Logger {
+  return createLogger(flags.logLevel);
+}
+
+/** The model, with its notice said once. */
+export function modelOf(nameOrPath: string, log: Logger): Model {
+  const model = findModel(nameOrPath);
+  if (model.manifest.notice !== null) log.warn({ model: model.manifest.id }, model.manifest.notice);
+  return model;
+}
+
+/** @throws FleetError `bad_usage` when no Redis was named. */
+export function redisOf(flags: QueueFlags): string {
+  if (flags.redis !== undefined) return flags.redis;
+  throw new FleetError("bad_usage", "no Redis was named", {
+    cure: "pass --redis redis://host:port or set REDIS_URL; `embedfleet run` starts a private one by itself",
+  });
+}
+
+/** The producer's end of the queue, on a Redis that is fit for it. */
+export async function openQueueOf(flags: QueueFlags, modelId: string, closer: Closer, log: Logger): Promise<BullQueue> {
+  const redisUrl = redisOf(flags);
+  for (const warning of await checkRedis(redisUrl)) log.warn(warning);
+  return closer.add(new BullQueue({ redisUrl, name: queueName(flags.fleet, modelId) }));
+}
+
+export function runOptionsOf(flags: PlanFlags, model: Model): RunOptions {
+  return {
+    model: model.ref,
+    heads: flags.heads,
+    precision: "fp32",
+    maxTokens: flags.maxTokens,
+    overlap: flags.overlap,
+    idField: flags.idField,
+    textField: flags.textField,
+    format: flags.format,
+    keepText: flags.keepText,
+    maxDocumentBytes: flags.maxDocumentBytes,
+  };
+}
+
+/** Reports go to standard output, alone, so that they can be piped. */
+export function printJson(value: unknown): void {
+  console.log(JSON.stringify(value, null, 2));
+}

@@ -1,0 +1,79 @@
+#!/usr/bin/env node
+/** The command table. What a command does is in `commands/`; how it ends is in `errors.ts`. */
+import { Argument, Command, CommanderError, type Option } from "commander";
+import { OPTIONS, parseRunId } from "../config.ts";
+import { enqueue } from "./commands/enqueue.ts";
+import { models, resume, search, seal, status, verify } from "./commands/inspect.ts";
+import { run } from "./commands/run.ts";
+import { work } from "./commands/work.ts";
+import { reportFailure } from "./errors.ts";
+
+type OptionName = keyof typeof OPTIONS;
+
+const STORE: OptionName[] = ["s3Endpoint", "s3Region", "logLevel"];
+const QUEUE: OptionName[] = ["redis", "fleet"];
+const PLAN: OptionName[] = [
+  "out", "run", "model", "heads", "maxTokens", "overlap", "idField", "textField", "format", "keepText", "maxDocumentBytes", "maxRejects",
+];
+const DEVICE: OptionName[] = ["device", "threads", "maxBatchTokens", "maxBatchRows", "maxHeldBytes", "keepStaging"];
+
+function options(...names: OptionName[]): Option[] {
+  return names.map((name) => OPTIONS[name]());
+}
+
+function build(): Command {
+  const program = new Command("embedfleet")
+    .description("Turns a large corpus into embeddings, in batch, without losing or doubling a row.")
+    .helpCommand(false)
+    .exitOverride();
+  const add = (name: string, description: string, ...flags: Option[]): Command => {
+    const command = program.command(name).description(description);
+    for (const flag of flags) command.addOption(flag);
+    return command;
+  };
+  const runArgument = (required: boolean): Argument =>
+    new Argument(required ? "<run>" : "[run]", "a run's id").argParser(parseRunId);
+  const outArgument = (): Argument => new Argument("<out>", "the store: file:///folder, s3://bucket/prefix or a path");
+
+  add("run", "enqueue, embed and seal a corpus on this machine", ...options(...PLAN, ...QUEUE, "workers", ...DEVICE, ...STORE, "json"))
+    .argument("<corpus...>", "files, folders, or - for standard input")
+    .action(run);
+  add("enqueue", "plan a corpus and queue it; workers elsewhere do the rest", ...options(...PLAN, ...QUEUE, ...STORE, "json"))
+    .argument("<corpus...>", "files, folders, or - for standard input")
+    .action(enqueue);
+  add("work", "take jobs from the queue until stopped", ...options("out", "model", ...QUEUE, ...DEVICE, "exitWhenDone", ...STORE, "json")).action(work);
+  add("status", "how far a run is; without one, the runs of a store", ...options("out", ...QUEUE, ...STORE, "json"))
+    .addArgument(runArgument(false))
+    .action(status);
+  add("resume", "queue again whatever is planned and not there", ...options("out", ...QUEUE, ...STORE, "json"))
+    .addArgument(runArgument(true))
+    .action(resume);
+  add("seal", "prove that a run is whole and publish its manifest", ...options("out", "keepStaging", ...STORE, "json"))
+    .addArgument(runArgument(true))
+    .action(seal);
+  add("verify", "read a run back and count what is wrong with it", ...options(...STORE, "json"))
+    .addArgument(outArgument())
+    .addArgument(runArgument(false))
+    .action(verify);
+  add("search", "the nearest rows to a text, by an exact scan", ...options("run", "top", "threads", ...STORE, "json"))
+    .addArgument(outArgument())
+    .argument("<query>", "what to look for")
+    .option("--model <name>", "the model's name or path; the run's own by default")
+    .action(search);
+  const forModels = program.command("models").description("models that can be used");
+  forModels.command("list").description("the models that come with embedfleet").addOption(OPTIONS.json()).action(models);
+  return program;
+}
+
+/** Usage errors end with 2; help and version are no errors. */
+async function main(argv: readonly string[]): Promise<number> {
+  try {
+    await build().parseAsync(argv);
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    return reportFailure(error);
+  }
+}
+
+process.exitCode = await main(process.argv);

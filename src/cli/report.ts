@@ -1,0 +1,31 @@
+/** Figures for people. */
+import type { RunReport } from "../run/progress.ts";
+
+export function printReport(report: RunReport, storeUrl: string): void {
+  const lines: [string, string][] = [
+    ["run", `${report.run} (${report.state})`],
+    ["documents", `${count(report.documents)}, ${count(report.rejects)} rejected`],
+    ["rows", `${count(report.rows)} of ${count(report.plannedRows)}`],
+    ["files", `${count(report.files)} of ${count(report.plannedShards)}, ${megabytes(report.bytes)}`],
+    ["tokens", `${count(report.realTokens)} of ${count(report.plannedTokens)}, ${count(report.tokensPerSecond)} a second`],
+  ];
+  if (report.paddedTokens !== null && report.paddedTokens > 0) {
+    lines.push(["padding", `${percent(1 - report.realTokens / report.paddedTokens)} of what the model computed, in ${count(report.batches!)} batches`]);
+  }
+  if (report.deviceBusyRatio !== null) lines.push(["device", `${percent(report.deviceBusyRatio)} busy`]);
+  if (report.queue !== null) lines.push(["queue", `${report.queue.waiting} waiting, ${report.queue.active} active, ${report.queue.failed} failed`]);
+  lines.push(["seconds", report.seconds.toFixed(1)], ["store", `${storeUrl}/runs/${report.run}`]);
+  for (const [name, value] of lines) console.log(`${name.padEnd(10)} ${value}`);
+}
+
+export function count(value: number): string {
+  return Math.round(value).toLocaleString("en-US");
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+function percent(ratio: number): string {
+  return `${(ratio * 100).toFixed(1)} %`;
+}

@@ -1,0 +1,107 @@
+/** A shard from the moment a worker has loaded its rows until its file is committed. */
+import { randomBytes } from "node:crypto";
+import { assembleResults, encodeResults } from "../src/arrow/results.ts";
+import { allocateShard, type RowRef, type ShardBuffers } from "../src/core/batch.ts";
+import type { Reject, RunRecord, ShardStats } from "../src/core/contracts.ts";
+import { runKeys } from "../src/core/layout.ts";
+import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
+import { type PlannedRows, textHashOf } from "../src/core/rows.ts";
+
+export class HeldShard {
+  readonly job: LeasedJob;
+  readonly record: RunRecord;
+  readonly rows: PlannedRows;
+  readonly buffers: ShardBuffers;
+  /** What it takes of the worker's memory, vectors included. */
+  readonly bytes: number;
+  #rowsLeft: number;
+  #hasStarted = false;
+  readonly #cost = { paddedTokens: 0, batches: 0, deviceMs: 0, idleMs: 0 };
+
+  constructor(job: LeasedJob, record: RunRecord, rows: PlannedRows) {
+    this.job = job;
+    this.record = record;
+    this.rows = rows;
+    const { offsets } = rows;
+    const lengths = Uint32Array.from({ length: rows.ids.length }, (_, row) => offsets[row + 1]! - offsets[row]!);
+    this.buffers = allocateShard({ lengths, dim: record.options.model.dim, heads: record.options.heads });
+    this.buffers.ids.set(rows.tokenIds);
+    this.bytes = Object.values(this.buffers).reduce<number>(
+      (sum, value) => sum + (ArrayBuffer.isView(value) ? value.byteLength : 0),
+      rows.tokenIds.byteLength,
+    );
+    this.#rowsLeft = rows.ids.length;
+  }
+
+  get rowRefs(): RowRef[] {
+    return Array.from(this.rows.ids.keys(), (row) => ({ shard: this.buffers, row }));
+  }
+
+  get hasStarted(): boolean {
+    return this.#hasStarted;
+  }
+
+  get isComplete(): boolean {
+    return this.#rowsLeft === 0;
+  }
+
+  start(): void {
+    this.#hasStarted = true;
+  }
+
+  /** Books `rows` of this shard's rows as run in a batch, with their share of its cost. */
+  finish(rows: number, cost: Readonly<{ paddedTokens: number; batches: number; deviceMs: number; idleMs: number }>): void {
+    this.#rowsLeft -= rows;
+    this.#cost.paddedTokens += cost.paddedTokens;
+    this.#cost.batches += cost.batches;
+    this.#cost.deviceMs += cost.deviceMs;
+    this.#cost.idleMs += cost.idleMs;
+  }
+
+  get stats(): ShardStats {
+    const rejects = this.buffers.broken.reduce((sum, broken) => sum + broken, 0);
+    return {
+      rows: this.rows.ids.length - rejects,
+      rejects,
+      realTokens: this.rows.tokenIds.length,
+      ...this.#cost,
+    };
+  }
+
+  /**
+   * Encodes the shard's file and creates it, its rejects first, so that a file never names rejects
+   * that are not there.
+   */
+  async commit(store: ObjectStore): Promise<"created" | "exists"> {
+    const { run, shard } = this.job.payload;
+    const keys = runKeys(run);
+    const stats = this.stats;
+    const rejectsKey = stats.rejects === 0 ? null : keys.shardRejects(shard, randomBytes(4).toString("hex"));
+    if (rejectsKey !== null) await store.create({ key: rejectsKey, body: this.#rejectLines() });
+    const body = encodeResults(assembleResults(this.rows, this.buffers), {
+      run,
+      shard,
+      options: this.record.options,
+      stats,
+      rejectsKey,
+    });
+    return store.create({ key: keys.data(shard), body });
+  }
+
+  #rejectLines(): Uint8Array {
+    const broken = Array.from(this.rows.ids.keys()).filter((row) => this.buffers.broken[row] === 1);
+    const lines = broken.map((row): string => {
+      const reject: Reject = {
+        id: this.rows.ids[row]!,
+        chunk: this.rows.chunks[row]!,
+        row,
+        textHash: Buffer.from(textHashOf(this.rows, row)).toString("hex"),
+        reason: "non_finite",
+        detail: `the model's outputs for its ${this.buffers.offsets[row + 1]! - this.buffers.offsets[row]!} tokens are not finite numbers`,
+        file: this.job.payload.shard,
+      };
+      return `${JSON.stringify(reject)}\n`;
+    });
+    return Buffer.from(lines.join(""));
+  }
+}

@@ -1,0 +1,66 @@
+/** From a queue job to the rows it points at. */
+import { decodeStagedShard } from "../src/arrow/staged.ts";
+import type { Head, ModelRef, RunRecord } from "../src/core/contracts.ts";
+import { FleetError } from "../src/core/errors.ts";
+import { runKeys, windowOfShard } from "../src/core/layout.ts";
+import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
+import { readRun } from "../src/run/open-run.ts";
+import { HeldShard } from "./held-shard.ts";
+
+export type Loaded =
+  | { readonly kind: "held"; readonly shard: HeldShard }
+  /** Its file is there already: the job was repeated. */
+  | { readonly kind: "done" };
+
+export class Loader {
+  readonly #store: ObjectStore;
+  readonly #model: ModelRef;
+  readonly #heads: readonly Head[];
+  readonly #vocabSize: number;
+  readonly #runs = new Map<string, Promise<RunRecord>>();
+
+  constructor(params: Readonly<{ store: ObjectStore; model: ModelRef; heads: readonly Head[]; vocabSize: number }>) {
+    this.#store = params.store;
+    this.#model = params.model;
+    this.#heads = params.heads;
+    this.#vocabSize = params.vocabSize;
+  }
+
+  /** @throws FleetError `run_unknown`, `job_invalid`, `object_missing`, `object_corrupt` */
+  async load(job: LeasedJob): Promise<Loaded> {
+    const { run, shard, start, end, rows, tokens } = job.payload;
+    const keys = runKeys(run);
+    if ((await this.#store.stat({ key: keys.data(shard) })) !== null) return { kind: "done" };
+    const record = await this.#run(run);
+    const bytes = await this.#store.read({ key: keys.staged(windowOfShard(shard)), range: { start, end } });
+    const planned = decodeStagedShard({ run, shard, rows, tokens, bytes });
+    this.#assertIdsFit(planned.tokenIds, record);
+    return { kind: "held", shard: new HeldShard(job, record, planned) };
+  }
+
+  async #run(run: string): Promise<RunRecord> {
+    let record = this.#runs.get(run);
+    if (record === undefined) {
+      record = readRun(this.#store, run);
+      this.#runs.set(run, record);
+      record.catch(() => this.#runs.delete(run));
+    }
+    const { model, heads } = (await record).options;
+    if (model.id !== this.#model.id || model.sha256 !== this.#model.sha256) {
+      throw new FleetError("job_invalid", `run ${run} wants model ${model.id} ${model.sha256.slice(0, 12)}; this worker has ${this.#model.id} ${this.#model.sha256.slice(0, 12)}`, {
+        cure: "start workers with the model, of the same revision, that the run was enqueued with",
+      });
+    }
+    const missing = heads.filter((head) => !this.#heads.includes(head));
+    if (missing.length > 0) throw new FleetError("job_invalid", `run ${run} wants the ${missing.join(" and ")} head, which this worker's model lacks`);
+    return record;
+  }
+
+  /** Ids outside the embedding table would read foreign memory in some runtimes. */
+  #assertIdsFit(ids: Int32Array, record: RunRecord): void {
+    const worst = ids.reduce((max, id) => (id < 0 ? 0x7fffffff : Math.max(max, id)), 0);
+    if (worst >= this.#vocabSize) {
+      throw new FleetError("object_corrupt", `run ${record.run} has the token id ${worst}; the model knows ${this.#vocabSize} tokens`);
+    }
+  }
+}

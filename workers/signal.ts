@@ -1,0 +1,17 @@
+/**
+ * Lets loops sleep until something has changed. Check and `wait` must be in one synchronous stretch:
+ * then no notice can fall between them.
+ */
+export class Signal {
+  #waiters: (() => void)[] = [];
+
+  notify(): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const wake of waiters) wake();
+  }
+
+  wait(): Promise<void> {
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+}

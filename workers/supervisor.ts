@@ -1,0 +1,64 @@
+/** Keeps a number of worker processes alive: one that crashes is started again, later each time. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import type { Logger } from "pino";
+import { FleetError } from "../src/core/errors.ts";
+
+const FIRST_RESTART_MS = 500;
+const LONGEST_RESTART_MS = 30_000;
+/** A worker that fails this often in a row will not mend by itself. */
+const MAX_CRASHES_IN_A_ROW = 5;
+/** One that lived this long is not counted as crashing in a row. */
+const STABLE_AFTER_MS = 60_000;
+
+export class Supervisor {
+  readonly #params: { readonly argv: readonly string[]; readonly env: NodeJS.ProcessEnv; readonly log: Logger };
+  readonly #children = new Set<ChildProcess>();
+  readonly #lives: Promise<void>[] = [];
+  #isStopping = false;
+
+  /** @param params.argv Arguments for this Node.js: a script and what it is given. */
+  constructor(params: Readonly<{ argv: readonly string[]; env: NodeJS.ProcessEnv; log: Logger }>) {
+    this.#params = params;
+  }
+
+  start(workers: number): void {
+    for (let i = 0; i < workers; i++) this.#lives.push(this.#keepAlive(i));
+    // A rejection is seen by whoever awaits `ended`; until then it is not unhandled.
+    for (const life of this.#lives) life.catch(() => {});
+  }
+
+  /** Rejects when a worker cannot be kept alive; resolves when all have ended. */
+  async ended(): Promise<void> {
+    await Promise.all(this.#lives);
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    for (const child of this.#children) child.kill("SIGTERM");
+    await Promise.allSettled(this.#lives);
+  }
+
+  async #keepAlive(index: number): Promise<void> {
+    const { argv, env, log } = this.#params;
+    let crashes = 0;
+    while (!this.#isStopping) {
+      const startedMs = Date.now();
+      const child = spawn(process.execPath, argv, { env, stdio: ["ignore", "ignore", "inherit"] });
+      this.#children.add(child);
+      const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
+      this.#children.delete(child);
+      if (code === 0 || this.#isStopping) return;
+      crashes = Date.now() - startedMs > STABLE_AFTER_MS ? 1 : crashes + 1;
+      const how = signal === null ? `exit code ${code}` : signal;
+      if (crashes === MAX_CRASHES_IN_A_ROW) {
+        throw new FleetError("worker_failed", `worker ${index} ended ${crashes} times in a row, last with ${how}`, {
+          cure: "its last lines above say why; mend that and `embedfleet resume` the run",
+        });
+      }
+      const pauseMs = Math.min(FIRST_RESTART_MS * 2 ** (crashes - 1), LONGEST_RESTART_MS);
+      log.warn({ worker: index, how, pauseMs }, "a worker crashed and is started again");
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+  }
+}

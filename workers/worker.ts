@@ -1,0 +1,274 @@
+/**
+ * A worker: pulls several jobs, packs their rows into batches, keeps the device busy, and commits
+ * each shard's file when its last row is done. Two loops share the pool of rows: one fills it from
+ * the queue and the store, the other empties it through the model.
+ */
+import type { Logger } from "pino";
+import { type BatchReport, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
+import { FleetError, messageOf } from "../src/core/errors.ts";
+import { type PackingLimits, Packer } from "../src/core/packing.ts";
+import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
+import type { HeldShard } from "./held-shard.ts";
+import type { Loader } from "./loader.ts";
+import { Signal } from "./signal.ts";
+
+/** Batches handed to the inference thread at once: one runs, the next is ready. */
+const BATCHES_IN_FLIGHT = 2;
+/** Rows kept ready, in batches' worth: enough to choose from for little padding. */
+const POOL_BATCHES = 24;
+const MAX_JOBS_PER_PULL = 16;
+const MAX_COMMITS_IN_FLIGHT = 4;
+const PAUSE_AFTER_FAULT_MS = 1000;
+
+export interface WorkerParams {
+  readonly store: ObjectStore;
+  readonly leases: JobLeases;
+  readonly embedder: Embedder;
+  readonly loader: Loader;
+  readonly packing: PackingLimits;
+  /** Shards are loaded while those held take less than this, vectors included. */
+  readonly maxHeldBytes: number;
+  readonly log: Logger;
+  /** Called when the queue has nothing for this worker and it holds nothing. Return true to end. */
+  readonly onIdle: (runs: ReadonlySet<string>) => Promise<boolean>;
+}
+
+export interface WorkerCounts {
+  shards: number;
+  rows: number;
+  batches: number;
+  realTokens: number;
+  paddedTokens: number;
+  deviceMs: number;
+  idleMs: number;
+}
+
+export class FleetWorker {
+  readonly counts: WorkerCounts = { shards: 0, rows: 0, batches: 0, realTokens: 0, paddedTokens: 0, deviceMs: 0, idleMs: 0 };
+  readonly #params: WorkerParams;
+  readonly #packer: Packer<RowRef>;
+  readonly #held = new Map<ShardBuffers, HeldShard>();
+  readonly #commits = new Set<Promise<void>>();
+  /** Runs whose shards this worker committed since it was last idle. */
+  readonly #runs = new Set<string>();
+  /** Wakes both loops: rows came, a batch ended, a file was committed, or the worker is to stop. */
+  readonly #changed = new Signal();
+  #queueIsDry = false;
+  #isStopping = false;
+  #hasFed = false;
+  #fault: unknown = null;
+  /** The device counts as idle only while rows are held: a night without work is not a slow device. */
+  #busySinceMs = 0;
+  #done: Promise<void> | null = null;
+
+  constructor(params: WorkerParams) {
+    this.#params = params;
+    this.#packer = new Packer(params.packing, rowLength);
+  }
+
+  /** Works until stopped, or until `onIdle` says there is nothing left. Rejects on a fault of the device. */
+  run(): Promise<void> {
+    this.#done ??= this.#run();
+    return this.#done;
+  }
+
+  /**
+   * Stops pulling, hands back the shards not begun, finishes and commits the others.
+   * Safe to call before `run` and more than once.
+   */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    this.#changed.notify();
+    await this.#done?.catch(() => {});
+  }
+
+  async #run(): Promise<void> {
+    try {
+      await Promise.all([this.#feed().catch((error: unknown) => this.#abort(error)), this.#drive()]);
+    } finally {
+      await Promise.all([...this.#held.values()].map((shard) => this.#giveBack(shard)));
+      await Promise.all(this.#commits);
+    }
+  }
+
+  #abort(fault: unknown): void {
+    this.#fault ??= fault;
+    this.#isStopping = true;
+    this.#hasFed = true;
+    this.#changed.notify();
+  }
+
+  // --- Feeding the pool ---------------------------------------------------------------------
+
+  async #feed(): Promise<void> {
+    while (!this.#isStopping) {
+      if (this.#isFull) {
+        await this.#changed.wait();
+        continue;
+      }
+      const isIdle = this.#held.size === 0 && this.#commits.size === 0;
+      if (isIdle && this.#queueIsDry && (await this.#params.onIdle(this.#takeRuns()))) break;
+      await this.#pull(this.#held.size === 0);
+      // Nothing to pull while rows are held: look again when the pool has moved on.
+      if (this.#queueIsDry && this.#held.size > 0) await this.#changed.wait();
+    }
+    await this.#giveBackUnstarted();
+    this.#hasFed = true;
+    this.#changed.notify();
+  }
+
+  #takeRuns(): ReadonlySet<string> {
+    const runs = new Set(this.#runs);
+    this.#runs.clear();
+    return runs;
+  }
+
+  get #isFull(): boolean {
+    let bytes = 0;
+    for (const shard of this.#held.values()) bytes += shard.bytes;
+    const enoughTokens = POOL_BATCHES * this.#params.packing.maxBatchTokens;
+    return this.#packer.pendingTokens >= enoughTokens || (this.#held.size > 0 && bytes >= this.#params.maxHeldBytes);
+  }
+
+  async #pull(wait: boolean): Promise<void> {
+    const { leases, log } = this.#params;
+    // The first pull takes one job; later ones as many as the pool has room for at their size.
+    const room = POOL_BATCHES * this.#params.packing.maxBatchTokens - this.#packer.pendingTokens;
+    const typical = this.counts.shards === 0 ? room : this.counts.realTokens / this.counts.shards;
+    const max = Math.max(1, Math.min(MAX_JOBS_PER_PULL, Math.ceil(room / Math.max(1, typical))));
+    const { jobs, refused } = await leases.pull({ max, wait });
+    for (const { id, reason } of refused) log.error({ job: id, reason }, "a job was refused");
+    this.#queueIsDry = jobs.length < max;
+    await Promise.all(jobs.map((job) => this.#load(job)));
+    this.#changed.notify();
+  }
+
+  async #load(job: LeasedJob): Promise<void> {
+    const { leases, loader, log } = this.#params;
+    const { run, shard } = job.payload;
+    if ([...this.#held.values()].some((held) => held.job.id === job.id)) return;
+    try {
+      const loaded = await loader.load(job);
+      if (loaded.kind === "done") {
+        await leases.complete({ job });
+        this.#runs.add(run);
+        log.info({ run, shard }, "the shard was done already");
+        return;
+      }
+      if (this.#held.size === 0) this.#busySinceMs = performance.timeOrigin + performance.now();
+      this.#held.set(loaded.shard.buffers, loaded.shard);
+      this.#packer.add(loaded.shard.rowRefs);
+    } catch (error) {
+      await this.#refuse(job, error);
+    }
+  }
+
+  /** A store that cannot be reached is not the job's fault; anything else will not mend by itself. */
+  async #refuse(job: LeasedJob, error: unknown): Promise<void> {
+    const { leases, log } = this.#params;
+    const { run, shard } = job.payload;
+    const isPassing = !(error instanceof FleetError) || error.code === "store_unavailable";
+    if (isPassing) {
+      log.warn({ run, shard, err: error }, "a shard could not be loaded and goes back to the queue");
+      await leases.giveBack({ job });
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_AFTER_FAULT_MS));
+    } else {
+      log.error({ run, shard, err: error }, "a job cannot be done");
+      await leases.fail({ job, reason: messageOf(error) });
+    }
+  }
+
+  async #giveBackUnstarted(): Promise<void> {
+    const unstarted = new Set([...this.#held.values()].filter((shard) => !shard.hasStarted));
+    this.#packer.remove(({ shard }) => unstarted.has(this.#held.get(shard)!));
+    await Promise.all([...unstarted].map((shard) => this.#giveBack(shard)));
+  }
+
+  async #giveBack(shard: HeldShard): Promise<void> {
+    this.#held.delete(shard.buffers);
+    await this.#params.leases.giveBack({ job: shard.job }).catch((error: unknown) => {
+      this.#params.log.warn({ shard: shard.job.id, err: error }, "a job could not be handed back; its lease will lapse");
+    });
+  }
+
+  // --- Emptying it through the device --------------------------------------------------------
+
+  async #drive(): Promise<void> {
+    const inFlight = new Set<Promise<void>>();
+    for (;;) {
+      const batch = this.#fault === null && inFlight.size < BATCHES_IN_FLIGHT && this.#commits.size < MAX_COMMITS_IN_FLIGHT
+        ? this.#packer.next({ flush: this.#queueIsDry || this.#isFull || this.#hasFed })
+        : null;
+      if (batch !== null) {
+        const run: Promise<void> = this.#embed(batch)
+          .catch((error: unknown) => this.#abort(error))
+          .finally(() => {
+            inFlight.delete(run);
+            this.#changed.notify();
+          });
+        inFlight.add(run);
+        this.#changed.notify();
+      } else if (inFlight.size === 0 && this.#hasFed && (this.#packer.pendingRows === 0 || this.#fault !== null)) break;
+      else await this.#changed.wait();
+    }
+    await Promise.all(this.#commits);
+    if (this.#fault !== null) throw this.#fault;
+  }
+
+  async #embed(rows: RowRef[]): Promise<void> {
+    for (const { shard } of rows) this.#held.get(shard)?.start();
+    const report = await this.#params.embedder.embed({ rows });
+    this.#book(rows, report);
+    const shards = new Set(rows.map(({ shard }) => this.#held.get(shard)!));
+    for (const shard of shards) if (shard.isComplete) this.#commit(shard);
+  }
+
+  /** Shares the batch's cost out among the shards in it, so that their sums are the run's. */
+  #book(rows: readonly RowRef[], report: BatchReport): void {
+    const longest = rowLength(rows[0]!);
+    const deviceMs = report.finishedAtMs - report.startedAtMs;
+    const idleMs = Math.max(0, report.startedAtMs - this.#busySinceMs);
+    this.#busySinceMs = report.finishedAtMs;
+    const rowsOf = new Map<ShardBuffers, number>();
+    for (const { shard } of rows) rowsOf.set(shard, (rowsOf.get(shard) ?? 0) + 1);
+    for (const [buffers, count] of rowsOf) {
+      const share = count / rows.length;
+      this.#held.get(buffers)!.finish(count, {
+        paddedTokens: count * longest,
+        batches: rows[0]!.shard === buffers ? 1 : 0,
+        deviceMs: deviceMs * share,
+        idleMs: idleMs * share,
+      });
+    }
+    this.counts.batches++;
+    this.counts.rows += rows.length;
+    this.counts.realTokens += rows.reduce((sum, row) => sum + rowLength(row), 0);
+    this.counts.paddedTokens += rows.length * longest;
+    this.counts.deviceMs += deviceMs;
+    this.counts.idleMs += idleMs;
+  }
+
+  #commit(shard: HeldShard): void {
+    this.#held.delete(shard.buffers);
+    const commit: Promise<void> = this.#commitNow(shard).finally(() => {
+      this.#commits.delete(commit);
+      this.#changed.notify();
+    });
+    this.#commits.add(commit);
+  }
+
+  /** The store first, the queue after: a job is done when its file is there, whatever Redis says. */
+  async #commitNow(shard: HeldShard): Promise<void> {
+    const { store, leases, log } = this.#params;
+    const { run, shard: id } = shard.job.payload;
+    try {
+      const outcome = await shard.commit(store);
+      this.counts.shards++;
+      this.#runs.add(run);
+      const settled = await leases.complete({ job: shard.job });
+      log.debug({ run, shard: id, outcome, settled, ...shard.stats }, "a shard was committed");
+    } catch (error) {
+      await this.#refuse(shard.job, error);
+    }
+  }
+}
