@@ -63,6 +63,6 @@ export class SparseReducer {
 /** False when any of the numbers is NaN or infinite: either one makes every later sum so. */
 export function isFiniteSpan(values: Float32Array, start: number, end: number): boolean {
   let sum = 0;
-  for (let i = start; i < end; i++) sum += values[i]! * 0;
-  return sum === 0;
+  for (let i = start; i < end; i++) sum += Math.abs(values[i]!);
+  return Number.isFinite(sum);
 }

@@ -4,7 +4,7 @@
  * again, or run twice at the same time.
  */
 import { IdSet } from "../src/adapters/id-set.ts";
-import { type ClosedRecord, closedRecordSchema, CONTRACT_VERSION, MAX_PLAN_BYTES, type RunRecord, type WindowPlan } from "../src/core/contracts.ts";
+import { type ClosedRecord, closedRecordSchema, CONTRACT_VERSION, type Reject, type RunRecord, type WindowPlan } from "../src/core/contracts.ts";
 import { rejectAt, type SourceItem } from "../src/core/documents.ts";
 import { FleetError } from "../src/core/errors.ts";
 import { toJsonBytes } from "../src/core/json.ts";
@@ -15,6 +15,7 @@ import { listData, readClosed, readWindows } from "../src/run/read-plan.ts";
 import { SourceDigest, Window } from "./window.ts";
 import { tokenise } from "./tokenise.ts";
 
+const SHOWN_REJECTS = 3;
 const NEW_RUN = "the corpus or the program changed since: use another --run id";
 
 export interface ProduceProgress {
@@ -32,6 +33,8 @@ export interface ProduceParams {
   /** Null for no limit. */
   readonly maxRejects: number | null;
   readonly onProgress?: (progress: ProduceProgress) => void;
+  /** Stops between documents; what was planned stays and the next run goes on from there. */
+  readonly signal?: AbortSignal;
 }
 
 /** @throws FleetError `run_conflict`, `too_many_rejects` and whatever store and queue throw. */
@@ -55,6 +58,14 @@ class Producer {
   }
 
   async run(): Promise<ClosedRecord> {
+    try {
+      return await this.#planAll();
+    } finally {
+      await this.#source.return(undefined);
+    }
+  }
+
+  async #planAll(): Promise<ClosedRecord> {
     const { store, record } = this.#params;
     const before = await readClosed(store, record.run);
     await this.#replay();
@@ -62,7 +73,6 @@ class Producer {
     else if ((await this.#source.next()).done !== true) {
       throw this.#conflict(`the corpus goes on after the ${this.#totals.documents} documents that run ${record.run} has planned`);
     }
-    await this.#source.return(undefined);
     const closed: ClosedRecord = { version: CONTRACT_VERSION, run: record.run, ...this.#totals };
     await this.#createSame(runKeys(record.run).closed, toJsonBytes(closedRecordSchema.parse(closed)));
     return closed;
@@ -70,13 +80,16 @@ class Producer {
 
   /** The documents, each id once, with the limit on rejects. */
   async *#checked(seen: IdSet): AsyncGenerator<SourceItem> {
-    const { items, maxRejects } = this.#params;
+    const { items, maxRejects, signal } = this.#params;
+    const examples: Reject[] = [];
     let rejects = 0;
     for await (const item of items) {
+      signal?.throwIfAborted();
       const checked = item.kind === "document" && !seen.add(item.document.id) ? duplicate(item) : item;
       if (checked.kind === "reject") {
         rejects++;
-        if (maxRejects !== null && rejects > maxRejects) throw tooManyRejects(checked, maxRejects);
+        if (examples.length < SHOWN_REJECTS) examples.push(checked.reject);
+        if (maxRejects !== null && rejects > maxRejects) throw tooManyRejects(examples, maxRejects);
       }
       yield checked;
     }
@@ -156,8 +169,9 @@ class Producer {
   async #createSame(key: string, body: Uint8Array): Promise<void> {
     const { store } = this.#params;
     if ((await store.create({ key, body })) === "created") return;
-    const found = await store.read({ key, maxBytes: Math.max(body.length, MAX_PLAN_BYTES) });
-    if (Buffer.compare(found, body) !== 0) throw this.#conflict(`${store.url}/${key} exists with other content`);
+    // The size first: what another corpus left may be of any size.
+    const bytes = (await store.stat({ key }))?.bytes;
+    if (bytes !== body.length || Buffer.compare(await store.read({ key }), body) !== 0) throw this.#conflict(`${store.url}/${key} exists with other content`);
   }
 
   #conflict(message: string): FleetError {
@@ -170,9 +184,9 @@ function duplicate({ document }: SourceItem & { kind: "document" }): SourceItem 
   return { kind: "reject", reject: rejectAt(document.origin, "duplicate_id", detail, document.id) };
 }
 
-function tooManyRejects({ reject }: SourceItem & { kind: "reject" }, limit: number): FleetError {
-  const where = reject.line === undefined ? reject.file : `${reject.file}:${reject.line}`;
-  return new FleetError("too_many_rejects", `more than ${limit} documents were rejected; the last at ${where}: ${reject.reason}, ${reject.detail}`, {
+function tooManyRejects(examples: readonly Reject[], limit: number): FleetError {
+  const shown = examples.map(({ file, line, reason, detail }) => `${file}${line === undefined ? "" : `:${line}`}: ${reason}, ${detail}`);
+  return new FleetError("too_many_rejects", `${limit + 1} documents were rejected and --max-rejects is ${limit}; the first: ${shown.join("; ")}`, {
     cure: "mend the corpus, or raise --max-rejects and run the same command again to continue",
   });
 }

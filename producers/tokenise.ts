@@ -69,7 +69,7 @@ async function tokeniseBatch(
  * than a row has room for is not cut, save when normalisation lengthens it; then it is encoded again.
  */
 async function encodeAll(tokenizer: Tokenizer, texts: readonly string[], room: number): Promise<Encoded[]> {
-  const encoded = new Array<Encoded>(texts.length);
+  const encoded: Encoded[] = [];
   const encode = async (which: readonly number[], withStarts: boolean): Promise<void> => {
     if (which.length === 0) return;
     const results = await tokenizer.encode({ texts: which.map((i) => texts[i]!), withStarts });

@@ -147,11 +147,13 @@ export class Window {
 
 function toPlannedRows(rows: readonly Row[]): PlannedRows {
   const offsets = new Uint32Array(rows.length + 1);
-  rows.forEach((row, i) => (offsets[i + 1] = offsets[i]! + row.ids.length));
+  rows.forEach((row, i) => {
+    offsets[i + 1] = offsets[i]! + row.ids.length;
+  });
   const tokenIds = new Int32Array(offsets[rows.length]!);
   const textHashes = new Uint8Array(rows.length * TEXT_HASH_BYTES);
   rows.forEach((row, i) => {
-    tokenIds.set(row.ids, offsets[i]!);
+    tokenIds.set(row.ids, offsets[i]);
     textHashes.set(row.textHash, i * TEXT_HASH_BYTES);
   });
   return {

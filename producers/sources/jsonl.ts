@@ -1,7 +1,7 @@
 /** JSONL, plain or gzip: one document a line. */
 import { isUtf8 } from "node:buffer";
 import { createReadStream } from "node:fs";
-import type { Readable } from "node:stream";
+import { pipeline, Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { messageOf } from "../../src/core/errors.ts";
@@ -9,6 +9,9 @@ import { checkDocument } from "./check-document.ts";
 import { type Line, splitLines } from "./lines.ts";
 
 const READ_BYTES = 1024 * 1024;
+/** What is lost before the damage in a damaged gzip file, at most. */
+const INFLATE_BYTES = 64 * 1024;
+const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
 const BOM = Buffer.from([0xef, 0xbb, 0xbf]);
 
 export interface JsonlOptions {
@@ -38,6 +41,8 @@ export async function* readJsonl(
       if (item !== null) yield item;
     }
   } catch (error) {
+    // The system's and zlib's errors have a code; anything else is a fault of ours.
+    if (!(error instanceof Error && "code" in error)) throw error;
     const detail = line === 0 ? messageOf(error) : `after line ${line}: ${messageOf(error)}`;
     yield { kind: "reject", reject: rejectAt({ file: name, line: line + 1 }, "unreadable", detail) };
   } finally {
@@ -48,30 +53,27 @@ export async function* readJsonl(
 /** Passes the bytes on, through gunzip when they begin as gzip does, whatever the file is called. */
 async function* gunzipped(raw: Readable): AsyncGenerator<Buffer> {
   const chunks = raw[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
-  const first = await chunks.next();
-  if (first.done === true) return;
-  const head = Buffer.from(first.value);
+  let head = Buffer.alloc(0);
+  // A pipe may deliver a single byte first.
+  while (head.length < GZIP_MAGIC.length) {
+    const next = await chunks.next();
+    if (next.done === true) break;
+    head = Buffer.concat([head, Buffer.from(next.value)]);
+  }
   async function* all(): AsyncGenerator<Buffer> {
-    yield head;
+    if (head.length > 0) yield head;
     for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) yield Buffer.from(next.value);
   }
-  if (head[0] !== 0x1f || head[1] !== 0x8b) return yield* all();
-  const gunzip = createGunzip({ chunkSize: READ_BYTES });
-  const feeding = feed(all(), gunzip);
-  yield* gunzip as AsyncIterable<Buffer>;
-  await feeding;
-}
-
-async function feed(source: AsyncIterable<Buffer>, gunzip: ReturnType<typeof createGunzip>): Promise<void> {
-  try {
-    for await (const chunk of source) {
-      if (gunzip.destroyed) return;
-      if (!gunzip.write(chunk)) await new Promise((resolve) => gunzip.once("drain", resolve).once("close", resolve));
-    }
-    gunzip.end();
-  } catch (error) {
-    gunzip.destroy(error as Error);
+  if (!head.subarray(0, GZIP_MAGIC.length).equals(GZIP_MAGIC)) {
+    yield* all();
+    return;
   }
+  // A failing stream drops what nobody has read yet. With room for nothing, it inflates only what is
+  // asked for, so a damaged file yields the same lines each time, however fast they are taken.
+  const gunzip = createGunzip({ chunkSize: INFLATE_BYTES, ...{ readableHighWaterMark: 1 } });
+  // Ends both together; the error itself comes out of `gunzip` below.
+  pipeline(Readable.from(all(), { highWaterMark: 1 }), gunzip, () => {});
+  yield* gunzip as AsyncIterable<Buffer>;
 }
 
 /** Null for a blank line. */
@@ -108,6 +110,10 @@ function readFields(
   const id = fieldAt(record, options.idField);
   if (typeof id !== "string" && typeof id !== "number") {
     return refuse("no_id", `the field ${options.idField} is ${kindOf(id)}; a string or a number is needed`);
+  }
+  // Beyond 2^53 digits are lost while parsing, and two documents could come to share one id.
+  if (typeof id === "number" && Math.abs(id) > Number.MAX_SAFE_INTEGER) {
+    return refuse("no_id", `the field ${options.idField} is a number too large to be exact (about ${id}); write it as a string`);
   }
   const text = fieldAt(record, options.textField);
   if (typeof text !== "string") {

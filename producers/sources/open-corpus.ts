@@ -23,6 +23,7 @@ export interface CorpusOptions extends JsonlOptions {
  */
 export async function assertInputs(inputs: readonly string[], format: CorpusOptions["format"]): Promise<void> {
   if (inputs.length === 0) throw new FleetError("bad_usage", "no corpus was named", { cure: "name files or folders, or - for standard input" });
+  assertStandardInput(inputs, format);
   for (const input of inputs) {
     if (input === STDIN) continue;
     const info = await stat(input).catch((error: unknown) => {
@@ -38,6 +39,14 @@ export async function assertInputs(inputs: readonly string[], format: CorpusOpti
     if (format === "auto" && kindByName(input) === null) {
       throw new FleetError("bad_usage", `the format of ${input} cannot be told from its name`, { cure: `${KNOWN_NAMES} are known; say --format jsonl or --format text` });
     }
+  }
+}
+
+function assertStandardInput(inputs: readonly string[], format: CorpusOptions["format"]): void {
+  const times = inputs.filter((input) => input === STDIN).length;
+  if (times > 1) throw new FleetError("bad_usage", "standard input is named twice", { cure: "name - once" });
+  if (times === 1 && format === "text") {
+    throw new FleetError("bad_usage", "standard input is read as JSONL, not as text", { cure: "name the text files or their folder" });
   }
 }
 

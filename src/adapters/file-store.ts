@@ -232,7 +232,7 @@ export class FileStore implements ObjectStore {
     const wanted = names.filter((name) => matches(folder + name, prefix));
     for (let first = 0; first < wanted.length; first += LIST_CONCURRENCY) {
       const slice = wanted.slice(first, first + LIST_CONCURRENCY);
-      const infos = await Promise.all(slice.map((name) => (name.endsWith("/") ? null : this.#fileInfo(folder + name))));
+      const infos = await Promise.all(slice.map((name) => (name.endsWith("/") ? Promise.resolve(null) : this.#fileInfo(folder + name))));
       for (const [index, name] of slice.entries()) {
         const info = infos[index] ?? null;
         if (name.endsWith("/")) yield* this.#walk(folder + name, prefix);

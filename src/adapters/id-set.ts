@@ -3,7 +3,7 @@ import { hash } from "node:crypto";
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FleetError } from "../core/errors.ts";
+import { FleetError, messageOf } from "../core/errors.ts";
 
 /** Fingerprints are 128 bits of SHA-256: among 10^12 ids the odds of a collision are 10^-15. */
 const FINGERPRINT_BYTES = 16;
@@ -107,28 +107,36 @@ export class IdSet {
   }
 
   #spill(): void {
-    const folder = mkdtempSync(join(tmpdir(), "embedfleet-ids-"));
-    this.#file = { fd: openSync(join(folder, "ids"), "wx+", 0o600), folder };
+    this.#file = attempt(tmpdir(), () => {
+      const folder = mkdtempSync(join(tmpdir(), "embedfleet-ids-"));
+      return { fd: openSync(join(folder, "ids"), "wx+", 0o600), folder };
+    });
     this.#transfer(writeSync, this.#table!, 0);
     this.#table = null;
   }
 
   #transfer(move: MoveBytes, words: Int32Array, position: number): void {
     if (this.#file === null) throw new Error("the id set is closed");
+    const { fd, folder } = this.#file;
     const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
-    let done = 0;
-    try {
-      while (done < bytes.length) {
-        const moved = move(this.#file.fd, bytes, done, bytes.length - done, position + done);
+    attempt(folder, () => {
+      for (let done = 0; done < bytes.length; ) {
+        const moved = move(fd, bytes, done, bytes.length - done, position + done);
         if (moved === 0) throw new Error(`the file ends at byte ${position + done}`);
         done += moved;
       }
-    } catch (cause) {
-      throw new FleetError("store_refused", `the id set in ${this.#file.folder} cannot be used`, {
-        cure: "make room in the temporary folder, or point TMPDIR to a larger disk",
-        cause,
-      });
-    }
+    });
+  }
+}
+
+function attempt<T>(folder: string, act: () => T): T {
+  try {
+    return act();
+  } catch (cause) {
+    throw new FleetError("store_refused", `the set of ids in ${folder} cannot be kept: ${messageOf(cause)}`, {
+      cure: "make room in the temporary folder, or point TMPDIR to a larger disk",
+      cause,
+    });
   }
 }
 

@@ -2,10 +2,6 @@
 /** The command table. What a command does is in `commands/`; how it ends is in `errors.ts`. */
 import { Argument, Command, CommanderError, type Option } from "commander";
 import { OPTIONS, parseRunId } from "../config.ts";
-import { enqueue } from "./commands/enqueue.ts";
-import { models, resume, search, seal, status, verify } from "./commands/inspect.ts";
-import { run } from "./commands/run.ts";
-import { work } from "./commands/work.ts";
 import { reportFailure } from "./errors.ts";
 
 type OptionName = keyof typeof OPTIONS;
@@ -16,6 +12,28 @@ const PLAN: OptionName[] = [
   "out", "run", "model", "heads", "maxTokens", "overlap", "idField", "textField", "format", "keepText", "maxDocumentBytes", "maxRejects",
 ];
 const DEVICE: OptionName[] = ["device", "threads", "maxBatchTokens", "maxBatchRows", "maxHeldBytes", "keepStaging"];
+
+/** Commands are loaded when called: help and usage errors need neither a queue nor a model runtime. */
+const inspect = (): Promise<typeof import("./commands/inspect.ts")> => import("./commands/inspect.ts");
+const COMMANDS = {
+  run: async () => (await import("./commands/run.ts")).run,
+  enqueue: async () => (await import("./commands/enqueue.ts")).enqueue,
+  work: async () => (await import("./commands/work.ts")).work,
+  status: async () => (await inspect()).status,
+  resume: async () => (await inspect()).resume,
+  seal: async () => (await inspect()).seal,
+  verify: async () => (await inspect()).verify,
+  search: async () => (await inspect()).search,
+  models: async () => (await inspect()).models,
+};
+
+/** The action of a command, given just what its handler takes: its arguments, then its flags. */
+function action(name: keyof typeof COMMANDS): (...args: unknown[]) => Promise<void> {
+  return async (...args) => {
+    const handler = (await COMMANDS[name]()) as (...given: unknown[]) => Promise<void> | void;
+    await handler(...args.slice(0, -1));
+  };
+}
 
 function options(...names: OptionName[]): Option[] {
   return names.map((name) => OPTIONS[name]());
@@ -37,31 +55,31 @@ function build(): Command {
 
   add("run", "enqueue, embed and seal a corpus on this machine", ...options(...PLAN, ...QUEUE, "workers", ...DEVICE, ...STORE, "json"))
     .argument("<corpus...>", "files, folders, or - for standard input")
-    .action(run);
+    .action(action("run"));
   add("enqueue", "plan a corpus and queue it; workers elsewhere do the rest", ...options(...PLAN, ...QUEUE, ...STORE, "json"))
     .argument("<corpus...>", "files, folders, or - for standard input")
-    .action(enqueue);
-  add("work", "take jobs from the queue until stopped", ...options("out", "model", ...QUEUE, ...DEVICE, "exitWhenDone", ...STORE, "json")).action(work);
+    .action(action("enqueue"));
+  add("work", "take jobs from the queue until stopped", ...options("out", "model", ...QUEUE, ...DEVICE, "exitWhenDone", ...STORE, "json")).action(action("work"));
   add("status", "how far a run is; without one, the runs of a store", ...options("out", ...QUEUE, ...STORE, "json"))
     .addArgument(runArgument(false))
-    .action(status);
+    .action(action("status"));
   add("resume", "queue again whatever is planned and not there", ...options("out", ...QUEUE, ...STORE, "json"))
     .addArgument(runArgument(true))
-    .action(resume);
+    .action(action("resume"));
   add("seal", "prove that a run is whole and publish its manifest", ...options("out", "keepStaging", ...STORE, "json"))
     .addArgument(runArgument(true))
-    .action(seal);
+    .action(action("seal"));
   add("verify", "read a run back and count what is wrong with it", ...options(...STORE, "json"))
     .addArgument(outArgument())
     .addArgument(runArgument(false))
-    .action(verify);
+    .action(action("verify"));
   add("search", "the nearest rows to a text, by an exact scan", ...options("run", "top", "threads", ...STORE, "json"))
     .addArgument(outArgument())
     .argument("<query>", "what to look for")
     .option("--model <name>", "the model's name or path; the run's own by default")
-    .action(search);
+    .action(action("search"));
   const forModels = program.command("models").description("models that can be used");
-  forModels.command("list").description("the models that come with embedfleet").addOption(OPTIONS.json()).action(models);
+  forModels.command("list").description("the models that come with embedfleet").addOption(OPTIONS.json()).action(action("models"));
   return program;
 }
 

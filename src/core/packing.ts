@@ -45,7 +45,7 @@ export function planBatches(lengths: ArrayLike<number>, limits: PackingLimits): 
   }
   const ends: number[] = [];
   for (let end = rows; end > 0; end = startOf[end]!) ends.push(end);
-  return ends.reverse();
+  return ends.toReversed();
 }
 
 /** Rows looked at in one plan: bounds its time; the pool may hold more. */
@@ -98,13 +98,13 @@ export class Packer<Row> {
     if (this.#planned.length <= 1) this.#plan();
     if (this.#planned.length === 0 || (this.#planned.length === 1 && !params.flush)) return null;
     const size = this.#planned.shift()!;
-    const batch = this.#pool.splice(this.#pool.length - size, size).reverse();
+    const batch = this.#pool.splice(this.#pool.length - size, size).toReversed();
     for (const row of batch) this.#tokens -= this.#lengthOf(row);
     return batch;
   }
 
   #plan(): void {
-    const lengths = this.#pool.slice(-PLAN_ROWS).reverse().map(this.#lengthOf);
+    const lengths = this.#pool.slice(-PLAN_ROWS).toReversed().map(this.#lengthOf);
     let start = 0;
     this.#planned = planBatches(lengths, this.#limits).map((end) => {
       const size = end - start;

@@ -79,7 +79,7 @@ async function* inspectAll(store: ObjectStore, record: RunRecord): AsyncGenerato
     try {
       return { plan, shard: await inspectShard(store, record, plan) };
     } catch (error) {
-      if (error instanceof FleetError && /^object_/.test(error.code)) return { plan, shard: error };
+      if (error instanceof FleetError && error.code.startsWith("object_")) return { plan, shard: error };
       throw error;
     }
   });

@@ -33,7 +33,7 @@ export class Presence {
 
   async present(): Promise<string[]> {
     await this.#redis.zremrangebyscore(this.#key, "-inf", String(Date.now()));
-    return this.#redis.zrange(this.#key, 0, -1);
+    return this.#redis.zrange(this.#key, "0", "-1");
   }
 
   async close(): Promise<void> {

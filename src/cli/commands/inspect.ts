@@ -43,9 +43,9 @@ export async function status(run: string | undefined, flags: StatusFlags): Promi
 /** Redraws a bar until the run is sealed or the reader has seen enough. */
 async function watch(read: () => Promise<RunReport>): Promise<void> {
   const progress = startProgress("embedding", "rows");
-  let isWanted = true;
-  process.once("SIGINT", () => (isWanted = false));
-  for (let report = await read(); isWanted && report.state !== "sealed"; report = await read()) {
+  const interrupted = new AbortController();
+  process.once("SIGINT", () => interrupted.abort());
+  for (let report = await read(); !interrupted.signal.aborted && report.state !== "sealed"; report = await read()) {
     progress.update(report.rows, report.plannedRows);
     await new Promise((resolve) => setTimeout(resolve, REFRESH_INTERVAL_MS));
   }
@@ -95,7 +95,7 @@ export async function seal(run: string, flags: ReportFlags & { readonly keepStag
   await withCloser(async (closer) => {
     const store = await openStoreOf(flags, closer);
     const progress = startProgress("sealing", "files");
-    const outcome = await sealRun({ store, run, keepStaging: flags.keepStaging, onShard: progress.update }).finally(progress.stop);
+    const outcome = await sealRun({ store, run, keepStaging: flags.keepStaging, onShard: (done, planned) => progress.update(done, planned) }).finally(() => progress.stop());
     if (outcome.kind === "open") {
       throw new FleetError("run_incomplete", `run ${run} cannot be sealed: ${outcome.reason}`, {
         cure: `wait for its workers, or queue what is missing: embedfleet resume ${run}`,
@@ -111,7 +111,7 @@ export async function verify(out: string, run: string | undefined, flags: Omit<R
   await withCloser(async (closer) => {
     const store = await openStoreOf({ ...flags, out }, closer);
     const progress = startProgress("verifying", "shards");
-    const report = await verifyRun({ store, run: run ?? (await latestRun(store)), onShard: progress.update }).finally(progress.stop);
+    const report = await verifyRun({ store, run: run ?? (await latestRun(store)), onShard: (done, planned) => progress.update(done, planned) }).finally(() => progress.stop());
     if (flags.json) printJson(report);
     else {
       const { findings, ...figures } = report;

@@ -26,7 +26,8 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const { store, model } = await prepare(inputs, given, closer, log);
     const redis = given.redis ?? closer.add(await PrivateRedis.start()).url;
     const flags: RunFlags = { ...given, redis, run: given.run ?? newRunId() };
-    const queue = await openQueueOf(flags, model.manifest.id, closer, log);
+    // That a private server persists nothing is by design, so only warnings about a given one are said.
+    const queue = await openQueueOf(flags, model.manifest.id, closer, given.redis === undefined ? quiet(log) : log);
     const supervisor = new Supervisor({ argv: workerArguments(flags), env: process.env, log });
     closer.add({ close: () => supervisor.stop() });
     supervisor.start(flags.workers);
@@ -44,6 +45,10 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
   });
 }
 
+function quiet(log: Logger): Logger {
+  return log.child({}, { level: "error" });
+}
+
 /** A worker's command line: what the run was given, and this very program. */
 function workerArguments(flags: RunFlags): string[] {
   const main = fileURLToPath(new URL("../main.js", import.meta.url));
@@ -59,8 +64,8 @@ function workerArguments(flags: RunFlags): string[] {
     ["--max-held-bytes", flags.maxHeldBytes],
     ["--s3-endpoint", flags.s3Endpoint],
     ["--s3-region", flags.s3Region],
-    // The workers' ordinary lines would drown the run's own.
-    ["--log-level", flags.logLevel === "info" ? "error" : flags.logLevel],
+    // Their ordinary lines would drown the run's own, and their warnings would repeat it.
+    ["--log-level", flags.logLevel === "debug" ? "debug" : "error"],
   ];
   const given = args.flatMap(([flag, value]) => (value === undefined ? [] : [flag, String(value)]));
   return [main, "work", ...given, ...(flags.keepStaging ? ["--keep-staging"] : [])];

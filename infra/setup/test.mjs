@@ -1,0 +1,10 @@
+/** `npm test`: installs what is missing, builds, and runs everything that needs no GPU. */
+import { build, installModelTools, installPackages, installPrograms, requireRedis, root, run, S3_SERVER } from "./prepare.mjs";
+
+installPackages();
+requireRedis();
+installPrograms(S3_SERVER);
+installModelTools();
+build();
+const vitest = `${root}/node_modules/vitest/vitest.mjs`;
+run(process.execPath, [vitest, "run", "--config", "test/vitest.config.ts", ...process.argv.slice(2)]);

@@ -1,0 +1,20 @@
+/** The fleet as a library: the same pieces the command line is made of. */
+export { ThreadEmbedder } from "../models/embedder.ts";
+export { findModel, listModels, type Model, verifyModelFiles } from "../models/registry.ts";
+export { loadTokenizer } from "../models/tokenizer.ts";
+export { type ProduceParams, produce } from "../producers/produce.ts";
+export { readCorpus } from "../producers/sources/open-corpus.ts";
+export { Loader } from "../workers/loader.ts";
+export { FleetWorker, type WorkerParams } from "../workers/worker.ts";
+export { openStore } from "./adapters/open-store.ts";
+export { BullLeases } from "./adapters/redis/bull-leases.ts";
+export { BullQueue } from "./adapters/redis/bull-queue.ts";
+export * from "./core/contracts.ts";
+export { type ErrorCode, FleetError } from "./core/errors.ts";
+export type * from "./core/ports.ts";
+export { openRun } from "./run/open-run.ts";
+export { readProgress, type RunReport } from "./run/progress.ts";
+export { requeueMissing } from "./run/reconcile.ts";
+export { sealRun } from "./run/seal.ts";
+export { searchRun } from "./run/search.ts";
+export { type VerifyReport, verifyRun } from "./run/verify.ts";

@@ -1,0 +1,73 @@
+import { fileURLToPath } from "node:url";
+import fc from "fast-check";
+import { beforeAll, describe, expect, test } from "vitest";
+import { loadTokenizer } from "../../models/tokenizer.ts";
+import { chunkDocument } from "../../producers/chunker.ts";
+import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
+
+const MINI = fileURLToPath(new URL("../../models/mini/tokenizer.json", import.meta.url));
+
+/** Characters that are more than one code unit, join others, turn the direction or expand. */
+const PIECES = ["a", "the ", "😀", "👩‍👩‍👧", "e\u0301", "ﷺ", "日本", "語。", "שלום", "مرحبا ", "\u200f", "\n\n", "  ", "ก็", "𝕏", "<s>", "\u200b"];
+
+const texts = fc
+  .array(fc.oneof(fc.constantFrom(...PIECES), fc.string({ unit: "binary", maxLength: 8 })), { maxLength: 60 })
+  .map((pieces) => pieces.join(""));
+
+const limits = fc.integer({ min: 3, max: 20 }).chain((maxTokens) =>
+  fc.record({ maxTokens: fc.constant(maxTokens), overlap: fc.integer({ min: 0, max: maxTokens - 3 }) }),
+);
+
+describe("chunks of any text, cut by the mini model's tokenizer", () => {
+  let tokenizer: Tokenizer;
+  beforeAll(async () => {
+    tokenizer = await loadTokenizer(MINI);
+  });
+
+  async function encode(text: string): Promise<Encoded> {
+    const [encoded] = await tokenizer.encode({ texts: [text], withStarts: true });
+    return encoded!;
+  }
+
+  test("hold at most maxTokens, and all ids in order with the overlap asked for", async () => {
+    await fc.assert(
+      fc.asyncProperty(texts, limits, async (text, { maxTokens, overlap }) => {
+        const encoded = await encode(text);
+        const { prefixIds, suffixIds } = tokenizer;
+        const chunks = chunkDocument({ text, encoded, maxTokens, overlap, prefixIds, suffixIds });
+        expect(chunks.every((chunk) => chunk.ids.length <= maxTokens)).toBe(true);
+        const bare = chunks.map((chunk) => [...chunk.ids].slice(prefixIds.length, chunk.ids.length - suffixIds.length));
+        expect(bare.flatMap((ids, k) => (k === 0 ? ids : ids.slice(overlap)))).toEqual([...encoded.ids]);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  test("cover the text: spans follow each other without a gap, and without overlap they are the text", async () => {
+    await fc.assert(
+      fc.asyncProperty(texts, limits, async (text, { maxTokens, overlap }) => {
+        const encoded = await encode(text);
+        const chunks = chunkDocument({ text, encoded, maxTokens, overlap, prefixIds: [0], suffixIds: [2] });
+        expect(chunks[0]!.charStart).toBe(0);
+        expect(chunks.at(-1)!.charEnd).toBe(text.length);
+        chunks.forEach((chunk, k) => {
+          expect(chunk.text).toBe(text.slice(chunk.charStart, chunk.charEnd));
+          if (k > 0) expect(chunk.charStart).toBeLessThanOrEqual(chunks[k - 1]!.charEnd);
+        });
+        if (overlap === 0) expect(chunks.map((chunk) => chunk.text).join("")).toBe(text);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  test("never split a surrogate pair", async () => {
+    await fc.assert(
+      fc.asyncProperty(texts, limits, async (text, { maxTokens, overlap }) => {
+        fc.pre(text.isWellFormed());
+        const chunks = chunkDocument({ text, encoded: await encode(text), maxTokens, overlap, prefixIds: [0], suffixIds: [2] });
+        expect(chunks.every((chunk) => chunk.text.isWellFormed())).toBe(true);
+      }),
+      { numRuns: 200 },
+    );
+  });
+});
