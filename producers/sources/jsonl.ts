@@ -70,7 +70,8 @@ async function* gunzipped(raw: Readable): AsyncGenerator<Buffer> {
   }
   // A failing stream drops what nobody has read yet. With room for nothing, it inflates only what is
   // asked for, so a damaged file yields the same lines each time, however fast they are taken.
-  const gunzip = createGunzip({ chunkSize: INFLATE_BYTES, ...{ readableHighWaterMark: 1 } });
+  const options = { chunkSize: INFLATE_BYTES, readableHighWaterMark: 1 };
+  const gunzip = createGunzip(options);
   // Ends both together; the error itself comes out of `gunzip` below.
   pipeline(Readable.from(all(), { highWaterMark: 1 }), gunzip, () => {});
   yield* gunzip as AsyncIterable<Buffer>;

@@ -30,12 +30,12 @@ test("bad lines are rejected with their place and reason, and the good ones arri
   expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, rows: 2, rejects: 7 });
 });
 
-test("--max-rejects stops early and names the last one", async () => {
+test("--max-rejects stops early and names the first ones", async () => {
   const corpus = join(folder, "rotten.jsonl");
   await writeFile(corpus, "x\ny\nz\n");
   const done = await cli(["run", corpus, "--out", join(folder, "stop"), "--max-rejects", "1", "--log-level", "silent"]);
   expect(done.code).toBe(1);
-  expect(done.stderr).toMatch(/more than 1 documents were rejected; the last at .*rotten\.jsonl:2: not_json/);
+  expect(done.stderr).toMatch(/2 documents were rejected and --max-rejects is 1; the first: .*rotten\.jsonl:1: not_json/);
 });
 
 test("standard input is a corpus", async () => {

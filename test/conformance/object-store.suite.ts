@@ -1,0 +1,97 @@
+/** What every object store must do. */
+import { randomBytes, randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { ObjectStore } from "../../src/core/ports.ts";
+
+/** @param open Opens the same store each time, below the given name; another name is another store. */
+export function objectStoreSuite(name: string, open: (name: string) => Promise<ObjectStore>): void {
+  describe(name, () => {
+    const root = randomUUID();
+    let store: ObjectStore;
+    beforeAll(async () => {
+      store = await open(root);
+    });
+    afterAll(() => store.close());
+
+    const fresh = (): string => `t-${randomUUID()}/object.bin`;
+
+    test("creates once, and the first bytes stay", async () => {
+      const key = fresh();
+      expect(await store.create({ key, body: Buffer.from("first") })).toBe("created");
+      expect(await store.create({ key, body: Buffer.from("second") })).toBe("exists");
+      expect(Buffer.from(await store.read({ key })).toString()).toBe("first");
+    });
+
+    test("lets one of sixteen racing creators win, whole", async () => {
+      const key = fresh();
+      const bodies = Array.from({ length: 16 }, () => randomBytes(10_000));
+      const outcomes = await Promise.all(bodies.map((body) => store.create({ key, body })));
+      expect(outcomes.filter((outcome) => outcome === "created")).toHaveLength(1);
+      expect(Buffer.compare(await store.read({ key }), bodies[outcomes.indexOf("created")]!)).toBe(0);
+    });
+
+    test.each([0, 1, 5 * 1024 * 1024])("brings %i bytes back exactly", async (length) => {
+      const key = fresh();
+      const body = randomBytes(length);
+      await store.create({ key, body });
+      expect(Buffer.compare(await store.read({ key }), body)).toBe(0);
+      expect(await store.stat({ key })).toEqual({ key, bytes: length });
+    });
+
+    test("reads ranges, and refuses one beyond the end", async () => {
+      const key = fresh();
+      await store.create({ key, body: Buffer.from("0123456789") });
+      const range = async (start: number, end: number) => Buffer.from(await store.read({ key, range: { start, end } })).toString();
+      expect(await range(0, 1)).toBe("0");
+      expect(await range(9, 10)).toBe("9");
+      expect(await range(3, 7)).toBe("3456");
+      await expect(range(8, 12)).rejects.toMatchObject({ code: "object_corrupt" });
+    });
+
+    test("says what is missing, and what is larger than allowed", async () => {
+      const key = fresh();
+      await expect(store.read({ key })).rejects.toMatchObject({ code: "object_missing" });
+      expect(await store.stat({ key })).toBeNull();
+      await store.create({ key, body: Buffer.alloc(100) });
+      await expect(store.read({ key, maxBytes: 99 })).rejects.toMatchObject({ code: "object_corrupt" });
+    });
+
+    test("lists by prefix in order of key", async () => {
+      const folder = `l-${randomUUID()}/`;
+      const keys = ["b/2", "a", "b-1", "b/10", "c.d"].map((each) => folder + each);
+      await Promise.all(keys.map((key) => store.create({ key, body: Buffer.from(key) })));
+      const list = async (prefix: string): Promise<string[]> => {
+        const found: string[] = [];
+        for await (const { key } of store.list({ prefix })) found.push(key);
+        return found;
+      };
+      expect(await list(folder)).toEqual(keys.toSorted());
+      expect(await list(`${folder}b/`)).toEqual([`${folder}b/10`, `${folder}b/2`]);
+      expect(await list(`${folder}nothing/`)).toEqual([]);
+    });
+
+    test.each(["../x", "/x", "a//b", "a/./b", "a/../../b", "a\\b", "a\0b", ""])("refuses the forged key %j", async (key) => {
+      await expect(store.create({ key, body: Buffer.from("x") })).rejects.toMatchObject({ code: "store_refused" });
+      await expect(store.read({ key })).rejects.toMatchObject({ code: "store_refused" });
+    });
+
+    test("replaces, and removes what is there or not", async () => {
+      const key = fresh();
+      await store.replace({ key, body: Buffer.from("one") });
+      await store.replace({ key, body: Buffer.from("two") });
+      expect(Buffer.from(await store.read({ key })).toString()).toBe("two");
+      await store.remove({ key });
+      await store.remove({ key });
+      expect(await store.stat({ key })).toBeNull();
+    });
+
+    test("keeps stores of other names apart, and closes more than once", async () => {
+      const other = await open(randomUUID());
+      const key = fresh();
+      await store.create({ key, body: Buffer.from("mine") });
+      expect(await other.stat({ key })).toBeNull();
+      await other.close();
+      await other.close();
+    });
+  });
+}

@@ -1,0 +1,61 @@
+/** The queue's two ends on a real Redis. */
+import { randomUUID } from "node:crypto";
+import { pino } from "pino";
+import { expect, inject, onTestFinished, test } from "vitest";
+import { BullLeases } from "../../src/adapters/redis/bull-leases.ts";
+import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
+import type { JobPayload } from "../../src/core/contracts.ts";
+
+const redisUrl = inject("redisUrl");
+
+function job(index: number, longest: number): JobPayload {
+  return { v: 1, run: "r", shard: `w000000-s${String(index).padStart(4, "0")}`, start: 0, end: 8, rows: 1, tokens: longest, longest };
+}
+
+function openBoth(): { queue: BullQueue; leases: BullLeases } {
+  const name = `test-${randomUUID()}`;
+  const queue = new BullQueue({ redisUrl, name });
+  const leases = new BullLeases({ redisUrl, name, workerId: "w", log: pino({ level: "silent" }) });
+  onTestFinished(async () => {
+    await leases.close();
+    await queue.close();
+  });
+  return { queue, leases };
+}
+
+test("longest first, each once, gone when completed", async () => {
+  const { queue, leases } = openBoth();
+  const jobs = [job(0, 10), job(1, 8192), job(2, 500)];
+  await queue.enqueue({ jobs });
+  await queue.enqueue({ jobs });
+  expect(await queue.counts()).toEqual({ waiting: 3, active: 0, failed: 0 });
+  const pulled = await leases.pull({ max: 8, wait: true });
+  expect(pulled.jobs.map(({ payload }) => payload.longest)).toEqual([8192, 500, 10]);
+  for (const each of pulled.jobs) expect(await leases.complete({ job: each })).toBe("completed");
+  expect(await leases.complete({ job: pulled.jobs[0]! })).toBe("lease-lost");
+  expect(await queue.counts()).toEqual({ waiting: 0, active: 0, failed: 0 });
+});
+
+test("what is given back comes again, and what failed comes again only when it is asked for", async () => {
+  const { queue, leases } = openBoth();
+  await queue.enqueue({ jobs: [job(0, 5)] });
+  const first = await leases.pull({ max: 1, wait: true });
+  await leases.giveBack({ job: first.jobs[0]! });
+  const second = await leases.pull({ max: 1, wait: true });
+  expect(second.jobs[0]!.id).toBe(first.jobs[0]!.id);
+  await leases.fail({ job: second.jobs[0]!, reason: "broken" });
+  await queue.enqueue({ jobs: [job(0, 5)] });
+  expect(await queue.counts()).toEqual({ waiting: 0, active: 0, failed: 1 });
+  expect(await queue.failures({ run: "r", limit: 5 })).toEqual([{ shard: "w000000-s0000", reason: "broken" }]);
+  await queue.requeue({ jobs: [job(0, 5)] });
+  expect(await queue.counts()).toEqual({ waiting: 1, active: 0, failed: 0 });
+});
+
+test("a forged payload is refused and fails with its reason", async () => {
+  const { queue, leases } = openBoth();
+  await queue.enqueue({ jobs: [{ ...job(0, 5), run: "../../etc" }] });
+  const pulled = await leases.pull({ max: 4, wait: true });
+  expect(pulled.jobs).toEqual([]);
+  expect(pulled.refused[0]!.reason).toContain("the payload is not a valid job");
+  expect((await queue.counts()).failed).toBe(1);
+});
