@@ -35,7 +35,9 @@ export class ThreadEmbedder implements Embedder {
     const workerData: SessionParams = { manifest, weightsPath, threads: params.threads };
     const thread = new Worker(new URL("./inference.thread.js", import.meta.url), { workerData });
     await new Promise<void>((resolve, reject) => {
-      thread.once("message", (message: ThreadReply) => (message.kind === "ready" ? resolve() : reject(toError(message))));
+      thread.once("message", (message: ThreadReply) =>
+        message.kind === "ready" ? resolve() : reject(toError(message)),
+      );
       thread.once("error", reject);
     }).catch(async (error: unknown) => {
       await thread.terminate();
@@ -86,6 +88,11 @@ function toRequest(id: number, rows: readonly RowRef[]): BatchRequest {
 }
 
 function toError(message: ThreadReply): FleetError {
-  if (message.kind !== "failed") return new FleetError("inference_failed", `the inference thread answered ${message.kind}`);
-  return new FleetError(message.code as ErrorCode, message.message, message.cure === undefined ? {} : { cure: message.cure });
+  if (message.kind !== "failed")
+    return new FleetError("inference_failed", `the inference thread answered ${message.kind}`);
+  return new FleetError(
+    message.code as ErrorCode,
+    message.message,
+    message.cure === undefined ? {} : { cure: message.cure },
+  );
 }

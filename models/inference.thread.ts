@@ -15,7 +15,13 @@ export interface BatchRequest {
 export type ThreadReply =
   | { readonly kind: "ready" }
   | { readonly kind: "done"; readonly id: number; readonly startedAtMs: number; readonly finishedAtMs: number }
-  | { readonly kind: "failed"; readonly id: number | null; readonly code: string; readonly message: string; readonly cure: string | undefined };
+  | {
+      readonly kind: "failed";
+      readonly id: number | null;
+      readonly code: string;
+      readonly message: string;
+      readonly cure: string | undefined;
+    };
 
 const port = parentPort!;
 
@@ -30,7 +36,10 @@ function replyFailure(id: number | null, error: unknown): void {
 
 async function serve(session: ModelSession, request: BatchRequest): Promise<void> {
   try {
-    const rows: RowRef[] = Array.from(request.rowOf, (row, i) => ({ shard: request.shards[request.shardOf[i]!]!, row }));
+    const rows: RowRef[] = Array.from(request.rowOf, (row, i) => ({
+      shard: request.shards[request.shardOf[i]!]!,
+      row,
+    }));
     reply({ kind: "done", id: request.id, ...(await session.run(rows)) });
   } catch (error) {
     replyFailure(request.id, error);

@@ -22,8 +22,14 @@ export function findModel(nameOrPath: string): Model {
   if (!existsSync(file)) {
     throw new FleetError(
       "model_unknown",
-      isPath ? `there is no model at ${nameOrPath}: ${file} does not exist` : `there is no model named ${JSON.stringify(nameOrPath)}`,
-      { cure: `choose one of: ${listModels().map((model) => model.manifest.id).join(", ")}; or give the path of a folder with a manifest.json` },
+      isPath
+        ? `there is no model at ${nameOrPath}: ${file} does not exist`
+        : `there is no model named ${JSON.stringify(nameOrPath)}`,
+      {
+        cure: `choose one of: ${listModels()
+          .map((model) => model.manifest.id)
+          .join(", ")}; or give the path of a folder with a manifest.json`,
+      },
     );
   }
   return readModel(file);
@@ -42,7 +48,10 @@ export function listModels(): Model[] {
  */
 export async function verifyModelFiles(model: Model): Promise<void> {
   const { weights, tokenizer, id } = model.manifest;
-  for (const [path, expected] of [[model.weightsPath, weights], [model.tokenizerPath, tokenizer]] as const) {
+  for (const [path, expected] of [
+    [model.weightsPath, weights],
+    [model.tokenizerPath, tokenizer],
+  ] as const) {
     const found = await describeFile(path).catch((error: unknown) => {
       throw new FleetError("model_invalid", `model ${id} lacks its file ${path}: ${messageOf(error)}`, {
         cure: "install the model again",
@@ -96,7 +105,9 @@ function parseManifest(file: string): ModelManifest {
   try {
     return modelManifestSchema.parse(JSON.parse(readFileSync(file, "utf8")));
   } catch (error) {
-    throw new FleetError("model_invalid", `the model manifest ${file} is not valid: ${messageOf(error)}`, { cause: error });
+    throw new FleetError("model_invalid", `the model manifest ${file} is not valid: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }
 

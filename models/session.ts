@@ -38,7 +38,9 @@ export class ModelSession {
       interOpNumThreads: 1,
       logSeverityLevel: 3,
     }).catch((error: unknown) => {
-      throw new FleetError("model_invalid", `ONNX Runtime cannot load ${weightsPath}: ${messageOf(error)}`, { cause: error });
+      throw new FleetError("model_invalid", `ONNX Runtime cannot load ${weightsPath}: ${messageOf(error)}`, {
+        cause: error,
+      });
     });
     const missing = heads.filter((head) => !session.outputNames.includes(manifest.heads[head] ?? ""));
     if (missing.length > 0) {

@@ -48,10 +48,14 @@ async function importNative(): Promise<NativeModule> {
   try {
     return await import("tokenizers");
   } catch (error) {
-    throw new FleetError("model_invalid", `the native tokenizer has no build for ${process.platform} ${process.arch}: ${messageOf(error)}`, {
-      cure: "run on Linux (glibc or musl), macOS or Windows on x64 or arm64, and install with optional dependencies",
-      cause: error,
-    });
+    throw new FleetError(
+      "model_invalid",
+      `the native tokenizer has no build for ${process.platform} ${process.arch}: ${messageOf(error)}`,
+      {
+        cure: "run on Linux (glibc or musl), macOS or Windows on x64 or arm64, and install with optional dependencies",
+        cause: error,
+      },
+    );
   }
 }
 

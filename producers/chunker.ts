@@ -44,9 +44,7 @@ export function assertChunkLimits(limits: ChunkLimits): void {
 }
 
 /** The whole strategy: equal windows over the tokens, the last one shorter. */
-export function tokenWindows(
-  params: Readonly<{ tokens: number; room: number; overlap: number }>,
-): TokenSpan[] {
+export function tokenWindows(params: Readonly<{ tokens: number; room: number; overlap: number }>): TokenSpan[] {
   const { tokens, room, overlap } = params;
   const spans: TokenSpan[] = [];
   let start = 0;
@@ -62,9 +60,7 @@ export function tokenWindows(
  *
  * @param params.encoded Without special tokens; `starts` may be empty when everything fits.
  */
-export function chunkDocument(
-  params: Readonly<{ text: string; encoded: Encoded }> & ChunkLimits,
-): Chunk[] {
+export function chunkDocument(params: Readonly<{ text: string; encoded: Encoded }> & ChunkLimits): Chunk[] {
   const { text, encoded } = params;
   assertChunkLimits(params);
   const tokens = encoded.ids.length;

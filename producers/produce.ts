@@ -4,7 +4,14 @@
  * again, or run twice at the same time.
  */
 import { IdSet } from "../src/adapters/id-set.ts";
-import { type ClosedRecord, closedRecordSchema, CONTRACT_VERSION, type Reject, type RunRecord, type WindowPlan } from "../src/core/contracts.ts";
+import {
+  type ClosedRecord,
+  closedRecordSchema,
+  CONTRACT_VERSION,
+  type Reject,
+  type RunRecord,
+  type WindowPlan,
+} from "../src/core/contracts.ts";
 import { rejectAt, type SourceItem } from "../src/core/documents.ts";
 import { FleetError } from "../src/core/errors.ts";
 import { toJsonBytes } from "../src/core/json.ts";
@@ -71,7 +78,9 @@ class Producer {
     await this.#replay();
     if (before === null) await this.#planRest();
     else if ((await this.#source.next()).done !== true) {
-      throw this.#conflict(`the corpus goes on after the ${this.#totals.documents} documents that run ${record.run} has planned`);
+      throw this.#conflict(
+        `the corpus goes on after the ${this.#totals.documents} documents that run ${record.run} has planned`,
+      );
     }
     const closed: ClosedRecord = { version: CONTRACT_VERSION, run: record.run, ...this.#totals };
     await this.#createSame(runKeys(record.run).closed, toJsonBytes(closedRecordSchema.parse(closed)));
@@ -110,17 +119,23 @@ class Producer {
   async #readPast(plan: WindowPlan): Promise<void> {
     const digest = new SourceDigest();
     if (plan.window !== windowId(this.#totals.windows)) {
-      throw this.#conflict(`the plan of run ${plan.run} has ${plan.window} where ${windowId(this.#totals.windows)} was expected`);
+      throw this.#conflict(
+        `the plan of run ${plan.run} has ${plan.window} where ${windowId(this.#totals.windows)} was expected`,
+      );
     }
     for (let document = 0; document < plan.documents; document++) {
       const next = await this.#source.next();
       if (next.done === true) {
-        throw this.#conflict(`the corpus ends after ${plan.firstDocument + document} documents; window ${plan.window} of run ${plan.run} was planned to document ${plan.firstDocument + plan.documents}`);
+        throw this.#conflict(
+          `the corpus ends after ${plan.firstDocument + document} documents; window ${plan.window} of run ${plan.run} was planned to document ${plan.firstDocument + plan.documents}`,
+        );
       }
       digest.add(next.value);
     }
     if (digest.hex() !== plan.sourceSha256) {
-      throw this.#conflict(`documents ${plan.firstDocument + 1} to ${plan.firstDocument + plan.documents} of the corpus are not those that window ${plan.window} of run ${plan.run} was planned from`);
+      throw this.#conflict(
+        `documents ${plan.firstDocument + 1} to ${plan.firstDocument + plan.documents} of the corpus are not those that window ${plan.window} of run ${plan.run} was planned from`,
+      );
     }
   }
 
@@ -171,7 +186,8 @@ class Producer {
     if ((await store.create({ key, body })) === "created") return;
     // The size first: what another corpus left may be of any size.
     const bytes = (await store.stat({ key }))?.bytes;
-    if (bytes !== body.length || Buffer.compare(await store.read({ key }), body) !== 0) throw this.#conflict(`${store.url}/${key} exists with other content`);
+    if (bytes !== body.length || Buffer.compare(await store.read({ key }), body) !== 0)
+      throw this.#conflict(`${store.url}/${key} exists with other content`);
   }
 
   #conflict(message: string): FleetError {
@@ -185,8 +201,14 @@ function duplicate({ document }: SourceItem & { kind: "document" }): SourceItem 
 }
 
 function tooManyRejects(examples: readonly Reject[], limit: number): FleetError {
-  const shown = examples.map(({ file, line, reason, detail }) => `${file}${line === undefined ? "" : `:${line}`}: ${reason}, ${detail}`);
-  return new FleetError("too_many_rejects", `${limit + 1} documents were rejected and --max-rejects is ${limit}; the first: ${shown.join("; ")}`, {
-    cure: "mend the corpus, or raise --max-rejects and run the same command again to continue",
-  });
+  const shown = examples.map(
+    ({ file, line, reason, detail }) => `${file}${line === undefined ? "" : `:${line}`}: ${reason}, ${detail}`,
+  );
+  return new FleetError(
+    "too_many_rejects",
+    `${limit + 1} documents were rejected and --max-rejects is ${limit}; the first: ${shown.join("; ")}`,
+    {
+      cure: "mend the corpus, or raise --max-rejects and run the same command again to continue",
+    },
+  );
 }

@@ -76,8 +76,17 @@ async function encodeAll(tokenizer: Tokenizer, texts: readonly string[], room: n
     results.forEach((result, k) => (encoded[which[k]!] = result));
   };
   const all = [...texts.keys()];
-  await encode(all.filter((i) => texts[i]!.length <= room), false);
-  await encode(all.filter((i) => texts[i]!.length > room), true);
-  await encode(all.filter((i) => encoded[i]!.ids.length > room && encoded[i]!.starts.length === 0), true);
+  await encode(
+    all.filter((i) => texts[i]!.length <= room),
+    false,
+  );
+  await encode(
+    all.filter((i) => texts[i]!.length > room),
+    true,
+  );
+  await encode(
+    all.filter((i) => encoded[i]!.ids.length > room && encoded[i]!.starts.length === 0),
+    true,
+  );
   return encoded;
 }

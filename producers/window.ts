@@ -1,7 +1,13 @@
 /** The stretch of the corpus that a producer holds: filled document by document, then cut into shards. */
 import { createHash, hash, type Hash } from "node:crypto";
 import { encodeStagedShard } from "../src/arrow/staged.ts";
-import { CONTRACT_VERSION, type Reject, type RunRecord, type ShardPlan, type WindowPlan } from "../src/core/contracts.ts";
+import {
+  CONTRACT_VERSION,
+  type Reject,
+  type RunRecord,
+  type ShardPlan,
+  type WindowPlan,
+} from "../src/core/contracts.ts";
 import type { SourceItem } from "../src/core/documents.ts";
 import { shardId, windowId } from "../src/core/layout.ts";
 import { planShards, type WindowLimits } from "../src/core/planning.ts";
@@ -73,7 +79,12 @@ export class Window {
 
   get isFull(): boolean {
     const { tokens, rows, documents, textChars } = this.#limits;
-    return this.#tokens >= tokens || this.#rows.length >= rows || this.#documents >= documents || this.#textChars >= textChars;
+    return (
+      this.#tokens >= tokens ||
+      this.#rows.length >= rows ||
+      this.#documents >= documents ||
+      this.#textChars >= textChars
+    );
   }
 
   addReject(item: SourceItem & { kind: "reject" }): void {
@@ -107,7 +118,9 @@ export class Window {
     const window = windowId(this.#index);
     const layout = planShards({
       lengths: this.#rows.map((row) => row.ids.length),
-      carriedBytes: this.#rows.map((row) => Buffer.byteLength(row.id) + (row.text === null ? 0 : Buffer.byteLength(row.text))),
+      carriedBytes: this.#rows.map(
+        (row) => Buffer.byteLength(row.id) + (row.text === null ? 0 : Buffer.byteLength(row.text)),
+      ),
       shape: { dim: options.model.dim, heads: options.heads },
     });
     const parts: Uint8Array[] = [];

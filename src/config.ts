@@ -44,25 +44,49 @@ export const OPTIONS = {
   fleet: () => option("--fleet <name>", "workers take the jobs of their own fleet only").default("default"),
   run: () => option("--run <id>", "the run's id; a new one by default").argParser(parseRunId),
   model: () => option("--model <name>", "a model's name or the path of its folder").default("mini"),
-  heads: () => option("--heads <list>", "vectors to make").argParser(headList).default([...ALL_HEADS], ALL_HEADS.join(",")),
-  maxTokens: () => option("--max-tokens <n>", "longest row, special tokens included; longer documents are cut").argParser(wholeNumber(3)).default(8192),
-  overlap: () => option("--overlap <n>", "tokens that neighbouring pieces of a document share").argParser(wholeNumber(0)).default(0),
+  heads: () =>
+    option("--heads <list>", "vectors to make")
+      .argParser(headList)
+      .default([...ALL_HEADS], ALL_HEADS.join(",")),
+  maxTokens: () =>
+    option("--max-tokens <n>", "longest row, special tokens included; longer documents are cut")
+      .argParser(wholeNumber(3))
+      .default(8192),
+  overlap: () =>
+    option("--overlap <n>", "tokens that neighbouring pieces of a document share").argParser(wholeNumber(0)).default(0),
   idField: () => option("--id-field <path>", "JSON field of a document's id").default("id"),
   textField: () => option("--text-field <path>", "JSON field of a document's text").default("text"),
   format: () => option("--format <name>", "how inputs are read").choices(["auto", "jsonl", "text"]).default("auto"),
   keepText: () => option("--keep-text", "put each row's text into the output").default(false),
-  maxDocumentBytes: () => option("--max-document-bytes <n>", "a longer line or file is rejected").argParser(wholeNumber(1)).default(64 * 1024 * 1024),
-  maxRejects: () => option("--max-rejects <n>", "stop when more documents than this are rejected; no limit by default").argParser(wholeNumber(0)),
+  maxDocumentBytes: () =>
+    option("--max-document-bytes <n>", "a longer line or file is rejected")
+      .argParser(wholeNumber(1))
+      .default(64 * 1024 * 1024),
+  maxRejects: () =>
+    option("--max-rejects <n>", "stop when more documents than this are rejected; no limit by default").argParser(
+      wholeNumber(0),
+    ),
   workers: () => option("--workers <n>", "worker processes on this machine").argParser(wholeNumber(1)).default(1),
   device: () => option("--device <name>", "where the model runs").choices(["auto", "cpu"]).default("auto"),
-  threads: () => option("--threads <n>", "CPU threads of the model; all cores by default").argParser(wholeNumber(1)).default(availableParallelism(), "all cores"),
-  maxBatchTokens: () => option("--max-batch-tokens <n>", "largest padded area of a batch").argParser(wholeNumber(1)).default(16_384),
+  threads: () =>
+    option("--threads <n>", "CPU threads of the model; all cores by default")
+      .argParser(wholeNumber(1))
+      .default(availableParallelism(), "all cores"),
+  maxBatchTokens: () =>
+    option("--max-batch-tokens <n>", "largest padded area of a batch").argParser(wholeNumber(1)).default(16_384),
   maxBatchRows: () => option("--max-batch-rows <n>", "most rows of a batch").argParser(wholeNumber(1)).default(512),
-  maxHeldBytes: () => option("--max-held-bytes <n>", "memory for shards that are worked on").argParser(wholeNumber(1)).default(1024 ** 3),
-  exitWhenDone: () => option("--exit-when-done", "end when the queue is empty and no corpus is being read").default(false),
+  maxHeldBytes: () =>
+    option("--max-held-bytes <n>", "memory for shards that are worked on")
+      .argParser(wholeNumber(1))
+      .default(1024 ** 3),
+  exitWhenDone: () =>
+    option("--exit-when-done", "end when the queue is empty and no corpus is being read").default(false),
   keepStaging: () => option("--keep-staging", "keep the staged token ids after the seal").default(false),
   json: () => option("--json", "end with one JSON object on standard output").default(false),
-  logLevel: () => option("--log-level <level>", "least level of log lines").choices(["debug", "info", "warn", "error", "silent"]).default("info"),
+  logLevel: () =>
+    option("--log-level <level>", "least level of log lines")
+      .choices(["debug", "info", "warn", "error", "silent"])
+      .default("info"),
   s3Endpoint: () => option("--s3-endpoint <url>", "another S3 server than AWS", "AWS_ENDPOINT_URL_S3"),
   s3Region: () => option("--s3-region <name>", "region of the bucket", "AWS_REGION"),
   top: () => option("--top <n>", "how many rows to show").argParser(wholeNumber(1)).default(10),

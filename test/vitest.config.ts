@@ -15,7 +15,9 @@ function shippedJavaScript(): Plugin {
     enforce: "pre",
     resolveId(source, importer) {
       if (importer === undefined || !source.startsWith(".") || !source.endsWith(".ts")) return null;
-      const path = relative(root, resolve(dirname(importer), source)).split(sep).join("/");
+      const path = relative(root, resolve(dirname(importer), source))
+        .split(sep)
+        .join("/");
       if (!/^(?:src|workers|producers|models)\//.test(path)) return null;
       const built = resolve(root, "dist", path.replace(/\.ts$/, ".js"));
       if (!existsSync(built)) throw new Error(`${built} is not there: run npm run build before the tests`);

@@ -50,7 +50,10 @@ export class HeldShard {
   }
 
   /** Books `rows` of this shard's rows as run in a batch, with their share of its cost. */
-  finish(rows: number, cost: Readonly<{ paddedTokens: number; batches: number; deviceMs: number; idleMs: number }>): void {
+  finish(
+    rows: number,
+    cost: Readonly<{ paddedTokens: number; batches: number; deviceMs: number; idleMs: number }>,
+  ): void {
     this.#rowsLeft -= rows;
     this.#cost.paddedTokens += cost.paddedTokens;
     this.#cost.batches += cost.batches;

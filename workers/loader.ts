@@ -47,12 +47,20 @@ export class Loader {
     }
     const { model, heads } = (await record).options;
     if (model.id !== this.#model.id || model.sha256 !== this.#model.sha256) {
-      throw new FleetError("job_invalid", `run ${run} wants model ${model.id} ${model.sha256.slice(0, 12)}; this worker has ${this.#model.id} ${this.#model.sha256.slice(0, 12)}`, {
-        cure: "start workers with the model, of the same revision, that the run was enqueued with",
-      });
+      throw new FleetError(
+        "job_invalid",
+        `run ${run} wants model ${model.id} ${model.sha256.slice(0, 12)}; this worker has ${this.#model.id} ${this.#model.sha256.slice(0, 12)}`,
+        {
+          cure: "start workers with the model, of the same revision, that the run was enqueued with",
+        },
+      );
     }
     const missing = heads.filter((head) => !this.#heads.includes(head));
-    if (missing.length > 0) throw new FleetError("job_invalid", `run ${run} wants the ${missing.join(" and ")} head, which this worker's model lacks`);
+    if (missing.length > 0)
+      throw new FleetError(
+        "job_invalid",
+        `run ${run} wants the ${missing.join(" and ")} head, which this worker's model lacks`,
+      );
     return record;
   }
 
@@ -60,7 +68,10 @@ export class Loader {
   #assertIdsFit(ids: Int32Array, record: RunRecord): void {
     const worst = ids.reduce((max, id) => (id < 0 ? 0x7fffffff : Math.max(max, id)), 0);
     if (worst >= this.#vocabSize) {
-      throw new FleetError("object_corrupt", `run ${record.run} has the token id ${worst}; the model knows ${this.#vocabSize} tokens`);
+      throw new FleetError(
+        "object_corrupt",
+        `run ${record.run} has the token id ${worst}; the model knows ${this.#vocabSize} tokens`,
+      );
     }
   }
 }

@@ -44,7 +44,15 @@ export interface WorkerCounts {
 }
 
 export class FleetWorker {
-  readonly counts: WorkerCounts = { shards: 0, rows: 0, batches: 0, realTokens: 0, paddedTokens: 0, deviceMs: 0, idleMs: 0 };
+  readonly counts: WorkerCounts = {
+    shards: 0,
+    rows: 0,
+    batches: 0,
+    realTokens: 0,
+    paddedTokens: 0,
+    deviceMs: 0,
+    idleMs: 0,
+  };
   readonly #params: WorkerParams;
   readonly #packer: Packer<RowRef>;
   readonly #held = new Map<ShardBuffers, HeldShard>();
@@ -187,7 +195,10 @@ export class FleetWorker {
   async #giveBack(shard: HeldShard): Promise<void> {
     this.#held.delete(shard.buffers);
     await this.#params.leases.giveBack({ job: shard.job }).catch((error: unknown) => {
-      this.#params.log.warn({ shard: shard.job.id, err: error }, "a job could not be handed back; its lease will lapse");
+      this.#params.log.warn(
+        { shard: shard.job.id, err: error },
+        "a job could not be handed back; its lease will lapse",
+      );
     });
   }
 
@@ -196,9 +207,10 @@ export class FleetWorker {
   async #drive(): Promise<void> {
     const inFlight = new Set<Promise<void>>();
     for (;;) {
-      const batch = this.#fault === null && inFlight.size < BATCHES_IN_FLIGHT && this.#commits.size < MAX_COMMITS_IN_FLIGHT
-        ? this.#packer.next({ flush: this.#queueIsDry || this.#isFull || this.#hasFed })
-        : null;
+      const batch =
+        this.#fault === null && inFlight.size < BATCHES_IN_FLIGHT && this.#commits.size < MAX_COMMITS_IN_FLIGHT
+          ? this.#packer.next({ flush: this.#queueIsDry || this.#isFull || this.#hasFed })
+          : null;
       if (batch !== null) {
         const run: Promise<void> = this.#embed(batch)
           .catch((error: unknown) => this.#abort(error))

@@ -22,10 +22,26 @@ function say(title, args) {
   run(process.execPath, [cli, ...args]);
 }
 
-say("Embed", ["run", ...corpus, "--out", out, "--run", "demo", "--heads", "dense,sparse", "--max-tokens", "1024", "--log-level", "warn"]);
+say("Embed", [
+  "run",
+  ...corpus,
+  "--out",
+  out,
+  "--run",
+  "demo",
+  "--heads",
+  "dense,sparse",
+  "--max-tokens",
+  "1024",
+  "--log-level",
+  "warn",
+]);
 say("Verify", ["verify", out, "demo", "--log-level", "error"]);
 for (const query of ["prioritized jobs in Redis", "a lighthouse keeper on a rocky island", "灯塔", "منارة"]) {
   say("Search", ["search", out, query, "--top", "3", "--log-level", "error"]);
 }
-const files = spawnSync("ls", ["-lh", join(folder, "runs/demo/data")], { encoding: "utf8" }).stdout.split("\n").slice(1, 6).join("\n");
+const files = spawnSync("ls", ["-lh", join(folder, "runs/demo/data")], { encoding: "utf8" })
+  .stdout.split("\n")
+  .slice(1, 6)
+  .join("\n");
 console.log(`\nThe first files, readable by pyarrow, Polars and LanceDB:\n${files}`);

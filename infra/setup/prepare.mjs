@@ -55,7 +55,12 @@ export function installPrograms({ programs, packages }) {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   const quiet = { env, stdio: ["ignore", "ignore", "inherit"] };
   // Freshly installed servers must not start by themselves and take their default ports.
-  const install = ["-c", "apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends \"$@\"", "sh", ...packages];
+  const install = [
+    "-c",
+    'apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$@"',
+    "sh",
+    ...packages,
+  ];
   spawnSync("sh", install, { cwd: root, ...quiet });
   return missing.every(isInstalled);
 }
@@ -69,13 +74,16 @@ export const S3_SERVER = {
 
 export function requireRedis() {
   if (installPrograms(REDIS)) return;
-  fail("redis-server is not installed and this user cannot install it\n  Debian and Ubuntu: sudo apt-get install redis-server");
+  fail(
+    "redis-server is not installed and this user cannot install it\n  Debian and Ubuntu: sudo apt-get install redis-server",
+  );
 }
 
 /** Python with numpy and onnx, to rebuild the embedded model. */
 export function installModelTools() {
   const works = () => spawnSync("/usr/bin/python3", ["-c", "import numpy, onnx"], { stdio: "ignore" }).status === 0;
   if (works()) return true;
-  if (canInstall()) installPrograms({ programs: ["embedfleet-needs-python-modules"], packages: ["python3-numpy", "python3-onnx"] });
+  if (canInstall())
+    installPrograms({ programs: ["embedfleet-needs-python-modules"], packages: ["python3-numpy", "python3-onnx"] });
   return works();
 }

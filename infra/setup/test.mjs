@@ -1,5 +1,14 @@
 /** `npm test`: installs what is missing, builds, and runs everything that needs no GPU. */
-import { build, installModelTools, installPackages, installPrograms, requireRedis, root, run, S3_SERVER } from "./prepare.mjs";
+import {
+  build,
+  installModelTools,
+  installPackages,
+  installPrograms,
+  requireRedis,
+  root,
+  run,
+  S3_SERVER,
+} from "./prepare.mjs";
 
 installPackages();
 requireRedis();

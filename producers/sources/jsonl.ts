@@ -84,7 +84,10 @@ function readLine(line: Line, origin: Origin, options: JsonlOptions): SourceItem
     reject: rejectAt(origin, reason, detail, id),
   });
   if (line.kind === "too-long") {
-    return refuse("too_long", `the line has ${line.byteLength} bytes; --max-document-bytes allows ${options.maxDocumentBytes}`);
+    return refuse(
+      "too_long",
+      `the line has ${line.byteLength} bytes; --max-document-bytes allows ${options.maxDocumentBytes}`,
+    );
   }
   const bytes = line.number === 1 && line.bytes.subarray(0, 3).equals(BOM) ? line.bytes.subarray(3) : line.bytes;
   if (!isUtf8(bytes)) return refuse("invalid_utf8", "the line is not valid UTF-8");
@@ -114,7 +117,10 @@ function readFields(
   }
   // Beyond 2^53 digits are lost while parsing, and two documents could come to share one id.
   if (typeof id === "number" && Math.abs(id) > Number.MAX_SAFE_INTEGER) {
-    return refuse("no_id", `the field ${options.idField} is a number too large to be exact (about ${id}); write it as a string`);
+    return refuse(
+      "no_id",
+      `the field ${options.idField} is a number too large to be exact (about ${id}); write it as a string`,
+    );
   }
   const text = fieldAt(record, options.textField);
   if (typeof text !== "string") {

@@ -21,7 +21,10 @@ export async function* splitLines(chunks: AsyncIterable<Buffer>, maxBytes: numbe
     else parts = [];
   };
   const finish = (): Line => {
-    const line: Line = length > maxBytes ? { kind: "too-long", number, byteLength: length } : { kind: "line", number, bytes: joinLine(parts) };
+    const line: Line =
+      length > maxBytes
+        ? { kind: "too-long", number, byteLength: length }
+        : { kind: "line", number, bytes: joinLine(parts) };
     parts = [];
     length = 0;
     number++;

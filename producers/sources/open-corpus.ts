@@ -22,7 +22,10 @@ export interface CorpusOptions extends JsonlOptions {
  * @throws FleetError `bad_usage`, `source_unreadable`
  */
 export async function assertInputs(inputs: readonly string[], format: CorpusOptions["format"]): Promise<void> {
-  if (inputs.length === 0) throw new FleetError("bad_usage", "no corpus was named", { cure: "name files or folders, or - for standard input" });
+  if (inputs.length === 0)
+    throw new FleetError("bad_usage", "no corpus was named", {
+      cure: "name files or folders, or - for standard input",
+    });
   assertStandardInput(inputs, format);
   for (const input of inputs) {
     if (input === STDIN) continue;
@@ -34,10 +37,15 @@ export async function assertInputs(inputs: readonly string[], format: CorpusOpti
     });
     if (info.isDirectory()) continue;
     await access(input, constants.R_OK).catch((error: unknown) => {
-      throw new FleetError("source_unreadable", `the corpus ${input} cannot be read: ${messageOf(error)}`, { cure: "check its permissions", cause: error });
+      throw new FleetError("source_unreadable", `the corpus ${input} cannot be read: ${messageOf(error)}`, {
+        cure: "check its permissions",
+        cause: error,
+      });
     });
     if (format === "auto" && kindByName(input) === null) {
-      throw new FleetError("bad_usage", `the format of ${input} cannot be told from its name`, { cure: `${KNOWN_NAMES} are known; say --format jsonl or --format text` });
+      throw new FleetError("bad_usage", `the format of ${input} cannot be told from its name`, {
+        cure: `${KNOWN_NAMES} are known; say --format jsonl or --format text`,
+      });
     }
   }
 }
@@ -46,7 +54,9 @@ function assertStandardInput(inputs: readonly string[], format: CorpusOptions["f
   const times = inputs.filter((input) => input === STDIN).length;
   if (times > 1) throw new FleetError("bad_usage", "standard input is named twice", { cure: "name - once" });
   if (times === 1 && format === "text") {
-    throw new FleetError("bad_usage", "standard input is read as JSONL, not as text", { cure: "name the text files or their folder" });
+    throw new FleetError("bad_usage", "standard input is read as JSONL, not as text", {
+      cure: "name the text files or their folder",
+    });
   }
 }
 
@@ -67,7 +77,10 @@ function kindByName(path: string): FileKind | null {
   return TEXT_NAME.test(path) ? "text" : null;
 }
 
-async function* readFile(file: Readonly<{ path: string; name: string; id: string }>, options: CorpusOptions): AsyncGenerator<SourceItem> {
+async function* readFile(
+  file: Readonly<{ path: string; name: string; id: string }>,
+  options: CorpusOptions,
+): AsyncGenerator<SourceItem> {
   const kind = options.format === "auto" ? kindByName(file.path) : options.format;
   if (kind === "jsonl") yield* readJsonl(file, options);
   else yield await readTextFile(file, options.maxDocumentBytes);
@@ -115,7 +128,10 @@ async function* walk(root: string, below: string): AsyncGenerator<Found> {
 
 async function isFolder(path: string): Promise<boolean> {
   // One that vanished since it was checked is reported by whoever reads it.
-  return stat(path).then((info) => info.isDirectory(), () => false);
+  return stat(path).then(
+    (info) => info.isDirectory(),
+    () => false,
+  );
 }
 
 function toPosix(path: string): string {

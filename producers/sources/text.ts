@@ -20,7 +20,8 @@ export async function readTextFile(
         return { kind: "reject", reject: rejectAt(origin, "too_long", detail, file.id) };
       }
       const bytes = await handle.readFile();
-      if (!isUtf8(bytes)) return { kind: "reject", reject: rejectAt(origin, "invalid_utf8", "the file is not valid UTF-8", file.id) };
+      if (!isUtf8(bytes))
+        return { kind: "reject", reject: rejectAt(origin, "invalid_utf8", "the file is not valid UTF-8", file.id) };
       return checkDocument(file.id, bytes.toString("utf8").replace(/^\uFEFF/, ""), origin);
     } finally {
       await handle.close();

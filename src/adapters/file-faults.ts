@@ -11,7 +11,8 @@ const CURES: Readonly<Record<string, string>> = {
   EFBIG: "the file system under {path} does not take files of this size; choose another --out",
   ENOTDIR: "a file lies where a folder is needed on the way to {path}; move it or choose another --out",
   EISDIR: "a folder lies where the file {path} is to be; move it or choose another --out",
-  ELOOP: "{path} is a symbolic link, and objects are never read or written through one; replace it by what it points to",
+  ELOOP:
+    "{path} is a symbolic link, and objects are never read or written through one; replace it by what it points to",
   ENAMETOOLONG: "the file system does not take a name as long as {path}; choose a shorter --out",
 };
 
@@ -35,9 +36,13 @@ export function fileFault(params: Readonly<{ error: unknown; doing: string; path
 }
 
 export function outsideRoot(params: Readonly<{ path: string; real: string; root: string }>): FleetError {
-  return new FleetError("store_refused", `${params.path} leads to ${params.real}, outside the store's folder ${params.root}`, {
-    cure: "a symbolic link points out of the store; remove it, nothing was read or written",
-  });
+  return new FleetError(
+    "store_refused",
+    `${params.path} leads to ${params.real}, outside the store's folder ${params.root}`,
+    {
+      cure: "a symbolic link points out of the store; remove it, nothing was read or written",
+    },
+  );
 }
 
 export function noHardLinks(path: string, cause: unknown): FleetError {

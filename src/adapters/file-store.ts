@@ -82,7 +82,8 @@ export class FileStore implements ObjectStore {
       try {
         const stats = await file.stat();
         if (!stats.isFile()) throw missing(path);
-        if (range !== undefined && range.end > stats.size) throw shorterThanRange({ where: path, bytes: stats.size, range });
+        if (range !== undefined && range.end > stats.size)
+          throw shorterThanRange({ where: path, bytes: stats.size, range });
         const start = range?.start ?? 0;
         const bytes = (range?.end ?? stats.size) - start;
         assertWithin({ where: path, bytes, maxBytes });
@@ -232,7 +233,9 @@ export class FileStore implements ObjectStore {
     const wanted = names.filter((name) => matches(folder + name, prefix));
     for (let first = 0; first < wanted.length; first += LIST_CONCURRENCY) {
       const slice = wanted.slice(first, first + LIST_CONCURRENCY);
-      const infos = await Promise.all(slice.map((name) => (name.endsWith("/") ? Promise.resolve(null) : this.#fileInfo(folder + name))));
+      const infos = await Promise.all(
+        slice.map((name) => (name.endsWith("/") ? Promise.resolve(null) : this.#fileInfo(folder + name))),
+      );
       for (const [index, name] of slice.entries()) {
         const info = infos[index] ?? null;
         if (name.endsWith("/")) yield* this.#walk(folder + name, prefix);
@@ -311,9 +314,10 @@ async function readFully(
   const { file, path, start, bytes } = params;
   // Not from the pool: the caller may build typed arrays on it or hand its memory to a thread.
   const body = Buffer.allocUnsafeSlow(bytes);
-  for (let done = 0; done < bytes; ) {
+  for (let done = 0; done < bytes;) {
     const { bytesRead } = await file.read(body, done, bytes - done, start + done);
-    if (bytesRead === 0) throw shorterThanRange({ where: path, bytes: start + done, range: { start, end: start + bytes } });
+    if (bytesRead === 0)
+      throw shorterThanRange({ where: path, bytes: start + done, range: { start, end: start + bytes } });
     done += bytesRead;
   }
   return body;

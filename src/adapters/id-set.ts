@@ -17,13 +17,7 @@ const MAX_LOAD = 0.7;
 const SPLIT_PAGES = 64;
 const DEFAULT_MEMORY_BYTES = 32 * 1024 * 1024;
 
-type MoveBytes = (
-  fd: number,
-  bytes: Uint8Array,
-  offset: number,
-  length: number,
-  position: number,
-) => number;
+type MoveBytes = (fd: number, bytes: Uint8Array, offset: number, length: number, position: number) => number;
 
 /**
  * A hash table of fixed pages. An id's page is given by the first bits of its fingerprint, and it is
@@ -120,7 +114,7 @@ export class IdSet {
     const { fd, folder } = this.#file;
     const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
     attempt(folder, () => {
-      for (let done = 0; done < bytes.length; ) {
+      for (let done = 0; done < bytes.length;) {
         const moved = move(fd, bytes, done, bytes.length - done, position + done);
         if (moved === 0) throw new Error(`the file ends at byte ${position + done}`);
         done += moved;
@@ -156,12 +150,7 @@ function findSlot(page: Int32Array, print: Int32Array): number {
     const slot = (first + probe) & (SLOTS_PER_PAGE - 1);
     const at = slot * WORDS;
     if (page[at] === 0) return slot;
-    if (
-      page[at] === print[0] &&
-      page[at + 1] === print[1] &&
-      page[at + 2] === print[2] &&
-      page[at + 3] === print[3]
-    ) {
+    if (page[at] === print[0] && page[at + 1] === print[1] && page[at + 2] === print[2] && page[at + 3] === print[3]) {
       return slot;
     }
   }

@@ -15,7 +15,11 @@ const CREDENTIAL_NAMES = new Set([
   "SignatureDoesNotMatch",
   "TokenRefreshRequired",
 ]);
-const REGION_NAMES = new Set(["AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"]);
+const REGION_NAMES = new Set([
+  "AuthorizationHeaderMalformed",
+  "IllegalLocationConstraintException",
+  "PermanentRedirect",
+]);
 const FULL_NAMES = new Set(["QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"]);
 const MAX_BACKOFF_MS = 10_000;
 
@@ -131,8 +135,11 @@ function cureOf(at: S3Call, error: unknown): string | undefined {
   if (status === 403) {
     return `allow ${at.permission} on this bucket and prefix to these credentials (without s3:ListBucket, a missing object reads as forbidden too)`;
   }
-  if (status === 405 || status === 501) return "this server lacks the operation; use one that has it, or a file:/// store";
-  return status !== undefined && status >= 300 && status < 500 ? "correct the URL, endpoint or options that name this store" : undefined;
+  if (status === 405 || status === 501)
+    return "this server lacks the operation; use one that has it, or a file:/// store";
+  return status !== undefined && status >= 300 && status < 500
+    ? "correct the URL, endpoint or options that name this store"
+    : undefined;
 }
 
 /** `503 SlowDown: Please reduce your request rate (request 4442587FB7D0A2F9)` */

@@ -38,9 +38,7 @@ export interface S3Options {
   readonly region?: string | undefined;
   /** `endpoint/bucket/key` instead of `bucket.endpoint/key`. Default: true with an endpoint of one's own. */
   readonly forcePathStyle?: boolean | undefined;
-  readonly credentials?:
-    | Readonly<{ accessKeyId: string; secretAccessKey: string; sessionToken?: string }>
-    | undefined;
+  readonly credentials?: Readonly<{ accessKeyId: string; secretAccessKey: string; sessionToken?: string }> | undefined;
   /** `WHEN_REQUIRED` for servers that refuse the checksum header which the SDK adds. */
   readonly requestChecksums?: ChecksumMode | undefined;
   readonly responseChecksums?: ChecksumMode | undefined;
@@ -112,7 +110,8 @@ export class S3Store implements ObjectStore {
         return await readBody({ answer, where: at.where, range, maxBytes });
       } catch (error) {
         if (nameOf(error) === "NoSuchKey") throw missing(at.where, error);
-        if (range !== undefined && statusOf(error) === 416) throw shorterThanRange({ where: at.where, bytes: undefined, range });
+        if (range !== undefined && statusOf(error) === 416)
+          throw shorterThanRange({ where: at.where, bytes: undefined, range });
         throw error;
       }
     });
@@ -179,7 +178,10 @@ export class S3Store implements ObjectStore {
     } while (token !== undefined);
   }
 
-  #at(operation: "PutObject" | "GetObject" | "HeadObject" | "DeleteObject", key: string): Readonly<{ at: S3Call; target: { Bucket: string; Key: string } }> {
+  #at(
+    operation: "PutObject" | "GetObject" | "HeadObject" | "DeleteObject",
+    key: string,
+  ): Readonly<{ at: S3Call; target: { Bucket: string; Key: string } }> {
     assertKey(key);
     const full = this.#prefix + key;
     assertKey(full);
@@ -269,9 +271,13 @@ function wrongRange(answer: GetObjectCommandOutput, where: string, range: ByteRa
   const total = Number(/\/(\d+)$/.exec(answer.ContentRange ?? "")?.[1]);
   if (Number.isSafeInteger(total) && total < range.end) return shorterThanRange({ where, bytes: total, range });
   const got = `${answer.ContentLength} bytes, Content-Range ${answer.ContentRange ?? "missing"}`;
-  return new FleetError("store_refused", `bytes ${range.start} to ${range.end} of ${where} were asked for and ${got} came`, {
-    cure: "this server or a proxy before it does not honour byte ranges; use one that does",
-  });
+  return new FleetError(
+    "store_refused",
+    `bytes ${range.start} to ${range.end} of ${where} were asked for and ${got} came`,
+    {
+      cure: "this server or a proxy before it does not honour byte ranges; use one that does",
+    },
+  );
 }
 
 function requireLength(bytes: number | undefined, where: string): number {

@@ -11,9 +11,13 @@ export function assertPrefix(prefix: string): void {
 export function assertRange(key: string, range: ByteRange): void {
   const whole = Number.isSafeInteger(range.start) && Number.isSafeInteger(range.end);
   if (!whole || range.start < 0 || range.end <= range.start) {
-    throw new FleetError("store_refused", `the byte range ${range.start} to ${range.end} of ${key} is empty or negative`, {
-      cure: "this is a fault of the caller or a forged plan or job; nothing was read",
-    });
+    throw new FleetError(
+      "store_refused",
+      `the byte range ${range.start} to ${range.end} of ${key} is empty or negative`,
+      {
+        cure: "this is a fault of the caller or a forged plan or job; nothing was read",
+      },
+    );
   }
 }
 
@@ -27,12 +31,18 @@ export function assertWithin(params: Readonly<{ where: string; bytes: number; ma
   }
 }
 
-export function shorterThanRange(params: Readonly<{ where: string; bytes: number | undefined; range: ByteRange }>): FleetError {
+export function shorterThanRange(
+  params: Readonly<{ where: string; bytes: number | undefined; range: ByteRange }>,
+): FleetError {
   const { where, bytes, range } = params;
   const size = bytes === undefined ? "shorter than that" : `${bytes} bytes long`;
-  return new FleetError("object_corrupt", `bytes ${range.start} to ${range.end} of ${where} were asked for and it is ${size}`, {
-    cure: "the object is not the one that the plan describes; verify the run, and remove what was changed by hand",
-  });
+  return new FleetError(
+    "object_corrupt",
+    `bytes ${range.start} to ${range.end} of ${where} were asked for and it is ${size}`,
+    {
+      cure: "the object is not the one that the plan describes; verify the run, and remove what was changed by hand",
+    },
+  );
 }
 
 export function missing(where: string, cause?: unknown): FleetError {

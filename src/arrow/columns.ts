@@ -35,7 +35,8 @@ export function utf8Column(name: string, values: readonly string[]): Column {
     bytes += Buffer.byteLength(values[i]!);
     valueOffsets[i + 1] = bytes;
   }
-  if (bytes > 0x7fffffff) throw new RangeError(`column ${name} holds ${bytes} bytes of text; Arrow's utf8 ends at 2 GiB`);
+  if (bytes > 0x7fffffff)
+    throw new RangeError(`column ${name} holds ${bytes} bytes of text; Arrow's utf8 ends at 2 GiB`);
   const data = Buffer.allocUnsafe(bytes);
   for (let i = 0; i < values.length; i++) data.write(values[i]!, valueOffsets[i]!, "utf8");
   return column(name, makeData({ type: new Utf8(), length: values.length, nullCount: 0, valueOffsets, data }));
@@ -66,16 +67,8 @@ export function vectorListColumn(name: string, offsets: Uint32Array, values: Flo
 }
 
 /** `struct<indices: list<uint32>, values: list<float32>>`, the shape Milvus and Qdrant use. */
-export function sparseColumn(
-  name: string,
-  offsets: Uint32Array,
-  indices: Uint32Array,
-  values: Float32Array,
-): Column {
-  const children = [
-    listData(offsets, uint32Data(indices)),
-    listData(offsets, float32Data(values)),
-  ];
+export function sparseColumn(name: string, offsets: Uint32Array, indices: Uint32Array, values: Float32Array): Column {
+  const children = [listData(offsets, uint32Data(indices)), listData(offsets, float32Data(values))];
   const type = new Struct([
     new Field("indices", children[0]!.type, false),
     new Field("values", children[1]!.type, false),
@@ -108,10 +101,16 @@ export function toRecordBatch(columns: readonly Column[], metadata: ReadonlyMap<
   const rows = columns[0]?.data.length ?? 0;
   for (const { field, data } of columns) {
     if (data.length !== rows) {
-      throw new FleetError("inference_failed", `column ${field.name} has ${data.length} rows where the others have ${rows}`);
+      throw new FleetError(
+        "inference_failed",
+        `column ${field.name} has ${data.length} rows where the others have ${rows}`,
+      );
     }
   }
-  const schema = new Schema(columns.map((each) => each.field), new Map(metadata));
+  const schema = new Schema(
+    columns.map((each) => each.field),
+    new Map(metadata),
+  );
   const struct = makeData({
     type: new Struct(schema.fields),
     length: rows,

@@ -27,7 +27,8 @@ export class BatchView {
 
   expectMetadata(key: string, value: string): void {
     const found = this.metadata.get(key);
-    if (found !== value) this.corrupt(`say ${key} = ${JSON.stringify(found ?? null)} where ${JSON.stringify(value)} was expected`);
+    if (found !== value)
+      this.corrupt(`say ${key} = ${JSON.stringify(found ?? null)} where ${JSON.stringify(value)} was expected`);
   }
 
   strings(name: string): string[] {
@@ -44,7 +45,8 @@ export class BatchView {
 
   fixedBinary(name: string, byteWidth: number): Uint8Array {
     const data = this.#data(name, DataType.isFixedSizeBinary);
-    if (data.type.byteWidth !== byteWidth) this.corrupt(`have a ${name} of ${data.type.byteWidth} bytes, not ${byteWidth}`);
+    if (data.type.byteWidth !== byteWidth)
+      this.corrupt(`have a ${name} of ${data.type.byteWidth} bytes, not ${byteWidth}`);
     return this.#values(name, data, Uint8Array, this.rows * byteWidth);
   }
 
@@ -143,6 +145,8 @@ export function readSingleBatch(bytes: Uint8Array, what: string): BatchView {
     throw new Error(`${batches.length} record batches instead of 1`);
   } catch (error) {
     if (error instanceof FleetError) throw error;
-    throw new FleetError("object_corrupt", `${what} cannot be read as Arrow IPC: ${messageOf(error)}`, { cause: error });
+    throw new FleetError("object_corrupt", `${what} cannot be read as Arrow IPC: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }

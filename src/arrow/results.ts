@@ -28,7 +28,11 @@ export interface ResultRows {
   readonly dim: number;
   /** [rows, dim] */
   readonly dense: Float32Array | null;
-  readonly sparse: { readonly offsets: Uint32Array; readonly indices: Uint32Array; readonly values: Float32Array } | null;
+  readonly sparse: {
+    readonly offsets: Uint32Array;
+    readonly indices: Uint32Array;
+    readonly values: Float32Array;
+  } | null;
   /** offsets in vectors; values [vectors, dim] */
   readonly colbert: { readonly offsets: Uint32Array; readonly values: Float32Array } | null;
   readonly texts: readonly string[] | null;
@@ -42,8 +46,7 @@ export function assembleResults(rows: PlannedRows, buffers: ShardBuffers): Resul
   const kept = Uint32Array.from(rows.ids.keys()).filter((row) => buffers.broken[row] === 0);
   const whole = kept.length === rows.ids.length;
   const lengths = kept.map((row) => rows.offsets[row + 1]! - rows.offsets[row]!);
-  const pick = <T>(values: readonly T[]): readonly T[] =>
-    whole ? values : Array.from(kept, (row) => values[row]!);
+  const pick = <T>(values: readonly T[]): readonly T[] => (whole ? values : Array.from(kept, (row) => values[row]!));
   return {
     ids: pick(rows.ids),
     chunks: whole ? rows.chunks : kept.map((row) => rows.chunks[row]!),
@@ -170,13 +173,18 @@ export function decodeResults(
   view.expectMetadata("embedfleet.run", run);
   view.expectMetadata("embedfleet.shard", shard);
   view.expectMetadata("embedfleet.sha256", options.model.sha256);
-  return { rows: resultRows(view, options), stats: parseStats(view), rejectsKey: view.metadata.get("embedfleet.rejects") ?? null };
+  return {
+    rows: resultRows(view, options),
+    stats: parseStats(view),
+    rejectsKey: view.metadata.get("embedfleet.rejects") ?? null,
+  };
 }
 
 /** A file cut short still starts well, so its end is looked at first. */
 function assertWholeFile(bytes: Uint8Array, what: string): void {
   const tail = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).subarray(-6).toString("latin1");
-  if (tail !== "ARROW1") throw new FleetError("object_corrupt", `${what} (${bytes.length} bytes) do not end as an Arrow file does`);
+  if (tail !== "ARROW1")
+    throw new FleetError("object_corrupt", `${what} (${bytes.length} bytes) do not end as an Arrow file does`);
 }
 
 function resultRows(view: BatchView, options: RunOptions): ResultRows {
@@ -184,7 +192,8 @@ function resultRows(view: BatchView, options: RunOptions): ResultRows {
   const dense = has("dense") ? view.vectors("dense") : null;
   const colbert = has("colbert") ? view.vectorLists("colbert") : null;
   for (const dim of [dense?.dim, colbert?.dim]) {
-    if (dim !== undefined && dim !== options.model.dim) view.corrupt(`have vectors of width ${dim}, not ${options.model.dim}`);
+    if (dim !== undefined && dim !== options.model.dim)
+      view.corrupt(`have vectors of width ${dim}, not ${options.model.dim}`);
   }
   return {
     ids: view.strings("id"),

@@ -6,9 +6,7 @@ import { type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
 import { fixedBinaryColumn, int32ListColumn, toRecordBatch, uint32Column, utf8Column } from "./columns.ts";
 import { readSingleBatch } from "./read.ts";
 
-export function encodeStagedShard(
-  params: Readonly<{ run: string; shard: string; rows: PlannedRows }>,
-): Uint8Array {
+export function encodeStagedShard(params: Readonly<{ run: string; shard: string; rows: PlannedRows }>): Uint8Array {
   const { run, shard, rows } = params;
   const columns = [
     utf8Column("id", rows.ids),
@@ -67,4 +65,3 @@ function streamBytes(batch: RecordBatch): Uint8Array {
   writer.finish();
   return writer.toUint8Array(true);
 }
-

@@ -11,6 +11,7 @@ export function reportFailure(error: unknown): number {
     if (error.cure !== undefined) console.error(`  ${error.cure}`);
     return error.code === "bad_usage" ? EXIT_USAGE : EXIT_FAILED;
   }
-  if (error instanceof Error && error.stack !== undefined) console.error(error.stack.split("\n").slice(1, 6).join("\n"));
+  if (error instanceof Error && error.stack !== undefined)
+    console.error(error.stack.split("\n").slice(1, 6).join("\n"));
   return EXIT_FAILED;
 }

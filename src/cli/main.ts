@@ -9,7 +9,18 @@ type OptionName = keyof typeof OPTIONS;
 const STORE: OptionName[] = ["s3Endpoint", "s3Region", "logLevel"];
 const QUEUE: OptionName[] = ["redis", "fleet"];
 const PLAN: OptionName[] = [
-  "out", "run", "model", "heads", "maxTokens", "overlap", "idField", "textField", "format", "keepText", "maxDocumentBytes", "maxRejects",
+  "out",
+  "run",
+  "model",
+  "heads",
+  "maxTokens",
+  "overlap",
+  "idField",
+  "textField",
+  "format",
+  "keepText",
+  "maxDocumentBytes",
+  "maxRejects",
 ];
 const DEVICE: OptionName[] = ["device", "threads", "maxBatchTokens", "maxBatchRows", "maxHeldBytes", "keepStaging"];
 
@@ -53,13 +64,25 @@ function build(): Command {
     new Argument(required ? "<run>" : "[run]", "a run's id").argParser(parseRunId);
   const outArgument = (): Argument => new Argument("<out>", "the store: file:///folder, s3://bucket/prefix or a path");
 
-  add("run", "enqueue, embed and seal a corpus on this machine", ...options(...PLAN, ...QUEUE, "workers", ...DEVICE, ...STORE, "json"))
+  add(
+    "run",
+    "enqueue, embed and seal a corpus on this machine",
+    ...options(...PLAN, ...QUEUE, "workers", ...DEVICE, ...STORE, "json"),
+  )
     .argument("<corpus...>", "files, folders, or - for standard input")
     .action(action("run"));
-  add("enqueue", "plan a corpus and queue it; workers elsewhere do the rest", ...options(...PLAN, ...QUEUE, ...STORE, "json"))
+  add(
+    "enqueue",
+    "plan a corpus and queue it; workers elsewhere do the rest",
+    ...options(...PLAN, ...QUEUE, ...STORE, "json"),
+  )
     .argument("<corpus...>", "files, folders, or - for standard input")
     .action(action("enqueue"));
-  add("work", "take jobs from the queue until stopped", ...options("out", "model", ...QUEUE, ...DEVICE, "exitWhenDone", ...STORE, "json")).action(action("work"));
+  add(
+    "work",
+    "take jobs from the queue until stopped",
+    ...options("out", "model", ...QUEUE, ...DEVICE, "exitWhenDone", ...STORE, "json"),
+  ).action(action("work"));
   add("status", "how far a run is; without one, the runs of a store", ...options("out", ...QUEUE, ...STORE, "json"))
     .addArgument(runArgument(false))
     .action(action("status"));
@@ -79,7 +102,11 @@ function build(): Command {
     .option("--model <name>", "the model's name or path; the run's own by default")
     .action(action("search"));
   const forModels = program.command("models").description("models that can be used");
-  forModels.command("list").description("the models that come with embedfleet").addOption(OPTIONS.json()).action(action("models"));
+  forModels
+    .command("list")
+    .description("the models that come with embedfleet")
+    .addOption(OPTIONS.json())
+    .action(action("models"));
   return program;
 }
 

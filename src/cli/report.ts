@@ -7,13 +7,23 @@ export function printReport(report: RunReport, storeUrl: string): void {
     ["documents", `${count(report.documents)}, ${count(report.rejects)} rejected`],
     ["rows", `${count(report.rows)} of ${count(report.plannedRows)}`],
     ["files", `${count(report.files)} of ${count(report.plannedShards)}, ${megabytes(report.bytes)}`],
-    ["tokens", `${count(report.realTokens)} of ${count(report.plannedTokens)}, ${count(report.tokensPerSecond)} a second`],
+    [
+      "tokens",
+      `${count(report.realTokens)} of ${count(report.plannedTokens)}, ${count(report.tokensPerSecond)} a second`,
+    ],
   ];
   if (report.paddedTokens !== null && report.paddedTokens > 0) {
-    lines.push(["padding", `${percent(1 - report.realTokens / report.paddedTokens)} of what the model computed, in ${count(report.batches!)} batches`]);
+    lines.push([
+      "padding",
+      `${percent(1 - report.realTokens / report.paddedTokens)} of what the model computed, in ${count(report.batches!)} batches`,
+    ]);
   }
   if (report.deviceBusyRatio !== null) lines.push(["device", `${percent(report.deviceBusyRatio)} busy`]);
-  if (report.queue !== null) lines.push(["queue", `${report.queue.waiting} waiting, ${report.queue.active} active, ${report.queue.failed} failed`]);
+  if (report.queue !== null)
+    lines.push([
+      "queue",
+      `${report.queue.waiting} waiting, ${report.queue.active} active, ${report.queue.failed} failed`,
+    ]);
   lines.push(["seconds", report.seconds.toFixed(1)], ["store", `${storeUrl}/runs/${report.run}`]);
   for (const [name, value] of lines) console.log(`${name.padEnd(10)} ${value}`);
 }

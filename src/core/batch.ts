@@ -37,11 +37,7 @@ export interface BatchReport {
   readonly finishedAtMs: number;
 }
 
-function shared<T>(
-  make: new (buffer: SharedArrayBuffer) => T,
-  length: number,
-  bytesPerElement: number,
-): T {
+function shared<T>(make: new (buffer: SharedArrayBuffer) => T, length: number, bytesPerElement: number): T {
   return new make(new SharedArrayBuffer(length * bytesPerElement));
 }
 

@@ -111,18 +111,20 @@ export const closedRecordSchema = z.strictObject({
 export type ClosedRecord = z.infer<typeof closedRecordSchema>;
 
 /** A queue job: a pointer, never text. */
-export const jobPayloadSchema = z.strictObject({
-  v: versionSchema,
-  run: runIdSchema,
-  shard: shardIdSchema,
-  start: countSchema,
-  end: z.int().min(1),
-  rows: z.int().min(1).max(MAX_SHARD_ROWS),
-  tokens: z.int().min(1),
-  longest: z.int().min(1),
-}).refine((job) => job.end > job.start && job.end - job.start <= MAX_STAGED_SHARD_BYTES, {
-  message: `the staged byte range must be 1 to ${MAX_STAGED_SHARD_BYTES} bytes`,
-});
+export const jobPayloadSchema = z
+  .strictObject({
+    v: versionSchema,
+    run: runIdSchema,
+    shard: shardIdSchema,
+    start: countSchema,
+    end: z.int().min(1),
+    rows: z.int().min(1).max(MAX_SHARD_ROWS),
+    tokens: z.int().min(1),
+    longest: z.int().min(1),
+  })
+  .refine((job) => job.end > job.start && job.end - job.start <= MAX_STAGED_SHARD_BYTES, {
+    message: `the staged byte range must be 1 to ${MAX_STAGED_SHARD_BYTES} bytes`,
+  });
 export type JobPayload = z.infer<typeof jobPayloadSchema>;
 
 /** How one shard was computed. Every figure adds up over shards, so totals need no other ledger. */

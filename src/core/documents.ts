@@ -33,11 +33,6 @@ export type RejectReason =
   | "non_finite";
 
 /** The reject of something found at `origin`. */
-export function rejectAt(
-  origin: Origin,
-  reason: RejectReason,
-  detail: string,
-  id: string | null = null,
-): Reject {
+export function rejectAt(origin: Origin, reason: RejectReason, detail: string, id: string | null = null): Reject {
   return { id, reason, detail, ...origin };
 }

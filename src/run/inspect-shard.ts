@@ -67,7 +67,10 @@ async function readShardRejects(
 ): Promise<Reject[]> {
   const { rejectsPrefix } = runKeys(record.run);
   if (!key.startsWith(`${rejectsPrefix}${plan.shard}.`)) {
-    throw new FleetError("object_corrupt", `shard ${plan.shard} names ${JSON.stringify(key)} as its rejects, which is not its own`);
+    throw new FleetError(
+      "object_corrupt",
+      `shard ${plan.shard} names ${JSON.stringify(key)} as its rejects, which is not its own`,
+    );
   }
   return readRejects(store, key);
 }
@@ -76,8 +79,13 @@ async function readShardRejects(
 export async function readRejects(store: ObjectStore, key: string): Promise<Reject[]> {
   const text = Buffer.from(await store.read({ key, maxBytes: MAX_DATA_FILE_BYTES })).toString("utf8");
   try {
-    return text.split("\n").filter((line) => line !== "").map((line) => rejectSchema.parse(JSON.parse(line)));
+    return text
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => rejectSchema.parse(JSON.parse(line)));
   } catch (error) {
-    throw new FleetError("object_corrupt", `${store.url}/${key} is not a list of rejects: ${messageOf(error)}`, { cause: error });
+    throw new FleetError("object_corrupt", `${store.url}/${key} is not a list of rejects: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }

@@ -13,7 +13,12 @@ const RACERS = 16;
 /** A race whose winner lost the reply and was told "exists" on its second attempt proves nothing: run again. */
 const RACES = 3;
 
-export type StoreProperty = "bytes-round-trip" | "ranged-read" | "create-if-absent" | "single-winner" | "list-after-create";
+export type StoreProperty =
+  | "bytes-round-trip"
+  | "ranged-read"
+  | "create-if-absent"
+  | "single-winner"
+  | "list-after-create";
 
 export interface ProbeFailure {
   readonly property: StoreProperty;
@@ -98,7 +103,9 @@ async function checkRangedRead(probe: Probe): Promise<string | null> {
   const range = { start: 1000, end: BODY_BYTES - 1 };
   const wanted = body.subarray(range.start, range.end);
   const back = await probe.store.read({ key, range });
-  return wanted.equals(back) ? null : `bytes ${range.start} to ${range.end} were asked for and ${differenceOf(wanted, back)}`;
+  return wanted.equals(back)
+    ? null
+    : `bytes ${range.start} to ${range.end} were asked for and ${differenceOf(wanted, back)}`;
 }
 
 async function checkCreateIfAbsent(probe: Probe): Promise<string | null> {
@@ -115,7 +122,8 @@ async function checkSingleWinner(probe: Probe): Promise<string | null> {
     const bodies = Array.from({ length: RACERS }, () => randomBytes(1024));
     const results = await Promise.all(bodies.map((body) => make(probe, `race-${race}`, body)));
     const winners = results.flatMap(({ outcome }, index) => (outcome === "created" ? [index] : []));
-    if (winners.length > 1) return `${winners.length} of ${RACERS} simultaneous creates of one name were told that they won`;
+    if (winners.length > 1)
+      return `${winners.length} of ${RACERS} simultaneous creates of one name were told that they won`;
     const winner = bodies[winners[0] ?? -1];
     if (winner === undefined) continue;
     const back = await probe.store.read({ key: `${probe.prefix}race-${race}` });
@@ -128,9 +136,12 @@ async function checkListing(probe: Probe): Promise<string | null> {
   const seen = new Map<string, number>();
   for await (const { key, bytes } of probe.store.list({ prefix: probe.prefix })) seen.set(key, bytes);
   const absent = [...probe.made.keys()].filter((key) => !seen.has(key));
-  if (absent.length > 0) return `${absent.length} of ${probe.made.size} objects are not listed right after they were created`;
+  if (absent.length > 0)
+    return `${absent.length} of ${probe.made.size} objects are not listed right after they were created`;
   const strange = [...seen].find(([key, bytes]) => probe.made.get(key) !== bytes);
-  return strange === undefined ? null : `the listing has ${strange[0]} with ${strange[1]} bytes, which is not what was written`;
+  return strange === undefined
+    ? null
+    : `the listing has ${strange[0]} with ${strange[1]} bytes, which is not what was written`;
 }
 
 async function make(probe: Probe, name: string, body: Uint8Array): Promise<Readonly<{ key: string; outcome: string }>> {

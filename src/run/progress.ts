@@ -43,7 +43,17 @@ export async function readProgress(
   const manifest = await readManifest(store, run);
   if (manifest !== null) return sealedReport(record, manifest.totals, manifest.sealedAt, queue);
   const [closed, data] = await Promise.all([readClosed(store, run), listData(store, run)]);
-  const sums = { documents: 0, plannedRows: 0, plannedTokens: 0, plannedShards: 0, rows: 0, realTokens: 0, shards: 0, rejects: 0, bytes: 0 };
+  const sums = {
+    documents: 0,
+    plannedRows: 0,
+    plannedTokens: 0,
+    plannedShards: 0,
+    rows: 0,
+    realTokens: 0,
+    shards: 0,
+    rejects: 0,
+    bytes: 0,
+  };
   for await (const window of readWindows(store, run)) {
     sums.documents += window.documents;
     sums.rejects += window.rejects;

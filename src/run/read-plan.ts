@@ -1,5 +1,11 @@
 /** The plan and the data of a run, as they stand in the store. */
-import { type ClosedRecord, closedRecordSchema, MAX_PLAN_BYTES, type WindowPlan, windowPlanSchema } from "../core/contracts.ts";
+import {
+  type ClosedRecord,
+  closedRecordSchema,
+  MAX_PLAN_BYTES,
+  type WindowPlan,
+  windowPlanSchema,
+} from "../core/contracts.ts";
 import { findRecord, readRecord } from "../core/json.ts";
 import { isPlanKey, runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";

@@ -33,7 +33,12 @@ export type SealOutcome =
  * @throws FleetError `run_unknown`, `object_corrupt`
  */
 export async function sealRun(
-  params: Readonly<{ store: ObjectStore; run: string; keepStaging: boolean; onShard?: (done: number, planned: number) => void }>,
+  params: Readonly<{
+    store: ObjectStore;
+    run: string;
+    keepStaging: boolean;
+    onShard?: (done: number, planned: number) => void;
+  }>,
 ): Promise<SealOutcome> {
   const { store, run } = params;
   const record = await readRun(store, run);
@@ -43,7 +48,9 @@ export async function sealRun(
   if (unfinished !== null) return { kind: "open", reason: unfinished };
   const manifest = await buildManifest(store, record, params.onShard ?? (() => {}));
   const isNew = (await store.create({ key: runKeys(run).manifest, body: toJsonBytes(manifest) })) === "created";
-  const published = isNew ? manifest : await readRecord(store, runKeys(run).manifest, manifestSchema, MAX_MANIFEST_BYTES);
+  const published = isNew
+    ? manifest
+    : await readRecord(store, runKeys(run).manifest, manifestSchema, MAX_MANIFEST_BYTES);
   await publishLatest(store, published);
   if (!params.keepStaging) await removeStaging(store, run);
   return { kind: "sealed", manifest: published, isNew };
@@ -77,7 +84,13 @@ async function buildManifest(
   });
   for await (const shard of mapConcurrent(shards, FILES_IN_FLIGHT, (plan) => inspectShard(store, record, plan))) {
     assertSound(store, shard);
-    files.push({ key: shard.key, shard: shardOfFile(shard), rows: shard.file.stats.rows, bytes: shard.bytes, sha256: shard.sha256 });
+    files.push({
+      key: shard.key,
+      shard: shardOfFile(shard),
+      rows: shard.file.stats.rows,
+      bytes: shard.bytes,
+      sha256: shard.sha256,
+    });
     if (shard.file.rejectsKey !== null) rejects.push({ key: shard.file.rejectsKey, lines: shard.rejects.length });
     addShard(totals, shard);
     onShard(files.length, closed.shards);

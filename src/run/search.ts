@@ -18,7 +18,14 @@ const WEIGHTS = { dense: 0.4, sparse: 0.2, colbert: 0.4 } as const;
 
 /** @throws FleetError `run_unknown`, `run_incomplete` when it is not sealed. */
 export async function searchRun(
-  params: Readonly<{ store: ObjectStore; run: string; query: string; top: number; tokenizer: Tokenizer; embedder: Embedder }>,
+  params: Readonly<{
+    store: ObjectStore;
+    run: string;
+    query: string;
+    top: number;
+    tokenizer: Tokenizer;
+    embedder: Embedder;
+  }>,
 ): Promise<Hit[]> {
   const { store, run, top } = params;
   const record = await readRun(store, run);
@@ -96,7 +103,12 @@ function sparseScore(query: ShardBuffers, sparse: NonNullable<ResultRows["sparse
 }
 
 /** Mean over the query's tokens of the best match among the row's tokens. */
-function colbertScore(query: ShardBuffers, colbert: NonNullable<ResultRows["colbert"]>, row: number, dim: number): number {
+function colbertScore(
+  query: ShardBuffers,
+  colbert: NonNullable<ResultRows["colbert"]>,
+  row: number,
+  dim: number,
+): number {
   const tokens = query.offsets[1]! - 1;
   let sum = 0;
   for (let token = 0; token < tokens; token++) {

@@ -146,7 +146,10 @@ class Verifier {
         this.find(`${name} appears twice in the run`);
       }
       this.#checkVectors(rows, row, name);
-      if (rows.texts !== null && hash("sha256", rows.texts[row]!, "hex") !== Buffer.from(textHashOf(rows, row)).toString("hex")) {
+      if (
+        rows.texts !== null &&
+        hash("sha256", rows.texts[row]!, "hex") !== Buffer.from(textHashOf(rows, row)).toString("hex")
+      ) {
         this.tally.badHash++;
         this.find(`${name} has a text that its text_hash does not match`);
       }
@@ -169,7 +172,8 @@ class Verifier {
       const key = runKeys(this.#record.run).windowRejects(window.window);
       const rejects = await readRejects(store, key);
       this.tally.rejects += rejects.length;
-      if (rejects.length !== window.rejects) this.find(`${key} has ${rejects.length} rejects where ${window.rejects} were planned`);
+      if (rejects.length !== window.rejects)
+        this.find(`${key} has ${rejects.length} rejects where ${window.rejects} were planned`);
     }
   }
 
@@ -231,7 +235,8 @@ function sparseVerdict(rows: ResultRows, row: number): Verdict | null {
   for (let i = offsets[row]!; i < offsets[row + 1]!; i++) {
     if (!Number.isFinite(values[i])) return { kind: "nonFinite", finding: "a sparse weight is not finite" };
     if (!(values[i]! > 0)) return { kind: "badNorm", finding: `a sparse weight is ${values[i]}` };
-    if (i > offsets[row]! && indices[i]! <= indices[i - 1]!) return { kind: "badNorm", finding: "sparse indices do not ascend" };
+    if (i > offsets[row]! && indices[i]! <= indices[i - 1]!)
+      return { kind: "badNorm", finding: "sparse indices do not ascend" };
   }
   return null;
 }

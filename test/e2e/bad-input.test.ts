@@ -17,14 +17,40 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 test("bad lines are rejected with their place and reason, and the good ones arrive", async () => {
   const corpus = join(folder, "mixed.jsonl");
-  const lines = ['{"id":"a","text":"first"}', "not json", '{"text":"no id"}', '{"id":"b"}', '{"id":"c","text":"  "}', '{"id":"a","text":"again"}', '{"id":"d","text":"x\\u0000y"}', '{"id":"e","text":"\\ud800"}', '{"id":"f","text":"last"}'];
+  const lines = [
+    '{"id":"a","text":"first"}',
+    "not json",
+    '{"text":"no id"}',
+    '{"id":"b"}',
+    '{"id":"c","text":"  "}',
+    '{"id":"a","text":"again"}',
+    '{"id":"d","text":"x\\u0000y"}',
+    '{"id":"e","text":"\\ud800"}',
+    '{"id":"f","text":"last"}',
+  ];
   await writeFile(corpus, lines.join("\n"));
-  const done = await cli(["run", corpus, "--out", join(folder, "rejects"), "--run", "r", "--json", "--log-level", "silent"]);
+  const done = await cli([
+    "run",
+    corpus,
+    "--out",
+    join(folder, "rejects"),
+    "--run",
+    "r",
+    "--json",
+    "--log-level",
+    "silent",
+  ]);
   expect(done.code).toBe(0);
   expect(JSON.parse(done.stdout)).toMatchObject({ documents: 9, rows: 2, rejects: 7 });
   const rejects = (await readFile(join(folder, "rejects/runs/r/rejects/w000000.jsonl"), "utf8")).trim().split("\n");
   expect(rejects.map((line) => JSON.parse(line)).map(({ line, reason }) => [line, reason])).toEqual([
-    [2, "not_json"], [3, "no_id"], [4, "no_text"], [5, "empty_text"], [6, "duplicate_id"], [7, "nul_character"], [8, "lone_surrogate"],
+    [2, "not_json"],
+    [3, "no_id"],
+    [4, "no_text"],
+    [5, "empty_text"],
+    [6, "duplicate_id"],
+    [7, "nul_character"],
+    [8, "lone_surrogate"],
   ]);
   const verified = await cli(["verify", join(folder, "rejects"), "--json"]);
   expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, rows: 2, rejects: 7 });
@@ -35,11 +61,17 @@ test("--max-rejects stops early and names the first ones", async () => {
   await writeFile(corpus, "x\ny\nz\n");
   const done = await cli(["run", corpus, "--out", join(folder, "stop"), "--max-rejects", "1", "--log-level", "silent"]);
   expect(done.code).toBe(1);
-  expect(done.stderr).toMatch(/2 documents were rejected and --max-rejects is 1; the first: .*rotten\.jsonl:1: not_json/);
+  expect(done.stderr).toMatch(
+    /2 documents were rejected and --max-rejects is 1; the first: .*rotten\.jsonl:1: not_json/,
+  );
 });
 
 test("standard input is a corpus", async () => {
-  const done = await cli(["run", "-", "--out", join(folder, "stdin"), "--json", "--log-level", "silent"], {}, '{"id":1,"text":"from a pipe"}\n');
+  const done = await cli(
+    ["run", "-", "--out", join(folder, "stdin"), "--json", "--log-level", "silent"],
+    {},
+    '{"id":1,"text":"from a pipe"}\n',
+  );
   expect(JSON.parse(done.stdout)).toMatchObject({ rows: 1, state: "sealed" });
 });
 
@@ -59,21 +91,39 @@ test.each(usage)("%s is a usage error", async (_, args, message) => {
 });
 
 test("more tokens than the model takes, an overlap that never ends and an unknown format are usage errors", async () => {
-  const run = (...flags: string[]) => cli(["run", good, "--out", join(folder, "never"), "--log-level", "silent", ...flags]);
-  expect(await run("--max-tokens", "9000")).toMatchObject({ code: 2, stderr: expect.stringContaining("use at most 8192") });
-  expect(await run("--max-tokens", "10", "--overlap", "9")).toMatchObject({ code: 2, stderr: expect.stringContaining("overlap") });
+  const run = (...flags: string[]) =>
+    cli(["run", good, "--out", join(folder, "never"), "--log-level", "silent", ...flags]);
+  expect(await run("--max-tokens", "9000")).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining("use at most 8192"),
+  });
+  expect(await run("--max-tokens", "10", "--overlap", "9")).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining("overlap"),
+  });
   const odd = join(folder, "corpus.xyz");
   await writeFile(odd, "x");
-  expect(await cli(["run", odd, "--out", join(folder, "never")])).toMatchObject({ code: 2, stderr: expect.stringContaining("--format") });
+  expect(await cli(["run", odd, "--out", join(folder, "never")])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining("--format"),
+  });
 });
 
 test("what is not there is named with a cure", async () => {
   const run = (...args: string[]) => cli(["run", ...args, "--log-level", "silent"]);
-  expect((await run("missing.jsonl", "--out", join(folder, "never"))).stderr).toMatch(/missing\.jsonl cannot be read.*\n {2}check the path/);
-  expect((await run(good, "--out", join(folder, "never"), "--model", "gpt")).stderr).toMatch(/no model named "gpt"\n {2}choose one of: mini/);
-  expect((await run(good, "--out", join(folder, "never"), "--redis", "redis://127.0.0.1:1")).stderr).toMatch(/127\.0\.0\.1:1 cannot be used.*\n {2}start it/);
+  expect((await run("missing.jsonl", "--out", join(folder, "never"))).stderr).toMatch(
+    /missing\.jsonl cannot be read.*\n {2}check the path/,
+  );
+  expect((await run(good, "--out", join(folder, "never"), "--model", "gpt")).stderr).toMatch(
+    /no model named "gpt"\n {2}choose one of: mini/,
+  );
+  expect((await run(good, "--out", join(folder, "never"), "--redis", "redis://127.0.0.1:1")).stderr).toMatch(
+    /127\.0\.0\.1:1 cannot be used.*\n {2}start it/,
+  );
   expect((await run(good, "--out", join(good, "below-a-file"))).stderr).toMatch(/^error: .*below-a-file/);
-  expect((await cli(["enqueue", good, "--out", join(folder, "never"), "--log-level", "silent"])).stderr).toContain("no Redis was named");
+  expect((await cli(["enqueue", good, "--out", join(folder, "never"), "--log-level", "silent"])).stderr).toContain(
+    "no Redis was named",
+  );
   expect((await cli(["status", "nobody", "--out", folder])).stderr).toContain('no run "nobody"');
 });
 
@@ -84,14 +134,18 @@ test("a Redis that evicts is refused, and its password stays out of the message"
     const done = await cli(["enqueue", good, "--out", join(folder, "never"), "--redis", evicting.url]);
     expect(done.code).toBe(1);
     expect(done.stderr).toMatch(/maxmemory-policy allkeys-lru and may evict/);
-    expect((await cli(["enqueue", good, "--out", join(folder, "never"), "--redis", url])).stderr).not.toContain("s3cret");
+    expect((await cli(["enqueue", good, "--out", join(folder, "never"), "--redis", url])).stderr).not.toContain(
+      "s3cret",
+    );
   } finally {
     await evicting.stop();
   }
 });
 
 test("without a redis-server to start, run says how to get one", async () => {
-  const done = await cli(["run", good, "--out", join(folder, "never"), "--log-level", "silent"], { PATH: "/nonexistent" });
+  const done = await cli(["run", good, "--out", join(folder, "never"), "--log-level", "silent"], {
+    PATH: "/nonexistent",
+  });
   expect(done.code).toBe(1);
   expect(done.stderr).toMatch(/apt-get install redis-server\), or pass --redis/);
 });

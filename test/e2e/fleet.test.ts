@@ -26,7 +26,18 @@ describe("one machine", () => {
   let out = "";
   beforeAll(async () => {
     out = `file://${join(folder, "one")}`;
-    const done = await cli(["run", corpus, "--out", out, "--run", "one", "--keep-text", "--json", "--log-level", "warn"]);
+    const done = await cli([
+      "run",
+      corpus,
+      "--out",
+      out,
+      "--run",
+      "one",
+      "--keep-text",
+      "--json",
+      "--log-level",
+      "warn",
+    ]);
     expect(done.stderr).not.toMatch(/error/i);
     expect(done.code).toBe(0);
     const report = JSON.parse(done.stdout);
@@ -36,7 +47,15 @@ describe("one machine", () => {
 
   test("verify finds every row once", async () => {
     const { code, stdout } = await cli(["verify", out, "--json"]);
-    expect(JSON.parse(stdout)).toMatchObject({ ok: true, rows: DOCUMENTS, missing: 0, duplicates: 0, nonFinite: 0, badNorm: 0, badHash: 0 });
+    expect(JSON.parse(stdout)).toMatchObject({
+      ok: true,
+      rows: DOCUMENTS,
+      missing: 0,
+      duplicates: 0,
+      nonFinite: 0,
+      badNorm: 0,
+      badHash: 0,
+    });
     expect(code).toBe(0);
   });
 
@@ -53,7 +72,16 @@ describe("one machine", () => {
   });
 
   test("search finds the document that shares the query's words", async () => {
-    const { stdout } = await cli(["search", out, "document number 417", "--json", "--top", "5", "--log-level", "silent"]);
+    const { stdout } = await cli([
+      "search",
+      out,
+      "document number 417",
+      "--json",
+      "--top",
+      "5",
+      "--log-level",
+      "silent",
+    ]);
     const hits: { id: string; chunk: number; score: number }[] = JSON.parse(stdout);
     expect(hits).toHaveLength(5);
     expect(hits.map((hit) => hit.score)).toEqual(hits.map((hit) => hit.score).toSorted((a, b) => b - a));
@@ -63,7 +91,16 @@ describe("one machine", () => {
   test("Polars reads the files without code of ours", () => {
     const table = pl.scanIPC(`${join(folder, "one")}/runs/one/data/*.arrow`).collectSync();
     expect(table.columns).toEqual([
-      "id", "chunk", "char_start", "char_end", "n_tokens", "text_hash", "dense", "sparse", "colbert", "text",
+      "id",
+      "chunk",
+      "char_start",
+      "char_end",
+      "n_tokens",
+      "text_hash",
+      "dense",
+      "sparse",
+      "colbert",
+      "text",
     ]);
     expect(table.height).toBe(DOCUMENTS);
     expect(table.getColumn("id").nUnique()).toBe(DOCUMENTS);
@@ -74,9 +111,34 @@ describe("one machine", () => {
   });
 
   test("the same run again is a continuation that changes nothing, and other options are refused", async () => {
-    const same = await cli(["enqueue", corpus, "--out", out, "--run", "one", "--keep-text", "--redis", redis, "--fleet", randomUUID(), "--log-level", "silent"]);
+    const same = await cli([
+      "enqueue",
+      corpus,
+      "--out",
+      out,
+      "--run",
+      "one",
+      "--keep-text",
+      "--redis",
+      redis,
+      "--fleet",
+      randomUUID(),
+      "--log-level",
+      "silent",
+    ]);
     expect(same.code).toBe(0);
-    const other = await cli(["enqueue", corpus, "--out", out, "--run", "one", "--redis", redis, "--log-level", "silent"]);
+    const other = await cli([
+      "enqueue",
+      corpus,
+      "--out",
+      out,
+      "--run",
+      "one",
+      "--redis",
+      redis,
+      "--log-level",
+      "silent",
+    ]);
     expect(other.code).toBe(1);
     expect(other.stderr).toContain("keepText is true there and false here");
   });
@@ -96,7 +158,13 @@ describe("several machines", () => {
     const survivor = await cli(["work", ...common, "--exit-when-done", "--threads", "2"]);
     expect(survivor.code).toBe(0);
     const verified = await cli(["verify", out, "killed", "--json"]);
-    expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, sealed: true, rows: DOCUMENTS, duplicates: 0, missing: 0 });
+    expect(JSON.parse(verified.stdout)).toMatchObject({
+      ok: true,
+      sealed: true,
+      rows: DOCUMENTS,
+      duplicates: 0,
+      missing: 0,
+    });
   }, 180_000);
 
   test("a queue that was wiped is rebuilt from the store by resume", async () => {
@@ -110,22 +178,34 @@ describe("several machines", () => {
     const resumed = await cli(["resume", "wiped", ...common, ...fleet, "--json"]);
     expect(JSON.parse(resumed.stdout)).toMatchObject({ done: 0 });
     expect((await cli(["work", ...common, ...fleet, "--exit-when-done"])).code).toBe(0);
-    expect(JSON.parse((await cli(["status", "wiped", ...common, ...fleet, "--json"])).stdout)).toMatchObject({ state: "sealed", rows: DOCUMENTS });
+    expect(JSON.parse((await cli(["status", "wiped", ...common, ...fleet, "--json"])).stdout)).toMatchObject({
+      state: "sealed",
+      rows: DOCUMENTS,
+    });
   });
 
-  test.skipIf(s3 === null)("enqueue and two workers over S3", async () => {
-    const { endpoint, region, bucket, credentials } = s3!;
-    const env = { AWS_ACCESS_KEY_ID: credentials.accessKeyId, AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey };
-    const out = `s3://${bucket}/e2e-${randomUUID()}`;
-    const store = ["--s3-endpoint", endpoint, "--s3-region", region, "--log-level", "warn"];
-    const common = ["--out", out, "--redis", redis, "--fleet", randomUUID(), ...store];
-    expect((await cli(["enqueue", corpus, ...common, "--run", "cloud"], env)).code).toBe(0);
-    const workers = await Promise.all([1, 2].map(() => cli(["work", ...common, "--exit-when-done", "--threads", "1", "--json"], env)));
-    expect(workers.map((worker) => worker.code)).toEqual([0, 0]);
-    const report = JSON.parse((await cli(["seal", "cloud", "--out", out, ...store, "--json"], env)).stdout);
-    expect(report).toMatchObject({ state: "sealed", rows: DOCUMENTS });
-    expect(JSON.parse((await cli(["verify", out, "--json", ...store], env)).stdout)).toMatchObject({ ok: true, rows: DOCUMENTS });
-  }, 180_000);
+  test.skipIf(s3 === null)(
+    "enqueue and two workers over S3",
+    async () => {
+      const { endpoint, region, bucket, credentials } = s3!;
+      const env = { AWS_ACCESS_KEY_ID: credentials.accessKeyId, AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey };
+      const out = `s3://${bucket}/e2e-${randomUUID()}`;
+      const store = ["--s3-endpoint", endpoint, "--s3-region", region, "--log-level", "warn"];
+      const common = ["--out", out, "--redis", redis, "--fleet", randomUUID(), ...store];
+      expect((await cli(["enqueue", corpus, ...common, "--run", "cloud"], env)).code).toBe(0);
+      const workers = await Promise.all(
+        [1, 2].map(() => cli(["work", ...common, "--exit-when-done", "--threads", "1", "--json"], env)),
+      );
+      expect(workers.map((worker) => worker.code)).toEqual([0, 0]);
+      const report = JSON.parse((await cli(["seal", "cloud", "--out", out, ...store, "--json"], env)).stdout);
+      expect(report).toMatchObject({ state: "sealed", rows: DOCUMENTS });
+      expect(JSON.parse((await cli(["verify", out, "--json", ...store], env)).stdout)).toMatchObject({
+        ok: true,
+        rows: DOCUMENTS,
+      });
+    },
+    180_000,
+  );
 
   test("a worker told to stop hands back what it has not begun and ends well", async () => {
     const out = `file://${join(folder, "stopped")}`;

@@ -25,7 +25,11 @@ const model = findModel("mini");
 const session = await ModelSession.open({ manifest: model.manifest, weightsPath: model.weightsPath, threads: 1 });
 
 function shardOf(wanted: readonly GoldenCase[]): ShardBuffers {
-  const shard = allocateShard({ lengths: wanted.map(({ ids }) => ids.length), dim: model.manifest.dim, heads: ALL_HEADS });
+  const shard = allocateShard({
+    lengths: wanted.map(({ ids }) => ids.length),
+    dim: model.manifest.dim,
+    heads: ALL_HEADS,
+  });
   shard.ids.set(wanted.flatMap(({ ids }) => ids));
   return shard;
 }
@@ -35,7 +39,8 @@ function sparseOf({ ids, tokenWeights }: GoldenCase): Map<number, number> {
   const weights = new Map<number, number>();
   ids.forEach((id, i) => {
     const weight = tokenWeights[i]!;
-    if (weight > 0 && !model.manifest.nonLexicalIds.includes(id)) weights.set(id, Math.max(weight, weights.get(id) ?? 0));
+    if (weight > 0 && !model.manifest.nonLexicalIds.includes(id))
+      weights.set(id, Math.max(weight, weights.get(id) ?? 0));
   });
   return weights;
 }
@@ -53,8 +58,15 @@ function expectRow(shard: ShardBuffers, row: number, golden: GoldenCase): void {
   }
   const sparse = [...sparseOf(golden)].toSorted(([a], [b]) => a - b);
   const start = offsets[row]!;
-  expect([...shard.sparseIndices!.subarray(start, start + shard.sparseCounts![row]!)]).toEqual(sparse.map(([id]) => id));
-  expect(worst(shard.sparseValues!.subarray(start), sparse.map(([, weight]) => weight))).toBeLessThan(TOLERANCE);
+  expect([...shard.sparseIndices!.subarray(start, start + shard.sparseCounts![row]!)]).toEqual(
+    sparse.map(([id]) => id),
+  );
+  expect(
+    worst(
+      shard.sparseValues!.subarray(start),
+      sparse.map(([, weight]) => weight),
+    ),
+  ).toBeLessThan(TOLERANCE);
 }
 
 test.each(cases)("$name alone equals the reference", async (golden) => {
@@ -80,8 +92,11 @@ test("the tokenizer gives the ids that the reference was made with", async () =>
 });
 
 test.each(["build.py", "reference.py"])("%s --check: the committed files are what it makes", (script) => {
-  const python = ["/usr/bin/python3", "python3"].find((each) => spawnSync(each, ["-c", "import numpy, onnx"]).status === 0);
-  if (python === undefined) throw new Error("no Python with numpy and onnx: apt-get install python3-numpy python3-onnx");
+  const python = ["/usr/bin/python3", "python3"].find(
+    (each) => spawnSync(each, ["-c", "import numpy, onnx"]).status === 0,
+  );
+  if (python === undefined)
+    throw new Error("no Python with numpy and onnx: apt-get install python3-numpy python3-onnx");
   const done = spawnSync(python, [`${root}/models/mini/${script}`, "--check"], { encoding: "utf8" });
   expect(done.stderr + done.stdout).toBeTruthy();
   expect(done.status, done.stderr + done.stdout).toBe(0);

@@ -9,7 +9,16 @@ import type { JobPayload } from "../../src/core/contracts.ts";
 const redisUrl = inject("redisUrl");
 
 function job(index: number, longest: number): JobPayload {
-  return { v: 1, run: "r", shard: `w000000-s${String(index).padStart(4, "0")}`, start: 0, end: 8, rows: 1, tokens: longest, longest };
+  return {
+    v: 1,
+    run: "r",
+    shard: `w000000-s${String(index).padStart(4, "0")}`,
+    start: 0,
+    end: 8,
+    rows: 1,
+    tokens: longest,
+    longest,
+  };
 }
 
 function openBoth(): { queue: BullQueue; leases: BullLeases } {

@@ -8,15 +8,35 @@ import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
 const MINI = fileURLToPath(new URL("../../models/mini/tokenizer.json", import.meta.url));
 
 /** Characters that are more than one code unit, join others, turn the direction or expand. */
-const PIECES = ["a", "the ", "😀", "👩‍👩‍👧", "e\u0301", "ﷺ", "日本", "語。", "שלום", "مرحبا ", "\u200f", "\n\n", "  ", "ก็", "𝕏", "<s>", "\u200b"];
+const PIECES = [
+  "a",
+  "the ",
+  "😀",
+  "👩‍👩‍👧",
+  "e\u0301",
+  "ﷺ",
+  "日本",
+  "語。",
+  "שלום",
+  "مرحبا ",
+  "\u200f",
+  "\n\n",
+  "  ",
+  "ก็",
+  "𝕏",
+  "<s>",
+  "\u200b",
+];
 
 const texts = fc
   .array(fc.oneof(fc.constantFrom(...PIECES), fc.string({ unit: "binary", maxLength: 8 })), { maxLength: 60 })
   .map((pieces) => pieces.join(""));
 
-const limits = fc.integer({ min: 3, max: 20 }).chain((maxTokens) =>
-  fc.record({ maxTokens: fc.constant(maxTokens), overlap: fc.integer({ min: 0, max: maxTokens - 3 }) }),
-);
+const limits = fc
+  .integer({ min: 3, max: 20 })
+  .chain((maxTokens) =>
+    fc.record({ maxTokens: fc.constant(maxTokens), overlap: fc.integer({ min: 0, max: maxTokens - 3 }) }),
+  );
 
 describe("chunks of any text, cut by the mini model's tokenizer", () => {
   let tokenizer: Tokenizer;
@@ -64,7 +84,14 @@ describe("chunks of any text, cut by the mini model's tokenizer", () => {
     await fc.assert(
       fc.asyncProperty(texts, limits, async (text, { maxTokens, overlap }) => {
         fc.pre(text.isWellFormed());
-        const chunks = chunkDocument({ text, encoded: await encode(text), maxTokens, overlap, prefixIds: [0], suffixIds: [2] });
+        const chunks = chunkDocument({
+          text,
+          encoded: await encode(text),
+          maxTokens,
+          overlap,
+          prefixIds: [0],
+          suffixIds: [2],
+        });
         expect(chunks.every((chunk) => chunk.text.isWellFormed())).toBe(true);
       }),
       { numRuns: 200 },

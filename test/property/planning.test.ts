@@ -1,12 +1,22 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Head } from "../../src/core/contracts.ts";
-import { outputBytesOfRow, planShards, SHARD_LIMITS, type ShardLayout, windowLimits, windowTokenLimit } from "../../src/core/planning.ts";
+import {
+  outputBytesOfRow,
+  planShards,
+  SHARD_LIMITS,
+  type ShardLayout,
+  windowLimits,
+  windowTokenLimit,
+} from "../../src/core/planning.ts";
 
 const MI = 1024 * 1024;
 const SHAPE = { dim: 1024, heads: ["dense", "sparse", "colbert"] satisfies Head[] };
 
-const rowsOf = fc.array(fc.record({ tokens: fc.integer({ min: 2, max: 8192 }), carried: fc.integer({ min: 1, max: 50_000 }) }), { maxLength: 400 });
+const rowsOf = fc.array(
+  fc.record({ tokens: fc.integer({ min: 2, max: 8192 }), carried: fc.integer({ min: 1, max: 50_000 }) }),
+  { maxLength: 400 },
+);
 const limitsOf = fc.record({
   rows: fc.integer({ min: 1, max: 50 }),
   tokens: fc.integer({ min: 10, max: 50_000 }),
@@ -40,12 +50,17 @@ describe("shards of any rows", () => {
   test("keep every limit, save for a row that exceeds one alone", () => {
     fc.assert(
       fc.property(rowsOf, limitsOf, (rows, limits) => {
-        const layout = plan(rows.map((row) => row.tokens), { carriedBytes: rows.map((row) => row.carried), limits });
+        const layout = plan(
+          rows.map((row) => row.tokens),
+          { carriedBytes: rows.map((row) => row.carried), limits },
+        );
         for (const shard of rowsIn(layout).filter((members) => members.length > 1)) {
           const members = shard.map((row) => rows[row]!);
           expect(members.length).toBeLessThanOrEqual(limits.rows);
           expect(sum(members.map((row) => row.tokens))).toBeLessThanOrEqual(limits.tokens);
-          expect(sum(members.map((row) => outputBytesOfRow(row.tokens, SHAPE) + row.carried))).toBeLessThanOrEqual(limits.outputBytes);
+          expect(sum(members.map((row) => outputBytesOfRow(row.tokens, SHAPE) + row.carried))).toBeLessThanOrEqual(
+            limits.outputBytes,
+          );
           expect(sum(members.map((row) => row.tokens * 4 + 56 + row.carried))).toBeLessThanOrEqual(limits.stagedBytes);
         }
       }),
@@ -57,7 +72,9 @@ describe("shards of any rows", () => {
       fc.property(rowsOf, fc.integer({ min: 1, max: 50 }), (rows, maxRows) => {
         const lengths = rows.map((row) => row.tokens);
         const share = Math.max(Math.ceil(sum(lengths) / 16), 8192);
-        const shards = rowsIn(plan(lengths, { shape: { dim: 1, heads: ["dense"] }, limits: { ...SHARD_LIMITS, rows: maxRows } }));
+        const shards = rowsIn(
+          plan(lengths, { shape: { dim: 1, heads: ["dense"] }, limits: { ...SHARD_LIMITS, rows: maxRows } }),
+        );
         shards.slice(1).forEach((next, k) => {
           const tokens = sum(shards[k]!.map((row) => lengths[row]!)) + lengths[next[0]!]!;
           expect(shards[k]!.length === maxRows || tokens > share).toBe(true);
@@ -68,11 +85,14 @@ describe("shards of any rows", () => {
 });
 
 describe("shards of a window of real size", () => {
-  const random = (i: number): number => 2 + ((i * 2_654_435_761) % 4_294_967_296 >>> 0) % 500;
+  const random = (i: number): number => 2 + ((((i * 2_654_435_761) % 4_294_967_296) >>> 0) % 500);
 
   test("sixteen or so of them share a window, so that sixteen workers begin at once", () => {
     for (const rows of [4_000, 60_000]) {
-      const shards = plan(Array.from({ length: rows }, (_, i) => random(i)), { shape: { dim: 1024, heads: ["dense"] } }).shards;
+      const shards = plan(
+        Array.from({ length: rows }, (_, i) => random(i)),
+        { shape: { dim: 1024, heads: ["dense"] } },
+      ).shards;
       expect(shards.length).toBeGreaterThanOrEqual(16);
       expect(shards.length).toBeLessThanOrEqual(32);
     }
@@ -90,12 +110,22 @@ describe("shards of a window of real size", () => {
 
   test("more shards than ids are refused", () => {
     const lengths = Array.from({ length: 10_001 }, () => 100);
-    expect(() => plan(lengths, { limits: { ...SHARD_LIMITS, rows: 1 } })).toThrow(expect.objectContaining({ code: "bad_usage" }));
+    expect(() => plan(lengths, { limits: { ...SHARD_LIMITS, rows: 1 } })).toThrow(
+      expect.objectContaining({ code: "bad_usage" }),
+    );
     expect(plan(lengths.slice(1), { limits: { ...SHARD_LIMITS, rows: 1 } }).shards).toHaveLength(10_000);
   });
 });
 
 test("windows double from 1 Mi to 16 Mi tokens and stay there", () => {
-  expect([0, 1, 2, 3, 4, 5, 900_000].map(windowTokenLimit)).toEqual([MI, 2 * MI, 4 * MI, 8 * MI, 16 * MI, 16 * MI, 16 * MI]);
+  expect([0, 1, 2, 3, 4, 5, 900_000].map(windowTokenLimit)).toEqual([
+    MI,
+    2 * MI,
+    4 * MI,
+    8 * MI,
+    16 * MI,
+    16 * MI,
+    16 * MI,
+  ]);
   expect(windowLimits(0)).toMatchObject({ tokens: MI, rows: 262_144, documents: 262_144 });
 });

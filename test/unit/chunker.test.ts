@@ -13,11 +13,58 @@ describe("windows over tokens", () => {
   test.each([
     ["nothing", 0, 3, 0, [[0, 0]]],
     ["exactly one", 3, 3, 0, [[0, 3]]],
-    ["one token more", 4, 3, 0, [[0, 3], [3, 4]]],
-    ["exactly two", 6, 3, 0, [[0, 3], [3, 6]]],
-    ["an overlap", 7, 4, 2, [[0, 4], [2, 6], [4, 7]]],
-    ["an overlap that ends exactly: no piece that is all overlap", 6, 4, 2, [[0, 4], [2, 6]]],
-    ["the largest overlap", 5, 3, 2, [[0, 3], [1, 4], [2, 5]]],
+    [
+      "one token more",
+      4,
+      3,
+      0,
+      [
+        [0, 3],
+        [3, 4],
+      ],
+    ],
+    [
+      "exactly two",
+      6,
+      3,
+      0,
+      [
+        [0, 3],
+        [3, 6],
+      ],
+    ],
+    [
+      "an overlap",
+      7,
+      4,
+      2,
+      [
+        [0, 4],
+        [2, 6],
+        [4, 7],
+      ],
+    ],
+    [
+      "an overlap that ends exactly: no piece that is all overlap",
+      6,
+      4,
+      2,
+      [
+        [0, 4],
+        [2, 6],
+      ],
+    ],
+    [
+      "the largest overlap",
+      5,
+      3,
+      2,
+      [
+        [0, 3],
+        [1, 4],
+        [2, 5],
+      ],
+    ],
   ])("%s", (_, tokens, room, overlap, expected) => {
     expect(tokenWindows({ tokens, room, overlap }).map(({ start, end }) => [start, end])).toEqual(expected);
   });

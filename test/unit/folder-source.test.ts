@@ -20,7 +20,8 @@ async function folderOf(files: Readonly<Record<string, string | Buffer>>): Promi
 
 async function idsOf(items: AsyncIterable<SourceItem>): Promise<string[]> {
   const ids: string[] = [];
-  for await (const item of items) ids.push(item.kind === "document" ? item.document.id : `${item.reject.reason} ${item.reject.id}`);
+  for await (const item of items)
+    ids.push(item.kind === "document" ? item.document.id : `${item.reject.reason} ${item.reject.id}`);
   return ids;
 }
 
@@ -89,7 +90,10 @@ describe("text files", () => {
   test("the text is the file's, without the byte order mark", async () => {
     const root = await folderOf({ "a.txt": "\uFEFFone\r\ntwo\n" });
     for await (const item of readCorpus({ inputs: [root], ...OPTIONS })) {
-      expect(item).toEqual({ kind: "document", document: { id: "a.txt", text: "one\r\ntwo\n", origin: { file: join(root, "a.txt") } } });
+      expect(item).toEqual({
+        kind: "document",
+        document: { id: "a.txt", text: "one\r\ntwo\n", origin: { file: join(root, "a.txt") } },
+      });
     }
   });
 });
@@ -114,7 +118,11 @@ describe("inputs", () => {
     ["standard input twice", ["-", "-"], "auto", "bad_usage", /twice/],
     ["standard input as text", ["-"], "text", "bad_usage", /JSONL/],
   ])("%s: refused at once", async (_, inputs, format, code, message) => {
-    await expect(assertInputs(inputs, format)).rejects.toMatchObject({ code, message: expect.stringMatching(message), cure: expect.any(String) });
+    await expect(assertInputs(inputs, format)).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+      cure: expect.any(String),
+    });
   });
 
   test("a name that tells no format is taken when the format is said", async () => {

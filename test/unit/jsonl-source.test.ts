@@ -10,7 +10,10 @@ import { tempFolder } from "../fixtures/temp-folder.ts";
 
 const OPTIONS: JsonlOptions = { idField: "id", textField: "text", maxDocumentBytes: 1024 };
 
-async function read(content: string | Buffer | Iterable<Buffer>, options: Partial<JsonlOptions> = {}): Promise<SourceItem[]> {
+async function read(
+  content: string | Buffer | Iterable<Buffer>,
+  options: Partial<JsonlOptions> = {},
+): Promise<SourceItem[]> {
   const chunks = typeof content === "string" || Buffer.isBuffer(content) ? [Buffer.from(content)] : content;
   return collect(readJsonl({ stream: Readable.from(chunks), name: "corpus.jsonl" }, { ...OPTIONS, ...options }));
 }
@@ -34,7 +37,10 @@ function bytesOneByOne(content: Buffer): Buffer[] {
 describe("what a line may be", () => {
   test("a document knows the file and line that it came from", async () => {
     const [, second] = await read('{"id":"a","text":"x"}\n{"id":"b","text":"y"}\n');
-    expect(second).toEqual({ kind: "document", document: { id: "b", text: "y", origin: { file: "corpus.jsonl", line: 2 } } });
+    expect(second).toEqual({
+      kind: "document",
+      document: { id: "b", text: "y", origin: { file: "corpus.jsonl", line: 2 } },
+    });
   });
 
   test.each([
@@ -51,7 +57,8 @@ describe("what a line may be", () => {
   });
 
   test("fields may be dotted paths, and a name that has the dots itself is found first", async () => {
-    const content = '{"meta":{"id":"a"},"body":{"en":{"text":"x"}}}\n{"meta.id":"b","meta":{"id":"c"},"body":{"en":{"text":"y"}}}\n{"meta":"d"}\n';
+    const content =
+      '{"meta":{"id":"a"},"body":{"en":{"text":"x"}}}\n{"meta.id":"b","meta":{"id":"c"},"body":{"en":{"text":"y"}}}\n{"meta":"d"}\n';
     const items = await read(content, { idField: "meta.id", textField: "body.en.text" });
     expect(items.map(brief)).toEqual(["a=x", "b=y", "3:no_id"]);
   });
@@ -85,10 +92,16 @@ describe("what is refused, at its line, while the lines around it stand", () => 
     ["an id that is too long", `{"id":"${"b".repeat(1025)}","text":"x"}`, "id_too_long", "b".repeat(64)],
     ["a line that is too long", `{"id":"b","text":"${"x".repeat(1024)}"}`, "too_long", null],
   ])("%s", async (_, bad, reason, id) => {
-    const content = Buffer.concat([Buffer.from('{"id":"a","text":"x"}\n'), Buffer.from(bad), Buffer.from('\n{"id":"z","text":"y"}\n')]);
+    const content = Buffer.concat([
+      Buffer.from('{"id":"a","text":"x"}\n'),
+      Buffer.from(bad),
+      Buffer.from('\n{"id":"z","text":"y"}\n'),
+    ]);
     const items = await read(content, { maxDocumentBytes: reason === "id_too_long" ? 4096 : 1024 });
     expect(items.map(brief)).toEqual(["a=x", `2:${reason}`, "z=y"]);
-    expect(items[1]).toMatchObject({ reject: { id, file: "corpus.jsonl", line: 2, detail: expect.stringMatching(/./) } });
+    expect(items[1]).toMatchObject({
+      reject: { id, file: "corpus.jsonl", line: 2, detail: expect.stringMatching(/./) },
+    });
   });
 
   test("the limit counts bytes: a line of exactly that many is read", async () => {
@@ -137,7 +150,9 @@ describe("files that fail midway", () => {
   function manyLines(): string {
     const line = (_: unknown, i: number): string =>
       JSON.stringify({ id: i, text: createHash("sha512").update(String(i)).digest("hex").slice(0, 80) });
-    return Array.from({ length: 11_000 }, line).join("\n").slice(0, 1024 * 1024 + 9000);
+    return Array.from({ length: 11_000 }, line)
+      .join("\n")
+      .slice(0, 1024 * 1024 + 9000);
   }
 
   async function readFileSlowly(path: string, pauses: boolean): Promise<SourceItem[]> {
@@ -157,14 +172,20 @@ describe("files that fail midway", () => {
     const path = join(await tempFolder(), "corpus.jsonl.gz");
     await writeFile(path, damage(gzipSync(manyLines())));
     const items = await readFileSlowly(path, false);
-    expect(items.at(-1)).toMatchObject({ reject: { reason: "unreadable", id: null, file: "corpus.jsonl.gz", line: items.length } });
+    expect(items.at(-1)).toMatchObject({
+      reject: { reason: "unreadable", id: null, file: "corpus.jsonl.gz", line: items.length },
+    });
     expect(items.length).toBeGreaterThan(4000);
-    expect(items.slice(0, -1).every((item, i) => item.kind === "document" && item.document.id === String(i))).toBe(true);
+    expect(items.slice(0, -1).every((item, i) => item.kind === "document" && item.document.id === String(i))).toBe(
+      true,
+    );
     expect(await readFileSlowly(path, true)).toEqual(items);
   });
 
   test("a file that is not there is a reject at its first line", async () => {
-    const items = await collect(readJsonl({ path: join(await tempFolder(), "gone.jsonl"), name: "gone.jsonl" }, OPTIONS));
+    const items = await collect(
+      readJsonl({ path: join(await tempFolder(), "gone.jsonl"), name: "gone.jsonl" }, OPTIONS),
+    );
     expect(items).toMatchObject([{ reject: { reason: "unreadable", file: "gone.jsonl", line: 1 } }]);
   });
 });

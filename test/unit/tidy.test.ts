@@ -38,7 +38,9 @@ test.each(Object.keys(ALLOWED))("%s imports only what it may", async (room) => {
   expect(files.length).toBeGreaterThan(0);
   for (const file of files) {
     const text = await readFile(join(root, file), "utf8");
-    const forbidden = importsOf(file, text).filter((path) => roomOf(path) !== room && !ALLOWED[room]!.includes(roomOf(path)));
+    const forbidden = importsOf(file, text).filter(
+      (path) => roomOf(path) !== room && !ALLOWED[room]!.includes(roomOf(path)),
+    );
     expect(forbidden, file).toEqual([]);
   }
 });

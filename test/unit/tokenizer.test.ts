@@ -18,7 +18,19 @@ const TEXTS = readFileSync(CORPUS, "utf8")
   .trim()
   .split("\n")
   .map((line) => (JSON.parse(line) as { text: string }).text);
-const ODD_TEXTS = ["", " ", "a", " two  spaces\nand\tlines ", "😀😀 x", "e\u0301", "ﷺ", "<s> and <mask> </s>", "x\u200by", "𝕏𝕐 z", "Ⅷ ½ ﬁ"];
+const ODD_TEXTS = [
+  "",
+  " ",
+  "a",
+  " two  spaces\nand\tlines ",
+  "😀😀 x",
+  "e\u0301",
+  "ﷺ",
+  "<s> and <mask> </s>",
+  "x\u200by",
+  "𝕏𝕐 z",
+  "Ⅷ ½ ﬁ",
+];
 
 let tokenizer: Tokenizer;
 beforeAll(async () => {
@@ -60,11 +72,19 @@ describe("ids", () => {
     const file = join(await tempFolder(), "tokenizer.json");
     const json = JSON.parse(readFileSync(MINI, "utf8")) as object;
     const truncation = { direction: "Right", max_length: 16, strategy: "LongestFirst", stride: 0 };
-    const padding = { strategy: { Fixed: 64 }, direction: "Right", pad_to_multiple_of: null, pad_id: 1, pad_type_id: 0, pad_token: "<pad>" };
+    const padding = {
+      strategy: { Fixed: 64 },
+      direction: "Right",
+      pad_to_multiple_of: null,
+      pad_id: 1,
+      pad_type_id: 0,
+      pad_token: "<pad>",
+    };
     await writeFile(file, JSON.stringify({ ...json, truncation, padding }));
     const limited = await loadTokenizer(file);
     expect(limited).toMatchObject({ prefixIds: [0], suffixIds: [2] });
-    for (const text of ["short", TEXTS[0]!]) expect([...(await encode(text, limited)).ids]).toEqual([...(await encode(text)).ids]);
+    for (const text of ["short", TEXTS[0]!])
+      expect([...(await encode(text, limited)).ids]).toEqual([...(await encode(text)).ids]);
   });
 });
 
@@ -91,7 +111,11 @@ describe("positions", () => {
 
 describe("texts longer than the library is given at once", () => {
   // Runs of white space of every kind; the longest come most often, so that cuts meet them.
-  const long = Array.from({ length: 5000 }, (_, i) => TEXTS[i % TEXTS.length]! + [" \n\n ", "\n", "      ", "\t\t", " \u3000 "][i % 5]!).join("")
+  const long = Array.from(
+    { length: 5000 },
+    (_, i) => TEXTS[i % TEXTS.length]! + [" \n\n ", "\n", "      ", "\t\t", " \u3000 "][i % 5]!,
+  )
+    .join("")
     .replaceAll(" ", "   ")
     .slice(0, 700_000);
 
@@ -104,7 +128,10 @@ describe("texts longer than the library is given at once", () => {
     ["Metaspace alone", () => ({ pre_tokenizer: metaspace })],
     [
       "runs of spaces made one",
-      ({ normalizer }) => ({ pre_tokenizer: metaspace, normalizer: { type: "Sequence", normalizers: [normalizer, collapse] } }),
+      ({ normalizer }) => ({
+        pre_tokenizer: metaspace,
+        normalizer: { type: "Sequence", normalizers: [normalizer, collapse] },
+      }),
     ],
   ])("have the ids and positions of the whole: %s", async (_, change) => {
     const file = join(await tempFolder(), "tokenizer.json");
@@ -114,7 +141,9 @@ describe("texts longer than the library is given at once", () => {
     const { ids, starts } = await encode(long, await loadTokenizer(file));
     // Bytes: comparing so many numbers one by one takes seconds.
     expect(Buffer.from(ids.buffer).equals(Buffer.from(Int32Array.from(whole.getIds()).buffer))).toBe(true);
-    expect(Buffer.from(starts.buffer).equals(Buffer.from(Uint32Array.from(whole.getOffsets(), (span) => span[0]!).buffer))).toBe(true);
+    expect(
+      Buffer.from(starts.buffer).equals(Buffer.from(Uint32Array.from(whole.getOffsets(), (span) => span[0]!).buffer)),
+    ).toBe(true);
   });
 
   test("are cut between characters where there is no white space", async () => {
@@ -133,7 +162,11 @@ describe("what cannot be loaded", () => {
     const other = join(folder, "other.json");
     await writeFile(other, '{"version":"1.0"}');
     for (const file of [join(folder, "none.json"), damaged, other, folder]) {
-      await expect(loadTokenizer(file)).rejects.toMatchObject({ code: "model_invalid", message: expect.stringContaining(file), cure: expect.any(String) });
+      await expect(loadTokenizer(file)).rejects.toMatchObject({
+        code: "model_invalid",
+        message: expect.stringContaining(file),
+        cure: expect.any(String),
+      });
     }
   });
 

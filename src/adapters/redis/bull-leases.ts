@@ -131,7 +131,8 @@ export class BullLeases implements JobLeases {
     try {
       const tokens = ids.map((id) => this.#leases.get(id)!.token);
       const lost = await this.#worker.extendJobLocks(ids, tokens, LOCK_DURATION_MS);
-      if (lost.length > 0) this.#log.warn({ jobs: lost }, "leases were lost; their results will still be committed if first");
+      if (lost.length > 0)
+        this.#log.warn({ jobs: lost }, "leases were lost; their results will still be committed if first");
     } catch (error) {
       this.#log.warn({ err: error, jobs: ids.length }, "leases could not be renewed");
     }

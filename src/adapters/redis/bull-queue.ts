@@ -44,13 +44,13 @@ export class BullQueue implements JobQueue {
   }
 
   async counts(): Promise<QueueCounts> {
-    const { wait = 0, prioritized = 0, delayed = 0, active = 0, failed = 0 } = await this.#queue.getJobCounts(
-      "wait",
-      "prioritized",
-      "delayed",
-      "active",
-      "failed",
-    );
+    const {
+      wait = 0,
+      prioritized = 0,
+      delayed = 0,
+      active = 0,
+      failed = 0,
+    } = await this.#queue.getJobCounts("wait", "prioritized", "delayed", "active", "failed");
     return { waiting: wait + prioritized + delayed, active, failed };
   }
 

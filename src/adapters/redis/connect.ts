@@ -45,7 +45,11 @@ export async function checkRedis(url: string): Promise<string[]> {
     assertVersion(info.get("redis_version") ?? "0", where);
     assertNoEviction(info.get("maxmemory_policy") ?? "unknown", where);
     const persists = info.get("aof_enabled") === "1";
-    return persists ? [] : [`Redis at ${where} keeps no append-only file: a crash of Redis loses the queue, which \`resume\` rebuilds from the store`];
+    return persists
+      ? []
+      : [
+          `Redis at ${where} keeps no append-only file: a crash of Redis loses the queue, which \`resume\` rebuilds from the store`,
+        ];
   } catch (error) {
     if (error instanceof FleetError) throw error;
     throw new FleetError("redis_unavailable", `Redis at ${where} cannot be used: ${messageOf(failure ?? error)}`, {
@@ -65,14 +69,22 @@ function parseInfo(text: string): Map<string, string> {
 function assertVersion(version: string, where: string): void {
   const [major = 0, minor = 0] = version.split(".").map(Number);
   if (major > MIN_VERSION[0] || (major === MIN_VERSION[0] && minor >= MIN_VERSION[1])) return;
-  throw new FleetError("redis_unsuitable", `Redis at ${where} is version ${version}; the queue needs ${MIN_VERSION.join(".")} or newer`, {
-    cure: "upgrade Redis or point --redis at a newer server",
-  });
+  throw new FleetError(
+    "redis_unsuitable",
+    `Redis at ${where} is version ${version}; the queue needs ${MIN_VERSION.join(".")} or newer`,
+    {
+      cure: "upgrade Redis or point --redis at a newer server",
+    },
+  );
 }
 
 function assertNoEviction(policy: string, where: string): void {
   if (policy === "noeviction") return;
-  throw new FleetError("redis_unsuitable", `Redis at ${where} has maxmemory-policy ${policy} and may evict queued jobs`, {
-    cure: `run: redis-cli -u ${where} CONFIG SET maxmemory-policy noeviction (and set it in redis.conf)`,
-  });
+  throw new FleetError(
+    "redis_unsuitable",
+    `Redis at ${where} has maxmemory-policy ${policy} and may evict queued jobs`,
+    {
+      cure: `run: redis-cli -u ${where} CONFIG SET maxmemory-policy noeviction (and set it in redis.conf)`,
+    },
+  );
 }

@@ -21,7 +21,10 @@ export class Presence {
     const tell = async (): Promise<void> => {
       await this.#redis.zadd(this.#key, Date.now() + LIFETIME_MS, name);
     };
-    this.#announced.set(name, setInterval(() => void tell().catch(() => {}), ANNOUNCE_INTERVAL_MS));
+    this.#announced.set(
+      name,
+      setInterval(() => void tell().catch(() => {}), ANNOUNCE_INTERVAL_MS),
+    );
     await tell();
   }
 

@@ -26,11 +26,27 @@ export class PrivateRedis {
     const folder = await mkdtemp(join(tmpdir(), "embedfleet-redis-"));
     const socket = join(folder, "redis.sock");
     // Nothing is persisted: the store has the truth, and the run is repeated with the same id.
-    const args = ["--port", "0", "--unixsocket", socket, "--dir", folder, "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"];
+    const args = [
+      "--port",
+      "0",
+      "--unixsocket",
+      socket,
+      "--dir",
+      folder,
+      "--save",
+      "",
+      "--appendonly",
+      "no",
+      "--maxmemory-policy",
+      "noeviction",
+    ];
     const child = spawn("redis-server", args, { stdio: "ignore", detached: false });
     const redis = new PrivateRedis(`unix://${socket}`, folder, child);
     try {
-      await Promise.race([once(child, "spawn"), once(child, "error").then(([error]) => Promise.reject(error as Error))]);
+      await Promise.race([
+        once(child, "spawn"),
+        once(child, "error").then(([error]) => Promise.reject(error as Error)),
+      ]);
       await redis.#untilReady();
       return redis;
     } catch (error) {

@@ -42,7 +42,9 @@ export async function enqueue(inputs: readonly string[], flags: EnqueueFlags): P
     const { run } = await plan({ inputs, flags, store, queue, model, closer, log });
     const report = await readProgress({ store, run, queue: await queue.counts() });
     if (flags.json) return printJson(report);
-    console.log(`run ${run}: ${report.documents} documents, ${report.plannedRows} rows in ${report.plannedShards} shards queued, ${report.rejects} rejected`);
+    console.log(
+      `run ${run}: ${report.documents} documents, ${report.plannedRows} rows in ${report.plannedShards} shards queued, ${report.rejects} rejected`,
+    );
     console.log(`follow it with: embedfleet status ${run} --out ${store.url}`);
   });
 }
@@ -94,7 +96,11 @@ export async function plan(
       maxRejects: flags.maxRejects ?? null,
       onProgress: ({ documents }) => progress.update(documents, documents),
     });
-    if (closed.rejects > 0) log.warn({ run, rejects: closed.rejects }, "documents were rejected; rejects/ in the run's folder says which and why");
+    if (closed.rejects > 0)
+      log.warn(
+        { run, rejects: closed.rejects },
+        "documents were rejected; rejects/ in the run's folder says which and why",
+      );
     return { run, closed };
   } finally {
     progress.stop();

@@ -13,7 +13,16 @@ import { requeueMissing } from "../../run/reconcile.ts";
 import { searchRun } from "../../run/search.ts";
 import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
-import { type Closer, loggerOf, modelOf, openQueueOf, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import {
+  type Closer,
+  loggerOf,
+  modelOf,
+  openQueueOf,
+  openStoreOf,
+  printJson,
+  type StoreFlags,
+  withCloser,
+} from "../context.ts";
 import { startProgress } from "../progress.ts";
 import { count, printReport } from "../report.ts";
 
@@ -70,7 +79,9 @@ async function printRuns(store: ObjectStore, json: boolean): Promise<void> {
   if (json) return printJson(reports);
   if (reports.length === 0) console.log(`no runs in ${store.url}`);
   for (const { run, state, rows, plannedRows, rejects } of reports) {
-    console.log(`${run.padEnd(28)} ${state.padEnd(10)} ${count(rows)} of ${count(plannedRows)} rows, ${count(rejects)} rejected`);
+    console.log(
+      `${run.padEnd(28)} ${state.padEnd(10)} ${count(rows)} of ${count(plannedRows)} rows, ${count(rejects)} rejected`,
+    );
   }
 }
 
@@ -87,7 +98,9 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
     const queue = await openQueueOf({ ...flags, model: options.model.id }, options.model.id, closer, log);
     const outcome = await requeueMissing({ store, queue, run });
     if (flags.json) return printJson({ run, ...outcome });
-    console.log(`run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`);
+    console.log(
+      `run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`,
+    );
   });
 }
 
@@ -95,7 +108,12 @@ export async function seal(run: string, flags: ReportFlags & { readonly keepStag
   await withCloser(async (closer) => {
     const store = await openStoreOf(flags, closer);
     const progress = startProgress("sealing", "files");
-    const outcome = await sealRun({ store, run, keepStaging: flags.keepStaging, onShard: (done, planned) => progress.update(done, planned) }).finally(() => progress.stop());
+    const outcome = await sealRun({
+      store,
+      run,
+      keepStaging: flags.keepStaging,
+      onShard: (done, planned) => progress.update(done, planned),
+    }).finally(() => progress.stop());
     if (outcome.kind === "open") {
       throw new FleetError("run_incomplete", `run ${run} cannot be sealed: ${outcome.reason}`, {
         cure: `wait for its workers, or queue what is missing: embedfleet resume ${run}`,
@@ -111,23 +129,37 @@ export async function verify(out: string, run: string | undefined, flags: Omit<R
   await withCloser(async (closer) => {
     const store = await openStoreOf({ ...flags, out }, closer);
     const progress = startProgress("verifying", "shards");
-    const report = await verifyRun({ store, run: run ?? (await latestRun(store)), onShard: (done, planned) => progress.update(done, planned) }).finally(() => progress.stop());
+    const report = await verifyRun({
+      store,
+      run: run ?? (await latestRun(store)),
+      onShard: (done, planned) => progress.update(done, planned),
+    }).finally(() => progress.stop());
     if (flags.json) printJson(report);
     else {
       const { findings, ...figures } = report;
       for (const [name, value] of Object.entries(figures)) console.log(`${name.padEnd(10)} ${value}`);
       for (const finding of findings) console.log(`! ${finding}`);
     }
-    if (!report.ok) throw new FleetError("run_incomplete", `run ${report.run} is not sound: ${report.findings.length} findings are listed above`, {
-      cure: "delete the files named and `embedfleet resume` the run, or run it anew",
-    });
+    if (!report.ok)
+      throw new FleetError(
+        "run_incomplete",
+        `run ${report.run} is not sound: ${report.findings.length} findings are listed above`,
+        {
+          cure: "delete the files named and `embedfleet resume` the run, or run it anew",
+        },
+      );
   });
 }
 
 export async function search(
   out: string,
   query: string,
-  flags: Omit<ReportFlags, "out"> & { readonly run?: string; readonly top: number; readonly threads: number; readonly model?: string },
+  flags: Omit<ReportFlags, "out"> & {
+    readonly run?: string;
+    readonly top: number;
+    readonly threads: number;
+    readonly model?: string;
+  },
 ): Promise<void> {
   await withCloser(async (closer) => {
     const store = await openStoreOf({ ...flags, out }, closer);
@@ -135,13 +167,16 @@ export async function search(
     const { options } = await readRun(store, run);
     const model = modelOf(flags.model ?? options.model.id, loggerOf(flags));
     if (model.ref.sha256 !== options.model.sha256) {
-      throw new FleetError("model_invalid", `run ${run} was made with another revision of model ${options.model.id}`, { cure: "pass the model it was made with as --model" });
+      throw new FleetError("model_invalid", `run ${run} was made with another revision of model ${options.model.id}`, {
+        cure: "pass the model it was made with as --model",
+      });
     }
     const tokenizer = await loadTokenizer(model.tokenizerPath);
     const embedder = closer.add(await ThreadEmbedder.open({ model, threads: flags.threads }));
     const hits = await searchRun({ store, run, query, top: flags.top, tokenizer, embedder });
     if (flags.json) return printJson(hits);
-    for (const { id, chunk, score } of hits) console.log(`${score.toFixed(4)}  ${id}${chunk === 0 ? "" : ` #${chunk}`}`);
+    for (const { id, chunk, score } of hits)
+      console.log(`${score.toFixed(4)}  ${id}${chunk === 0 ? "" : ` #${chunk}`}`);
   });
 }
 

@@ -38,7 +38,8 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     await Promise.race([untilComplete({ store, queue, run: id, log }), failed, stopped]);
     await supervisor.stop();
     const outcome = await sealRun({ store, run: id, keepStaging: flags.keepStaging });
-    if (outcome.kind === "open") throw new FleetError("run_incomplete", `run ${id} cannot be sealed: ${outcome.reason}`);
+    if (outcome.kind === "open")
+      throw new FleetError("run_incomplete", `run ${id} cannot be sealed: ${outcome.reason}`);
     const report = await readProgress({ store, run: id, queue: null });
     if (flags.json) printJson(report);
     else printReport(report, store.url);
@@ -74,7 +75,11 @@ function workerArguments(flags: RunFlags): string[] {
 function untilSignalled(): Promise<never> {
   return new Promise((_, reject) => {
     const stop = (signal: NodeJS.Signals): void =>
-      reject(new FleetError("run_incomplete", `stopped by ${signal}`, { cure: "the same command with the same --run id continues" }));
+      reject(
+        new FleetError("run_incomplete", `stopped by ${signal}`, {
+          cure: "the same command with the same --run id continues",
+        }),
+      );
     process.once("SIGINT", stop).once("SIGTERM", stop);
   });
 }

@@ -13,7 +13,17 @@ import { FleetError, messageOf } from "../../core/errors.ts";
 import type { Head } from "../../core/contracts.ts";
 import { probeStore } from "../../run/probe-store.ts";
 import { sealRun } from "../../run/seal.ts";
-import { loggerOf, modelOf, openQueueOf, openStoreOf, printJson, type QueueFlags, redisOf, type StoreFlags, withCloser } from "../context.ts";
+import {
+  loggerOf,
+  modelOf,
+  openQueueOf,
+  openStoreOf,
+  printJson,
+  type QueueFlags,
+  redisOf,
+  type StoreFlags,
+  withCloser,
+} from "../context.ts";
 
 export interface WorkFlags extends StoreFlags, QueueFlags {
   readonly threads: number;
@@ -46,7 +56,12 @@ export async function work(flags: WorkFlags): Promise<void> {
       store,
       leases,
       embedder,
-      loader: new Loader({ store, model: model.ref, heads: Object.keys(model.manifest.heads) as Head[], vocabSize: model.manifest.vocabSize }),
+      loader: new Loader({
+        store,
+        model: model.ref,
+        heads: Object.keys(model.manifest.heads) as Head[],
+        vocabSize: model.manifest.vocabSize,
+      }),
       packing: { ...DEFAULT_PACKING, maxBatchTokens: flags.maxBatchTokens, maxBatchRows: flags.maxBatchRows },
       maxHeldBytes: flags.maxHeldBytes,
       log,
@@ -61,7 +76,8 @@ export async function work(flags: WorkFlags): Promise<void> {
     const trySeal = async (run: string): Promise<void> => {
       try {
         const outcome = await sealRun({ store, run, keepStaging: flags.keepStaging });
-        if (outcome.kind === "sealed" && outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
+        if (outcome.kind === "sealed" && outcome.isNew)
+          log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
       } catch (error) {
         log.error({ run, err: error }, `the run could not be sealed: ${messageOf(error)}`);
       }
@@ -69,7 +85,10 @@ export async function work(flags: WorkFlags): Promise<void> {
     const stop = (): void => void worker.stop();
     process.once("SIGTERM", stop).once("SIGINT", stop);
     await workers.announce(name);
-    log.info({ device: embedder.device, model: model.manifest.id, threads: flags.threads, store: store.url }, "the worker is ready");
+    log.info(
+      { device: embedder.device, model: model.manifest.id, threads: flags.threads, store: store.url },
+      "the worker is ready",
+    );
     await worker.run();
     log.info(worker.counts, "the worker ends");
     if (flags.json) printJson({ worker: name, device: embedder.device, ...worker.counts });
@@ -79,7 +98,11 @@ export async function work(flags: WorkFlags): Promise<void> {
 async function assertTokenizerFits(path: string, vocabSize: number): Promise<void> {
   const tokenizer = await loadTokenizer(path);
   if (tokenizer.vocabSize <= vocabSize) return;
-  throw new FleetError("model_invalid", `the tokenizer ${path} makes ${tokenizer.vocabSize} ids; the model's embedding table has ${vocabSize}`, {
-    cure: "tokenizer and weights are not of one model: install the model again",
-  });
+  throw new FleetError(
+    "model_invalid",
+    `the tokenizer ${path} makes ${tokenizer.vocabSize} ids; the model's embedding table has ${vocabSize}`,
+    {
+      cure: "tokenizer and weights are not of one model: install the model again",
+    },
+  );
 }
