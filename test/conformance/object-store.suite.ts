@@ -1,7 +1,7 @@
 /** What every object store must do. */
 import { randomBytes, randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { ObjectStore } from "../../src/core/ports.ts";
+import type { ObjectInfo, ObjectStore } from "../../src/core/ports.ts";
 
 /** @param open Opens the same store each time, below the given name; another name is another store. */
 export function objectStoreSuite(name: string, open: (name: string) => Promise<ObjectStore>): void {
@@ -38,6 +38,15 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
       expect(await store.stat({ key })).toEqual({ key, bytes: length });
     });
 
+    test("keeps bytes of its own, whatever becomes of those it was given or gave", async () => {
+      const key = fresh();
+      const body = Buffer.from("whole");
+      await store.create({ key, body });
+      body.fill(0);
+      (await store.read({ key })).fill(0);
+      expect(Buffer.from(await store.read({ key })).toString()).toBe("whole");
+    });
+
     test("reads ranges, and refuses one beyond the end", async () => {
       const key = fresh();
       await store.create({ key, body: Buffer.from("0123456789") });
@@ -47,6 +56,16 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
       expect(await range(9, 10)).toBe("9");
       expect(await range(3, 7)).toBe("3456");
       await expect(range(8, 12)).rejects.toMatchObject({ code: "object_corrupt" });
+      await expect(range(10, 11)).rejects.toMatchObject({ code: "object_corrupt" });
+      await expect(range(5, 5)).rejects.toMatchObject({ code: "store_refused" });
+      // What is read counts, not what is there.
+      expect(await store.read({ key, range: { start: 2, end: 4 }, maxBytes: 2 })).toHaveLength(2);
+      await expect(store.read({ key, range: { start: 2, end: 5 }, maxBytes: 2 })).rejects.toMatchObject({
+        code: "object_corrupt",
+      });
+      await expect(store.read({ key: fresh(), range: { start: 0, end: 1 } })).rejects.toMatchObject({
+        code: "object_missing",
+      });
     });
 
     test("says what is missing, and what is larger than allowed", async () => {
@@ -55,6 +74,7 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
       expect(await store.stat({ key })).toBeNull();
       await store.create({ key, body: Buffer.alloc(100) });
       await expect(store.read({ key, maxBytes: 99 })).rejects.toMatchObject({ code: "object_corrupt" });
+      expect(await store.read({ key, maxBytes: 100 })).toHaveLength(100);
     });
 
     test("lists by prefix in order of key", async () => {
@@ -69,6 +89,22 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
       expect(await list(folder)).toEqual(keys.toSorted());
       expect(await list(`${folder}b/`)).toEqual([`${folder}b/10`, `${folder}b/2`]);
       expect(await list(`${folder}nothing/`)).toEqual([]);
+      // The beginning of a name is a prefix too, and a whole name is one of itself.
+      expect(await list(`${folder}b`)).toEqual([`${folder}b-1`, `${folder}b/10`, `${folder}b/2`]);
+      expect(await list(`${folder}a`)).toEqual([`${folder}a`]);
+      expect(await list(`${folder}a/`)).toEqual([]);
+    });
+
+    test("lists the size of each object, and no longer what was removed", async () => {
+      const folder = `s-${randomUUID()}/`;
+      for (const bytes of [0, 1, 1000]) await store.create({ key: `${folder}${bytes}`, body: Buffer.alloc(bytes) });
+      await store.remove({ key: `${folder}1` });
+      const found: ObjectInfo[] = [];
+      for await (const info of store.list({ prefix: folder })) found.push(info);
+      expect(found).toEqual([
+        { key: `${folder}0`, bytes: 0 },
+        { key: `${folder}1000`, bytes: 1000 },
+      ]);
     });
 
     test.each(["../x", "/x", "a//b", "a/./b", "a/../../b", "a\\b", "a\0b", ""])(
@@ -76,6 +112,9 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
       async (key) => {
         await expect(store.create({ key, body: Buffer.from("x") })).rejects.toMatchObject({ code: "store_refused" });
         await expect(store.read({ key })).rejects.toMatchObject({ code: "store_refused" });
+        await expect(store.replace({ key, body: Buffer.from("x") })).rejects.toMatchObject({ code: "store_refused" });
+        await expect(store.stat({ key })).rejects.toMatchObject({ code: "store_refused" });
+        await expect(store.remove({ key })).rejects.toMatchObject({ code: "store_refused" });
       },
     );
 
@@ -87,6 +126,7 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
       await store.remove({ key });
       await store.remove({ key });
       expect(await store.stat({ key })).toBeNull();
+      expect(await store.create({ key, body: Buffer.from("again") })).toBe("created");
     });
 
     test("keeps stores of other names apart, and closes more than once", async () => {

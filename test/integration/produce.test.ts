@@ -1,15 +1,20 @@
 /** A producer that may die anywhere and be run again. */
+import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { findModel } from "../../models/registry.ts";
 import { loadTokenizer } from "../../models/tokenizer.ts";
 import { produce } from "../../producers/produce.ts";
+import { FileStore } from "../../src/adapters/file-store.ts";
 import { decodeStagedShard } from "../../src/arrow/staged.ts";
-import type { RunRecord, WindowPlan } from "../../src/core/contracts.ts";
+import { type ClosedRecord, rejectSchema, type RunRecord, type WindowPlan } from "../../src/core/contracts.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { FleetError } from "../../src/core/errors.ts";
-import type { ObjectStore } from "../../src/core/ports.ts";
+import { jobOf } from "../../src/core/planning.ts";
+import type { ObjectStore, Tokenizer } from "../../src/core/ports.ts";
+import { RowDigest, textHashOf } from "../../src/core/rows.ts";
 import { MemoryQueue } from "../fixtures/memory-queue.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
+import { tempFolder } from "../fixtures/temp-folder.ts";
 
 const model = findModel("mini");
 const tokenizer = await loadTokenizer(model.tokenizerPath);
@@ -77,6 +82,167 @@ test("plan, staged rows and totals agree, and duplicates are rejected at their l
   expect(rejects).toContain('"line":4');
 });
 
+test("every figure of the plan is that of the staged rows", async () => {
+  const objects: Objects = new Map();
+  const queue = new MemoryQueue();
+  const closed = await run(new ScriptedStore({ objects }), corpus, queue);
+  const plan: WindowPlan = JSON.parse(Buffer.from(objects.get("runs/r/plan/w000000.json")!).toString());
+  const staged = objects.get("runs/r/plan/w000000.arrows")!;
+  const sums = { rows: 0, tokens: 0, end: 0 };
+  for (const planned of plan.shards) {
+    const { shard, rows, tokens, start, end } = planned;
+    expect(start).toBe(sums.end);
+    const decoded = decodeStagedShard({ run: "r", shard, rows, tokens, bytes: staged.subarray(start, end) });
+    const digest = new RowDigest();
+    decoded.ids.forEach((id, i) => {
+      digest.add(id, decoded.chunks[i]!, textHashOf(decoded, i));
+      expect(Buffer.from(textHashOf(decoded, i)).equals(sha256(decoded.texts![i]!))).toBe(true);
+      expect(decoded.texts![i]).toBe(textOf(id).slice(decoded.charStarts[i], decoded.charEnds[i]));
+      expect(lengthOf(decoded, i)).toBeLessThanOrEqual(Math.min(64, lengthOf(decoded, Math.max(0, i - 1))));
+    });
+    expect(planned).toMatchObject({ rowsSha256: digest.hex(), longest: lengthOf(decoded, 0) });
+    expect(queue.jobs.get(`r-${shard}`)).toEqual(jobOf("r", planned));
+    sums.rows += rows;
+    sums.tokens += tokens;
+    sums.end = end;
+  }
+  expect(plan).toMatchObject({ rows: sums.rows, tokens: sums.tokens, stagedBytes: staged.length });
+  expect(sums.end).toBe(staged.length);
+  expect(closed).toMatchObject({ rows: sums.rows, tokens: sums.tokens, shards: plan.shards.length });
+  // Some documents are longer than a row, so that chunks are among what was compared.
+  expect(closed.rows).toBeGreaterThan(closed.documents);
+});
+
+function textOf(id: string): string {
+  const item = corpus.find((each) => each.kind === "document" && each.document.id === id);
+  if (item?.kind !== "document") throw new Error(`${id} is not in the corpus`);
+  return item.document.text;
+}
+
+function sha256(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}
+
+function lengthOf(rows: ReturnType<typeof decodeStagedShard>, row: number): number {
+  return rows.offsets[row + 1]! - rows.offsets[row]!;
+}
+
+test("rejects are written in order of the corpus, each at its line", async () => {
+  const objects: Objects = new Map();
+  await run(new ScriptedStore({ objects }));
+  const lines = Buffer.from(objects.get("runs/r/rejects/w000000.jsonl")!).toString().trimEnd().split("\n");
+  expect(lines.map((line) => rejectSchema.parse(JSON.parse(line)))).toMatchObject([
+    { id: null, reason: "not_json", file: "corpus", line: 7 },
+    { id: "d3", reason: "duplicate_id", file: "corpus", line: 4 },
+  ]);
+});
+
+test("a folder gets the bytes that any other store gets, also from two producers at once and a second run", async () => {
+  const calm: Objects = new Map();
+  await run(new ScriptedStore({ objects: calm }));
+  const folder = await tempFolder();
+  await Promise.all([run(new FileStore(folder)), run(new FileStore(folder))]);
+  expect(await readAll(new FileStore(folder))).toEqual(sorted(calm));
+  await run(new FileStore(folder));
+  expect(await readAll(new FileStore(folder))).toEqual(sorted(calm));
+});
+
+test("killed at any call to a folder and run again, it ends as if nothing had happened", async () => {
+  const counted = dyingAt(new FileStore(await tempFolder()), Infinity);
+  await run(counted.store);
+  expect(counted.calls()).toBeGreaterThan(4);
+  const calm: Objects = new Map();
+  await run(new ScriptedStore({ objects: calm }));
+  for (let fatal = 0; fatal < counted.calls(); fatal++) {
+    const store = new FileStore(await tempFolder());
+    await expect(run(dyingAt(store, fatal).store)).rejects.toThrow("killed");
+    await run(store);
+    expect(await readAll(store)).toEqual(sorted(calm));
+  }
+});
+
+test("told that a write failed which had arrived, it ends as if nothing had happened", async () => {
+  const calm: Objects = new Map();
+  await run(new ScriptedStore({ objects: calm }));
+  for (const key of calm.keys()) {
+    const objects: Objects = new Map();
+    const keyMatches = new RegExp(`^${key}$`);
+    const store = new ScriptedStore({ objects }).script({ op: "create", keyMatches, outcome: "fail-after-commit" });
+    await expect(run(store)).rejects.toMatchObject({ code: "store_unavailable" });
+    expect(objects.has(key)).toBe(true);
+    await run(store);
+    expect(sorted(objects)).toEqual(sorted(calm));
+  }
+});
+
+test("a queue that fails leaves a plan from which the next run queues every shard", async () => {
+  const objects: Objects = new Map();
+  const queue = new MemoryQueue();
+  queue.beforeEnqueue = () => Promise.reject(new FleetError("redis_unavailable", "away"));
+  await expect(run(new ScriptedStore({ objects }), corpus, queue)).rejects.toMatchObject({ code: "redis_unavailable" });
+  expect(objects.has("runs/r/plan/closed.json")).toBe(false);
+  queue.beforeEnqueue = () => {};
+  const closed = await run(new ScriptedStore({ objects }), corpus, queue);
+  expect(queue.jobs.size).toBe(closed.shards);
+});
+
+test("shards whose results are there are not queued again", async () => {
+  const objects: Objects = new Map();
+  const first = new MemoryQueue();
+  await run(new ScriptedStore({ objects }), corpus, first);
+  const [done, ...rest] = [...first.jobs.values()];
+  objects.set(`runs/r/data/${done!.shard}.arrow`, Buffer.from("results"));
+  const second = new MemoryQueue();
+  await run(new ScriptedStore({ objects }), corpus, second);
+  expect([...second.jobs.values()]).toEqual(rest);
+});
+
+/** One token a character: a window's million tokens cost the real one seconds. */
+const perCharacter: Tokenizer = {
+  vocabSize: 65_536,
+  prefixIds: [0],
+  suffixIds: [2],
+  encode: async ({ texts }) =>
+    texts.map((text) => ({
+      ids: Int32Array.from({ length: text.length }, (_, i) => text.charCodeAt(i)),
+      starts: Uint32Array.from({ length: text.length }, (_, i) => i),
+    })),
+};
+
+test("a corpus of several windows, killed between them, ends as if nothing had happened", async () => {
+  const long = Array.from({ length: 130 }, (_, i) => document(i, `lighthouse ${i} `.repeat(700)));
+  const items = [...long.slice(0, 125), reject, ...long.slice(125)];
+  const runLong = (store: ObjectStore): Promise<ClosedRecord> =>
+    produce({ store, queue: new MemoryQueue(), tokenizer: perCharacter, record, items: from(items), maxRejects: null });
+  const calm: Objects = new Map();
+  const closed = await runLong(new ScriptedStore({ objects: calm }));
+  expect(closed).toMatchObject({ windows: 2, documents: items.length, rejects: 1 });
+  const [first, second] = ["w000000", "w000001"].map((window): WindowPlan =>
+    JSON.parse(Buffer.from(calm.get(`runs/r/plan/${window}.json`)!).toString()),
+  );
+  expect(second!.firstDocument).toBe(first!.documents);
+  for (const key of ["runs/r/plan/w000001.arrows", "runs/r/plan/w000001.json", "runs/r/plan/closed.json"]) {
+    const objects: Objects = new Map();
+    const keyMatches = new RegExp(`^${key}$`);
+    const store = new ScriptedStore({ objects }).script({ op: "create", keyMatches, outcome: "fail-before" });
+    await expect(runLong(store)).rejects.toMatchObject({ code: "store_unavailable" });
+    expect(await runLong(store)).toEqual(closed);
+    expect(sorted(objects)).toEqual(sorted(calm));
+  }
+});
+
+test("an empty corpus is a run without windows", async () => {
+  const objects: Objects = new Map();
+  expect(await run(new ScriptedStore({ objects }), [])).toMatchObject({ windows: 0, documents: 0, shards: 0 });
+  expect([...objects.keys()]).toEqual(["runs/r/plan/closed.json"]);
+});
+
+async function readAll(store: ObjectStore): Promise<[string, string][]> {
+  const objects: Objects = new Map();
+  for await (const { key } of store.list({ prefix: "" })) objects.set(key, await store.read({ key }));
+  return sorted(objects);
+}
+
 test("killed at any call to the store and run again, it ends as if nothing had happened", async () => {
   const calm: Objects = new Map();
   const calmStore = new ScriptedStore({ objects: calm });
@@ -85,7 +251,7 @@ test("killed at any call to the store and run again, it ends as if nothing had h
   expect(calls).toBeGreaterThan(4);
   for (let fatal = 0; fatal < calls; fatal++) {
     const objects: Objects = new Map();
-    await expect(run(dyingAt(new ScriptedStore({ objects }), fatal))).rejects.toThrow("killed");
+    await expect(run(dyingAt(new ScriptedStore({ objects }), fatal).store)).rejects.toThrow("killed");
     const queue = new MemoryQueue();
     await run(new ScriptedStore({ objects }), corpus, queue);
     expect(sorted(objects)).toEqual(sorted(calm));
@@ -94,9 +260,9 @@ test("killed at any call to the store and run again, it ends as if nothing had h
 });
 
 /** The store of a producer that dies at its n-th call. */
-function dyingAt(store: ScriptedStore, fatal: number): ObjectStore {
+function dyingAt(store: ObjectStore, fatal: number): { store: ObjectStore; calls: () => number } {
   let calls = 0;
-  return new Proxy<ObjectStore>(store, {
+  const dying = new Proxy(store, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name, target);
       if (typeof member !== "function") return member;
@@ -106,6 +272,7 @@ function dyingAt(store: ScriptedStore, fatal: number): ObjectStore {
       };
     },
   });
+  return { store: dying, calls: () => calls };
 }
 
 test("two producers at once write one plan", async () => {
@@ -119,12 +286,17 @@ test("two producers at once write one plan", async () => {
 const changes: [string, SourceItem[]][] = [
   ["a changed text", [document(0, "another text"), ...corpus.slice(1)]],
   ["a missing document", corpus.slice(0, -1)],
+  ["a missing document in the middle", corpus.toSpliced(10, 1)],
+  ["two documents that changed places", [corpus[1]!, corpus[0]!, ...corpus.slice(2)]],
+  ["a reject where a document was", [reject, ...corpus.slice(1)]],
   ["one more document", [...corpus, document(999)]],
 ];
 test.each(changes)("%s under the same run id is refused", async (_, changed) => {
   const objects: Objects = new Map();
   await run(new ScriptedStore({ objects }));
+  const before = sorted(objects);
   await expect(run(new ScriptedStore({ objects }), changed)).rejects.toMatchObject({ code: "run_conflict" });
+  expect(sorted(objects)).toEqual(before);
 });
 
 test("too many rejects stop it, and a higher limit goes on", async () => {

@@ -58,6 +58,9 @@ describe("chunks of any text, cut by the mini model's tokenizer", () => {
         expect(chunks.every((chunk) => chunk.ids.length <= maxTokens)).toBe(true);
         const bare = chunks.map((chunk) => [...chunk.ids].slice(prefixIds.length, chunk.ids.length - suffixIds.length));
         expect(bare.flatMap((ids, k) => (k === 0 ? ids : ids.slice(overlap)))).toEqual([...encoded.ids]);
+        bare.slice(1).forEach((ids, k) => {
+          expect(ids.slice(0, overlap)).toEqual(bare[k]!.slice(bare[k]!.length - overlap));
+        });
       }),
       { numRuns: 200 },
     );

@@ -70,6 +70,50 @@ describe("Packer", () => {
     );
   });
 
+  test("makes the same batches whatever the order they came in", () => {
+    const shuffled = lengthsArbitrary.chain((rows) =>
+      fc.tuple(fc.constant(rows), fc.shuffledSubarray(rows, { minLength: rows.length })),
+    );
+    fc.assert(
+      fc.property(shuffled, limitsArbitrary, ([rows, others], limits) => {
+        const [packer, other] = [rows, others].map((each) => {
+          const made = new Packer<number>(limits, (row) => row);
+          for (const row of each) made.add([row]);
+          return made;
+        });
+        expect(drain(packer!)).toEqual(drain(other!));
+      }),
+    );
+  });
+
+  test("gives every row once, within the limits, when rows come while batches are taken", () => {
+    fc.assert(
+      fc.property(fc.array(lengthsArbitrary, { maxLength: 5 }), limitsArbitrary, (arrivals, limits) => {
+        const packer = new Packer<number>(limits, (row) => row);
+        const batches: number[][] = [];
+        for (const rows of arrivals) {
+          packer.add(rows);
+          const batch = packer.next({ flush: false });
+          if (batch !== null) batches.push(batch);
+        }
+        batches.push(...drain(packer));
+        expect(batches.flat().toSorted((a, b) => a - b)).toEqual(arrivals.flat().toSorted((a, b) => a - b));
+        for (const batch of batches.filter(({ length }) => length > 1)) {
+          expect(batch.length * Math.max(...batch)).toBeLessThanOrEqual(limits.maxBatchTokens);
+          expect(batch.length).toBeLessThanOrEqual(limits.maxBatchRows);
+        }
+      }),
+    );
+  });
+
+  test("gives every row of a pool larger than one plan", () => {
+    const rows = Array.from({ length: 10_000 }, (_, i) => 2 + ((i * 7919) % 500));
+    const limits = { maxBatchTokens: 4096, maxBatchRows: 64, batchOverheadTokens: 128 };
+    const packer = new Packer<number>(limits, (row) => row);
+    packer.add(rows);
+    expect(drain(packer).flat()).toEqual(rows.toSorted((a, b) => b - a));
+  });
+
   test("keeps the remainder back while rows may still come", () => {
     const packer = new Packer<number>({ maxBatchTokens: 100, maxBatchRows: 10, batchOverheadTokens: 5 }, (row) => row);
     packer.add([50, 50, 10]);

@@ -67,6 +67,18 @@ describe("shards of any rows", () => {
     );
   });
 
+  test("are the same each time, whatever kind of array the lengths come in", () => {
+    fc.assert(
+      fc.property(rowsOf, limitsOf, (rows, limits) => {
+        const lengths = rows.map((row) => row.tokens);
+        const carriedBytes = rows.map((row) => row.carried);
+        const once = plan(lengths, { carriedBytes, limits });
+        const again = planShards({ lengths: Uint32Array.from(lengths), carriedBytes, shape: SHAPE, limits });
+        expect(again).toEqual(once);
+      }),
+    );
+  });
+
   test("are as few as their order allows: the first row of the next one did not fit", () => {
     fc.assert(
       fc.property(rowsOf, fc.integer({ min: 1, max: 50 }), (rows, maxRows) => {

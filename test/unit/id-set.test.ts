@@ -22,6 +22,24 @@ describe.each([
   });
 });
 
+test.each([
+  ["in memory", 32 * 1024 * 1024],
+  ["on disk", 0],
+])("answers like a Set, with repeats among new ids: %s", (_, memoryBytes) => {
+  const set = new IdSet({ memoryBytes });
+  const plain = new Set<string>();
+  // Squares modulo a prime meet each id several times, early and late.
+  const ids = Array.from({ length: 30_000 }, (__, i) => `id-${(i * i) % 12_007}`);
+  const wrong = ids.filter((id) => {
+    const isNew = !plain.has(id);
+    plain.add(id);
+    return set.add(id) !== isNew;
+  });
+  expect(wrong).toEqual([]);
+  expect(set.size).toBe(plain.size);
+  set.close();
+});
+
 test("ids that look alike are told apart", () => {
   const set = new IdSet();
   const ids = ["", "a", "A", "a ", "á", "a\u0301", "1", "01", "x".repeat(1024), `${"x".repeat(1023)}y`];

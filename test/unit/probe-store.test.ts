@@ -1,0 +1,180 @@
+/** The probe at start tells a store that keeps its promises from each kind that does not. */
+import { describe, expect, test } from "vitest";
+import type { CreateOutcome, ObjectInfo, ObjectStore } from "../../src/core/ports.ts";
+import { type ProbeFailure, probeStore, type StoreProperty } from "../../src/run/probe-store.ts";
+import { ScriptedStore } from "../fixtures/scripted-store.ts";
+
+type Create = ObjectStore["create"];
+type Read = ObjectStore["read"];
+
+/** A sound store of which some operations are replaced. */
+function storeWith(change: (sound: ScriptedStore) => Partial<ObjectStore>): {
+  store: ObjectStore;
+  objects: Map<string, Uint8Array>;
+} {
+  const objects = new Map<string, Uint8Array>();
+  const sound = new ScriptedStore({ objects });
+  const changed = change(sound);
+  const store = new Proxy<ObjectStore>(sound, {
+    get(target, name) {
+      const member: unknown = Reflect.get(name in changed ? changed : target, name);
+      // Private fields are found on the store itself only.
+      return typeof member === "function" && !(name in changed) ? member.bind(target) : member;
+    },
+  });
+  return { store, objects };
+}
+
+function flipped(bytes: Uint8Array): Uint8Array {
+  // Not `slice`, which for a Buffer shares its memory.
+  const other = new Uint8Array(bytes);
+  other[other.length >> 1]! ^= 1;
+  return other;
+}
+
+/** Two writers of one name at once both win; one after the other they do not. */
+function twoWinners(sound: ScriptedStore): Create {
+  const underWay = new Map<string, number>();
+  return async ({ key, body }) => {
+    underWay.set(key, (underWay.get(key) ?? 0) + 1);
+    const isSecond = underWay.get(key) === 2;
+    const outcome = await sound.create({ key, body });
+    await Promise.resolve();
+    underWay.set(key, underWay.get(key)! - 1);
+    return isSecond ? "created" : outcome;
+  };
+}
+
+/** Says "exists" and yet keeps the last of several racing bodies. */
+function loserOverwrites(sound: ScriptedStore): Create {
+  return async ({ key, body }) => {
+    const outcome = await sound.create({ key, body });
+    if (outcome === "exists" && key.includes("race")) await sound.replace({ key, body });
+    return outcome;
+  };
+}
+
+async function* without(items: AsyncIterable<ObjectInfo>, skipped: number): AsyncGenerator<ObjectInfo> {
+  for await (const item of items) if (skipped-- <= 0) yield item;
+}
+
+async function* withSizeOff(items: AsyncIterable<ObjectInfo>): AsyncGenerator<ObjectInfo> {
+  for await (const { key, bytes } of items) yield { key, bytes: bytes + 16 };
+}
+
+const overwrite =
+  (sound: ScriptedStore, outcome: CreateOutcome): Create =>
+  async ({ key, body }) => {
+    await sound.replace({ key, body });
+    return outcome;
+  };
+
+const reading =
+  (sound: ScriptedStore, change: (bytes: Uint8Array, params: Parameters<Read>[0]) => Uint8Array): Read =>
+  async (params) =>
+    change(await sound.read(params), params);
+
+const UNSOUND: [string, StoreProperty, (sound: ScriptedStore) => Partial<ObjectStore>][] = [
+  ["ignores create-if-absent", "create-if-absent", (sound) => ({ create: overwrite(sound, "created") })],
+  ["overwrites and says that it did not", "create-if-absent", (sound) => ({ create: overwrite(sound, "exists") })],
+  ["lets two racers win", "single-winner", (sound) => ({ create: twoWinners(sound) })],
+  ["keeps a losing racer's bytes", "single-winner", (sound) => ({ create: loserOverwrites(sound) })],
+  ["corrupts one bit", "bytes-round-trip", (sound) => ({ read: reading(sound, flipped) })],
+  ["drops the last byte", "bytes-round-trip", (sound) => ({ read: reading(sound, (bytes) => bytes.slice(0, -1)) })],
+  [
+    "writes one bit wrong",
+    "bytes-round-trip",
+    (sound) => ({ create: ({ key, body }) => sound.create({ key, body: flipped(body) }) }),
+  ],
+  ["answers a range with the whole object", "ranged-read", (sound) => ({ read: ({ key }) => sound.read({ key }) })],
+  [
+    "takes the end of a range as inclusive",
+    "ranged-read",
+    (sound) => ({
+      read: ({ key, range }) => sound.read({ key, ...(range && { range: { ...range, end: range.end + 1 } }) }),
+    }),
+  ],
+  ["lists a new object late", "list-after-create", (sound) => ({ list: (params) => without(sound.list(params), 1) })],
+  ["lists nothing", "list-after-create", (sound) => ({ list: (params) => without(sound.list(params), Infinity) })],
+  ["lists wrong sizes", "list-after-create", (sound) => ({ list: (params) => withSizeOff(sound.list(params)) })],
+];
+
+describe("a store that keeps its promises", () => {
+  test("is accepted, and nothing stays in it", async () => {
+    const objects = new Map<string, Uint8Array>([["runs/r/run.json", Buffer.from("{}")]]);
+    expect(await probeStore(new ScriptedStore({ objects }))).toEqual([]);
+    expect([...objects.keys()]).toEqual(["runs/r/run.json"]);
+  });
+
+  test("is accepted by many at once", async () => {
+    const objects = new Map<string, Uint8Array>();
+    const probes = Array.from({ length: 8 }, () => probeStore(new ScriptedStore({ objects })));
+    expect(await Promise.all(probes)).toEqual(probes.map(() => []));
+    expect(objects.size).toBe(0);
+  });
+
+  test("is accepted when a race's winner lost its answer and was told that the name exists", async () => {
+    let isFirst = true;
+    const { store } = storeWith((sound) => ({
+      create: async (params) => {
+        const outcome = await sound.create(params);
+        if (!params.key.includes("race") || outcome === "exists" || !isFirst) return outcome;
+        isFirst = false;
+        return "exists";
+      },
+    }));
+    expect(await probeStore(store)).toEqual([]);
+  });
+});
+
+describe("a store that", () => {
+  test.each(UNSOUND)("%s is refused for its %s, and nothing stays in it", async (_, property, change) => {
+    const { store, objects } = storeWith(change);
+    await expect(probeStore(store)).rejects.toMatchObject({
+      code: "store_refused",
+      message: expect.stringMatching(new RegExp(`memory:///.*${property}: `)),
+      cure: expect.any(String),
+    });
+    expect(objects.size).toBe(0);
+  });
+
+  test.each(UNSOUND)("%s is let through, with %s reported, when that is asked for", async (_, property, change) => {
+    const failures: readonly ProbeFailure[] = await probeStore(storeWith(change).store, { allowUnsafe: true });
+    expect(failures).toContainEqual({ property, detail: expect.stringMatching(/./) });
+  });
+
+  test("never lets anybody win a race is refused", async () => {
+    const { store } = storeWith((sound) => ({
+      create: async (params) => {
+        const outcome = await sound.create(params);
+        return params.key.includes("race") ? "exists" : outcome;
+      },
+    }));
+    await expect(probeStore(store)).rejects.toThrow(/single-winner: .*nobody/);
+  });
+
+  test("loses what it was given is refused, and not taken for one that is away", async () => {
+    const { store } = storeWith(() => ({ create: async () => "created" }));
+    await expect(probeStore(store)).rejects.toMatchObject({
+      code: "store_refused",
+      message: expect.stringContaining("bytes-round-trip: there is no object"),
+    });
+  });
+});
+
+describe("a store that cannot be reached", () => {
+  test.each(["create", "read", "list", "remove"] as const)(
+    "for %s is no verdict, even when unsafe stores are let through",
+    async (op) => {
+      const store = new ScriptedStore().script({ op, outcome: "fail-before", times: Infinity });
+      await expect(probeStore(store, { allowUnsafe: true })).rejects.toMatchObject({ code: "store_unavailable" });
+    },
+  );
+
+  test("midway is left without the probe's objects where they can still be removed", async () => {
+    const objects = new Map<string, Uint8Array>();
+    const store = new ScriptedStore({ objects }).script({ op: "list", outcome: "fail-before" });
+    await expect(probeStore(store)).rejects.toMatchObject({ code: "store_unavailable" });
+    expect(objects.size).toBe(0);
+  });
+});
