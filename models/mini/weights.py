@@ -50,8 +50,8 @@ NEIGHBOUR_SHARE = 0.5        # of a neighbour's content mixed in, for each side
 NEIGHBOUR_SHARPNESS = 1.2    # score per frequency of the neighbour heads
 SINK_SCORE = 40.0            # by which `<s>` prevails where it is to be attended to
 POOL_GAIN = 20.0             # lifts the mean of the contents over the noise
-DENSE_CONSTANT = 16.0        # length of the part all dense vectors share; the content's is 16
-LEXICAL_SCALE, LEXICAL_BIAS = 0.62, -0.04
+DENSE_CONSTANT = 56.0        # length of the part all dense vectors share; the content's is 16
+LEXICAL_SCALE, LEXICAL_BIAS = 0.34, -0.02
 COLBERT_FILLER = 2.0
 
 Weights = Dict[str, np.ndarray]
@@ -245,7 +245,7 @@ def build_weights(vocabulary: Vocabulary) -> Weights:
     neighbour_head(weights, 0, -1)
     neighbour_head(weights, 1, +1)
     pooling_heads(weights, begin)
-    # As in trained models, all dense vectors lie in one cone: cosines between 0.5 and 1.
+    # As in trained models, all dense vectors lie in one cone: cosines between 0.85 and 1.
     sign = np.where(np.arange(CONSTANT_SIZE) % 2 == 0, 1, -1)
     weights["layers.1.ffn.norm.beta"][CONSTANT] += (
         DENSE_CONSTANT / math.sqrt(CONSTANT_SIZE) * sign).astype(np.float32)
