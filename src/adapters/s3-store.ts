@@ -20,6 +20,9 @@ import type { ByteRange, CreateOutcome, ObjectInfo, ObjectStore } from "../core/
 import { BodyError, nameOf, statusOf, withRetries, type RetryLimits, type S3Call } from "./s3-faults.ts";
 import { assertPrefix, assertRange, assertWithin, missing, shorterThanRange } from "./store-rules.ts";
 
+// Which Node.js versions embedfleet needs is said in package.json; the SDK would say its own in every command.
+process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
+
 const DEFAULT_REGION = "us-east-1";
 const DEFAULT_MAX_ATTEMPTS = 8;
 const DEFAULT_BACKOFF_MS = 200;

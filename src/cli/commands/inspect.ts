@@ -143,9 +143,9 @@ export async function verify(out: string, run: string | undefined, flags: Omit<R
     if (!report.ok)
       throw new FleetError(
         "run_incomplete",
-        `run ${report.run} is not sound: ${report.findings.length} findings are listed above`,
+        `run ${report.run} is not sound: ${report.missing} of its rows are missing; the first findings are listed above`,
         {
-          cure: "delete the files named and `embedfleet resume` the run, or run it anew",
+          cure: `delete the files found damaged, if any, and queue what is missing: embedfleet resume ${report.run}`,
         },
       );
   });
