@@ -43,6 +43,7 @@ export const OPTIONS = {
   redis: () => option("--redis <url>", "the queue's Redis: redis://, rediss:// or unix:///socket", "REDIS_URL"),
   fleet: () => option("--fleet <name>", "workers take the jobs of their own fleet only").default("default"),
   run: () => option("--run <id>", "the run's id; a new one by default").argParser(parseRunId),
+  ofRun: () => option("--run <id>", "the run to look in; the latest by default").argParser(parseRunId),
   model: () => option("--model <name>", "a model's name or the path of its folder").default("mini"),
   heads: () =>
     option("--heads <list>", "vectors to make")

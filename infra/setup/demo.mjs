@@ -37,7 +37,12 @@ say("Embed", [
   "warn",
 ]);
 say("Verify", ["verify", out, "demo", "--log-level", "error"]);
-for (const query of ["prioritized jobs in Redis", "a lighthouse keeper on a rocky island", "灯塔", "منارة"]) {
+for (const query of [
+  "Redis sentinel failover and reconnection",
+  "a lighthouse keeper on a rocky island",
+  "灯塔",
+  "منارة",
+]) {
   say("Search", ["search", out, query, "--top", "3", "--log-level", "error"]);
 }
 const files = spawnSync("ls", ["-lh", join(folder, "runs/demo/data")], { encoding: "utf8" })

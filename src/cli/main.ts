@@ -96,7 +96,7 @@ function build(): Command {
     .addArgument(outArgument())
     .addArgument(runArgument(false))
     .action(action("verify"));
-  add("search", "the nearest rows to a text, by an exact scan", ...options("run", "top", "threads", ...STORE, "json"))
+  add("search", "the nearest rows to a text, by an exact scan", ...options("ofRun", "top", "threads", ...STORE, "json"))
     .addArgument(outArgument())
     .argument("<query>", "what to look for")
     .option("--model <name>", "the model's name or path; the run's own by default")
