@@ -1,6 +1,6 @@
 /** One ONNX Runtime session: padded batches in, rows scattered into their shards' buffers. */
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import { type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
+import { BROKEN, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
 import { ALL_HEADS, type Head } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { isFiniteSpan, scatterColbert, scatterDense, SparseReducer } from "./heads.ts";
@@ -104,7 +104,7 @@ export class ModelSession {
       if (head === "dense") scatterDense(output, index, shard, row);
       else if (head === "colbert") scatterColbert(output, index, longest, shard, row);
       else this.#sparse.scatter(output, index, longest, shard, row);
-      if (!isFiniteSpan(output, index * width, (index + 1) * width)) shard.broken[row] = 1;
+      if (!isFiniteSpan(output, index * width, (index + 1) * width)) shard.broken[row] = BROKEN.nonFinite;
     });
   }
 }

@@ -43,6 +43,14 @@ export const OPTIONS = {
   redis: () => option("--redis <url>", "the queue's Redis: redis://, rediss:// or unix:///socket", "REDIS_URL"),
   fleet: () => option("--fleet <name>", "workers take the jobs of their own fleet only").default("default"),
   run: () => option("--run <id>", "the run's id; a new one by default").argParser(parseRunId),
+  lockSeconds: () =>
+    option("--lock-seconds <n>", "how long a dead worker keeps its jobs from the others, by two thirds more at most")
+      .argParser(wholeNumber(3))
+      .default(30),
+  tendSeconds: () =>
+    option("--tend-seconds <n>", "how often jobs lost by Redis are looked for and whole runs sealed")
+      .argParser(wholeNumber(1))
+      .default(30),
   ofRun: () => option("--run <id>", "the run to look in; the latest by default").argParser(parseRunId),
   model: () => option("--model <name>", "a model's name or the path of its folder").default("mini"),
   heads: () =>

@@ -1,7 +1,7 @@
 /** A shard from the moment a worker has loaded its rows until its file is committed. */
 import { randomBytes } from "node:crypto";
 import { assembleResults, encodeResults } from "../src/arrow/results.ts";
-import { allocateShard, type RowRef, type ShardBuffers } from "../src/core/batch.ts";
+import { allocateShard, BROKEN, type RowRef, type ShardBuffers } from "../src/core/batch.ts";
 import type { Reject, RunRecord, ShardStats } from "../src/core/contracts.ts";
 import { runKeys } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
@@ -62,7 +62,7 @@ export class HeldShard {
   }
 
   get stats(): ShardStats {
-    const rejects = this.buffers.broken.reduce((sum, broken) => sum + broken, 0);
+    const rejects = this.buffers.broken.reduce((sum, broken) => sum + (broken === 0 ? 0 : 1), 0);
     return {
       rows: this.rows.ids.length - rejects,
       rejects,
@@ -92,15 +92,19 @@ export class HeldShard {
   }
 
   #rejectLines(): Uint8Array {
-    const broken = Array.from(this.rows.ids.keys()).filter((row) => this.buffers.broken[row] === 1);
+    const broken = Array.from(this.rows.ids.keys()).filter((row) => this.buffers.broken[row] !== 0);
     const lines = broken.map((row): string => {
+      const tokens = this.buffers.offsets[row + 1]! - this.buffers.offsets[row]!;
+      const crashed = this.buffers.broken[row] === BROKEN.crashed;
       const reject: Reject = {
         id: this.rows.ids[row]!,
         chunk: this.rows.chunks[row]!,
         row,
         textHash: Buffer.from(textHashOf(this.rows, row)).toString("hex"),
-        reason: "non_finite",
-        detail: `the model's outputs for its ${this.buffers.offsets[row + 1]! - this.buffers.offsets[row]!} tokens are not finite numbers`,
+        reason: crashed ? "crashed" : "non_finite",
+        detail: crashed
+          ? `the model's runtime crashed on its ${tokens} tokens, alone and in a process of its own`
+          : `the model's outputs for its ${tokens} tokens are not finite numbers`,
         file: this.job.payload.shard,
       };
       return `${JSON.stringify(reject)}\n`;

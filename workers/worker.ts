@@ -10,6 +10,7 @@ import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import type { HeldShard } from "./held-shard.ts";
 import type { Loader } from "./loader.ts";
+import { Quarantine } from "./quarantine.ts";
 import { Signal } from "./signal.ts";
 
 /** Batches handed to the inference thread at once: one runs, the next is ready. */
@@ -18,12 +19,17 @@ const BATCHES_IN_FLIGHT = 2;
 const POOL_BATCHES = 24;
 const MAX_JOBS_PER_PULL = 16;
 const MAX_COMMITS_IN_FLIGHT = 4;
+/** One lapsed lease is a spot machine's ordinary end; a second one on the same job is a pattern. */
+const SUSPECT_AFTER_STALLS = 2;
+const MAX_SUSPECTS = 16;
 const PAUSE_AFTER_FAULT_MS = 1000;
 
 export interface WorkerParams {
   readonly store: ObjectStore;
   readonly leases: JobLeases;
   readonly embedder: Embedder;
+  /** Runs the jobs suspected of killing workers; it may crash and be used again. */
+  readonly sandbox: Embedder;
   readonly loader: Loader;
   readonly packing: PackingLimits;
   /** Shards are loaded while those held take less than this, vectors included. */
@@ -55,6 +61,7 @@ export class FleetWorker {
   };
   readonly #params: WorkerParams;
   readonly #packer: Packer<RowRef>;
+  readonly #quarantine: Quarantine;
   readonly #held = new Map<ShardBuffers, HeldShard>();
   readonly #commits = new Set<Promise<void>>();
   /** Runs whose shards this worker committed since it was last idle. */
@@ -72,6 +79,15 @@ export class FleetWorker {
   constructor(params: WorkerParams) {
     this.#params = params;
     this.#packer = new Packer(params.packing, rowLength);
+    this.#quarantine = new Quarantine({
+      ...params,
+      load: (job) => params.loader.load(job),
+      onDone: (job) => this.#completeRepeated(job),
+      onComplete: (shard) => this.#commitNow(shard),
+      onUnfinished: (job) => this.#giveBack(job),
+      onFault: (job, error) => this.#refuse(job, error),
+      onSettled: () => this.#changed.notify(),
+    });
   }
 
   /** Works until stopped, or until `onIdle` says there is nothing left. Rejects on a fault of the device. */
@@ -94,7 +110,8 @@ export class FleetWorker {
     try {
       await Promise.all([this.#feed().catch((error: unknown) => this.#abort(error)), this.#drive()]);
     } finally {
-      await Promise.all([...this.#held.values()].map((shard) => this.#giveBack(shard)));
+      await Promise.all([...this.#held.values()].map((shard) => this.#release(shard)));
+      await this.#quarantine.stop();
       await Promise.all(this.#commits);
     }
   }
@@ -114,7 +131,7 @@ export class FleetWorker {
         await this.#changed.wait();
         continue;
       }
-      const isIdle = this.#held.size === 0 && this.#commits.size === 0;
+      const isIdle = this.#held.size === 0 && this.#commits.size === 0 && this.#quarantine.size === 0;
       if (isIdle && this.#queueIsDry && (await this.#params.onIdle(this.#takeRuns()))) break;
       await this.#pull(this.#held.size === 0);
       // Nothing to pull while rows are held: look again when the pool has moved on.
@@ -135,7 +152,8 @@ export class FleetWorker {
     let bytes = 0;
     for (const shard of this.#held.values()) bytes += shard.bytes;
     const enoughTokens = POOL_BATCHES * this.#params.packing.maxBatchTokens;
-    return this.#packer.pendingTokens >= enoughTokens || (this.#held.size > 0 && bytes >= this.#params.maxHeldBytes);
+    const enoughBytes = this.#held.size > 0 && bytes >= this.#params.maxHeldBytes;
+    return this.#packer.pendingTokens >= enoughTokens || enoughBytes || this.#quarantine.size >= MAX_SUSPECTS;
   }
 
   async #pull(wait: boolean): Promise<void> {
@@ -147,20 +165,22 @@ export class FleetWorker {
     const { jobs, refused } = await leases.pull({ max, wait });
     for (const { id, reason } of refused) log.error({ job: id, reason }, "a job was refused");
     this.#queueIsDry = jobs.length < max;
-    await Promise.all(jobs.map((job) => this.#load(job)));
+    await Promise.all(jobs.map((job) => this.#admit(job)));
     this.#changed.notify();
   }
 
+  async #admit(job: LeasedJob): Promise<void> {
+    if (job.stalls >= SUSPECT_AFTER_STALLS) this.#quarantine.add(job);
+    else await this.#load(job);
+  }
+
   async #load(job: LeasedJob): Promise<void> {
-    const { leases, loader, log } = this.#params;
-    const { run, shard } = job.payload;
+    const { loader } = this.#params;
     if ([...this.#held.values()].some((held) => held.job.id === job.id)) return;
     try {
       const loaded = await loader.load(job);
       if (loaded.kind === "done") {
-        await leases.complete({ job });
-        this.#runs.add(run);
-        log.info({ run, shard }, "the shard was done already");
+        await this.#completeRepeated(job);
         return;
       }
       if (this.#held.size === 0) this.#busySinceMs = performance.timeOrigin + performance.now();
@@ -169,6 +189,13 @@ export class FleetWorker {
     } catch (error) {
       await this.#refuse(job, error);
     }
+  }
+
+  async #completeRepeated(job: LeasedJob): Promise<void> {
+    const { run, shard } = job.payload;
+    await this.#params.leases.complete({ job });
+    this.#runs.add(run);
+    this.#params.log.info({ run, shard }, "the shard was done already");
   }
 
   /** A store that cannot be reached is not the job's fault; anything else will not mend by itself. */
@@ -189,16 +216,17 @@ export class FleetWorker {
   async #giveBackUnstarted(): Promise<void> {
     const unstarted = new Set([...this.#held.values()].filter((shard) => !shard.hasStarted));
     this.#packer.remove(({ shard }) => unstarted.has(this.#held.get(shard)!));
-    await Promise.all([...unstarted].map((shard) => this.#giveBack(shard)));
+    await Promise.all([...unstarted].map((shard) => this.#release(shard)));
   }
 
-  async #giveBack(shard: HeldShard): Promise<void> {
+  async #release(shard: HeldShard): Promise<void> {
     this.#held.delete(shard.buffers);
-    await this.#params.leases.giveBack({ job: shard.job }).catch((error: unknown) => {
-      this.#params.log.warn(
-        { shard: shard.job.id, err: error },
-        "a job could not be handed back; its lease will lapse",
-      );
+    await this.#giveBack(shard.job);
+  }
+
+  async #giveBack(job: LeasedJob): Promise<void> {
+    await this.#params.leases.giveBack({ job }).catch((error: unknown) => {
+      this.#params.log.warn({ shard: job.id, err: error }, "a job could not be handed back; its lease will lapse");
     });
   }
 

@@ -22,7 +22,16 @@ const PLAN: OptionName[] = [
   "maxDocumentBytes",
   "maxRejects",
 ];
-const DEVICE: OptionName[] = ["device", "threads", "maxBatchTokens", "maxBatchRows", "maxHeldBytes", "keepStaging"];
+const DEVICE: OptionName[] = [
+  "device",
+  "threads",
+  "maxBatchTokens",
+  "maxBatchRows",
+  "maxHeldBytes",
+  "keepStaging",
+  "lockSeconds",
+  "tendSeconds",
+];
 
 /** Commands are loaded when called: help and usage errors need neither a queue nor a model runtime. */
 const inspect = (): Promise<typeof import("./commands/inspect.ts")> => import("./commands/inspect.ts");

@@ -21,9 +21,11 @@ export interface ShardBuffers {
   readonly sparseCounts: Uint32Array | null;
   /** float32 [tokens - rows, dim]: `<s>` has no vector, so row `i` starts at `offsets[i] - i`. */
   readonly colbert: Float32Array | null;
-  /** 1 where the row's results are not finite numbers. */
+  /** Why the row has no results, as one of `BROKEN`; 0 for a sound row. */
   readonly broken: Uint8Array;
 }
+
+export const BROKEN = { nonFinite: 1, crashed: 2 } as const;
 
 /** One row of one shard. */
 export interface RowRef {
@@ -63,6 +65,23 @@ export function allocateShard(
     colbert: heads.includes("colbert") ? shared(Float32Array, (tokens - rows) * dim, 4) : null,
     broken: shared(Uint8Array, rows, 1),
   };
+}
+
+/** Copies a row's results between shards of one model that were allocated for the same heads. */
+export function copyRow(from: RowRef, to: RowRef): void {
+  const source = from.shard;
+  const target = to.shard;
+  const tokens = rowLength(from);
+  const start = source.offsets[from.row]!;
+  const at = target.offsets[to.row]!;
+  const { dim } = source;
+  target.dense?.set(source.dense!.subarray(from.row * dim, (from.row + 1) * dim), to.row * dim);
+  target.sparseIndices?.set(source.sparseIndices!.subarray(start, start + tokens), at);
+  target.sparseValues?.set(source.sparseValues!.subarray(start, start + tokens), at);
+  target.sparseCounts?.set(source.sparseCounts!.subarray(from.row, from.row + 1), to.row);
+  const vectors = source.colbert?.subarray((start - from.row) * dim, (start - from.row + tokens - 1) * dim);
+  if (vectors !== undefined) target.colbert?.set(vectors, (at - to.row) * dim);
+  target.broken[to.row] = source.broken[from.row]!;
 }
 
 export function rowLength(ref: RowRef): number {

@@ -30,7 +30,8 @@ export type RejectReason =
   | "invalid_utf8"
   | "too_long"
   | "unreadable"
-  | "non_finite";
+  | "non_finite"
+  | "crashed";
 
 /** The reject of something found at `origin`. */
 export function rejectAt(origin: Origin, reason: RejectReason, detail: string, id: string | null = null): Reject {

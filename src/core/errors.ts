@@ -18,6 +18,7 @@ export type ErrorCode =
   | "model_unknown"
   | "model_invalid"
   | "inference_failed"
+  | "inference_crashed"
   | "worker_failed";
 
 export interface FleetErrorOptions {

@@ -58,13 +58,27 @@ export interface JobQueue {
   enqueue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void>;
   /** Like `enqueue`, but a finished or failed job of the same id is replaced by a fresh one. */
   requeue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void>;
+  /** Of these jobs, those that the queue does not hold in any state. */
+  unknown(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<JobPayload[]>;
   counts(): Promise<QueueCounts>;
+  close(): Promise<void>;
+}
+
+/** The runs that a fleet is at work on. A dispatcher's memory too: it may be wiped at any time. */
+export interface RunRegistry {
+  add(params: Readonly<{ runs: readonly string[] }>): Promise<void>;
+  remove(params: Readonly<{ run: string }>): Promise<void>;
+  list(): Promise<string[]>;
+  /** True for the first to ask, and for nobody else until `durationMs` have passed. */
+  takeTurn(params: Readonly<{ durationMs: number }>): Promise<boolean>;
   close(): Promise<void>;
 }
 
 export interface LeasedJob {
   readonly id: string;
   readonly payload: JobPayload;
+  /** How often its lease lapsed: a worker died with it, or something near it did. */
+  readonly stalls: number;
 }
 
 /** What a pull can yield besides good jobs: the queue's own verdict or a payload we cannot read. */

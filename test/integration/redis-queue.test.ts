@@ -24,7 +24,13 @@ function job(index: number, longest: number): JobPayload {
 function openBoth(): { queue: BullQueue; leases: BullLeases } {
   const name = `test-${randomUUID()}`;
   const queue = new BullQueue({ redisUrl, name });
-  const leases = new BullLeases({ redisUrl, name, workerId: "w", log: pino({ level: "silent" }) });
+  const leases = new BullLeases({
+    redisUrl,
+    name,
+    workerId: "w",
+    lockDurationMs: 30_000,
+    log: pino({ level: "silent" }),
+  });
   onTestFinished(async () => {
     await leases.close();
     await queue.close();

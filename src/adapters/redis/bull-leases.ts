@@ -14,11 +14,12 @@ import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.
 import { connectRedis } from "./connect.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
 
-/** With these, jobs of a worker that was killed are back within lock + 2 x stalled interval: 50 s. */
-export const LOCK_DURATION_MS = 30_000;
-export const STALLED_INTERVAL_MS = 10_000;
-/** A third of the lock: two renewals may be lost before the lock is. */
-const RENEW_INTERVAL_MS = 10_000;
+/**
+ * Renewals and checks for stalled jobs, as a share of a lock's duration: two renewals may be lost before
+ * the lock is. Jobs of a worker that was killed are back within lock + 2 x check: 50 s for 30 s.
+ */
+const RENEW_SHARE = 1 / 3;
+const STALLED_CHECK_SHARE = 1 / 3;
 /** Spot machines stall jobs for reasons that are not the job's fault, so BullMQ's default of 1 is too low. */
 const MAX_STALLED_COUNT = 10;
 const WAIT_SECONDS = 2;
@@ -35,26 +36,30 @@ export class BullLeases implements JobLeases {
   readonly #redis: Redis;
   readonly #worker: Worker<unknown>;
   readonly #log: Logger;
+  readonly #lockDurationMs: number;
   readonly #leases = new Map<string, Lease>();
   readonly #renewal: NodeJS.Timeout;
   #started: Promise<void> | null = null;
   #closed: Promise<void> | null = null;
 
-  constructor(params: Readonly<{ redisUrl: string; name: string; workerId: string; log: Logger }>) {
+  constructor(
+    params: Readonly<{ redisUrl: string; name: string; workerId: string; lockDurationMs: number; log: Logger }>,
+  ) {
     this.#log = params.log;
+    this.#lockDurationMs = params.lockDurationMs;
     this.#redis = connectRedis(params.redisUrl);
     this.#worker = new Worker<unknown>(params.name, null, {
       connection: this.#redis,
       prefix: QUEUE_PREFIX,
       name: params.workerId,
-      lockDuration: LOCK_DURATION_MS,
-      stalledInterval: STALLED_INTERVAL_MS,
+      lockDuration: params.lockDurationMs,
+      stalledInterval: params.lockDurationMs * STALLED_CHECK_SHARE,
       maxStalledCount: MAX_STALLED_COUNT,
       drainDelay: WAIT_SECONDS,
       autorun: false,
     });
     this.#worker.on("error", (error) => this.#log.warn({ err: error }, "the queue connection reported an error"));
-    this.#renewal = setInterval(() => void this.#renew(), RENEW_INTERVAL_MS);
+    this.#renewal = setInterval(() => void this.#renew(), params.lockDurationMs * RENEW_SHARE);
   }
 
   async pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled> {
@@ -83,7 +88,7 @@ export class BullLeases implements JobLeases {
         await this.#fail(id, verdict);
         refused.push({ id, reason: verdict });
       } else {
-        jobs.push({ id, payload: verdict });
+        jobs.push({ id, payload: verdict, stalls: job.stalledCounter ?? 0 });
       }
     }
     return { jobs, refused };
@@ -130,7 +135,7 @@ export class BullLeases implements JobLeases {
     if (ids.length === 0) return;
     try {
       const tokens = ids.map((id) => this.#leases.get(id)!.token);
-      const lost = await this.#worker.extendJobLocks(ids, tokens, LOCK_DURATION_MS);
+      const lost = await this.#worker.extendJobLocks(ids, tokens, this.#lockDurationMs);
       if (lost.length > 0)
         this.#log.warn({ jobs: lost }, "leases were lost; their results will still be committed if first");
     } catch (error) {

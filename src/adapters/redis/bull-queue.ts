@@ -43,6 +43,18 @@ export class BullQueue implements JobQueue {
     if (state === "completed" || state === "failed") await this.#queue.remove(id);
   }
 
+  async unknown(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<JobPayload[]> {
+    const unknown: JobPayload[] = [];
+    for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
+      const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);
+      const exist = await Promise.all(
+        jobs.map((job) => this.#redis.exists(this.#queue.toKey(jobId(job.run, job.shard)))),
+      );
+      unknown.push(...jobs.filter((_, i) => exist[i] === 0));
+    }
+    return unknown;
+  }
+
   async counts(): Promise<QueueCounts> {
     const {
       wait = 0,

@@ -19,6 +19,11 @@ export function workersKey(queue: string): string {
   return `${QUEUE_PREFIX}:${queue}:workers`;
 }
 
+/** Key of the set of runs that the fleet is at work on. */
+export function runsKey(queue: string): string {
+  return `${QUEUE_PREFIX}:${queue}:runs`;
+}
+
 /** Key of the set of runs that are being planned. */
 export function producersKey(queue: string): string {
   return `${QUEUE_PREFIX}:${queue}:producers`;

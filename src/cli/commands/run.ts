@@ -63,6 +63,8 @@ function workerArguments(flags: RunFlags): string[] {
     ["--max-batch-tokens", flags.maxBatchTokens],
     ["--max-batch-rows", flags.maxBatchRows],
     ["--max-held-bytes", flags.maxHeldBytes],
+    ["--lock-seconds", flags.lockSeconds],
+    ["--tend-seconds", flags.tendSeconds],
     ["--s3-endpoint", flags.s3Endpoint],
     ["--s3-region", flags.s3Region],
     // Their ordinary lines would drown the run's own, and their warnings would repeat it.

@@ -1,18 +1,20 @@
 /** `embedfleet work`: one worker process. */
 import { ThreadEmbedder } from "../../../models/embedder.ts";
 import { verifyModelFiles } from "../../../models/registry.ts";
+import { SandboxEmbedder } from "../../../models/sandbox.ts";
 import { loadTokenizer } from "../../../models/tokenizer.ts";
 import { Loader } from "../../../workers/loader.ts";
 import { FleetWorker } from "../../../workers/worker.ts";
 import { BullLeases } from "../../adapters/redis/bull-leases.ts";
+import { FleetRuns } from "../../adapters/redis/fleet-runs.ts";
 import { Presence } from "../../adapters/redis/presence.ts";
-import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
+import { producersKey, queueName, runsKey, workersKey } from "../../adapters/redis/queue-options.ts";
 import { workerName } from "../../config.ts";
 import { DEFAULT_PACKING } from "../../core/packing.ts";
-import { FleetError, messageOf } from "../../core/errors.ts";
+import { FleetError } from "../../core/errors.ts";
 import type { Head } from "../../core/contracts.ts";
 import { probeStore } from "../../run/probe-store.ts";
-import { sealRun } from "../../run/seal.ts";
+import { Tender } from "../../run/tend.ts";
 import {
   loggerOf,
   modelOf,
@@ -32,6 +34,8 @@ export interface WorkFlags extends StoreFlags, QueueFlags {
   readonly maxHeldBytes: number;
   readonly exitWhenDone: boolean;
   readonly keepStaging: boolean;
+  readonly lockSeconds: number;
+  readonly tendSeconds: number;
   readonly json: boolean;
 }
 
@@ -49,13 +53,27 @@ export async function work(flags: WorkFlags): Promise<void> {
     const fleet = queueName(flags.fleet, model.manifest.id);
     const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
     const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
+    const registry = closer.add(new FleetRuns({ redisUrl, key: runsKey(fleet) }));
+    const tender = closer.add(
+      new Tender({
+        store,
+        queue,
+        registry,
+        keepStaging: flags.keepStaging,
+        intervalMs: flags.tendSeconds * 1000,
+        log,
+      }),
+    );
     const embedder = closer.add(await ThreadEmbedder.open({ model, threads: flags.threads }));
-    const leases = closer.add(new BullLeases({ redisUrl, name: fleet, workerId: name, log }));
+    const leases = closer.add(
+      new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs: flags.lockSeconds * 1000, log }),
+    );
 
     const worker = new FleetWorker({
       store,
       leases,
       embedder,
+      sandbox: new SandboxEmbedder({ model, threads: flags.threads }),
       loader: new Loader({
         store,
         model: model.ref,
@@ -66,25 +84,19 @@ export async function work(flags: WorkFlags): Promise<void> {
       maxHeldBytes: flags.maxHeldBytes,
       log,
       onIdle: async (runs) => {
-        for (const run of runs) await trySeal(run);
+        tender.remember(runs);
+        // Whoever notices first that a run is complete seals it; a race has one winner and no loser.
+        if (runs.size > 0) await tender.tend();
         if (!flags.exitWhenDone || (await producers.present()).length > 0) return false;
         const { waiting, active } = await queue.counts();
-        return waiting + active === 0;
+        // An empty queue may also be a wiped one: the store has the last word.
+        return waiting + active === 0 && (await tender.tend()) === 0;
       },
     });
-    // Whoever notices first that a run is complete seals it; a race has one winner and no loser.
-    const trySeal = async (run: string): Promise<void> => {
-      try {
-        const outcome = await sealRun({ store, run, keepStaging: flags.keepStaging });
-        if (outcome.kind === "sealed" && outcome.isNew)
-          log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
-      } catch (error) {
-        log.error({ run, err: error }, `the run could not be sealed: ${messageOf(error)}`);
-      }
-    };
     const stop = (): void => void worker.stop();
     process.once("SIGTERM", stop).once("SIGINT", stop);
     await workers.announce(name);
+    tender.start();
     log.info(
       { device: embedder.device, model: model.manifest.id, threads: flags.threads, store: store.url },
       "the worker is ready",

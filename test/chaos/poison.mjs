@@ -1,0 +1,17 @@
+/** Preloaded into workers: the session's port dies with the whole process on rows that hold the marker's tokens. */
+import { loadTokenizer } from "../../dist/models/tokenizer.js";
+import { findModel } from "../../dist/models/registry.js";
+import { ModelSession } from "../../dist/models/session.js";
+
+const tokenizer = await loadTokenizer(findModel("mini").tokenizerPath);
+const [marker] = await tokenizer.encode({ texts: ["☠☠☠"], withStarts: false });
+const wanted = [...marker.ids].join(",");
+
+const { run } = ModelSession.prototype;
+ModelSession.prototype.run = function (rows) {
+  for (const { shard, row } of rows) {
+    const ids = shard.ids.subarray(shard.offsets[row], shard.offsets[row + 1]);
+    if (`,${[...ids].join(",")},`.includes(`,${wanted},`)) process.kill(process.pid, "SIGKILL");
+  }
+  return run.call(this, rows);
+};
