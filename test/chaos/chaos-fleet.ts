@@ -12,9 +12,11 @@ import { startRedis, type TestRedis } from "../fixtures/redis-server.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
 /** `npm run test:chaos` sets it higher; the short form is part of `npm test`. */
-export const ROUNDS = Number(process.env["CHAOS_ROUNDS"] ?? 1);
+const ROUNDS = Number(process.env["CHAOS_ROUNDS"] ?? 1);
 /** Printed by each test; the same seed gives the same corpus and the same choices. */
-export const SEED = Number(process.env["CHAOS_SEED"] ?? Date.now() % 1_000_000);
+const SEED = Number(process.env["CHAOS_SEED"] ?? Date.now() % 1_000_000);
+export const SEEDS = Array.from({ length: ROUNDS }, (_, round) => SEED + round);
+export const LIMIT_MS = 300_000;
 export const LOCK_SECONDS = 3;
 
 export interface FleetParams {
@@ -24,6 +26,10 @@ export interface FleetParams {
   readonly store?: Readonly<{ out: string; flags: readonly string[]; env: Readonly<Record<string, string>> }>;
   /** Lines put before the made ones. */
   readonly extraLines?: readonly string[];
+}
+
+export function expectGoodEnd(...ended: readonly Finished[]): void {
+  for (const { code, stderr } of ended) expect(code, stderr).toBe(0);
 }
 
 export class ChaosFleet {
@@ -79,6 +85,13 @@ export class ChaosFleet {
     this.#workers.add(worker);
     void worker.finished.then(() => this.#workers.delete(worker));
     return worker;
+  }
+
+  /** As a supervisor would: a worker that ends badly is started again, a few times. */
+  async untilWorkerEndsWell(): Promise<Finished> {
+    let ended = await this.startWorker().finished;
+    for (let starts = 1; ended.code !== 0 && starts < 10; starts++) ended = await this.startWorker().finished;
+    return ended;
   }
 
   command(name: string, ...args: readonly string[]): Promise<Finished> {

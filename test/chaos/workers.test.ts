@@ -2,17 +2,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import type { Finished, Started } from "../fixtures/cli.ts";
-import { ChaosFleet, LOCK_SECONDS, ROUNDS, SEED } from "./chaos-fleet.ts";
+import type { Started } from "../fixtures/cli.ts";
+import { ChaosFleet, expectGoodEnd, LIMIT_MS, LOCK_SECONDS, SEEDS } from "./chaos-fleet.ts";
 
-const LIMIT_MS = 240_000 * Math.max(1, ROUNDS);
 const POISON = fileURLToPath(new URL("poison.mjs", import.meta.url));
 
-function expectGoodEnd(...ended: readonly Finished[]): void {
-  for (const { code, stderr } of ended) expect(code, stderr).toBe(0);
-}
-
-describe.each(Array.from({ length: ROUNDS }, (_, round) => SEED + round))("seed %i", (seed) => {
+describe.each(SEEDS)("seed %i", (seed) => {
   test(
     "SIGKILL at random moments",
     async () => {
