@@ -22,8 +22,8 @@ const STALE_TEMP_MS = 24 * 60 * 60 * 1000;
 const LIST_CONCURRENCY = 32;
 /** Neither through a link, nor waiting for the other end of a pipe that somebody put there. */
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-/** How often a folder may be pruned by a `remove` between our making it and linking into it. */
-const LINK_ATTEMPTS = 5;
+/** How often folders may be pruned by a `remove` while we make them and link into them. */
+const LINK_ATTEMPTS = 20;
 /** What `link(2)` answers on FAT, exFAT, some FUSE and SMB mounts. */
 const NO_LINK_CODES = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EXDEV"]);
 
@@ -171,31 +171,42 @@ export class FileStore implements ObjectStore {
   async #isTaken(path: string): Promise<boolean> {
     const stats = await lstatOrNull(path);
     if (stats === null) return false;
-    await this.#assertInside(dirname(path));
+    try {
+      await this.#assertInside(dirname(path));
+    } catch (error) {
+      // Removed since, and its folder pruned.
+      if (errnoOf(error) === "ENOENT") return false;
+      throw error;
+    }
     if (stats.isDirectory()) throw Object.assign(new Error("it is a folder"), { code: "EISDIR" });
     return true;
   }
 
+  /** Folders on the way may be pruned by a `remove` at any step, so what is not there is made again. */
   async #publish(temp: string, path: string): Promise<CreateOutcome> {
-    const folder = dirname(path);
     for (let attempt = 1; ; attempt += 1) {
-      await this.#makeFolder(folder);
       try {
-        await link(temp, path);
-        await syncFolder(folder);
-        return "created";
+        await this.#makeFolder(dirname(path));
+        return await this.#linkOnce(temp, path);
       } catch (error) {
-        const code = errnoOf(error) ?? "";
-        if (NO_LINK_CODES.has(code)) throw noHardLinks(folder, error);
-        if (code === "EEXIST") {
-          await this.#isTaken(path);
-          // The winner may not have come to its own sync yet, and our caller takes "exists" for durable.
-          await syncFolder(folder);
-          return "exists";
-        }
-        if (code !== "ENOENT" || attempt === LINK_ATTEMPTS) throw error;
+        if (errnoOf(error) !== "ENOENT" || attempt === LINK_ATTEMPTS) throw error;
       }
     }
+  }
+
+  async #linkOnce(temp: string, path: string): Promise<CreateOutcome> {
+    const folder = dirname(path);
+    const failure = await link(temp, path).then(
+      () => null,
+      (error: unknown) => error,
+    );
+    const code = failure === null ? null : (errnoOf(failure) ?? "");
+    if (code !== null && NO_LINK_CODES.has(code)) throw noHardLinks(folder, failure);
+    if (code !== null && code !== "EEXIST") throw failure;
+    if (code === "EEXIST") await this.#isTaken(path);
+    // After "exists", too: the winner may not have come to its own sync yet, and our caller takes it for durable.
+    await syncFolder(folder);
+    return code === null ? "created" : "exists";
   }
 
   /** Level by level, so that no level is made beyond a link that leads out. */

@@ -21,6 +21,8 @@ export const LOCK_SECONDS = 3;
 
 export interface FleetParams {
   readonly documents: number;
+  /** Longest document, in words. */
+  readonly maxWords?: number;
   readonly seed: number;
   /** Another store than the test's own folder, with the flags and variables it needs. */
   readonly store?: Readonly<{ out: string; flags: readonly string[]; env: Readonly<Record<string, string>> }>;
@@ -58,7 +60,7 @@ export class ChaosFleet {
       for (const { child } of fleet.#workers) child.kill("SIGKILL");
       await redis.stop();
     });
-    const made = makeCorpus({ documents: params.documents, seed: params.seed, maxWords: 400 });
+    const made = makeCorpus({ documents: params.documents, seed: params.seed, maxWords: params.maxWords ?? 400 });
     await writeFile(fleet.corpus, [...(params.extraLines ?? []), made].join("\n"));
     return fleet;
   }

@@ -30,6 +30,20 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
       expect(Buffer.compare(await store.read({ key }), bodies[outcomes.indexOf("created")]!)).toBe(0);
     });
 
+    test("creates beside those who remove the last neighbour", async () => {
+      const other = await open(root);
+      const folder = `t-${randomUUID()}/a/b`;
+      const churn = async (user: ObjectStore): Promise<void> => {
+        for (let i = 0; i < 25; i++) {
+          const key = `${folder}/${randomUUID()}`;
+          expect(await user.create({ key, body: Buffer.from("x") })).toBe("created");
+          await user.remove({ key });
+        }
+      };
+      await Promise.all([store, other, store, other].map(churn));
+      await other.close();
+    });
+
     test.each([0, 1, 5 * 1024 * 1024])("brings %i bytes back exactly", async (length) => {
       const key = fresh();
       const body = randomBytes(length);

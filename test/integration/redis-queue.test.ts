@@ -66,6 +66,28 @@ test("what is given back comes again, and what failed comes again only when it i
   expect(await queue.counts()).toEqual({ waiting: 1, active: 0, failed: 0 });
 });
 
+test("the jobs of a worker that died are another's within the lock and two checks", async () => {
+  const lockDurationMs = 3000;
+  const name = `test-${randomUUID()}`;
+  const open = (workerId: string): BullLeases =>
+    new BullLeases({ redisUrl, name, workerId, lockDurationMs, log: pino({ level: "silent" }) });
+  const queue = new BullQueue({ redisUrl, name });
+  const [dead, alive] = [open("dead"), open("alive")];
+  onTestFinished(async () => {
+    await alive.close();
+    await queue.close();
+  });
+  await queue.enqueue({ jobs: [job(0, 5), job(1, 6)] });
+  expect((await dead.pull({ max: 2, wait: true })).jobs.map(({ stalls }) => stalls)).toEqual([0, 0]);
+  await dead.close();
+  const diedAtMs = performance.now();
+  const recovered = [];
+  while (recovered.length < 2) recovered.push(...(await alive.pull({ max: 2, wait: true })).jobs);
+  expect(recovered.map(({ stalls }) => stalls)).toEqual([1, 1]);
+  // Twice the promise, for machines as busy as those that run tests.
+  expect(performance.now() - diedAtMs).toBeLessThan(2 * lockDurationMs * (1 + 2 / 3));
+});
+
 test("a forged payload is refused and fails with its reason", async () => {
   const { queue, leases } = openBoth();
   await queue.enqueue({ jobs: [{ ...job(0, 5), run: "../../etc" }] });
