@@ -17,6 +17,12 @@ export function windowOfShard(shard: string): string {
   return shard.slice(0, shard.indexOf("-"));
 }
 
+/** Markers of the runs that a fleet is at work on; `fleet` is the name of its queue. */
+export function fleetKeys(fleet: string): { readonly prefix: string; marker(run: string): string } {
+  const prefix = `fleets/${fleet}/`;
+  return { prefix, marker: (run) => prefix + run };
+}
+
 export function jobId(run: string, shard: string): string {
   return `${run}-${shard}`;
 }

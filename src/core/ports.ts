@@ -64,13 +64,10 @@ export interface JobQueue {
   close(): Promise<void>;
 }
 
-/** The runs that a fleet is at work on. A dispatcher's memory too: it may be wiped at any time. */
-export interface RunRegistry {
-  add(params: Readonly<{ runs: readonly string[] }>): Promise<void>;
-  remove(params: Readonly<{ run: string }>): Promise<void>;
-  list(): Promise<string[]>;
+/** One turn at a time among all of a fleet's processes. */
+export interface Turn {
   /** True for the first to ask, and for nobody else until `durationMs` have passed. */
-  takeTurn(params: Readonly<{ durationMs: number }>): Promise<boolean>;
+  take(params: Readonly<{ durationMs: number }>): Promise<boolean>;
   close(): Promise<void>;
 }
 

@@ -6,24 +6,25 @@ import type { Logger } from "pino";
 import { messageOf } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import { jobOf } from "../core/planning.ts";
-import type { JobQueue, ObjectStore, RunRegistry } from "../core/ports.ts";
+import type { JobQueue, ObjectStore, Turn } from "../core/ports.ts";
+import { listActive, unmarkActive } from "./active-runs.ts";
 import { listData, readWindows } from "./read-plan.ts";
 import { sealRun } from "./seal.ts";
 
 export interface TenderParams {
   readonly store: ObjectStore;
   readonly queue: JobQueue;
-  readonly registry: RunRegistry;
+  readonly turn: Turn;
+  readonly fleet: string;
   readonly keepStaging: boolean;
   /** Jobs lost with the queue come back within about this time and one pull. */
   readonly intervalMs: number;
   readonly log: Logger;
 }
 
-/** Every worker has one. They remember the runs they have heard of, so that a wiped Redis learns them again. */
+/** Every worker has one; they take turns, and any number of them may tend at once. */
 export class Tender {
   readonly #params: TenderParams;
-  readonly #known = new Set<string>();
   #timer: NodeJS.Timeout | null = null;
   #current: Promise<number> = Promise.resolve(0);
 
@@ -31,12 +32,18 @@ export class Tender {
     this.#params = params;
   }
 
-  /** Tends now and then from time to time, taking turns with the fleet's other workers. */
+  /** Tends now and from time to time, when it is this one's turn. */
   start(): void {
+    const { turn, intervalMs, log } = this.#params;
+    // A little less than the interval, or a worker would find its own last turn still running.
+    const durationMs = Math.round(intervalMs * 0.9);
     const round = (): void => {
-      void this.#isMyTurn().then((isMine) => (isMine ? this.tend() : 0));
+      turn
+        .take({ durationMs })
+        .then((isMine) => (isMine ? this.tend() : 0))
+        .catch((error: unknown) => log.warn({ err: error }, "the queue cannot be asked whose turn it is to tend"));
     };
-    this.#timer ??= setInterval(round, this.#params.intervalMs);
+    this.#timer ??= setInterval(round, intervalMs);
     round();
   }
 
@@ -45,13 +52,8 @@ export class Tender {
     if (this.#timer !== null) clearInterval(this.#timer);
   }
 
-  /** Runs whose jobs this worker has done. */
-  remember(runs: Iterable<string>): void {
-    for (const run of runs) this.#known.add(run);
-  }
-
   /**
-   * Looks after every known run once. Never throws: what fails is logged and tried again next time.
+   * Looks after every active run once. Never throws: what fails is logged and tried again next time.
    * @returns How many jobs were queued again.
    */
   tend(): Promise<number> {
@@ -59,44 +61,24 @@ export class Tender {
     return this.#current;
   }
 
-  async #isMyTurn(): Promise<boolean> {
-    try {
-      await this.#exchange();
-      // A little less than the interval, or a worker would find its own last turn still running.
-      return await this.#params.registry.takeTurn({ durationMs: Math.round(this.#params.intervalMs * 0.9) });
-    } catch (error) {
-      this.#params.log.warn({ err: error }, "the fleet's runs could not be listed");
-      return false;
-    }
-  }
-
-  /** Learns the runs that the fleet knows, and tells it those that it has forgotten. */
-  async #exchange(): Promise<void> {
-    const { registry } = this.#params;
-    const listed = await registry.list();
-    await registry.add({ runs: [...this.#known].filter((run) => !listed.includes(run)) });
-    this.remember(listed);
-  }
-
   async #tendAll(): Promise<number> {
+    const { store, fleet, log } = this.#params;
     let queued = 0;
     try {
-      await this.#exchange();
-      for (const run of this.#known) queued += await this.#tendRun(run);
+      for (const run of await listActive(store, fleet)) queued += await this.#tendRun(run);
     } catch (error) {
-      this.#params.log.warn({ err: error }, `the fleet's runs could not be tended: ${messageOf(error)}`);
+      log.warn({ err: error }, `the fleet's runs cannot be listed: ${messageOf(error)}`);
     }
     return queued;
   }
 
   async #tendRun(run: string): Promise<number> {
-    const { store, registry, keepStaging, log } = this.#params;
+    const { store, fleet, keepStaging, log } = this.#params;
     try {
       const outcome = await sealRun({ store, run, keepStaging });
       if (outcome.kind === "open") return await this.#queueLost(run);
       if (outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
-      this.#known.delete(run);
-      await registry.remove({ run });
+      await unmarkActive(store, { fleet, run });
     } catch (error) {
       log.error({ run, err: error }, `the run could not be tended: ${messageOf(error)}`);
     }

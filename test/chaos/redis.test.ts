@@ -55,7 +55,7 @@ describe.each(SEEDS)("seed %i", (seed) => {
       const killing = { isOver: false };
       void ended.then(() => (killing.isOver = true));
       for (let kills = 0; kills < 30 && !killing.isOver; kills++) {
-        await redis.client("KILL", "TYPE", "normal", "SKIPME", "yes");
+        await redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
         await sleep(100 + fleet.random() * 500);
       }
       expectGoodEnd(...(await ended));

@@ -19,9 +19,9 @@ export function workersKey(queue: string): string {
   return `${QUEUE_PREFIX}:${queue}:workers`;
 }
 
-/** Key of the set of runs that the fleet is at work on. */
-export function runsKey(queue: string): string {
-  return `${QUEUE_PREFIX}:${queue}:runs`;
+/** Key that says that one of the workers tends the fleet's runs. */
+export function turnKey(queue: string): string {
+  return `${QUEUE_PREFIX}:${queue}:turn`;
 }
 
 /** Key of the set of runs that are being planned. */

@@ -5,11 +5,11 @@ import { assertModelCan, verifyModelFiles } from "../../../models/registry.ts";
 import { loadTokenizer } from "../../../models/tokenizer.ts";
 import { produce } from "../../../producers/produce.ts";
 import { assertInputs, readCorpus } from "../../../producers/sources/open-corpus.ts";
-import { FleetRuns } from "../../adapters/redis/fleet-runs.ts";
 import { Presence } from "../../adapters/redis/presence.ts";
-import { producersKey, queueName, runsKey } from "../../adapters/redis/queue-options.ts";
+import { producersKey, queueName } from "../../adapters/redis/queue-options.ts";
 import type { ClosedRecord } from "../../core/contracts.ts";
 import type { JobQueue, ObjectStore } from "../../core/ports.ts";
+import { markActive } from "../../run/active-runs.ts";
 import { openRun } from "../../run/open-run.ts";
 import { probeStore } from "../../run/probe-store.ts";
 import { readProgress } from "../../run/progress.ts";
@@ -85,9 +85,8 @@ export async function plan(
   const redisUrl = redisOf(flags);
   const fleet = queueName(flags.fleet, model.manifest.id);
   const presence = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
-  const registry = closer.add(new FleetRuns({ redisUrl, key: runsKey(fleet) }));
   await presence.announce(run);
-  await registry.add({ runs: [run] });
+  await markActive(store, { fleet, run });
   const progress = startProgress("planning", "documents");
   try {
     const closed = await produce({
@@ -99,8 +98,6 @@ export async function plan(
       maxRejects: flags.maxRejects ?? null,
       onProgress: ({ documents }) => progress.update(documents, documents),
     });
-    // Again, for a Redis that was wiped meanwhile.
-    await registry.add({ runs: [run] });
     if (closed.rejects > 0)
       log.warn(
         { run, rejects: closed.rejects },

@@ -3,10 +3,10 @@ import { ThreadEmbedder } from "../../../models/embedder.ts";
 import { listModels } from "../../../models/registry.ts";
 import { loadTokenizer } from "../../../models/tokenizer.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
-import { FleetRuns } from "../../adapters/redis/fleet-runs.ts";
-import { queueName, runsKey } from "../../adapters/redis/queue-options.ts";
+import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
+import { markActive } from "../../run/active-runs.ts";
 import { latestRun, listRuns } from "../../run/list-runs.ts";
 import { readRun } from "../../run/open-run.ts";
 import { readProgress, type RunReport } from "../../run/progress.ts";
@@ -21,7 +21,6 @@ import {
   openQueueOf,
   openStoreOf,
   printJson,
-  redisOf,
   type StoreFlags,
   withCloser,
 } from "../context.ts";
@@ -97,10 +96,8 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
     const log = loggerOf(flags);
     const store = await openStoreOf(flags, closer);
     const { options } = await readRun(store, run);
-    const queueFlags = { ...flags, model: options.model.id };
-    const queue = await openQueueOf(queueFlags, options.model.id, closer, log);
-    const key = runsKey(queueName(flags.fleet, options.model.id));
-    await closer.add(new FleetRuns({ redisUrl: redisOf(queueFlags), key })).add({ runs: [run] });
+    const queue = await openQueueOf({ ...flags, model: options.model.id }, options.model.id, closer, log);
+    await markActive(store, { fleet: queueName(flags.fleet, options.model.id), run });
     const outcome = await requeueMissing({ store, queue, run });
     if (flags.json) return printJson({ run, ...outcome });
     console.log(

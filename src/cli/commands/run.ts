@@ -4,9 +4,11 @@ import type { Logger } from "pino";
 import { Supervisor } from "../../../workers/supervisor.ts";
 import type { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { PrivateRedis } from "../../adapters/redis/private-redis.ts";
+import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { ObjectStore } from "../../core/ports.ts";
 import { readProgress, type RunReport } from "../../run/progress.ts";
+import { unmarkActive } from "../../run/active-runs.ts";
 import { sealRun } from "../../run/seal.ts";
 import { loggerOf, openQueueOf, printJson, withCloser } from "../context.ts";
 import { startProgress } from "../progress.ts";
@@ -25,7 +27,10 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const log = loggerOf(given);
     const { store, model } = await prepare(inputs, given, closer, log);
     const redis = given.redis ?? closer.add(await PrivateRedis.start()).url;
-    const flags: RunFlags = { ...given, redis, run: given.run ?? newRunId() };
+    const runId = given.run ?? newRunId();
+    // Nobody else can reach a private queue, so nobody else's workers may think the run theirs.
+    const fleet = given.redis === undefined ? `private-${runId}` : given.fleet;
+    const flags: RunFlags = { ...given, redis, fleet, run: runId };
     // That a private server persists nothing is by design, so only warnings about a given one are said.
     const queue = await openQueueOf(flags, model.manifest.id, closer, given.redis === undefined ? quiet(log) : log);
     const supervisor = new Supervisor({ argv: workerArguments(flags), env: process.env, log });
@@ -40,6 +45,7 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const outcome = await sealRun({ store, run: id, keepStaging: flags.keepStaging });
     if (outcome.kind === "open")
       throw new FleetError("run_incomplete", `run ${id} cannot be sealed: ${outcome.reason}`);
+    await unmarkActive(store, { fleet: queueName(fleet, model.manifest.id), run: id });
     const report = await readProgress({ store, run: id, queue: null });
     if (flags.json) printJson(report);
     else printReport(report, store.url);

@@ -6,9 +6,9 @@ import { loadTokenizer } from "../../../models/tokenizer.ts";
 import { Loader } from "../../../workers/loader.ts";
 import { FleetWorker } from "../../../workers/worker.ts";
 import { BullLeases } from "../../adapters/redis/bull-leases.ts";
-import { FleetRuns } from "../../adapters/redis/fleet-runs.ts";
 import { Presence } from "../../adapters/redis/presence.ts";
-import { producersKey, queueName, runsKey, workersKey } from "../../adapters/redis/queue-options.ts";
+import { RedisTurn } from "../../adapters/redis/redis-turn.ts";
+import { producersKey, queueName, turnKey, workersKey } from "../../adapters/redis/queue-options.ts";
 import { workerName } from "../../config.ts";
 import { DEFAULT_PACKING } from "../../core/packing.ts";
 import { FleetError } from "../../core/errors.ts";
@@ -53,12 +53,13 @@ export async function work(flags: WorkFlags): Promise<void> {
     const fleet = queueName(flags.fleet, model.manifest.id);
     const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
     const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
-    const registry = closer.add(new FleetRuns({ redisUrl, key: runsKey(fleet) }));
+    const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(fleet) }));
     const tender = closer.add(
       new Tender({
         store,
         queue,
-        registry,
+        turn,
+        fleet,
         keepStaging: flags.keepStaging,
         intervalMs: flags.tendSeconds * 1000,
         log,
@@ -84,7 +85,6 @@ export async function work(flags: WorkFlags): Promise<void> {
       maxHeldBytes: flags.maxHeldBytes,
       log,
       onIdle: async (runs) => {
-        tender.remember(runs);
         // Whoever notices first that a run is complete seals it; a race has one winner and no loser.
         if (runs.size > 0) await tender.tend();
         if (!flags.exitWhenDone || (await producers.present()).length > 0) return false;

@@ -1,0 +1,24 @@
+/** Whose turn it is to do what one of a fleet has to do: a key that fades away. */
+import type { Redis } from "ioredis";
+import type { Turn } from "../../core/ports.ts";
+import { connectRedis } from "./connect.ts";
+
+export class RedisTurn implements Turn {
+  readonly #redis: Redis;
+  readonly #key: string;
+
+  constructor(params: Readonly<{ redisUrl: string; key: string }>) {
+    this.#redis = connectRedis(params.redisUrl);
+    // ioredis reconnects by itself; without a listener it would print to the console.
+    this.#redis.on("error", () => {});
+    this.#key = params.key;
+  }
+
+  async take(params: Readonly<{ durationMs: number }>): Promise<boolean> {
+    return (await this.#redis.set(this.#key, "taken", "PX", params.durationMs, "NX")) === "OK";
+  }
+
+  async close(): Promise<void> {
+    this.#redis.disconnect();
+  }
+}

@@ -1,0 +1,31 @@
+/**
+ * Which runs a fleet is at work on: a marker in the store for each, from `enqueue` to the seal. The store
+ * and not Redis, because it is for a wiped Redis that a fleet must know them.
+ */
+import { runIdSchema } from "../core/contracts.ts";
+import { fleetKeys } from "../core/layout.ts";
+import type { ObjectStore } from "../core/ports.ts";
+
+const NOTHING = new Uint8Array(0);
+
+export async function markActive(store: ObjectStore, params: Readonly<{ fleet: string; run: string }>): Promise<void> {
+  await store.create({ key: fleetKeys(params.fleet).marker(params.run), body: NOTHING });
+}
+
+export async function unmarkActive(
+  store: ObjectStore,
+  params: Readonly<{ fleet: string; run: string }>,
+): Promise<void> {
+  await store.remove({ key: fleetKeys(params.fleet).marker(params.run) });
+}
+
+/** Oldest first, as far as ids begin with a time. */
+export async function listActive(store: ObjectStore, fleet: string): Promise<string[]> {
+  const { prefix } = fleetKeys(fleet);
+  const runs: string[] = [];
+  for await (const { key } of store.list({ prefix })) {
+    const parsed = runIdSchema.safeParse(key.slice(prefix.length));
+    if (parsed.success) runs.push(parsed.data);
+  }
+  return runs;
+}

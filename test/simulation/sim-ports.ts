@@ -1,0 +1,177 @@
+/** The ports of the fleet in memory, under a scheduler: shared state, seen by each actor through its own handle. */
+import type { JobPayload } from "../../src/core/contracts.ts";
+import { FleetError } from "../../src/core/errors.ts";
+import { jobId } from "../../src/core/layout.ts";
+import type { CreateOutcome, JobQueue, LeasedJob, ObjectInfo, ObjectStore, QueueCounts } from "../../src/core/ports.ts";
+import type { Actor, Scheduler } from "./scheduler.ts";
+
+/** What is broken on purpose, to see that the simulation sees it. */
+export interface Sabotage {
+  /** `create` replaces what is there. */
+  readonly overwrites?: boolean;
+  /** `create` says that it stored an object, and sometimes did not. */
+  readonly forgets?: boolean;
+  /** Attempts of a shard share one name for their rejects. */
+  readonly sharesRejects?: boolean;
+  /** Workers complete a job before its file is committed, and nothing tends the queue. */
+  readonly completesFirst?: boolean;
+  /** Nothing looks for lost jobs. */
+  readonly neverTends?: boolean;
+}
+
+export class SimStore {
+  readonly objects = new Map<string, Uint8Array>();
+  /** Why the promise "an object never changes" was broken; null while it holds. */
+  violation: string | null = null;
+  /** The chance that a call fails, before or after it took effect. */
+  faultShare = 0;
+  readonly #scheduler: Scheduler;
+  readonly #sabotage: Sabotage;
+  readonly #onCreate: (key: string) => void;
+
+  constructor(scheduler: Scheduler, sabotage: Sabotage, onCreate: (key: string) => void) {
+    this.#scheduler = scheduler;
+    this.#sabotage = sabotage;
+    this.#onCreate = onCreate;
+  }
+
+  seenBy(actor: Actor): ObjectStore {
+    const call = <T>(key: string, act: () => T): Promise<T> => this.#call(actor, key, act);
+    const list = (prefix: string): Promise<ObjectInfo[]> => call(prefix, () => this.#list(prefix));
+    return {
+      url: "memory:///",
+      create: ({ key, body }) => call(key, () => this.#create(this.#nameOf(key), body)),
+      replace: ({ key, body }) => call(key, () => void this.objects.set(key, body)),
+      read: ({ key, range }) => call(key, () => this.#read(this.#nameOf(key), range)),
+      stat: ({ key }) =>
+        call(key, () => {
+          const bytes = this.objects.get(key)?.length;
+          return bytes === undefined ? null : { key, bytes };
+        }),
+      async *list({ prefix }) {
+        yield* await list(prefix);
+      },
+      remove: ({ key }) => call(key, () => void this.objects.delete(key)),
+      close: async () => {},
+    };
+  }
+
+  async #call<T>(actor: Actor, key: string, act: () => T): Promise<T> {
+    await this.#scheduler.step(actor);
+    const fails = this.#scheduler.chance(this.faultShare);
+    if (fails && this.#scheduler.chance(0.5)) throw unavailable(key);
+    const result = act();
+    await this.#scheduler.step(actor);
+    if (fails) throw unavailable(key);
+    return result;
+  }
+
+  #nameOf(key: string): string {
+    return this.#sabotage.sharesRejects === true ? key.replace(/\.[0-9a-f]{8}\.jsonl$/, ".jsonl") : key;
+  }
+
+  #create(key: string, body: Uint8Array): CreateOutcome {
+    const isThere = this.objects.has(key);
+    if (isThere && this.#sabotage.overwrites !== true) return "exists";
+    if (isThere && Buffer.compare(this.objects.get(key)!, body) !== 0) this.violation = `${key} was changed`;
+    if (this.#sabotage.forgets !== true || !this.#scheduler.chance(0.1)) this.objects.set(key, body);
+    this.#onCreate(key);
+    return "created";
+  }
+
+  #read(key: string, range?: Readonly<{ start: number; end: number }>): Uint8Array {
+    const body = this.objects.get(key);
+    if (body === undefined) throw new FleetError("object_missing", `there is no object ${key}`);
+    return range === undefined ? body : body.slice(range.start, range.end);
+  }
+
+  #list(prefix: string): ObjectInfo[] {
+    const found = [...this.objects].filter(([key]) => key.startsWith(prefix));
+    return found.map(([key, body]) => ({ key, bytes: body.length })).sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+}
+
+function unavailable(key: string): FleetError {
+  return new FleetError("store_unavailable", `simulated fault at ${key}`);
+}
+
+interface SimJob {
+  readonly payload: JobPayload;
+  state: "waiting" | "active" | "failed";
+  lease: number;
+}
+
+/** Redis: a queue with leases, all gone at a wipe. */
+export class SimRedis {
+  readonly jobs = new Map<string, SimJob>();
+  readonly #scheduler: Scheduler;
+  #leases = 0;
+
+  constructor(scheduler: Scheduler) {
+    this.#scheduler = scheduler;
+  }
+
+  wipe(): void {
+    this.jobs.clear();
+  }
+
+  /** A lease lapses: the job is another's, whatever its holder thinks. */
+  expireOne(): void {
+    const job = this.#scheduler.pick([...this.jobs.values()].filter(({ state }) => state === "active"));
+    if (job !== undefined) job.state = "waiting";
+  }
+
+  expireAll(): void {
+    for (const job of this.jobs.values()) if (job.state === "active") job.state = "waiting";
+  }
+
+  queueFor(actor: Actor): JobQueue {
+    const add = (jobs: readonly JobPayload[]): void => {
+      for (const payload of jobs) {
+        const id = jobId(payload.run, payload.shard);
+        if (!this.jobs.has(id)) this.jobs.set(id, { payload, state: "waiting", lease: 0 });
+      }
+    };
+    return {
+      enqueue: ({ jobs }) => this.#call(actor, () => add(jobs)),
+      requeue: ({ jobs }) =>
+        this.#call(actor, () => {
+          for (const { run, shard } of jobs)
+            if (this.jobs.get(jobId(run, shard))?.state === "failed") this.jobs.delete(jobId(run, shard));
+          add(jobs);
+        }),
+      unknown: ({ jobs }) =>
+        this.#call(actor, () => jobs.filter(({ run, shard }) => !this.jobs.has(jobId(run, shard)))),
+      counts: async (): Promise<QueueCounts> => ({ waiting: this.jobs.size, active: 0, failed: 0 }),
+      close: async () => {},
+    };
+  }
+
+  pull(actor: Actor): Promise<{ job: LeasedJob; lease: number } | null> {
+    return this.#call(actor, () => {
+      const found = this.#scheduler.pick([...this.jobs].filter(([, { state }]) => state === "waiting"));
+      if (found === undefined) return null;
+      const [id, job] = found;
+      job.state = "active";
+      job.lease = ++this.#leases;
+      return { job: { id, payload: job.payload, stalls: 0 }, lease: job.lease };
+    });
+  }
+
+  /** Takes effect only while the lease is held. */
+  settle(actor: Actor, id: string, lease: number, as: "completed" | "waiting"): Promise<void> {
+    return this.#call(actor, () => {
+      const job = this.jobs.get(id);
+      if (job?.state !== "active" || job.lease !== lease) return;
+      if (as === "completed") this.jobs.delete(id);
+      else job.state = "waiting";
+    });
+  }
+
+  async #call<T>(actor: Actor, act: () => T): Promise<T> {
+    await this.#scheduler.step(actor);
+    const result = act();
+    await this.#scheduler.step(actor);
+    return result;
+  }
+}
