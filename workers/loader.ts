@@ -66,7 +66,9 @@ export class Loader {
 
   /** Ids outside the embedding table would read foreign memory in some runtimes. */
   #assertIdsFit(ids: Int32Array, record: RunRecord): void {
-    const worst = ids.reduce((max, id) => (id < 0 ? 0x7fffffff : Math.max(max, id)), 0);
+    let worst = 0;
+    // As unsigned, a negative id is larger than any vocabulary.
+    for (let i = 0; i < ids.length; i++) if (ids[i]! >>> 0 > worst) worst = ids[i]! >>> 0;
     if (worst >= this.#vocabSize) {
       throw new FleetError(
         "object_corrupt",

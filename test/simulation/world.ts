@@ -29,7 +29,7 @@ const TOKENS = 4000;
 const SHARDS = 2;
 const KILL_SHARE = 0.02;
 const FAULT_SHARE = 0.03;
-const MAX_RESTARTS = 6;
+const MAX_RESTARTS = 4;
 const silent = pino({ level: "silent" });
 
 const options: RunRecord["options"] = {
@@ -97,8 +97,9 @@ class World {
     const { scheduler } = this;
     scheduler.killShare = KILL_SHARE;
     this.#store.faultShare = FAULT_SHARE;
-    for (const role of [this.#produce, this.#produce, this.#work, this.#work, this.#tend, this.#harm])
-      this.#start(role);
+    for (const role of [this.#produce, this.#work, this.#tend, this.#harm]) this.#start(role);
+    // A second one of each in some stories only: short ones are quick, and there are more of them.
+    for (const role of [this.#produce, this.#work, this.#tend]) if (scheduler.chance(0.4)) this.#start(role);
     await scheduler.run((dead) => {
       const role = this.#roles.get(dead)!;
       if (this.#restarts++ < MAX_RESTARTS) this.#start(role);

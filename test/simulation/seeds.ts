@@ -1,0 +1,19 @@
+/** The promise, under every order of steps that the seeds find. */
+import { expect } from "vitest";
+import { simulate } from "./world.ts";
+
+/** `SIMULATION_FIRST=n SIMULATION_SEEDS=1` replays one story. */
+const FIRST = Number(process.env["SIMULATION_FIRST"] ?? 1);
+export const SEEDS_EACH = Math.ceil(Number(process.env["SIMULATION_SEEDS"] ?? 100_000) / 2);
+
+export async function simulateSeeds(after: number): Promise<void> {
+  const startedMs = performance.now();
+  let steps = 0;
+  for (let seed = FIRST + after; seed < FIRST + after + SEEDS_EACH; seed++) {
+    const outcome = await simulate(seed);
+    steps += outcome.steps;
+    expect(outcome.broken, `SIMULATION_FIRST=${seed} SIMULATION_SEEDS=1 replays this`).toBeNull();
+  }
+  const minutes = (performance.now() - startedMs) / 60_000;
+  console.log(`${SEEDS_EACH} seeds, ${steps} steps, ${Math.round(SEEDS_EACH / minutes)} seeds a minute`);
+}
