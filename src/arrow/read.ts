@@ -1,6 +1,7 @@
 /** Reading our own Arrow bytes back with every length checked: they come from a store. */
 import { type Data, DataType, RecordBatchReader, type RecordBatch } from "apache-arrow";
 import { FleetError, messageOf } from "../core/errors.ts";
+import { checkArrowMetadata } from "./check-metadata.ts";
 
 /** Typed, checked access to the columns of one record batch. */
 export class BatchView {
@@ -139,6 +140,7 @@ export class BatchView {
 /** @throws FleetError `object_corrupt` unless the bytes are Arrow IPC, file or stream, of exactly one batch. */
 export function readSingleBatch(bytes: Uint8Array, what: string): BatchView {
   try {
+    checkArrowMetadata(bytes);
     const reader = RecordBatchReader.from(bytes);
     const batches = [...reader];
     if (batches.length === 1) return new BatchView(batches[0]!, what);

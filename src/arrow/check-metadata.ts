@@ -1,0 +1,177 @@
+/**
+ * Bounds checks over Arrow IPC metadata before apache-arrow reads it. That reader trusts every offset and
+ * length in the flatbuffers: one changed byte can make it build arrays until the process is out of memory.
+ *
+ * Layout: https://arrow.apache.org/docs/format/Columnar.html (encapsulated messages, file footer) and
+ * https://flatbuffers.dev/internals (tables, vtables, vectors).
+ */
+
+/** What a field of a flatbuffer table points at; scalars lie in the table itself and need no entry. */
+type Target =
+  | { readonly kind: "string" }
+  | { readonly kind: "table"; readonly fields: () => Fields }
+  | { readonly kind: "tables"; readonly fields: () => Fields }
+  | { readonly kind: "structs"; readonly bytes: number }
+  /** A union's value, whose type is the scalar byte in the field before it. */
+  | { readonly kind: "union"; readonly byType: Readonly<Record<number, (() => Fields) | undefined>> };
+
+type Fields = Readonly<Record<number, Target>>;
+
+const STRING: Target = { kind: "string" };
+const NO_POINTERS: Fields = {};
+const KEY_VALUE: Fields = { 0: STRING, 1: STRING };
+const TIMESTAMP_TYPE = 10;
+const TIMESTAMP: Fields = { 1: STRING };
+const DICTIONARY: Fields = { 1: { kind: "table", fields: () => NO_POINTERS } };
+/** Types without pointers are all alike; ours are among them. */
+const TYPES = Array.from({ length: 32 }, (_, type) => () => (type === TIMESTAMP_TYPE ? TIMESTAMP : NO_POINTERS));
+const KEY_VALUES: Target = { kind: "tables", fields: () => KEY_VALUE };
+const FIELD: Fields = {
+  0: STRING,
+  3: { kind: "union", byType: TYPES },
+  4: { kind: "table", fields: () => DICTIONARY },
+  5: { kind: "tables", fields: () => FIELD },
+  6: KEY_VALUES,
+};
+const SCHEMA: Fields = { 1: { kind: "tables", fields: () => FIELD }, 2: KEY_VALUES, 3: { kind: "structs", bytes: 8 } };
+const RECORD_BATCH: Fields = {
+  1: { kind: "structs", bytes: 16 },
+  2: { kind: "structs", bytes: 16 },
+  3: { kind: "table", fields: () => NO_POINTERS },
+  4: { kind: "structs", bytes: 8 },
+};
+const MESSAGE: Fields = {
+  2: { kind: "union", byType: { 1: () => SCHEMA, 3: () => RECORD_BATCH } },
+  4: KEY_VALUES,
+};
+const BLOCK_BYTES = 24;
+const FOOTER: Fields = {
+  1: { kind: "table", fields: () => SCHEMA },
+  2: { kind: "structs", bytes: BLOCK_BYTES },
+  3: { kind: "structs", bytes: BLOCK_BYTES },
+  4: KEY_VALUES,
+};
+
+const MAGIC = "ARROW1";
+const CONTINUATION = 0xffffffff;
+const MAX_DEPTH = 16;
+/** Ours have about forty tables. */
+const MAX_TABLES = 10_000;
+/** A schema, a batch, and room for what cannot be ours and is refused later by name. */
+const MAX_MESSAGES = 8;
+
+/** @throws Error that says what is out of bounds; the caller knows what the bytes are. */
+export function checkArrowMetadata(bytes: Uint8Array): void {
+  const isFile =
+    Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).subarray(0, 6).toString("latin1") === MAGIC;
+  if (isFile) checkFile(bytes);
+  else checkStream(bytes);
+}
+
+function checkFile(bytes: Uint8Array): void {
+  const tail = MAGIC.length + 4;
+  if (bytes.length < 8 + tail) throw new Error("the file is too short to have a footer");
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const footerBytes = view.getInt32(bytes.length - tail, true);
+  const start = bytes.length - tail - footerBytes;
+  if (footerBytes < 8 || start < 8) throw new Error(`the footer's length is ${footerBytes}`);
+  const footer = new Verifier(bytes.subarray(start, bytes.length - tail));
+  footer.check(FOOTER);
+  for (const index of [2, 3]) {
+    for (const block of footer.structsOfRoot(index, BLOCK_BYTES))
+      checkMessage(bytes, Number(block.getBigInt64(0, true)));
+  }
+}
+
+function checkStream(bytes: Uint8Array): void {
+  let at: number | null = 0;
+  for (let messages = 0; at !== null && at < bytes.length; messages++) {
+    if (messages === MAX_MESSAGES) throw new Error(`there are more than ${MAX_MESSAGES} messages`);
+    at = checkMessage(bytes, at);
+  }
+}
+
+/** @returns Where the message's body ends, or null at the end of the stream. */
+function checkMessage(bytes: Uint8Array, at: number): number | null {
+  if (!Number.isSafeInteger(at) || at < 0 || at + 8 > bytes.length) throw new Error(`a message would begin at ${at}`);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (view.getUint32(at, true) !== CONTINUATION) throw new Error(`no message begins at ${at}`);
+  const metadataBytes = view.getInt32(at + 4, true);
+  if (metadataBytes === 0) return null;
+  const end = at + 8 + metadataBytes;
+  if (metadataBytes < 8 || end > bytes.length) throw new Error(`a message's metadata has ${metadataBytes} bytes`);
+  const message = new Verifier(bytes.subarray(at + 8, end));
+  message.check(MESSAGE);
+  const bodyBytes = Number(message.int64OfRoot(3));
+  if (bodyBytes < 0 || end + bodyBytes > bytes.length) throw new Error(`a message's body has ${bodyBytes} bytes`);
+  return end + bodyBytes;
+}
+
+class Verifier {
+  readonly #view: DataView;
+  #tables = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  check(root: Fields): void {
+    this.#table(this.#pointer(0), root, 0);
+  }
+
+  /** A scalar of the root table; 0 when it is left out. */
+  int64OfRoot(field: number): bigint {
+    const at = this.#fieldAt(this.#pointer(0), field);
+    return at === null ? 0n : this.#view.getBigInt64(at, true);
+  }
+
+  structsOfRoot(field: number, bytes: number): DataView[] {
+    const at = this.#fieldAt(this.#pointer(0), field);
+    if (at === null) return [];
+    const start = this.#pointer(at);
+    const { buffer, byteOffset } = this.#view;
+    return Array.from(
+      { length: this.#view.getUint32(start, true) },
+      (_, i) => new DataView(buffer, byteOffset + start + 4 + i * bytes, bytes),
+    );
+  }
+
+  #table(at: number, fields: Fields, depth: number): void {
+    this.#tables++;
+    if (depth > MAX_DEPTH || this.#tables > MAX_TABLES) throw new Error("its metadata is nested or repeated too much");
+    for (const [index, target] of Object.entries(fields)) {
+      const field = this.#fieldAt(at, Number(index));
+      if (field !== null) this.#target(at, Number(index), this.#pointer(field), target, depth + 1);
+    }
+  }
+
+  #target(table: number, index: number, at: number, target: Target, depth: number): void {
+    if (target.kind === "table") return this.#table(at, target.fields(), depth);
+    if (target.kind === "union") {
+      const typeAt = this.#fieldAt(table, index - 1);
+      const fields = target.byType[typeAt === null ? 0 : this.#view.getUint8(typeAt)];
+      if (fields === undefined) throw new Error("it has a message or type that is not expected");
+      return this.#table(at, fields(), depth);
+    }
+    const length = this.#view.getUint32(at, true);
+    const bytes = target.kind === "string" ? 1 : target.kind === "tables" ? 4 : target.bytes;
+    if (at + 4 + length * bytes > this.#view.byteLength) throw new Error(`its metadata has a list of ${length}`);
+    if (target.kind !== "tables") return;
+    for (let i = 0; i < length; i++) this.#table(this.#pointer(at + 4 + i * 4), target.fields(), depth);
+  }
+
+  /** Where the field lies, by the table's vtable; null when it is left out. */
+  #fieldAt(table: number, index: number): number | null {
+    const vtable = table - this.#view.getInt32(table, true);
+    const vtableBytes = this.#view.getUint16(vtable, true);
+    const slot = 4 + index * 2;
+    if (slot + 2 > vtableBytes) return null;
+    const offset = this.#view.getUint16(vtable + slot, true);
+    return offset === 0 ? null : table + offset;
+  }
+
+  /** Reading beyond the buffer throws a RangeError, here and everywhere in this class. */
+  #pointer(at: number): number {
+    return at + this.#view.getUint32(at, true);
+  }
+}

@@ -1,0 +1,148 @@
+/**
+ * What the fleet reads back may have been written by anyone: mutated bytes must be read as what they are or
+ * refused with a coded error, quickly, without large allocations and without naming a key elsewhere.
+ */
+import { Readable } from "node:stream";
+import { expect, test } from "vitest";
+import { readJsonl } from "../../producers/sources/jsonl.ts";
+
+import { decodeStagedShard, encodeStagedShard } from "../../src/arrow/staged.ts";
+
+import {
+  jobPayloadSchema,
+  manifestSchema,
+  rejectSchema,
+  runRecordSchema,
+  windowPlanSchema,
+} from "../../src/core/contracts.ts";
+import { FleetError } from "../../src/core/errors.ts";
+import { readRecord } from "../../src/core/json.ts";
+import { assertKey, runKeys, windowOfShard } from "../../src/core/layout.ts";
+import type { PlannedRows } from "../../src/core/rows.ts";
+import { randomOf } from "../fixtures/made-corpus.ts";
+import { ScriptedStore } from "../fixtures/scripted-store.ts";
+
+const MUTANTS = 10_000;
+const SEED = Number(process.env["FUZZ_SEED"] ?? 1);
+const EXTREMES = [0, 1, 0x7f, 0xff, 0x7fffffff, 0x80000000, 0xffffffff];
+
+type Random = () => number;
+
+function below(random: Random, limit: number): number {
+  return Math.floor(random() * limit);
+}
+
+/** One to four edits: bits, bytes, words of extreme values, cuts, and pieces moved about. */
+function mutate(random: Random, original: Uint8Array): Uint8Array {
+  let bytes = Buffer.from(original);
+  for (let edits = 1 + below(random, 4); edits > 0; edits--) {
+    const at = below(random, bytes.length);
+    const kind = below(random, 6);
+    if (kind === 0) bytes[at]! ^= 1 << below(random, 8);
+    else if (kind === 1) bytes[at] = below(random, 256);
+    else if (kind === 2 && at + 4 <= bytes.length) bytes.writeUInt32LE(EXTREMES[below(random, EXTREMES.length)]!, at);
+    else if (kind === 3 && at > 0) bytes = bytes.subarray(0, at);
+    else if (kind === 4) bytes.copyWithin(at, below(random, bytes.length), below(random, bytes.length));
+    else bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(below(random, bytes.length))]);
+    if (bytes.length === 0) return bytes;
+  }
+  return bytes;
+}
+
+async function forEachMutant(original: Uint8Array, read: (bytes: Uint8Array) => unknown): Promise<void> {
+  const random = randomOf(SEED);
+  let refused = 0;
+  const before = process.memoryUsage().arrayBuffers;
+  for (let i = 0; i < MUTANTS; i++) {
+    try {
+      await read(mutate(random, original));
+    } catch (error) {
+      if (!(error instanceof FleetError)) throw new Error(`FUZZ_SEED=${SEED}, mutant ${i}`, { cause: error });
+      refused++;
+    }
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(512 * 1024 * 1024);
+  }
+  expect(refused).toBeGreaterThan(MUTANTS / 10);
+}
+
+const rows: PlannedRows = {
+  ids: ["a", "灯塔", "c"],
+  chunks: Uint32Array.of(0, 1, 0),
+  charStarts: Uint32Array.of(0, 4, 0),
+  charEnds: Uint32Array.of(9, 8, 2),
+  textHashes: new Uint8Array(96).fill(7),
+  offsets: Uint32Array.of(0, 7, 12, 15),
+  tokenIds: Int32Array.from({ length: 15 }, (_, i) => i),
+  texts: ["one", "two", "three"],
+};
+
+test("staged streams", async () => {
+  const of = { run: "r", shard: "w000000-s0000" };
+  const bytes = encodeStagedShard({ ...of, rows });
+  await forEachMutant(bytes, (mutant) => decodeStagedShard({ ...of, rows: 3, tokens: 15, bytes: mutant }));
+});
+
+const shard = {
+  shard: "w000000-s0000",
+  start: 0,
+  end: 800,
+  rows: 3,
+  tokens: 15,
+  longest: 7,
+  rowsSha256: "b".repeat(64),
+};
+test("job payloads", async () => {
+  const { rowsSha256: _, ...place } = shard;
+  const payload = { v: 1, run: "r", ...place };
+  expect(jobPayloadSchema.safeParse(payload).error).toBeUndefined();
+  await forEachMutant(Buffer.from(JSON.stringify(payload)), async (bytes) => {
+    const store = new ScriptedStore({ objects: new Map([["job.json", bytes]]) });
+    const job = await readRecord(store, "job.json", jobPayloadSchema);
+    assertInside(runKeys(job.run).staged(windowOfShard(job.shard)), `runs/${job.run}/plan/w`);
+    assertInside(runKeys(job.run).data(job.shard), `runs/${job.run}/data/w`);
+  });
+});
+
+/** `assertKey` is what the stores ask; a run id has no separators of its own. */
+function assertInside(key: string, prefix: string): void {
+  expect(key.startsWith(prefix), key).toBe(true);
+  expect(key.split("/")).toHaveLength(4);
+  expect(() => assertKey(key)).not.toThrow();
+}
+
+test("JSONL: each line is a document or a reject, and no line is lost", async () => {
+  const lines = Array.from({ length: 5 }, (_, i) => `{"id":"d${i}","text":"text of document ${i} 灯塔"}\n`).join("");
+  const random = randomOf(SEED);
+  const settings = { idField: "id", textField: "text", maxDocumentBytes: 200 };
+  for (let i = 0; i < MUTANTS; i++) {
+    const bytes = Buffer.from(mutate(random, Buffer.from(lines)));
+    // A mutant may have become gzip by its first bytes; then it is one damaged stream and not lines.
+    const isGzip = bytes[0] === 0x1f && bytes[1] === 0x8b;
+    let found = 0;
+    for await (const item of readJsonl({ stream: Readable.from([bytes]), name: "f" }, settings)) {
+      if (item.kind === "reject") expect(rejectSchema.safeParse(item.reject).error).toBeUndefined();
+      found++;
+    }
+    const wanted = bytes
+      .toString("latin1")
+      .split("\n")
+      .filter((line) => line.trim() !== "");
+    if (!isGzip) expect(found, `FUZZ_SEED=${SEED}, mutant ${i}`).toBeLessThanOrEqual(wanted.length);
+    if (!isGzip && !/[^\x20-\x7e\n]/.test(bytes.toString("latin1"))) expect(found).toBe(wanted.length);
+  }
+});
+
+test("schemas take any JSON value without a crash", () => {
+  for (const value of [
+    null,
+    1,
+    "x",
+    [],
+    {},
+    { version: 1 },
+    { __proto__: null },
+    JSON.parse('{"__proto__":{"run":"r"}}'),
+  ])
+    for (const schema of [runRecordSchema, manifestSchema, windowPlanSchema, jobPayloadSchema])
+      expect(schema.safeParse(value).success).toBe(false);
+});
