@@ -40,8 +40,10 @@ const RECORD_BATCH: Fields = {
   3: { kind: "table", fields: () => NO_POINTERS },
   4: { kind: "structs", bytes: 8 },
 };
+const MESSAGE_HEADER = 2;
+const RECORD_BATCH_TYPE = 3;
 const MESSAGE: Fields = {
-  2: { kind: "union", byType: { 1: () => SCHEMA, 3: () => RECORD_BATCH } },
+  [MESSAGE_HEADER]: { kind: "union", byType: { 1: () => SCHEMA, [RECORD_BATCH_TYPE]: () => RECORD_BATCH } },
   4: KEY_VALUES,
 };
 const BLOCK_BYTES = 24;
@@ -77,22 +79,24 @@ function checkFile(bytes: Uint8Array): void {
   if (footerBytes < 8 || start < 8) throw new Error(`the footer's length is ${footerBytes}`);
   const footer = new Verifier(bytes.subarray(start, bytes.length - tail));
   footer.check(FOOTER);
-  for (const index of [2, 3]) {
-    for (const block of footer.structsOfRoot(index, BLOCK_BYTES))
-      checkMessage(bytes, Number(block.getBigInt64(0, true)));
+  if (footer.structs(footer.root, 2, BLOCK_BYTES).length > 0) throw new Error("it has dictionaries");
+  for (const block of footer.structs(footer.root, 3, BLOCK_BYTES)) {
+    const at = Number(block.getBigInt64(0, true));
+    // Told to read a batch where a schema lies, apache-arrow reads it for ever.
+    if (checkMessage(bytes, at)?.type !== RECORD_BATCH_TYPE) throw new Error(`no record batch begins at ${at}`);
   }
 }
 
 function checkStream(bytes: Uint8Array): void {
-  let at: number | null = 0;
-  for (let messages = 0; at !== null && at < bytes.length; messages++) {
+  let at = 0;
+  for (let messages = 0; at < bytes.length; messages++) {
     if (messages === MAX_MESSAGES) throw new Error(`there are more than ${MAX_MESSAGES} messages`);
-    at = checkMessage(bytes, at);
+    at = checkMessage(bytes, at)?.end ?? bytes.length;
   }
 }
 
-/** @returns Where the message's body ends, or null at the end of the stream. */
-function checkMessage(bytes: Uint8Array, at: number): number | null {
+/** @returns What the message is and where its body ends, or null at the end of the stream. */
+function checkMessage(bytes: Uint8Array, at: number): { readonly type: number; readonly end: number } | null {
   if (!Number.isSafeInteger(at) || at < 0 || at + 8 > bytes.length) throw new Error(`a message would begin at ${at}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.getUint32(at, true) !== CONTINUATION) throw new Error(`no message begins at ${at}`);
@@ -102,9 +106,27 @@ function checkMessage(bytes: Uint8Array, at: number): number | null {
   if (metadataBytes < 8 || end > bytes.length) throw new Error(`a message's metadata has ${metadataBytes} bytes`);
   const message = new Verifier(bytes.subarray(at + 8, end));
   message.check(MESSAGE);
-  const bodyBytes = Number(message.int64OfRoot(3));
+  const bodyBytes = Number(message.int64(message.root, 3));
   if (bodyBytes < 0 || end + bodyBytes > bytes.length) throw new Error(`a message's body has ${bodyBytes} bytes`);
-  return end + bodyBytes;
+  const type = message.typeOfUnion(MESSAGE_HEADER);
+  if (type === RECORD_BATCH_TYPE) checkBatch(message, bodyBytes);
+  return { type, end: end + bodyBytes };
+}
+
+/** Lengths that the body could not hold make apache-arrow fill bitmaps and lists of that length itself. */
+function checkBatch(message: Verifier, bodyBytes: number): void {
+  const batch = message.tableOf(MESSAGE_HEADER);
+  // Every value of ours takes a bit or more, and a list of nothing has its offsets.
+  const limit = BigInt(bodyBytes) * 8n;
+  const lengths = [message.int64(batch, 0)];
+  for (const node of message.structs(batch, 1, 16)) lengths.push(node.getBigInt64(0, true), node.getBigInt64(8, true));
+  const bad = lengths.find((length) => length < 0n || length > limit);
+  if (bad !== undefined) throw new Error(`a column has ${bad} values in a body of ${bodyBytes} bytes`);
+  for (const buffer of message.structs(batch, 2, 16)) {
+    const [offset, length] = [buffer.getBigInt64(0, true), buffer.getBigInt64(8, true)];
+    if (offset < 0n || length < 0n || offset + length > BigInt(bodyBytes))
+      throw new Error(`a buffer of ${length} bytes at ${offset} is outside its body of ${bodyBytes} bytes`);
+  }
 }
 
 class Verifier {
@@ -119,14 +141,29 @@ class Verifier {
     this.#table(this.#pointer(0), root, 0);
   }
 
-  /** A scalar of the root table; 0 when it is left out. */
-  int64OfRoot(field: number): bigint {
-    const at = this.#fieldAt(this.#pointer(0), field);
+  get root(): number {
+    return this.#pointer(0);
+  }
+
+  /** The table that a field of the root points at. Only after `check`, and where the field is there. */
+  tableOf(field: number): number {
+    return this.#pointer(this.#fieldAt(this.root, field) ?? 0);
+  }
+
+  /** Which table the union in a field of the root holds. */
+  typeOfUnion(field: number): number {
+    const at = this.#fieldAt(this.root, field - 1);
+    return at === null ? 0 : this.#view.getUint8(at);
+  }
+
+  /** A scalar of a table; 0 when it is left out. */
+  int64(table: number, field: number): bigint {
+    const at = this.#fieldAt(table, field);
     return at === null ? 0n : this.#view.getBigInt64(at, true);
   }
 
-  structsOfRoot(field: number, bytes: number): DataView[] {
-    const at = this.#fieldAt(this.#pointer(0), field);
+  structs(table: number, field: number, bytes: number): DataView[] {
+    const at = this.#fieldAt(table, field);
     if (at === null) return [];
     const start = this.#pointer(at);
     const { buffer, byteOffset } = this.#view;

@@ -5,14 +5,15 @@
 import { Readable } from "node:stream";
 import { expect, test } from "vitest";
 import { readJsonl } from "../../producers/sources/jsonl.ts";
-
+import { decodeResults, encodeResults, type ResultRows } from "../../src/arrow/results.ts";
 import { decodeStagedShard, encodeStagedShard } from "../../src/arrow/staged.ts";
-
 import {
   jobPayloadSchema,
   manifestSchema,
   rejectSchema,
+  type RunOptions,
   runRecordSchema,
+  type WindowPlan,
   windowPlanSchema,
 } from "../../src/core/contracts.ts";
 import { FleetError } from "../../src/core/errors.ts";
@@ -76,10 +77,42 @@ const rows: PlannedRows = {
   texts: ["one", "two", "three"],
 };
 
+const options: RunOptions = {
+  model: { id: "m", revision: "1", sha256: "a".repeat(64), dim: 4, maxTokens: 64 },
+  heads: ["dense", "sparse", "colbert"],
+  precision: "fp32",
+  maxTokens: 64,
+  overlap: 0,
+  idField: "id",
+  textField: "text",
+  format: "auto",
+  keepText: true,
+  maxDocumentBytes: 100,
+};
+const stats = { rows: 3, rejects: 0, realTokens: 15, paddedTokens: 18, batches: 1, deviceMs: 1.5, idleMs: 0 };
+const results: ResultRows = {
+  ...rows,
+  tokenCounts: Uint32Array.of(7, 5, 3),
+  dim: options.model.dim,
+  dense: new Float32Array(12).fill(0.5),
+  sparse: {
+    offsets: Uint32Array.of(0, 2, 3, 4),
+    indices: Uint32Array.of(1, 2, 3, 4),
+    values: new Float32Array(4).fill(1),
+  },
+  colbert: { offsets: Uint32Array.of(0, 6, 10, 12), values: new Float32Array(48).fill(0.25) },
+};
+
 test("staged streams", async () => {
   const of = { run: "r", shard: "w000000-s0000" };
   const bytes = encodeStagedShard({ ...of, rows });
   await forEachMutant(bytes, (mutant) => decodeStagedShard({ ...of, rows: 3, tokens: 15, bytes: mutant }));
+});
+
+test("result files", async () => {
+  const of = { run: "r", shard: "w000000-s0000", options };
+  const bytes = encodeResults(results, { ...of, stats, rejectsKey: null });
+  await forEachMutant(bytes, (mutant) => decodeResults({ ...of, bytes: mutant }));
 });
 
 const shard = {
@@ -109,6 +142,28 @@ function assertInside(key: string, prefix: string): void {
   expect(key.split("/")).toHaveLength(4);
   expect(() => assertKey(key)).not.toThrow();
 }
+
+test("window plans", async () => {
+  const plan: WindowPlan = {
+    version: 1,
+    run: "r",
+    window: "w000000",
+    firstDocument: 0,
+    documents: 3,
+    rows: 3,
+    tokens: 15,
+    rejects: 0,
+    sourceSha256: "c".repeat(64),
+    stagedBytes: 800,
+    shards: [shard],
+  };
+  expect(windowPlanSchema.safeParse(plan).error).toBeUndefined();
+  await forEachMutant(Buffer.from(JSON.stringify(plan)), async (bytes) => {
+    const store = new ScriptedStore({ objects: new Map([["plan.json", bytes]]) });
+    const { run, shards } = await readRecord(store, "plan.json", windowPlanSchema);
+    for (const each of shards) assertInside(runKeys(run).data(each.shard), `runs/${run}/data/w`);
+  });
+});
 
 test("JSONL: each line is a document or a reject, and no line is lost", async () => {
   const lines = Array.from({ length: 5 }, (_, i) => `{"id":"d${i}","text":"text of document ${i} 灯塔"}\n`).join("");
