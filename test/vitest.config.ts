@@ -32,8 +32,6 @@ export default defineConfig({
   test: {
     environment: "node",
     include: ["test/**/*.test.ts"],
-    // Minutes of killing and waiting, on a machine of its own: `npm run test:chaos`.
-    exclude: process.env["CHAOS_ROUNDS"] === undefined ? ["test/chaos/**"] : [],
     globalSetup: ["test/fixtures/global-setup.ts"],
     pool: "forks",
     testTimeout: 60_000,

@@ -1,22 +1,23 @@
 /**
  * A fleet to be harmed: its own Redis with an append-only file, a store, a corpus, and worker processes.
- * Every test ends in `wholeRun`, which counts the ids with an independent reader, too.
+ * Every test ends in `expectWhole`, which counts the ids with an independent reader, too.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import pl from "nodejs-polars";
-import { expect, onTestFinished } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { cli, type Finished, startCli, type Started } from "../fixtures/cli.ts";
 import { makeCorpus, randomOf } from "../fixtures/made-corpus.ts";
 import { startRedis, type TestRedis } from "../fixtures/redis-server.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
-/** `npm run test:chaos` sets it higher; the short form is part of `npm test`. */
-const ROUNDS = Number(process.env["CHAOS_ROUNDS"] ?? 1);
+/** Set by `npm run test:chaos`; without it one round of a smaller corpus is part of `npm test`. */
+const FULL_ROUNDS = process.env["CHAOS_ROUNDS"];
+const SHORT_SHARE = 0.4;
 /** Printed by each test; the same seed gives the same corpus and the same choices. */
 const SEED = Number(process.env["CHAOS_SEED"] ?? Date.now() % 1_000_000);
-export const SEEDS = Array.from({ length: ROUNDS }, (_, round) => SEED + round);
-export const LIMIT_MS = 300_000;
+const SEEDS = Array.from({ length: Number(FULL_ROUNDS ?? 1) }, (_, round) => SEED + round);
+const LIMIT_MS = 300_000;
 export const LOCK_SECONDS = 3;
 
 export interface FleetParams {
@@ -24,14 +25,35 @@ export interface FleetParams {
   /** Longest document, in words. */
   readonly maxWords?: number;
   readonly seed: number;
-  /** Another store than the test's own folder, with the flags and variables it needs. */
-  readonly store?: Readonly<{ out: string; flags: readonly string[]; env: Readonly<Record<string, string>> }>;
+  /** Another store than the test's own folder, with the variables it needs. */
+  readonly store?: Readonly<{ out: string; env: Readonly<Record<string, string>> }>;
   /** Lines put before the made ones. */
   readonly extraLines?: readonly string[];
 }
 
-export function expectGoodEnd(...ended: readonly Finished[]): void {
+/** Harms a fleet, waits until its processes have ended, and returns the ids that must be rejects. */
+type Harm = (fleet: ChaosFleet) => Promise<readonly string[] | void>;
+
+/** One test a seed. Whatever was done to the fleet, the run must be whole in the end. */
+export function chaosTest(name: string, params: Omit<FleetParams, "seed">, harm: Harm): void {
+  const share = FULL_ROUNDS === undefined ? SHORT_SHARE : 1;
+  test.each(SEEDS)(
+    `${name} (CHAOS_SEED=%i)`,
+    async (seed) => {
+      const documents = Math.ceil(params.documents * share);
+      const fleet = await ChaosFleet.start({ ...params, documents, seed });
+      const rejected = await harm(fleet);
+      await fleet.expectWhole(rejected ?? []);
+    },
+    LIMIT_MS,
+  );
+}
+
+/** Waits for the processes; each must end with code 0. */
+export async function endWell(...processes: readonly (Started | Promise<Finished>)[]): Promise<Finished[]> {
+  const ended = await Promise.all(processes.map((each) => ("finished" in each ? each.finished : each)));
   for (const { code, stderr } of ended) expect(code, stderr).toBe(0);
+  return ended;
 }
 
 export class ChaosFleet {
@@ -49,11 +71,19 @@ export class ChaosFleet {
     this.out = params.store?.out ?? `file://${join(folder, "out")}`;
     this.corpus = join(folder, "corpus.jsonl");
     this.random = randomOf(params.seed);
-    this.#common = ["--out", this.out, ...(params.store?.flags ?? []), "--log-level", "warn"];
+    this.#common = ["--out", this.out, "--log-level", "warn"];
+  }
+
+  get documents(): number {
+    return this.#params.documents;
+  }
+
+  /** For every command from now on. */
+  useStoreFlags(...flags: readonly string[]): void {
+    this.#common.push(...flags);
   }
 
   static async start(params: FleetParams): Promise<ChaosFleet> {
-    console.log(`CHAOS_SEED=${params.seed} replays this test`);
     const redis = await startRedis();
     const fleet = new ChaosFleet(redis, await tempFolder(), params);
     onTestFinished(async () => {
@@ -74,8 +104,15 @@ export class ChaosFleet {
   }
 
   async enqueue(): Promise<void> {
-    const done = await this.startProducer().finished;
-    expect(done.code, done.stderr).toBe(0);
+    await endWell(this.startProducer());
+  }
+
+  /** Queues the corpus and starts workers; the first result is there on return. */
+  async startBusy(workers = 2): Promise<Started[]> {
+    await this.enqueue();
+    const started = Array.from({ length: workers }, () => this.startWorker());
+    await this.untilFiles(1);
+    return started;
   }
 
   /** A worker that ends when the queue is empty and every run is whole. */
@@ -109,15 +146,12 @@ export class ChaosFleet {
     return { ...this.#params.store?.env };
   }
 
-  /** How many result files there are. */
-  async files(): Promise<number> {
-    const { stdout } = await this.command("status", "--json");
-    return (JSON.parse(stdout) as { files: number }).files;
-  }
-
   /** Waits until at least so many result files are there. */
   async untilFiles(count: number): Promise<void> {
-    while ((await this.files()) < count);
+    for (let files = 0; files < count;) {
+      const { stdout } = await this.command("status", "--json");
+      ({ files } = JSON.parse(stdout) as { files: number });
+    }
   }
 
   /** Verifies the run and counts its ids byte for byte against the corpus, less the ids given. */

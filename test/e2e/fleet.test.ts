@@ -6,12 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pl from "nodejs-polars";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { describeS3 } from "../fixtures/describe-s3.ts";
 import { cli, startCli } from "../fixtures/cli.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
 
 const DOCUMENTS = 600;
 const redis = inject("redisUrl");
-const s3 = inject("s3");
 let folder = "";
 let corpus = "";
 
@@ -184,10 +184,8 @@ describe("several machines", () => {
     });
   });
 
-  test.skipIf(s3 === null)(
-    "enqueue and two workers over S3",
-    async () => {
-      const { endpoint, region, bucket, credentials } = s3!;
+  describeS3("S3", ({ endpoint, region, bucket, credentials }) => {
+    test("enqueue and two workers", async () => {
       const env = { AWS_ACCESS_KEY_ID: credentials.accessKeyId, AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey };
       const out = `s3://${bucket}/e2e-${randomUUID()}`;
       const store = ["--s3-endpoint", endpoint, "--s3-region", region, "--log-level", "warn"];
@@ -203,9 +201,8 @@ describe("several machines", () => {
         ok: true,
         rows: DOCUMENTS,
       });
-    },
-    180_000,
-  );
+    }, 180_000);
+  });
 
   test("a worker told to stop hands back what it has not begun and ends well", async () => {
     const out = `file://${join(folder, "stopped")}`;
