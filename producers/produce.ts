@@ -18,6 +18,7 @@ import { toJsonBytes } from "../src/core/json.ts";
 import { runKeys, windowId } from "../src/core/layout.ts";
 import { jobOf, windowLimits } from "../src/core/planning.ts";
 import type { JobQueue, ObjectStore, Tokenizer } from "../src/core/ports.ts";
+import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { listData, readClosed, readWindows } from "../src/run/read-plan.ts";
 import { SourceDigest, Window } from "./window.ts";
 import { tokenise } from "./tokenise.ts";
@@ -40,6 +41,8 @@ export interface ProduceParams {
   /** Null for no limit. */
   readonly maxRejects: number | null;
   readonly onProgress?: (progress: ProduceProgress) => void;
+  /** Told of what was tokenised, planned and rejected; nobody by default. */
+  readonly observe?: Observe;
   /** Stops between documents; what was planned stays and the next run goes on from there. */
   readonly signal?: AbortSignal;
 }
@@ -56,11 +59,13 @@ export async function produce(params: ProduceParams): Promise<ClosedRecord> {
 
 class Producer {
   readonly #params: ProduceParams;
+  readonly #observe: Observe;
   readonly #source: AsyncGenerator<SourceItem>;
   readonly #totals = { windows: 0, documents: 0, rows: 0, tokens: 0, shards: 0, rejects: 0 };
 
   constructor(params: ProduceParams, seen: IdSet) {
     this.#params = params;
+    this.#observe = params.observe ?? unobserved;
     this.#source = this.#checked(seen);
   }
 
@@ -97,6 +102,7 @@ class Producer {
       const checked = item.kind === "document" && !seen.add(item.document.id) ? duplicate(item) : item;
       if (checked.kind === "reject") {
         rejects++;
+        this.#observe({ kind: "rejects", reason: checked.reject.reason, count: 1 });
         if (examples.length < SHOWN_REJECTS) examples.push(checked.reject);
         if (maxRejects !== null && rejects > maxRejects) throw tooManyRejects(examples, maxRejects);
       }
@@ -143,7 +149,7 @@ class Producer {
     const { record, tokenizer } = this.#params;
     const { maxTokens, overlap } = record.options;
     let window = this.#newWindow();
-    for await (const item of tokenise(this.#source, { tokenizer, maxTokens, overlap })) {
+    for await (const item of tokenise(this.#source, { tokenizer, maxTokens, overlap, observe: this.#observe })) {
       if (item.kind === "reject") window.addReject(item);
       else window.addDocument(item, item.chunks);
       if (!window.isFull) continue;
@@ -167,6 +173,8 @@ class Producer {
     if (rejectLines !== null) await this.#createSame(keys.windowRejects(plan.window), rejectLines);
     await this.#createSame(keys.plan(plan.window), toJsonBytes(plan));
     await queue.enqueue({ jobs: plan.shards.map((shard) => jobOf(record.run, shard)) });
+    const { run, documents, rows, tokens, shards } = plan;
+    this.#observe({ kind: "window", run, documents, rows, tokens, shards: shards.length });
     this.#count(plan);
   }
 

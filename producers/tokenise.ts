@@ -1,6 +1,7 @@
 /** Documents to chunks, in order: batches of documents go to the tokenizer, which uses all cores. */
 import type { SourceItem } from "../src/core/documents.ts";
 import type { Encoded, Tokenizer } from "../src/core/ports.ts";
+import { nowMs, type Observe } from "../src/core/telemetry.ts";
 import { type Chunk, chunkDocument } from "./chunker.ts";
 
 export type TokenisedItem =
@@ -12,9 +13,16 @@ const BATCH_CHARS = 2 * 1024 * 1024;
 /** While one batch is tokenised the next is read and the one before is hashed. */
 const BATCHES_IN_FLIGHT = 2;
 
+export type TokeniseParams = Readonly<{
+  tokenizer: Tokenizer;
+  maxTokens: number;
+  overlap: number;
+  observe: Observe;
+}>;
+
 export async function* tokenise(
   items: AsyncIterable<SourceItem>,
-  params: Readonly<{ tokenizer: Tokenizer; maxTokens: number; overlap: number }>,
+  params: TokeniseParams,
 ): AsyncGenerator<TokenisedItem> {
   const inFlight: Promise<TokenisedItem[]>[] = [];
   for await (const batch of batches(items)) {
@@ -41,14 +49,18 @@ async function* batches(items: AsyncIterable<SourceItem>): AsyncGenerator<Source
   if (batch.length > 0) yield batch;
 }
 
-async function tokeniseBatch(
-  items: readonly SourceItem[],
-  params: Readonly<{ tokenizer: Tokenizer; maxTokens: number; overlap: number }>,
-): Promise<TokenisedItem[]> {
+async function tokeniseBatch(items: readonly SourceItem[], params: TokeniseParams): Promise<TokenisedItem[]> {
   const { tokenizer, maxTokens, overlap } = params;
   const { prefixIds, suffixIds } = tokenizer;
   const texts = items.flatMap((item) => (item.kind === "document" ? [item.document.text] : []));
+  const startedAtMs = nowMs();
   const encoded = await encodeAll(tokenizer, texts, maxTokens - prefixIds.length - suffixIds.length);
+  params.observe({
+    kind: "tokenised",
+    documents: texts.length,
+    tokens: encoded.reduce((sum, { ids }) => sum + ids.length, 0),
+    durationMs: nowMs() - startedAtMs,
+  });
   let document = 0;
   return items.map((item) => {
     if (item.kind === "reject") return item;

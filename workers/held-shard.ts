@@ -5,6 +5,7 @@ import { allocateShard, BROKEN, type RowRef, type ShardBuffers } from "../src/co
 import type { Reject, RunRecord, ShardStats } from "../src/core/contracts.ts";
 import { runKeys } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
+import { nowMs } from "../src/core/telemetry.ts";
 import { type PlannedRows, textHashOf } from "../src/core/rows.ts";
 
 export class HeldShard {
@@ -12,6 +13,7 @@ export class HeldShard {
   readonly record: RunRecord;
   readonly rows: PlannedRows;
   readonly buffers: ShardBuffers;
+  readonly loadedAtMs = nowMs();
   /** What it takes of the worker's memory, vectors included. */
   readonly bytes: number;
   #rowsLeft: number;
@@ -71,6 +73,15 @@ export class HeldShard {
     };
   }
 
+  /** How many of its rows are rejected, by the reason that stands in `rejects/`. */
+  get rejectCounts(): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>();
+    for (const broken of this.buffers.broken) {
+      if (broken !== 0) counts.set(reasonOf(broken), (counts.get(reasonOf(broken)) ?? 0) + 1);
+    }
+    return counts;
+  }
+
   /**
    * Encodes the shard's file and creates it, its rejects first, so that a file never names rejects
    * that are not there.
@@ -101,7 +112,7 @@ export class HeldShard {
         chunk: this.rows.chunks[row]!,
         row,
         textHash: Buffer.from(textHashOf(this.rows, row)).toString("hex"),
-        reason: crashed ? "crashed" : "non_finite",
+        reason: reasonOf(this.buffers.broken[row]!),
         detail: crashed
           ? `the model's runtime crashed on its ${tokens} tokens, alone and in a process of its own`
           : `the model's outputs for its ${tokens} tokens are not finite numbers`,
@@ -111,4 +122,9 @@ export class HeldShard {
     });
     return Buffer.from(lines.join(""));
   }
+}
+
+/** @param broken One of `BROKEN`. */
+function reasonOf(broken: number): string {
+  return broken === BROKEN.crashed ? "crashed" : "non_finite";
 }

@@ -8,6 +8,7 @@ import { type BatchReport, type RowRef, rowLength, type ShardBuffers } from "../
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
+import { type BatchShare, nowMs, type Observe, timed, unobserved } from "../src/core/telemetry.ts";
 import type { HeldShard } from "./held-shard.ts";
 import type { Loader } from "./loader.ts";
 import { Quarantine } from "./quarantine.ts";
@@ -35,6 +36,8 @@ export interface WorkerParams {
   /** Shards are loaded while those held take less than this, vectors included. */
   readonly maxHeldBytes: number;
   readonly log: Logger;
+  /** Told of stages, batches and shards; nobody by default. */
+  readonly observe?: Observe;
   /** Called when the queue has nothing for this worker and it holds nothing. Return true to end. */
   readonly onIdle: (runs: ReadonlySet<string>) => Promise<boolean>;
 }
@@ -60,6 +63,7 @@ export class FleetWorker {
     idleMs: 0,
   };
   readonly #params: WorkerParams;
+  readonly #observe: Observe;
   readonly #packer: Packer<RowRef>;
   readonly #quarantine: Quarantine;
   readonly #held = new Map<ShardBuffers, HeldShard>();
@@ -78,6 +82,7 @@ export class FleetWorker {
 
   constructor(params: WorkerParams) {
     this.#params = params;
+    this.#observe = params.observe ?? unobserved;
     this.#packer = new Packer(params.packing, rowLength);
     this.#quarantine = new Quarantine({
       ...params,
@@ -162,7 +167,13 @@ export class FleetWorker {
     const room = POOL_BATCHES * this.#params.packing.maxBatchTokens - this.#packer.pendingTokens;
     const typical = this.counts.shards === 0 ? room : this.counts.realTokens / this.counts.shards;
     const max = Math.max(1, Math.min(MAX_JOBS_PER_PULL, Math.ceil(room / Math.max(1, typical))));
+    const startedAtMs = nowMs();
     const { jobs, refused } = await leases.pull({ max, wait });
+    // Waiting for work that is not there is no stage of the work.
+    if (jobs.length > 0)
+      this.#observe({ kind: "stage", stage: "pull", startedAtMs, durationMs: nowMs() - startedAtMs });
+    const stalled = jobs.filter(({ stalls }) => stalls > 0).length;
+    if (stalled > 0) this.#observe({ kind: "stalled", count: stalled });
     for (const { id, reason } of refused) log.error({ job: id, reason }, "a job was refused");
     this.#queueIsDry = jobs.length < max;
     await Promise.all(jobs.map((job) => this.#admit(job)));
@@ -178,12 +189,12 @@ export class FleetWorker {
     const { loader } = this.#params;
     if ([...this.#held.values()].some((held) => held.job.id === job.id)) return;
     try {
-      const loaded = await loader.load(job);
+      const loaded = await timed(this.#observe, { stage: "load", of: job.payload }, () => loader.load(job));
       if (loaded.kind === "done") {
         await this.#completeRepeated(job);
         return;
       }
-      if (this.#held.size === 0) this.#busySinceMs = performance.timeOrigin + performance.now();
+      if (this.#held.size === 0) this.#busySinceMs = nowMs();
       this.#held.set(loaded.shard.buffers, loaded.shard);
       this.#packer.add(loaded.shard.rowRefs);
     } catch (error) {
@@ -257,7 +268,10 @@ export class FleetWorker {
 
   async #embed(rows: RowRef[]): Promise<void> {
     for (const { shard } of rows) this.#held.get(shard)?.start();
+    const readyAtMs = nowMs();
     const report = await this.#params.embedder.embed({ rows });
+    const waitMs = Math.max(0, report.startedAtMs - readyAtMs);
+    this.#observe({ kind: "stage", stage: "wait", startedAtMs: readyAtMs, durationMs: waitMs });
     this.#book(rows, report);
     const shards = new Set(rows.map(({ shard }) => this.#held.get(shard)!));
     for (const shard of shards) if (shard.isComplete) this.#commit(shard);
@@ -269,23 +283,43 @@ export class FleetWorker {
     const deviceMs = report.finishedAtMs - report.startedAtMs;
     const idleMs = Math.max(0, report.startedAtMs - this.#busySinceMs);
     this.#busySinceMs = report.finishedAtMs;
-    const rowsOf = new Map<ShardBuffers, number>();
-    for (const { shard } of rows) rowsOf.set(shard, (rowsOf.get(shard) ?? 0) + 1);
-    for (const [buffers, count] of rowsOf) {
-      const share = count / rows.length;
-      this.#held.get(buffers)!.finish(count, {
-        paddedTokens: count * longest,
+    const partOf = new Map<ShardBuffers, { rows: number; realTokens: number }>();
+    for (const row of rows) {
+      const part = partOf.get(row.shard) ?? { rows: 0, realTokens: 0 };
+      partOf.set(row.shard, { rows: part.rows + 1, realTokens: part.realTokens + rowLength(row) });
+    }
+    const shares: BatchShare[] = [];
+    for (const [buffers, part] of partOf) {
+      const held = this.#held.get(buffers)!;
+      const share = part.rows / rows.length;
+      held.finish(part.rows, {
+        paddedTokens: part.rows * longest,
         batches: rows[0]!.shard === buffers ? 1 : 0,
         deviceMs: deviceMs * share,
         idleMs: idleMs * share,
       });
+      shares.push({ run: held.job.payload.run, shard: held.job.payload.shard, ...part });
     }
+    const realTokens = shares.reduce((sum, share) => sum + share.realTokens, 0);
+    const paddedTokens = rows.length * longest;
     this.counts.batches++;
     this.counts.rows += rows.length;
-    this.counts.realTokens += rows.reduce((sum, row) => sum + rowLength(row), 0);
-    this.counts.paddedTokens += rows.length * longest;
+    this.counts.realTokens += realTokens;
+    this.counts.paddedTokens += paddedTokens;
     this.counts.deviceMs += deviceMs;
     this.counts.idleMs += idleMs;
+    this.#observe({
+      kind: "batch",
+      batch: this.counts.batches,
+      rowTokens: Uint32Array.from(rows, rowLength),
+      longestTokens: longest,
+      realTokens,
+      paddedTokens,
+      startedAtMs: report.startedAtMs,
+      deviceMs,
+      idleMs,
+      shares,
+    });
   }
 
   #commit(shard: HeldShard): void {
@@ -301,14 +335,24 @@ export class FleetWorker {
   async #commitNow(shard: HeldShard): Promise<void> {
     const { store, leases, log } = this.#params;
     const { run, shard: id } = shard.job.payload;
+    const of = { run, shard: id };
     try {
-      const outcome = await shard.commit(store);
+      const outcome = await timed(this.#observe, { stage: "upload", of }, () => shard.commit(store));
       this.counts.shards++;
       this.#runs.add(run);
-      const settled = await leases.complete({ job: shard.job });
+      const settled = await timed(this.#observe, { stage: "complete", of }, () => leases.complete({ job: shard.job }));
+      const { rows, rejects, realTokens } = shard.stats;
+      const durationMs = nowMs() - shard.loadedAtMs;
+      this.#observe({ kind: "shard", ...of, outcome, startedAtMs: shard.loadedAtMs, durationMs, rows, realTokens });
+      // Of two workers on one shard, only the first one's rejects count.
+      if (outcome === "created" && rejects > 0) this.#observeRejects(shard);
       log.debug({ run, shard: id, outcome, settled, ...shard.stats }, "a shard was committed");
     } catch (error) {
       await this.#refuse(shard.job, error);
     }
+  }
+
+  #observeRejects(shard: HeldShard): void {
+    for (const [reason, count] of shard.rejectCounts) this.#observe({ kind: "rejects", reason, count });
   }
 }

@@ -11,6 +11,7 @@ import { type JobPayload, jobPayloadSchema } from "../../core/contracts.ts";
 import { messageOf } from "../../core/errors.ts";
 import { jobId } from "../../core/layout.ts";
 import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
+import { type Observe, unobserved } from "../../core/telemetry.ts";
 import { connectRedis } from "./connect.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
 
@@ -36,6 +37,7 @@ export class BullLeases implements JobLeases {
   readonly #redis: Redis;
   readonly #worker: Worker<unknown>;
   readonly #log: Logger;
+  readonly #observe: Observe;
   readonly #lockDurationMs: number;
   readonly #leases = new Map<string, Lease>();
   readonly #renewal: NodeJS.Timeout;
@@ -43,9 +45,17 @@ export class BullLeases implements JobLeases {
   #closed: Promise<void> | null = null;
 
   constructor(
-    params: Readonly<{ redisUrl: string; name: string; workerId: string; lockDurationMs: number; log: Logger }>,
+    params: Readonly<{
+      redisUrl: string;
+      name: string;
+      workerId: string;
+      lockDurationMs: number;
+      log: Logger;
+      observe?: Observe;
+    }>,
   ) {
     this.#log = params.log;
+    this.#observe = params.observe ?? unobserved;
     this.#lockDurationMs = params.lockDurationMs;
     this.#redis = connectRedis(params.redisUrl);
     this.#worker = new Worker<unknown>(params.name, null, {
@@ -125,6 +135,7 @@ export class BullLeases implements JobLeases {
     } catch (error) {
       const code = (error as { code?: unknown }).code;
       if (typeof code !== "number" || !LEASE_LOST_CODES.has(code)) throw error;
+      this.#observe({ kind: "leases", outcome: "lost", count: 1 });
       this.#log.info({ job: id, code }, "a lease was lost before its job was settled");
       return false;
     }
@@ -136,9 +147,12 @@ export class BullLeases implements JobLeases {
     try {
       const tokens = ids.map((id) => this.#leases.get(id)!.token);
       const lost = await this.#worker.extendJobLocks(ids, tokens, this.#lockDurationMs);
+      this.#observe({ kind: "leases", outcome: "renewed", count: ids.length - lost.length });
+      if (lost.length > 0) this.#observe({ kind: "leases", outcome: "lost", count: lost.length });
       if (lost.length > 0)
         this.#log.warn({ jobs: lost }, "leases were lost; their results will still be committed if first");
     } catch (error) {
+      this.#observe({ kind: "leases", outcome: "failed", count: ids.length });
       this.#log.warn({ err: error, jobs: ids.length }, "leases could not be renewed");
     }
   }
