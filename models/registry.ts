@@ -6,10 +6,11 @@ import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Head, ModelRef } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
-import { type ModelManifest, modelManifestSchema } from "./manifest.ts";
+import { type ModelFile, type ModelManifest, modelManifestSchema } from "./manifest.ts";
 
 export interface Model {
   readonly manifest: ModelManifest;
+  readonly folder: string;
   readonly weightsPath: string;
   readonly tokenizerPath: string;
   readonly ref: ModelRef;
@@ -47,21 +48,20 @@ export function listModels(): Model[] {
  * @throws FleetError `model_invalid`
  */
 export async function verifyModelFiles(model: Model): Promise<void> {
-  const { weights, tokenizer, id } = model.manifest;
-  for (const [path, expected] of [
-    [model.weightsPath, weights],
-    [model.tokenizerPath, tokenizer],
-  ] as const) {
+  const { tokenizer, id } = model.manifest;
+  for (const expected of [...weightsOf(model.manifest), tokenizer]) {
+    const path = join(model.folder, expected.path);
     const found = await describeFile(path).catch((error: unknown) => {
       throw new FleetError("model_invalid", `model ${id} lacks its file ${path}: ${messageOf(error)}`, {
         cure: "install the model again",
         cause: error,
       });
     });
-    if (found.bytes !== expected.bytes || found.sha256 !== expected.sha256) {
+    const { bytes = found.bytes, sha256 = found.sha256 } = expected;
+    if (found.bytes !== bytes || found.sha256 !== sha256) {
       throw new FleetError(
         "model_invalid",
-        `${path} of model ${id} is ${found.bytes} bytes with sha256 ${found.sha256}; its manifest says ${expected.bytes} bytes, ${expected.sha256}`,
+        `${path} of model ${id} is ${found.bytes} bytes with sha256 ${found.sha256}; its manifest says ${bytes} bytes, ${sha256}`,
         { cure: "the file is damaged or of another revision: install the model again" },
       );
     }
@@ -70,7 +70,8 @@ export async function verifyModelFiles(model: Model): Promise<void> {
 
 /** @throws FleetError `bad_usage` when the model cannot do what is asked of it. */
 export function assertModelCan(model: Model, asked: Readonly<{ heads: readonly Head[]; maxTokens: number }>): void {
-  const { id, heads, maxTokens } = model.manifest;
+  const { id, heads, architecture } = model.manifest;
+  const { maxTokens } = architecture;
   const missing = asked.heads.filter((head) => heads[head] === undefined);
   if (missing.length > 0) {
     throw new FleetError("bad_usage", `model ${id} has no ${missing.join(" and no ")} head`, {
@@ -86,19 +87,30 @@ export function assertModelCan(model: Model, asked: Readonly<{ heads: readonly H
 
 function readModel(file: string): Model {
   const manifest = parseManifest(file);
-  const folder = resolve(dirname(file), manifest.folder);
+  const folder = resolve(dirname(file), manifest.folder ?? ".");
+  const weights = weightsOf(manifest);
   return {
     manifest,
-    weightsPath: join(folder, manifest.weights.path),
+    folder,
+    weightsPath: join(folder, weights[0]!.path),
     tokenizerPath: join(folder, manifest.tokenizer.path),
     ref: {
       id: manifest.id,
       revision: manifest.revision,
-      sha256: manifest.weights.sha256,
+      sha256: weights[0]!.sha256!,
       dim: manifest.dim,
-      maxTokens: manifest.maxTokens,
+      maxTokens: manifest.architecture.maxTokens,
     },
   };
+}
+
+function weightsOf({ id, weights, heads }: ModelManifest): readonly ModelFile[] {
+  const unfinished = Object.values(heads).filter((head) => head?.finished === false);
+  if (unfinished.length > 0)
+    throw new FleetError("model_invalid", `model ${id} has heads that its graph does not finish`);
+  const files = weights.fp32;
+  if (files?.length === 1 && files[0]!.sha256 !== undefined) return files;
+  throw new FleetError("model_invalid", `model ${id} has no fp32 weights in one file of known digest`);
 }
 
 function parseManifest(file: string): ModelManifest {

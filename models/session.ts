@@ -24,7 +24,10 @@ export class ModelSession {
   private constructor(session: InferenceSession, params: SessionParams) {
     this.#session = session;
     this.#params = params;
-    this.#sparse = new SparseReducer(params.manifest.vocabSize, params.manifest.nonLexicalIds);
+    this.#sparse = new SparseReducer(
+      params.manifest.architecture.vocabSize,
+      params.manifest.heads.sparse?.nonLexicalIds ?? [],
+    );
   }
 
   /** @throws FleetError `model_invalid` when the file cannot be loaded or lacks a head's output. */
@@ -42,7 +45,7 @@ export class ModelSession {
         cause: error,
       });
     });
-    const missing = heads.filter((head) => !session.outputNames.includes(manifest.heads[head] ?? ""));
+    const missing = heads.filter((head) => !session.outputNames.includes(manifest.heads[head]?.output ?? ""));
     if (missing.length > 0) {
       throw new FleetError(
         "model_invalid",
@@ -59,11 +62,11 @@ export class ModelSession {
     const heads = wantedHeads(rows);
     const longest = rows.reduce((max, ref) => Math.max(max, rowLength(ref)), 0);
     const feeds = this.#feeds(rows, longest);
-    const names = heads.map((head) => manifest.heads[head]!);
+    const names = heads.map((head) => manifest.heads[head]!.output);
     const startedAtMs = epochMs();
     const outputs = await this.#session.run(feeds, names);
     const finishedAtMs = epochMs();
-    const values = (head: Head): Float32Array => outputs[manifest.heads[head]!]!.data as Float32Array;
+    const values = (head: Head): Float32Array => outputs[manifest.heads[head]!.output]!.data as Float32Array;
     for (const head of heads) this.#scatter(head, values(head), rows, longest);
     for (const tensor of Object.values(outputs)) tensor.dispose();
     return { startedAtMs, finishedAtMs };
@@ -79,7 +82,8 @@ export class ModelSession {
     // An id fits the low half of its int64, so the halves are written without making BigInts.
     const ids = new Int32Array(this.#ids.buffer, 0, area * 2).fill(0);
     const mask = new Int32Array(this.#mask.buffer, 0, area * 2).fill(0);
-    const { padId, inputs } = this.#params.manifest;
+    const { inputs, architecture } = this.#params.manifest;
+    const { padId } = architecture;
     rows.forEach(({ shard, row }, index) => {
       const start = shard.offsets[row]!;
       const tokens = shard.offsets[row + 1]! - start;

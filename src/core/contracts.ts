@@ -26,10 +26,14 @@ export const headSchema = z.enum(["dense", "sparse", "colbert"]);
 export type Head = z.infer<typeof headSchema>;
 export const ALL_HEADS = headSchema.options;
 
+/** Of the weights. A run's rows are all of one. */
+export const precisionSchema = z.enum(["fp32", "fp16", "int8"]);
+export type Precision = z.infer<typeof precisionSchema>;
+
 export const modelRefSchema = z.strictObject({
   id: z.string().min(1),
   revision: z.string().min(1),
-  /** Of the weights file that the session loads. */
+  /** Of the weights that the session loads; of several files, of the lines `<sha256>  <path>` in order of path. */
   sha256: sha256Schema,
   dim: z.int().min(1).max(65536),
   /** Longest usable row, special tokens included. */
@@ -41,7 +45,7 @@ export type ModelRef = z.infer<typeof modelRefSchema>;
 export const runOptionsSchema = z.strictObject({
   model: modelRefSchema,
   heads: z.array(headSchema).min(1),
-  precision: z.enum(["fp32"]),
+  precision: precisionSchema,
   maxTokens: z.int().min(3),
   overlap: countSchema,
   idField: z.string().min(1),

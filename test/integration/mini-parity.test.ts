@@ -22,6 +22,7 @@ const TOLERANCE = 1e-5;
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const cases: GoldenCase[] = JSON.parse(readFileSync(`${root}/models/mini/golden.json`, "utf8")).cases;
 const model = findModel("mini");
+const { nonLexicalIds } = model.manifest.heads.sparse!;
 const session = await ModelSession.open({ manifest: model.manifest, weightsPath: model.weightsPath, threads: 1 });
 
 function shardOf(wanted: readonly GoldenCase[]): ShardBuffers {
@@ -39,8 +40,7 @@ function sparseOf({ ids, tokenWeights }: GoldenCase): Map<number, number> {
   const weights = new Map<number, number>();
   ids.forEach((id, i) => {
     const weight = tokenWeights[i]!;
-    if (weight > 0 && !model.manifest.nonLexicalIds.includes(id))
-      weights.set(id, Math.max(weight, weights.get(id) ?? 0));
+    if (weight > 0 && !nonLexicalIds.includes(id)) weights.set(id, Math.max(weight, weights.get(id) ?? 0));
   });
   return weights;
 }

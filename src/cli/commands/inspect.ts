@@ -185,8 +185,8 @@ export async function search(
 export function models(flags: { readonly json: boolean }): void {
   const manifests = listModels().map(({ manifest }) => manifest);
   if (flags.json) return printJson(manifests);
-  for (const { id, dim, maxTokens, heads, description, notice } of manifests) {
-    console.log(`${id.padEnd(12)} ${dim} wide, ${maxTokens} tokens, ${Object.keys(heads).join(" + ")}`);
+  for (const { id, dim, architecture, heads, description, notice } of manifests) {
+    console.log(`${id.padEnd(12)} ${dim} wide, ${architecture.maxTokens} tokens, ${Object.keys(heads).join(" + ")}`);
     console.log(`${" ".repeat(13)}${description}${notice === null ? "" : `\n${" ".repeat(13)}Note: ${notice}.`}`);
   }
 }

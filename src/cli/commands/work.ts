@@ -45,7 +45,7 @@ export async function work(flags: WorkFlags): Promise<void> {
     const log = loggerOf(flags).child({ worker: name });
     const model = modelOf(flags.model, log);
     await verifyModelFiles(model);
-    await assertTokenizerFits(model.tokenizerPath, model.manifest.vocabSize);
+    await assertTokenizerFits(model.tokenizerPath, model.manifest.architecture.vocabSize);
     const store = await openStoreOf(flags, closer);
     await probeStore(store);
     const queue = await openQueueOf(flags, model.manifest.id, closer, log);
@@ -79,7 +79,7 @@ export async function work(flags: WorkFlags): Promise<void> {
         store,
         model: model.ref,
         heads: Object.keys(model.manifest.heads) as Head[],
-        vocabSize: model.manifest.vocabSize,
+        vocabSize: model.manifest.architecture.vocabSize,
       }),
       packing: { ...DEFAULT_PACKING, maxBatchTokens: flags.maxBatchTokens, maxBatchRows: flags.maxBatchRows },
       maxHeldBytes: flags.maxHeldBytes,
