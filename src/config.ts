@@ -2,6 +2,7 @@
 import { availableParallelism, hostname } from "node:os";
 import { InvalidArgumentError, Option } from "commander";
 import { ALL_HEADS, type Head, headSchema, runIdSchema } from "./core/contracts.ts";
+import { type HeadWeights, PUBLISHED_WEIGHTS } from "./core/scoring.ts";
 
 const PREFIX = "EMBEDFLEET_";
 
@@ -18,6 +19,15 @@ function headList(text: string): Head[] {
   const heads = ALL_HEADS.filter((head) => names.includes(head));
   if (heads.length === new Set(names).size && heads.length > 0) return heads;
   throw new InvalidArgumentError(`It must be some of ${headSchema.options.join(",")}.`);
+}
+
+/** `0.4,0.2,0.4` in the order of `ALL_HEADS`. */
+function headWeights(text: string): HeadWeights {
+  const parts = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
+  const [dense, sparse, colbert] = parts as [number, number, number];
+  if (parts.length === 3 && parts.every((part) => part >= 0 && Number.isFinite(part)) && parts.some((part) => part > 0))
+    return { dense, sparse, colbert };
+  throw new InvalidArgumentError(`It must be three numbers of at least 0, not all 0: ${ALL_HEADS.join(",")}.`);
 }
 
 /** @returns The run id, checked. */
@@ -98,6 +108,12 @@ export const OPTIONS = {
       .default("info"),
   s3Endpoint: () => option("--s3-endpoint <url>", "another S3 server than AWS", "AWS_ENDPOINT_URL_S3"),
   s3Region: () => option("--s3-region <name>", "region of the bucket", "AWS_REGION"),
+  weights: () =>
+    option("--weights <list>", `what each head counts in a score: ${ALL_HEADS.join(",")}`)
+      .argParser(headWeights)
+      .default(PUBLISHED_WEIGHTS, ALL_HEADS.map((head) => PUBLISHED_WEIGHTS[head]).join(",")),
+  withText: () => option("--text", "show the rows' texts, in a run that kept them").default(false),
+  ofModel: () => option("--model <name>", "the model's name or the path of its folder; the run's own by default"),
   top: () => option("--top <n>", "how many rows to show").argParser(wholeNumber(1)).default(10),
 } as const;
 

@@ -43,7 +43,7 @@ const COMMANDS = {
   resume: async () => (await inspect()).resume,
   seal: async () => (await inspect()).seal,
   verify: async () => (await inspect()).verify,
-  search: async () => (await inspect()).search,
+  search: async () => (await import("./commands/search.ts")).search,
   models: async () => (await inspect()).models,
 };
 
@@ -105,10 +105,13 @@ function build(): Command {
     .addArgument(outArgument())
     .addArgument(runArgument(false))
     .action(action("verify"));
-  add("search", "the nearest rows to a text, by an exact scan", ...options("ofRun", "top", "threads", ...STORE, "json"))
+  add(
+    "search",
+    "the nearest rows to a text, by an exact scan",
+    ...options("ofRun", "top", "weights", "withText", "ofModel", "threads", ...STORE, "json"),
+  )
     .addArgument(outArgument())
     .argument("<query>", "what to look for")
-    .option("--model <name>", "the model's name or path; the run's own by default")
     .action(action("search"));
   const forModels = program.command("models").description("models that can be used");
   forModels

@@ -88,6 +88,15 @@ describe("one machine", () => {
     expect(hits.map((hit) => hit.id)).toContain("d417");
   });
 
+  test("search weighs the heads as told and shows the text", async () => {
+    const query = ["search", out, "document number 417", "--text", "--json", "--top", "1", "--log-level", "silent"];
+    const [sparse] = JSON.parse((await cli([...query, "--weights", "0,1,0"])).stdout);
+    expect(sparse).toMatchObject({ id: "d417", text: expect.stringContaining("document number 417:") });
+    const none = await cli([...query, "--weights", "0,0,0"]);
+    expect(none.code).toBe(2);
+    expect(none.stderr).toContain("three numbers of at least 0, not all 0");
+  });
+
   test("Polars reads the files without code of ours", () => {
     const table = pl.scanIPC(`${join(folder, "one")}/runs/one/data/*.arrow`).collectSync();
     expect(table.columns).toEqual([

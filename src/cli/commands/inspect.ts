@@ -1,7 +1,5 @@
-/** Commands that look at a store, or mend a run: status, resume, seal, verify, search, models. */
-import { ThreadEmbedder } from "../../../models/embedder.ts";
+/** Commands that look at a store, or mend a run: status, resume, seal, verify, models. */
 import { listModels } from "../../../models/registry.ts";
-import { loadTokenizer } from "../../../models/tokenizer.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
@@ -11,19 +9,9 @@ import { latestRun, listRuns } from "../../run/list-runs.ts";
 import { readRun } from "../../run/open-run.ts";
 import { readProgress, type RunReport } from "../../run/progress.ts";
 import { requeueMissing } from "../../run/reconcile.ts";
-import { searchRun } from "../../run/search.ts";
 import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
-import {
-  type Closer,
-  loggerOf,
-  modelOf,
-  openQueueOf,
-  openStoreOf,
-  printJson,
-  type StoreFlags,
-  withCloser,
-} from "../context.ts";
+import { type Closer, loggerOf, openQueueOf, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
 import { startProgress } from "../progress.ts";
 import { count, printReport } from "../report.ts";
 
@@ -150,35 +138,6 @@ export async function verify(out: string, run: string | undefined, flags: Omit<R
           cure: `delete the files found damaged, if any, and queue what is missing: embedfleet resume ${report.run}`,
         },
       );
-  });
-}
-
-export async function search(
-  out: string,
-  query: string,
-  flags: Omit<ReportFlags, "out"> & {
-    readonly run?: string;
-    readonly top: number;
-    readonly threads: number;
-    readonly model?: string;
-  },
-): Promise<void> {
-  await withCloser(async (closer) => {
-    const store = await openStoreOf({ ...flags, out }, closer);
-    const run = flags.run ?? (await latestRun(store));
-    const { options } = await readRun(store, run);
-    const model = modelOf(flags.model ?? options.model.id, loggerOf(flags));
-    if (model.ref.sha256 !== options.model.sha256) {
-      throw new FleetError("model_invalid", `run ${run} was made with another revision of model ${options.model.id}`, {
-        cure: "pass the model it was made with as --model",
-      });
-    }
-    const tokenizer = await loadTokenizer(model.tokenizerPath);
-    const embedder = closer.add(await ThreadEmbedder.open({ model, threads: flags.threads }));
-    const hits = await searchRun({ store, run, query, top: flags.top, tokenizer, embedder });
-    if (flags.json) return printJson(hits);
-    for (const { id, chunk, score } of hits)
-      console.log(`${score.toFixed(4)}  ${id}${chunk === 0 ? "" : ` #${chunk}`}`);
   });
 }
 

@@ -1,0 +1,69 @@
+/** `embedfleet search`: the nearest rows of a run. */
+import { ThreadEmbedder } from "../../../models/embedder.ts";
+import { loadTokenizer } from "../../../models/tokenizer.ts";
+import type { RunOptions } from "../../core/contracts.ts";
+import { FleetError } from "../../core/errors.ts";
+import type { Embedder, Tokenizer } from "../../core/ports.ts";
+import type { HeadWeights } from "../../core/scoring.ts";
+import { latestRun } from "../../run/list-runs.ts";
+import { readRun } from "../../run/open-run.ts";
+import { type Hit, searchRun } from "../../run/search.ts";
+import { type Closer, loggerOf, modelOf, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+
+const TEXT_CHARS = 200;
+
+export interface QueryFlags extends Omit<StoreFlags, "out"> {
+  readonly threads: number;
+  readonly weights: HeadWeights;
+  readonly json: boolean;
+}
+
+export interface SearchFlags extends QueryFlags {
+  readonly run?: string;
+  readonly model?: string;
+  readonly top: number;
+  readonly text: boolean;
+}
+
+export async function search(out: string, query: string, flags: SearchFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const store = await openStoreOf({ ...flags, out }, closer);
+    const run = flags.run ?? (await latestRun(store));
+    const { options } = await readRun(store, run);
+    const reader = await openReader({ run, options, flags, closer });
+    const { top, weights, text: withText } = flags;
+    const hits = await searchRun({ store, run, query, top, weights, withText, ...reader });
+    if (flags.json) return printJson(hits);
+    hits.forEach(printHit);
+  });
+}
+
+function printHit({ id, chunk, score, text }: Hit): void {
+  console.log(`${score.toFixed(4)}  ${id}${chunk === 0 ? "" : ` #${chunk}`}`);
+  if (text === undefined) return;
+  const line = text.replaceAll(/\s+/g, " ").trim();
+  console.log(`        ${line.length > TEXT_CHARS ? `${line.slice(0, TEXT_CHARS).toWellFormed()} …` : line}`);
+}
+
+/**
+ * The model that a run was made with, to embed queries with.
+ * @throws FleetError `model_unknown`, `model_invalid` when it is another one.
+ */
+export async function openReader(
+  params: Readonly<{
+    run: string;
+    options: RunOptions;
+    flags: Pick<QueryFlags, "threads" | "logLevel"> & { readonly model?: string };
+    closer: Closer;
+  }>,
+): Promise<{ tokenizer: Tokenizer; embedder: Embedder }> {
+  const { run, options, flags, closer } = params;
+  const model = modelOf(flags.model ?? options.model.id, loggerOf(flags));
+  if (model.ref.sha256 !== options.model.sha256) {
+    throw new FleetError("model_invalid", `run ${run} was made with another revision of model ${options.model.id}`, {
+      cure: "pass the model it was made with as --model",
+    });
+  }
+  const tokenizer = await loadTokenizer(model.tokenizerPath);
+  return { tokenizer, embedder: closer.add(await ThreadEmbedder.open({ model, threads: flags.threads })) };
+}

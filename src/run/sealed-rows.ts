@@ -1,0 +1,42 @@
+/** The rows of a sealed run, file by file: what search, evaluation and hand-off read. */
+import { decodeResults, type ResultRows } from "../arrow/results.ts";
+import { type Manifest, MAX_DATA_FILE_BYTES } from "../core/contracts.ts";
+import { FleetError } from "../core/errors.ts";
+import type { ObjectStore } from "../core/ports.ts";
+import { mapConcurrent } from "./map-concurrent.ts";
+import { readRun } from "./open-run.ts";
+import { readManifest } from "./seal.ts";
+
+/** One file is worked on while the next one is read. */
+const FILES_IN_FLIGHT = 2;
+
+/** @throws FleetError `run_unknown`, `run_incomplete` when it is not sealed. */
+export async function readSealed(store: ObjectStore, run: string): Promise<Manifest> {
+  const manifest = await readManifest(store, run);
+  if (manifest !== null) return manifest;
+  await readRun(store, run);
+  throw new FleetError("run_incomplete", `run ${run} is not sealed, so its rows are not all there`, {
+    cure: `see what it waits for: embedfleet status ${run}`,
+  });
+}
+
+export interface ShardRows {
+  readonly shard: string;
+  readonly rows: ResultRows;
+}
+
+/** In the manifest's order. Holds two files at most, whatever the run's size. */
+export async function* sealedRows(
+  store: ObjectStore,
+  manifest: Manifest,
+  files: Manifest["files"] = manifest.files,
+): AsyncGenerator<ShardRows> {
+  const { run, options } = manifest;
+  async function* wanted(): AsyncGenerator<Manifest["files"][number]> {
+    yield* files;
+  }
+  yield* mapConcurrent(wanted(), FILES_IN_FLIGHT, async ({ key, shard }) => {
+    const bytes = await store.read({ key, maxBytes: MAX_DATA_FILE_BYTES });
+    return { shard, rows: decodeResults({ run, shard, options, bytes }).rows };
+  });
+}
