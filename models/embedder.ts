@@ -47,6 +47,10 @@ export class ThreadEmbedder implements Embedder {
     return new ThreadEmbedder(thread);
   }
 
+  paddedLength(longest: number): number {
+    return longest;
+  }
+
   embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {
     if (this.#dead !== null) return Promise.reject(this.#dead);
     const id = this.#nextId++;

@@ -27,6 +27,10 @@ export class SandboxEmbedder implements Embedder {
     this.#session = { manifest, weightsPath, threads: params.threads };
   }
 
+  paddedLength(longest: number): number {
+    return longest;
+  }
+
   /**
    * One batch at a time. After a crash the next call starts a new process.
    * @throws FleetError `inference_crashed` when the process died or hung; `inference_failed`, `model_invalid`.

@@ -1,5 +1,6 @@
 /** Every option of the command line with its environment variable. Nothing else reads the environment. */
-import { availableParallelism, hostname } from "node:os";
+import { availableParallelism, homedir, hostname } from "node:os";
+import { join } from "node:path";
 import { InvalidArgumentError, Option } from "commander";
 import { ALL_HEADS, type Head, headSchema, runIdSchema } from "./core/contracts.ts";
 import { type HeadWeights, PUBLISHED_WEIGHTS } from "./core/scoring.ts";
@@ -98,6 +99,11 @@ export const OPTIONS = {
     option("--max-held-bytes <n>", "memory for shards that are worked on")
       .argParser(wholeNumber(1))
       .default(1024 ** 3),
+  cacheFolder: () =>
+    option("--cache-folder <path>", "where what was measured on this machine is kept", "EMBEDFLEET_CACHE").default(
+      join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "embedfleet"),
+      "$XDG_CACHE_HOME/embedfleet or ~/.cache/embedfleet",
+    ),
   exitWhenDone: () =>
     option("--exit-when-done", "end when the queue is empty and no corpus is being read").default(false),
   keepStaging: () => option("--keep-staging", "keep the staged token ids after the seal").default(false),

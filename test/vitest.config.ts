@@ -32,6 +32,8 @@ export default defineConfig({
   test: {
     environment: "node",
     include: ["test/**/*.test.ts"],
+    // Workers measure the device once for all tests, and nothing is left in anyone's home.
+    env: { EMBEDFLEET_CACHE: resolve(root, "node_modules/.cache/embedfleet") },
     globalSetup: ["test/fixtures/global-setup.ts"],
     pool: "forks",
     testTimeout: 60_000,

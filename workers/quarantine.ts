@@ -89,11 +89,12 @@ export class Quarantine {
   }
 
   async #embed(shard: HeldShard, rows: readonly RowRef[]): Promise<void> {
-    const longest = rows.reduce((max, row) => Math.max(max, rowLength(row)), 0);
+    const { sandbox } = this.#params;
+    const length = sandbox.paddedLength(rows.reduce((max, row) => Math.max(max, rowLength(row)), 0));
     try {
-      const report = await this.#params.sandbox.embed({ rows });
+      const report = await sandbox.embed({ rows });
       const deviceMs = report.finishedAtMs - report.startedAtMs;
-      shard.finish(rows.length, { paddedTokens: rows.length * longest, batches: 1, deviceMs, idleMs: 0 });
+      shard.finish(rows.length, { paddedTokens: rows.length * length, batches: 1, deviceMs, idleMs: 0 });
     } catch (error) {
       if (!hasCode(error, "inference_crashed")) throw error;
       if (rows.length === 1) return this.#reject(shard, rows[0]!);

@@ -248,7 +248,7 @@ export class FleetWorker {
     for (;;) {
       const batch =
         this.#fault === null && inFlight.size < BATCHES_IN_FLIGHT && this.#commits.size < MAX_COMMITS_IN_FLIGHT
-          ? this.#packer.next({ flush: this.#queueIsDry || this.#isFull || this.#hasFed })
+          ? this.#packer.next({ flush: this.#queueIsDry || this.#hasFed || (this.#isFull && inFlight.size === 0) })
           : null;
       if (batch !== null) {
         const run: Promise<void> = this.#embed(batch)
@@ -279,7 +279,7 @@ export class FleetWorker {
 
   /** Shares the batch's cost out among the shards in it, so that their sums are the run's. */
   #book(rows: readonly RowRef[], report: BatchReport): void {
-    const longest = rowLength(rows[0]!);
+    const length = this.#params.embedder.paddedLength(rowLength(rows[0]!));
     const deviceMs = report.finishedAtMs - report.startedAtMs;
     const idleMs = Math.max(0, report.startedAtMs - this.#busySinceMs);
     this.#busySinceMs = report.finishedAtMs;
@@ -293,7 +293,7 @@ export class FleetWorker {
       const held = this.#held.get(buffers)!;
       const share = part.rows / rows.length;
       held.finish(part.rows, {
-        paddedTokens: part.rows * longest,
+        paddedTokens: part.rows * length,
         batches: rows[0]!.shard === buffers ? 1 : 0,
         deviceMs: deviceMs * share,
         idleMs: idleMs * share,
@@ -301,7 +301,7 @@ export class FleetWorker {
       shares.push({ run: held.job.payload.run, shard: held.job.payload.shard, ...part });
     }
     const realTokens = shares.reduce((sum, share) => sum + share.realTokens, 0);
-    const paddedTokens = rows.length * longest;
+    const paddedTokens = rows.length * length;
     this.counts.batches++;
     this.counts.rows += rows.length;
     this.counts.realTokens += realTokens;
@@ -312,7 +312,7 @@ export class FleetWorker {
       kind: "batch",
       batch: this.counts.batches,
       rowTokens: Uint32Array.from(rows, rowLength),
-      longestTokens: longest,
+      longestTokens: rowLength(rows[0]!),
       realTokens,
       paddedTokens,
       startedAtMs: report.startedAtMs,

@@ -28,6 +28,7 @@ const DEVICE: OptionName[] = [
   "maxBatchTokens",
   "maxBatchRows",
   "maxHeldBytes",
+  "cacheFolder",
   "keepStaging",
   "lockSeconds",
   "tendSeconds",

@@ -1,44 +1,55 @@
 /**
- * Which rows go through the model together. A batch costs what it pads to, `rows x longest row`,
- * plus a fixed overhead; the plan of least total cost over rows sorted by length is found by dynamic
- * programming, so a single long row is cut off from short ones exactly when padding would cost more
- * than one more batch.
+ * Which rows go through the model together. A batch costs what the device's cost model says of its padded
+ * shape; the plan of least total cost over rows sorted by length is found by dynamic programming, so a
+ * single long row is cut off from short ones exactly when padding would cost more than one more batch.
  */
+import { type CostModel, PRESUMED_COST, predictMs } from "./cost-model.ts";
 
 export interface PackingLimits {
-  /** Largest padded area of a batch. A single row may exceed it, alone. */
+  /** Largest padded area of a batch: what the device's memory holds. A single row may exceed it, alone. */
   readonly maxBatchTokens: number;
   readonly maxBatchRows: number;
-  /** What one more batch costs, in tokens of padded area. */
-  readonly batchOverheadTokens: number;
+  /** Longest time of a batch by the cost model, so that a slow device stops soon. A single row may exceed it, alone. */
+  readonly maxBatchMs: number;
+  readonly cost: CostModel;
+  /** Tokens that the device pads a batch's longest row to. */
+  readonly paddedLength: (longest: number) => number;
 }
 
 export const DEFAULT_PACKING: PackingLimits = {
   maxBatchTokens: 16_384,
   maxBatchRows: 512,
-  batchOverheadTokens: 128,
+  maxBatchMs: 5000,
+  cost: PRESUMED_COST,
+  paddedLength: (longest) => longest,
 };
 
 /**
- * Cuts rows, longest first, into consecutive batches of least total padded area and overhead.
+ * Cuts rows, longest first, into consecutive batches of least total time.
  *
  * @param lengths Tokens of each row, descending.
  * @returns The end index of each batch.
  */
 export function planBatches(lengths: ArrayLike<number>, limits: PackingLimits): number[] {
   const rows = lengths.length;
-  const cost = new Float64Array(rows + 1);
+  const total = new Float64Array(rows + 1);
   const startOf = new Uint32Array(rows + 1);
+  const padded = Uint32Array.from(lengths, limits.paddedLength);
+  const rowMs = Float64Array.from(
+    padded,
+    (length) => predictMs(limits.cost, { rows: 1, length }) - limits.cost.batchMs,
+  );
   for (let end = 1; end <= rows; end++) {
-    cost[end] = Infinity;
+    total[end] = Infinity;
     // Going back, rows only get longer, so the first start that does not fit ends the search.
     for (let start = end - 1; start >= 0; start--) {
       const batchRows = end - start;
-      const area = batchRows * lengths[start]!;
-      if (batchRows > 1 && (area > limits.maxBatchTokens || batchRows > limits.maxBatchRows)) break;
-      const total = cost[start]! + area + limits.batchOverheadTokens;
-      if (total < cost[end]!) {
-        cost[end] = total;
+      const ms = limits.cost.batchMs + batchRows * rowMs[start]!;
+      if (batchRows > 1 && !fits(limits, batchRows, padded[start]!, ms)) break;
+      const sum = total[start]! + ms;
+      // Of equal plans the one with fewer batches: what a model says of small ones is less sure.
+      if (sum <= total[end]!) {
+        total[end] = sum;
         startOf[end] = start;
       }
     }
@@ -46,6 +57,10 @@ export function planBatches(lengths: ArrayLike<number>, limits: PackingLimits): 
   const ends: number[] = [];
   for (let end = rows; end > 0; end = startOf[end]!) ends.push(end);
   return ends.toReversed();
+}
+
+function fits(limits: PackingLimits, rows: number, length: number, ms: number): boolean {
+  return rows <= limits.maxBatchRows && rows * length <= limits.maxBatchTokens && ms <= limits.maxBatchMs;
 }
 
 /** Rows looked at in one plan: bounds its time; the pool may hold more. */

@@ -125,6 +125,8 @@ export interface Tokenizer {
 export interface Embedder {
   /** Where it runs: `cpu`, `cuda:0`, … */
   readonly device: string;
+  /** Tokens that a batch is padded to whose longest row has `longest`; what the device computes is `rows` times that. */
+  paddedLength(longest: number): number;
   /** Runs one batch. Batches queue up in order, so a caller may keep two in flight. */
   embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport>;
   close(): Promise<void>;

@@ -69,6 +69,7 @@ function workerArguments(flags: RunFlags): string[] {
     ["--max-batch-tokens", flags.maxBatchTokens],
     ["--max-batch-rows", flags.maxBatchRows],
     ["--max-held-bytes", flags.maxHeldBytes],
+    ["--cache-folder", flags.cacheFolder],
     ["--lock-seconds", flags.lockSeconds],
     ["--tend-seconds", flags.tendSeconds],
     ["--s3-endpoint", flags.s3Endpoint],

@@ -1,18 +1,22 @@
 /** `embedfleet work`: one worker process. */
+import type { Logger } from "pino";
 import { ThreadEmbedder } from "../../../models/embedder.ts";
-import { verifyModelFiles } from "../../../models/registry.ts";
+import { type Model, verifyModelFiles } from "../../../models/registry.ts";
 import { SandboxEmbedder } from "../../../models/sandbox.ts";
 import { loadTokenizer } from "../../../models/tokenizer.ts";
+import { costOf } from "../../../workers/probe-cost.ts";
 import { Loader } from "../../../workers/loader.ts";
 import { FleetWorker } from "../../../workers/worker.ts";
+import { CostCache } from "../../adapters/cost-cache.ts";
 import { BullLeases } from "../../adapters/redis/bull-leases.ts";
 import { Presence } from "../../adapters/redis/presence.ts";
 import { RedisTurn } from "../../adapters/redis/redis-turn.ts";
 import { producersKey, queueName, turnKey, workersKey } from "../../adapters/redis/queue-options.ts";
 import { workerName } from "../../config.ts";
-import { DEFAULT_PACKING } from "../../core/packing.ts";
+import { DEFAULT_PACKING, type PackingLimits } from "../../core/packing.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Head } from "../../core/contracts.ts";
+import type { Embedder } from "../../core/ports.ts";
 import { probeStore } from "../../run/probe-store.ts";
 import { Tender } from "../../run/tend.ts";
 import {
@@ -32,6 +36,7 @@ export interface WorkFlags extends StoreFlags, QueueFlags {
   readonly maxBatchTokens: number;
   readonly maxBatchRows: number;
   readonly maxHeldBytes: number;
+  readonly cacheFolder: string;
   readonly exitWhenDone: boolean;
   readonly keepStaging: boolean;
   readonly lockSeconds: number;
@@ -81,7 +86,7 @@ export async function work(flags: WorkFlags): Promise<void> {
         heads: Object.keys(model.manifest.heads) as Head[],
         vocabSize: model.manifest.architecture.vocabSize,
       }),
-      packing: { ...DEFAULT_PACKING, maxBatchTokens: flags.maxBatchTokens, maxBatchRows: flags.maxBatchRows },
+      packing: await packingOf(flags, model, embedder, log),
       maxHeldBytes: flags.maxHeldBytes,
       log,
       onIdle: async (runs) => {
@@ -105,6 +110,28 @@ export async function work(flags: WorkFlags): Promise<void> {
     log.info(worker.counts, "the worker ends");
     if (flags.json) printJson({ worker: name, device: embedder.device, ...worker.counts });
   });
+}
+
+/** About a second, once: then the device's cost model is in the cache. */
+const PROBE_MS = 1000;
+
+async function packingOf(flags: WorkFlags, model: Model, embedder: Embedder, log: Logger): Promise<PackingLimits> {
+  const { maxBatchTokens, maxBatchRows, threads } = flags;
+  const { dim, architecture } = model.manifest;
+  const cost = await costOf({
+    embedder,
+    dim,
+    heads: Object.keys(model.manifest.heads) as Head[],
+    maxTokens: architecture.maxTokens,
+    vocabSize: architecture.vocabSize,
+    maxBatchTokens,
+    budgetMs: PROBE_MS,
+    cache: new CostCache(flags.cacheFolder),
+    key: { modelSha256: model.ref.sha256, precision: "fp32", device: embedder.device, threads },
+    log,
+  });
+  const paddedLength = (longest: number): number => embedder.paddedLength(longest);
+  return { ...DEFAULT_PACKING, maxBatchTokens, maxBatchRows, cost, paddedLength };
 }
 
 async function assertTokenizerFits(path: string, vocabSize: number): Promise<void> {

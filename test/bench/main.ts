@@ -1,0 +1,54 @@
+/** `npm run bench -- <name> [--full] [--out <folder>]`: runs one benchmark, prints it, keeps JSON and SVG. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import type { Bench, Table } from "./bench.ts";
+
+const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
+  arrow: () => import("./arrow.ts"),
+  packing: () => import("./packing.ts"),
+};
+
+function printTable({ title, columns, rows }: Table): void {
+  const cells = [columns, ...rows].map((row) => row.map((cell) => (typeof cell === "number" ? String(cell) : cell)));
+  const widths = columns.map((_, i) => Math.max(...cells.map((row) => row[i]!.length)));
+  console.log(`\n${title}\n`);
+  cells.forEach((row, at) => {
+    console.log(
+      `| ${row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join(" | ")} |`,
+    );
+    if (at === 0)
+      console.log(
+        `|${widths.map((width, i) => (i === 0 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`,
+      );
+  });
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { full: { type: "boolean", default: false }, out: { type: "string", default: "out/bench" } },
+});
+const name = positionals[0] ?? "";
+const load = BENCHES[name];
+if (load === undefined) {
+  console.error(
+    `usage: npm run bench -- <name> [--full] [--out <folder>]\n  names: ${Object.keys(BENCHES).join(", ")}`,
+  );
+  process.exit(2);
+}
+const { bench } = await load();
+const size = values.full ? "full" : "small";
+console.log(`${bench.title} (${size})`);
+const { figures, tables, charts, notes } = await bench.run({ size });
+for (const table of tables) printTable(table);
+for (const note of notes) console.log(`\n${note}`);
+
+mkdirSync(values.out, { recursive: true });
+const machine = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length };
+const record = { bench: name, size, at: new Date().toISOString(), machine, figures };
+writeFileSync(join(values.out, `${name}.json`), `${JSON.stringify(record, null, 1)}\n`);
+for (const [chart, svg] of Object.entries(charts)) writeFileSync(join(values.out, `${chart}.svg`), svg);
+console.log(
+  `\nkept in ${values.out}: ${[`${name}.json`, ...Object.keys(charts).map((chart) => `${chart}.svg`)].join(", ")}`,
+);
