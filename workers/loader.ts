@@ -4,7 +4,7 @@ import type { Head, ModelRef, RunRecord } from "../src/core/contracts.ts";
 import { FleetError } from "../src/core/errors.ts";
 import { runKeys, windowOfShard } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
-import { readRun } from "../src/run/open-run.ts";
+import { readRun } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
 
 export type Loaded =

@@ -57,6 +57,31 @@ export const runOptionsSchema = z.strictObject({
 });
 export type RunOptions = z.infer<typeof runOptionsSchema>;
 
+/** What a run builds on. Absent in `run.json`: a full run that was asked for as one. */
+export const lineageSchema = z.discriminatedUnion("kind", [
+  z.strictObject({
+    kind: z.literal("full"),
+    /** As asked with `--since`. */
+    since: z.string(),
+    /** Why it could not be a delta. */
+    because: z.string(),
+    /** The run it would have been a delta of, and takes the place of. */
+    supersedes: runIdSchema.nullable(),
+  }),
+  z.strictObject({
+    kind: z.literal("delta"),
+    since: z.string(),
+    /** The sealed run that it completes. */
+    base: runIdSchema,
+  }),
+  z.strictObject({
+    kind: z.literal("compact"),
+    /** The delta whose effective rows it holds. */
+    supersedes: runIdSchema,
+  }),
+]);
+export type Lineage = z.infer<typeof lineageSchema>;
+
 /** `run.json` */
 export const runRecordSchema = z.strictObject({
   version: versionSchema,
@@ -65,6 +90,7 @@ export const runRecordSchema = z.strictObject({
   /** As typed, for people; what counts is each window's `sourceSha256`. */
   inputs: z.array(z.string()),
   options: runOptionsSchema,
+  lineage: lineageSchema.optional(),
 });
 export type RunRecord = z.infer<typeof runRecordSchema>;
 
@@ -94,12 +120,25 @@ export const windowPlanSchema = z.strictObject({
   rows: countSchema,
   tokens: countSchema,
   rejects: countSchema,
+  /** Documents that the base holds as they are; nothing of them is planned. */
+  unchanged: countSchema.optional(),
   /** Digest of the documents as read; a corpus that changed under a run id is found by it. */
   sourceSha256: sha256Schema,
+  /** Of the window's part of the document index, `index/w000012.arrow`; see `arrow/document-index.ts`. */
+  indexSha256: sha256Schema.optional(),
   stagedBytes: countSchema,
   shards: z.array(shardPlanSchema),
 });
 export type WindowPlan = z.infer<typeof windowPlanSchema>;
+
+/** A part of the list of rows that a delta takes away from what it builds on: `deletes.arrow`. */
+export const deletesFileSchema = z.strictObject({
+  key: z.string(),
+  rows: z.int().min(1),
+  bytes: z.int().min(1),
+  sha256: sha256Schema,
+});
+export type DeletesFile = z.infer<typeof deletesFileSchema>;
 
 /** `plan/closed.json` */
 export const closedRecordSchema = z.strictObject({
@@ -111,6 +150,10 @@ export const closedRecordSchema = z.strictObject({
   tokens: countSchema,
   shards: countSchema,
   rejects: countSchema,
+  /** Of a delta: documents that its base holds as they are. */
+  unchanged: countSchema.optional(),
+  /** Of a delta. */
+  deletes: z.array(deletesFileSchema).optional(),
 });
 export type ClosedRecord = z.infer<typeof closedRecordSchema>;
 
@@ -182,19 +225,28 @@ export const totalsSchema = z.strictObject({
   paddedTokens: countSchema,
   deviceMs: z.number().min(0),
   idleMs: z.number().min(0),
+  /** Of a delta: documents that its base holds as they are, and rows that it takes away from it. */
+  unchanged: countSchema.optional(),
+  deletes: countSchema.optional(),
 });
 export type Totals = z.infer<typeof totalsSchema>;
 
 /** `manifest.json` */
 export const manifestSchema = z.strictObject({
   version: versionSchema,
-  kind: z.literal("full"),
+  kind: z.enum(["full", "delta"]),
   run: runIdSchema,
+  /** Of a delta: the sealed run that it completes. */
+  base: runIdSchema.optional(),
+  /** Of a full run: what it takes the place of, because it was compacted from it or could not build on it. */
+  supersedes: runIdSchema.optional(),
   createdAt: z.iso.datetime(),
   sealedAt: z.iso.datetime(),
   options: runOptionsSchema,
   totals: totalsSchema,
   files: z.array(manifestFileSchema),
+  /** Of a delta: rows of its base, and of what that builds on, that are no more or are replaced by its own. */
+  deletes: z.array(deletesFileSchema).optional(),
   /** Reject files that count, with the lines in each. */
   rejects: z.array(z.strictObject({ key: z.string(), lines: countSchema })),
 });

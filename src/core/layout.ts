@@ -34,9 +34,15 @@ export interface RunKeys {
   readonly planPrefix: string;
   readonly dataPrefix: string;
   readonly rejectsPrefix: string;
+  /** Everything of the run. */
+  readonly prefix: string;
   plan(window: string): string;
   staged(window: string): string;
   data(shard: string): string;
+  /** What the run knows of a window's documents; see `arrow/document-index.ts`. */
+  documentIndex(window: string): string;
+  /** Parts of the list of rows that a delta takes away: `deletes.arrow`, `deletes-0001.arrow`, … */
+  deletes(part: number): string;
   windowRejects(window: string): string;
   /** Named by attempt: of two workers on one shard, only the winner's rejects count. */
   shardRejects(shard: string, attempt: string): string;
@@ -45,6 +51,7 @@ export interface RunKeys {
 export function runKeys(run: string): RunKeys {
   const root = `${RUNS_PREFIX}${run}/`;
   return {
+    prefix: root,
     record: `${root}run.json`,
     closed: `${root}plan/closed.json`,
     manifest: `${root}manifest.json`,
@@ -54,6 +61,8 @@ export function runKeys(run: string): RunKeys {
     plan: (window) => `${root}plan/${window}.json`,
     staged: (window) => `${root}plan/${window}.arrows`,
     data: (shard) => `${root}data/${shard}.arrow`,
+    documentIndex: (window) => `${root}index/${window}.arrow`,
+    deletes: (part) => `${root}deletes${part === 0 ? "" : `-${String(part).padStart(4, "0")}`}.arrow`,
     windowRejects: (window) => `${root}rejects/${window}.jsonl`,
     shardRejects: (shard, attempt) => `${root}rejects/${shard}.${attempt}.jsonl`,
   };

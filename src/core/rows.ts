@@ -39,6 +39,11 @@ export class RowDigest {
   }
 }
 
+/** What a row is called wherever rows are compared: no id has a NUL in it. */
+export function rowKey(id: string, chunk: number): string {
+  return `${id}\u0000${chunk}`;
+}
+
 export function textHashOf(rows: Pick<PlannedRows, "textHashes">, row: number): Uint8Array {
   return rows.textHashes.subarray(row * TEXT_HASH_BYTES, (row + 1) * TEXT_HASH_BYTES);
 }

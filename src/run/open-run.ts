@@ -1,48 +1,55 @@
 /** A run's record: created once, and from then on what the run id stands for. */
 import { isDeepStrictEqual } from "node:util";
 import { CONTRACT_VERSION, type RunOptions, type RunRecord, runRecordSchema } from "../core/contracts.ts";
-import { FleetError, hasCode } from "../core/errors.ts";
-import { readRecord, toJsonBytes } from "../core/json.ts";
+import { FleetError } from "../core/errors.ts";
+import { findRecord, readRecord, toJsonBytes } from "../core/json.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import { resolveSince } from "./since.ts";
 
 /**
  * Creates the run, or continues the one that is there.
- * @throws FleetError `run_conflict` when the id stands for other options.
+ *
+ * @param params.since The run to build on, or `latest`; a full run when absent. Resolved once: a run that
+ * is continued keeps the base it began with.
+ * @throws FleetError `run_conflict` when the id stands for other options; what `resolveSince` throws.
  */
 export async function openRun(
   store: ObjectStore,
-  params: Readonly<{ run: string; inputs: readonly string[]; options: RunOptions }>,
+  params: Readonly<{ run: string; inputs: readonly string[]; options: RunOptions; since?: string | undefined }>,
 ): Promise<{ record: RunRecord; isNew: boolean }> {
-  const key = runKeys(params.run).record;
-  const wanted: RunRecord = runRecordSchema.parse({
+  const { run, inputs, options, since } = params;
+  const key = runKeys(run).record;
+  const found = since === undefined ? null : await findRecord(store, key, runRecordSchema);
+  if (found !== null) return { record: assertSame(found, params), isNew: false };
+  const lineage = since === undefined ? undefined : await resolveSince(store, { since, options });
+  const wanted = runRecordSchema.parse({
     version: CONTRACT_VERSION,
-    run: params.run,
+    run,
     createdAt: new Date().toISOString(),
-    inputs: [...params.inputs],
-    options: params.options,
+    inputs: [...inputs],
+    options,
+    ...(lineage && { lineage }),
   });
   const isNew = (await store.create({ key, body: toJsonBytes(wanted) })) === "created";
-  if (isNew) return { record: wanted, isNew };
-  const record = await readRecord(store, key, runRecordSchema);
-  assertSameOptions(record, wanted);
-  return { record, isNew };
+  return { record: isNew ? wanted : assertSame(await readRecord(store, key, runRecordSchema), params), isNew };
 }
 
-/** @throws FleetError `run_unknown` */
-export async function readRun(store: ObjectStore, run: string): Promise<RunRecord> {
-  try {
-    return await readRecord(store, runKeys(run).record, runRecordSchema);
-  } catch (error) {
-    if (!hasCode(error, "object_missing")) throw error;
-    throw new FleetError("run_unknown", `there is no run ${JSON.stringify(run)} in ${store.url}`, {
-      cure: "check the run id and --out; `embedfleet status --out URL` lists the runs of a store",
-      cause: error,
-    });
-  }
+function assertSame(
+  found: RunRecord,
+  wanted: Readonly<{ options: RunOptions; since?: string | undefined }>,
+): RunRecord {
+  assertSameOptions(found, wanted);
+  const { lineage } = found;
+  const since = lineage === undefined || lineage.kind === "compact" ? undefined : lineage.since;
+  if (since === wanted.since && lineage?.kind !== "compact") return found;
+  const began = since === undefined ? "without --since" : `with --since ${since}`;
+  throw new FleetError("run_conflict", `run ${found.run} was begun ${began}`, {
+    cure: "say the same to continue it, or take another --run id for a new run",
+  });
 }
 
-function assertSameOptions(found: RunRecord, wanted: RunRecord): void {
+function assertSameOptions(found: RunRecord, wanted: Readonly<{ options: RunOptions }>): void {
   const keys = Object.keys(wanted.options) as (keyof RunOptions)[];
   const differing = keys.filter((key) => !isDeepStrictEqual(found.options[key], wanted.options[key]));
   if (differing.length === 0) return;

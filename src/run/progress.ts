@@ -2,8 +2,7 @@
 import type { RunRecord, Totals } from "../core/contracts.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore, QueueCounts } from "../core/ports.ts";
-import { readRun } from "./open-run.ts";
-import { listData, readClosed, readWindows } from "./read-plan.ts";
+import { listData, readClosed, readRun, readWindows } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
 export type RunState = "planning" | "embedding" | "complete" | "sealed";

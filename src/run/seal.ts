@@ -15,8 +15,8 @@ import { LATEST_KEY, runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { type InspectedShard, inspectShard } from "./inspect-shard.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
-import { readRun } from "./open-run.ts";
-import { listData, readClosed, readWindows } from "./read-plan.ts";
+import { readDeletes, readDocumentIndex } from "./read-lists.ts";
+import { listData, readClosed, readRun, readWindows } from "./read-plan.ts";
 
 /** Result files read at once: enough to hide a store's latency, few enough to bound memory. */
 const FILES_IN_FLIGHT = 4;
@@ -47,11 +47,12 @@ export async function sealRun(
   const unfinished = await whatIsMissing(store, run);
   if (unfinished !== null) return { kind: "open", reason: unfinished };
   const manifest = await buildManifest(store, record, params.onShard ?? (() => {}));
+  await proveLists(store, manifest);
   const isNew = (await store.create({ key: runKeys(run).manifest, body: toJsonBytes(manifest) })) === "created";
   const published = isNew
     ? manifest
     : await readRecord(store, runKeys(run).manifest, manifestSchema, MAX_MANIFEST_BYTES);
-  await publishLatest(store, published);
+  await publishLatest(store, published, record.lineage);
   if (!params.keepStaging) await removeStaging(store, run);
   return { kind: "sealed", manifest: published, isNew };
 }
@@ -77,7 +78,12 @@ async function buildManifest(
   const closed = (await readClosed(store, record.run))!;
   const files: Manifest["files"] = [];
   const rejects: Manifest["rejects"] = [];
-  const totals = { ...emptyTotals(), documents: closed.documents };
+  const { lineage } = record;
+  const totals: Totals = { ...emptyTotals(), documents: closed.documents };
+  if (lineage?.kind === "delta") {
+    totals.unchanged = closed.unchanged ?? 0;
+    totals.deletes = (closed.deletes ?? []).reduce((sum, { rows }) => sum + rows, 0);
+  }
   const shards = plannedShards(store, record.run, (window, lines) => {
     rejects.push({ key: runKeys(record.run).windowRejects(window), lines });
     totals.rejects += lines;
@@ -97,15 +103,29 @@ async function buildManifest(
   }
   return {
     version: CONTRACT_VERSION,
-    kind: "full",
+    kind: lineage?.kind === "delta" ? "delta" : "full",
     run: record.run,
+    ...lineageOfManifest(record),
     createdAt: record.createdAt,
     sealedAt: new Date().toISOString(),
     options: record.options,
     totals,
     files,
+    ...(lineage?.kind === "delta" && { deletes: closed.deletes ?? [] }),
     rejects,
   };
+}
+
+function lineageOfManifest({ lineage }: RunRecord): Pick<Manifest, "base" | "supersedes"> {
+  if (lineage === undefined) return {};
+  if (lineage.kind === "delta") return { base: lineage.base };
+  return lineage.supersedes === null ? {} : { supersedes: lineage.supersedes };
+}
+
+/** What is not a result file but is built on later: rows taken away, and the index of documents. */
+async function proveLists(store: ObjectStore, manifest: Manifest): Promise<void> {
+  for await (const _ of readDeletes(store, manifest));
+  for await (const _ of readDocumentIndex(store, manifest.run));
 }
 
 function shardOfFile(shard: InspectedShard): string {
@@ -160,9 +180,13 @@ function addShard(totals: Totals, shard: InspectedShard): void {
   totals.idleMs += stats.idleMs;
 }
 
-/** Points `latest.json` at the run, unless it already points at one sealed later. */
-async function publishLatest(store: ObjectStore, manifest: Manifest): Promise<void> {
+/**
+ * Points `latest.json` at the run, unless it already points at one sealed later. What was compacted is no
+ * news: it only takes the place of the run that it was made from.
+ */
+async function publishLatest(store: ObjectStore, manifest: Manifest, lineage: RunRecord["lineage"]): Promise<void> {
   const current = await findRecord(store, LATEST_KEY, latestSchema);
+  if (lineage?.kind === "compact" && current?.run !== lineage.supersedes) return;
   if (current !== null && current.sealedAt > manifest.sealedAt) return;
   const latest: Latest = { version: CONTRACT_VERSION, run: manifest.run, sealedAt: manifest.sealedAt };
   await store.replace({ key: LATEST_KEY, body: toJsonBytes(latest) });

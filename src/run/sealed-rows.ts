@@ -1,10 +1,11 @@
 /** The rows of a sealed run, file by file: what search, evaluation and hand-off read. */
 import { decodeResults, type ResultRows } from "../arrow/results.ts";
-import { type Manifest, MAX_DATA_FILE_BYTES } from "../core/contracts.ts";
+import type { Manifest } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
-import { readRun } from "./open-run.ts";
+import { readSame } from "./read-lists.ts";
+import { readRun } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
 /** One file is worked on while the next one is read. */
@@ -35,8 +36,9 @@ export async function* sealedRows(
   async function* wanted(): AsyncGenerator<Manifest["files"][number]> {
     yield* files;
   }
-  yield* mapConcurrent(wanted(), FILES_IN_FLIGHT, async ({ key, shard }) => {
-    const bytes = await store.read({ key, maxBytes: MAX_DATA_FILE_BYTES });
+  yield* mapConcurrent(wanted(), FILES_IN_FLIGHT, async (file) => {
+    const { shard } = file;
+    const bytes = await readSame(store, file);
     return { shard, rows: decodeResults({ run, shard, options, bytes }).rows };
   });
 }

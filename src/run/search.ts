@@ -1,11 +1,12 @@
-/** The nearest rows of a sealed run, by an exact scan of its files: to see that it works. */
+/** The nearest rows of a sealed run and what it builds on, by an exact scan of its files: to see that it works. */
 import { ALL_HEADS, type Head, type RunOptions } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { Embedder, ObjectStore, Tokenizer } from "../core/ports.ts";
 import { headScore, type HeadWeights, hybridScore, PUBLISHED_WEIGHTS } from "../core/scoring.ts";
 import { Top } from "../core/top.ts";
+import { rowKey } from "../core/rows.ts";
+import { readChain, readEffective } from "./chain.ts";
 import { embedQueries } from "./embed-queries.ts";
-import { readSealed, sealedRows } from "./sealed-rows.ts";
 
 export interface Hit {
   readonly id: string;
@@ -32,9 +33,10 @@ export async function searchRun(
   }>,
 ): Promise<Hit[]> {
   const { store, run, weights = PUBLISHED_WEIGHTS, withText = false } = params;
-  const manifest = await readSealed(store, run);
-  const heads = weighedHeads(run, manifest.options, weights);
-  if (withText && !manifest.options.keepText) {
+  const chain = await readChain(store, run);
+  const { options } = chain[0]!;
+  const heads = weighedHeads(run, options, weights);
+  if (withText && !options.keepText) {
     throw new FleetError("bad_usage", `run ${run} has no text to show`, {
       cure: "leave --text out, or embed the corpus with --keep-text",
     });
@@ -42,15 +44,15 @@ export async function searchRun(
   const query = await embedQueries({
     ...params,
     queries: [params.query],
-    options: { model: manifest.options.model, heads },
+    options: { model: options.model, heads },
   });
   const best = new Top<Omit<Hit, "score">>(params.top);
-  for await (const { rows } of sealedRows(store, manifest)) {
-    for (let row = 0; row < rows.ids.length; row++) {
+  for await (const { rows, kept } of readEffective(store, chain)) {
+    for (const row of kept) {
       const id = rows.ids[row]!;
       const chunk = rows.chunks[row]!;
       const scores = scoresOf(heads, (head) => headScore(head, query, 0, rows, row));
-      best.offer(hybridScore(scores, weights)!, `${id}\u0000${chunk}`, () => ({
+      best.offer(hybridScore(scores, weights)!, rowKey(id, chunk), () => ({
         id,
         chunk,
         ...(withText && { text: rows.texts![row]! }),

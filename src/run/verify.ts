@@ -6,11 +6,10 @@ import { FleetError } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { hash } from "node:crypto";
-import { textHashOf } from "../core/rows.ts";
+import { rowKey, textHashOf } from "../core/rows.ts";
 import { type InspectedShard, inspectShard, readRejects } from "./inspect-shard.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
-import { readRun } from "./open-run.ts";
-import { listData, readClosed, readWindows } from "./read-plan.ts";
+import { listData, readClosed, readRun, readWindows } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
 const FILES_IN_FLIGHT = 4;
@@ -141,7 +140,7 @@ class Verifier {
     for (let row = 0; row < rows.ids.length; row++) {
       this.tally.rows++;
       const name = `${shard.key} row ${row} (id ${JSON.stringify(rows.ids[row])}, chunk ${rows.chunks[row]})`;
-      if (!this.#seen.add(`${rows.ids[row]}\u0000${rows.chunks[row]}`)) {
+      if (!this.#seen.add(rowKey(rows.ids[row]!, rows.chunks[row]!))) {
         this.tally.duplicates++;
         this.find(`${name} appears twice in the run`);
       }

@@ -1,0 +1,48 @@
+/** What a run that is asked to be incremental builds on. */
+import { contentDifferences } from "../core/content.ts";
+import { latestSchema, type Lineage, type RunOptions, runIdSchema } from "../core/contracts.ts";
+import { FleetError } from "../core/errors.ts";
+import { findRecord } from "../core/json.ts";
+import { LATEST_KEY } from "../core/layout.ts";
+import type { ObjectStore } from "../core/ports.ts";
+import { readRun, readWindows } from "./read-plan.ts";
+import { readManifest } from "./seal.ts";
+
+/** What people type for the run that was sealed last. */
+export const SINCE_LATEST = "latest";
+
+/**
+ * A delta of the run that is asked for where the two can be compared, else a full run that says why not.
+ *
+ * @param params.since A run's id, or `latest`.
+ * @throws FleetError `run_unknown`, `run_incomplete` when a run is named that cannot be built on yet.
+ */
+export async function resolveSince(
+  store: ObjectStore,
+  params: Readonly<{ since: string; options: RunOptions }>,
+): Promise<Lineage> {
+  const { since, options } = params;
+  const full = (because: string, supersedes: string | null): Lineage => ({ kind: "full", since, because, supersedes });
+  const base = since === SINCE_LATEST ? await latestSealed(store) : runIdSchema.parse(since);
+  if (base === null) return full("no run of the store is sealed yet", null);
+  const record = await readRun(store, base);
+  if ((await readManifest(store, base)) === null) {
+    throw new FleetError("run_incomplete", `run ${base} is not sealed, so nothing can build on it`, {
+      cure: `wait for its workers, or see what it waits for: embedfleet status ${base}`,
+    });
+  }
+  const differences = contentDifferences(record.options, options);
+  if (differences.length > 0) return full(`run ${base} was made with other options: ${differences.join("; ")}`, base);
+  if (!(await hasIndex(store, base))) return full(`run ${base} has no index of its documents`, base);
+  return { kind: "delta", since, base };
+}
+
+async function latestSealed(store: ObjectStore): Promise<string | null> {
+  return (await findRecord(store, LATEST_KEY, latestSchema))?.run ?? null;
+}
+
+/** All windows are of one version, so the first one tells. */
+async function hasIndex(store: ObjectStore, run: string): Promise<boolean> {
+  for await (const window of readWindows(store, run)) return window.indexSha256 !== undefined;
+  return true;
+}
