@@ -3,11 +3,14 @@
  * once and is the same for the same corpus and options, so a producer may be killed anywhere and run
  * again, or run twice at the same time.
  */
-import { IdSet } from "../src/adapters/id-set.ts";
+import { createHash } from "node:crypto";
+import { encodeDeletes } from "../src/arrow/document-index.ts";
+import { contentHash } from "../src/core/content.ts";
 import {
   type ClosedRecord,
   closedRecordSchema,
   CONTRACT_VERSION,
+  type DeletesFile,
   type Reject,
   type RunRecord,
   type WindowPlan,
@@ -20,8 +23,9 @@ import { jobOf, windowLimits } from "../src/core/planning.ts";
 import type { JobQueue, ObjectStore, Tokenizer } from "../src/core/ports.ts";
 import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { listData, readClosed, readWindows } from "../src/run/read-plan.ts";
+import { type Ledger, openLedger } from "./ledger.ts";
+import { type AdmittedItem, tokenise } from "./tokenise.ts";
 import { SourceDigest, Window } from "./window.ts";
-import { tokenise } from "./tokenise.ts";
 
 const SHOWN_REJECTS = 3;
 const NEW_RUN = "the corpus or the program changed since: use another --run id";
@@ -49,24 +53,27 @@ export interface ProduceParams {
 
 /** @throws FleetError `run_conflict`, `too_many_rejects` and whatever store and queue throw. */
 export async function produce(params: ProduceParams): Promise<ClosedRecord> {
-  const seen = new IdSet();
+  const ledger = await openLedger(params);
   try {
-    return await new Producer(params, seen).run();
+    return await new Producer(params, ledger).run();
   } finally {
-    seen.close();
+    ledger.close();
   }
 }
 
 class Producer {
   readonly #params: ProduceParams;
   readonly #observe: Observe;
-  readonly #source: AsyncGenerator<SourceItem>;
+  readonly #ledger: Ledger;
+  readonly #source: AsyncGenerator<AdmittedItem>;
   readonly #totals = { windows: 0, documents: 0, rows: 0, tokens: 0, shards: 0, rejects: 0 };
+  #unchanged = 0;
 
-  constructor(params: ProduceParams, seen: IdSet) {
+  constructor(params: ProduceParams, ledger: Ledger) {
     this.#params = params;
     this.#observe = params.observe ?? unobserved;
-    this.#source = this.#checked(seen);
+    this.#ledger = ledger;
+    this.#source = this.#admitted();
   }
 
   async run(): Promise<ClosedRecord> {
@@ -87,27 +94,39 @@ class Producer {
         `the corpus goes on after the ${this.#totals.documents} documents that run ${record.run} has planned`,
       );
     }
-    const closed: ClosedRecord = { version: CONTRACT_VERSION, run: record.run, ...this.#totals };
+    const closed: ClosedRecord = {
+      version: CONTRACT_VERSION,
+      run: record.run,
+      ...this.#totals,
+      ...(record.lineage?.kind === "delta" && { unchanged: this.#unchanged, deletes: await this.#listGone() }),
+    };
     await this.#createSame(runKeys(record.run).closed, toJsonBytes(closedRecordSchema.parse(closed)));
     return closed;
   }
 
-  /** The documents, each id once, with the limit on rejects. */
-  async *#checked(seen: IdSet): AsyncGenerator<SourceItem> {
+  /** The documents, each id once, those that the base holds marked as such, with the limit on rejects. */
+  async *#admitted(): AsyncGenerator<AdmittedItem> {
     const { items, maxRejects, signal } = this.#params;
     const examples: Reject[] = [];
     let rejects = 0;
     for await (const item of items) {
       signal?.throwIfAborted();
-      const checked = item.kind === "document" && !seen.add(item.document.id) ? duplicate(item) : item;
-      if (checked.kind === "reject") {
+      const admitted = item.kind === "document" ? this.#admit(item) : item;
+      if (admitted.kind === "reject") {
         rejects++;
-        this.#observe({ kind: "rejects", reason: checked.reject.reason, count: 1 });
-        if (examples.length < SHOWN_REJECTS) examples.push(checked.reject);
+        this.#observe({ kind: "rejects", reason: admitted.reject.reason, count: 1 });
+        if (examples.length < SHOWN_REJECTS) examples.push(admitted.reject);
         if (maxRejects !== null && rejects > maxRejects) throw tooManyRejects(examples, maxRejects);
       }
-      yield checked;
+      yield admitted;
     }
+  }
+
+  #admit(item: SourceItem & { kind: "document" }): AdmittedItem {
+    const content = contentHash(item.document);
+    const admission = this.#ledger.admit(item.document.id, content);
+    if (admission === "duplicate") return duplicate(item);
+    return { kind: admission === "new" ? "document" : "unchanged", document: item.document, content };
   }
 
   /** Reads past the windows planned before, proves that they are the same, and queues what they lack. */
@@ -151,6 +170,7 @@ class Producer {
     let window = this.#newWindow();
     for await (const item of tokenise(this.#source, { tokenizer, maxTokens, overlap, observe: this.#observe })) {
       if (item.kind === "reject") window.addReject(item);
+      else if (item.kind === "unchanged") window.addUnchanged(item);
       else window.addDocument(item, item.chunks);
       if (!window.isFull) continue;
       await this.#flush(window);
@@ -168,8 +188,9 @@ class Producer {
   async #flush(window: Window): Promise<void> {
     const { queue, record } = this.#params;
     const keys = runKeys(record.run);
-    const { plan, staged, rejectLines } = window.cut();
+    const { plan, staged, index, rejectLines } = window.cut();
     await this.#createSame(keys.staged(plan.window), staged);
+    await this.#createSame(keys.documentIndex(plan.window), index);
     if (rejectLines !== null) await this.#createSame(keys.windowRejects(plan.window), rejectLines);
     await this.#createSame(keys.plan(plan.window), toJsonBytes(plan));
     await queue.enqueue({ jobs: plan.shards.map((shard) => jobOf(record.run, shard)) });
@@ -185,7 +206,22 @@ class Producer {
     this.#totals.tokens += plan.tokens;
     this.#totals.shards += plan.shards.length;
     this.#totals.rejects += plan.rejects;
+    this.#unchanged += plan.unchanged ?? 0;
     this.#params.onProgress?.(this.#totals);
+  }
+
+  /** Writes down which rows of the base are no more. */
+  async #listGone(): Promise<DeletesFile[]> {
+    const { run } = this.#params.record;
+    const files: DeletesFile[] = [];
+    for await (const rows of this.#ledger.gone()) {
+      const key = runKeys(run).deletes(files.length);
+      const body = encodeDeletes(run, rows);
+      await this.#createSame(key, body);
+      const sha256 = createHash("sha256").update(body).digest("hex");
+      files.push({ key, rows: rows.ids.length, bytes: body.length, sha256 });
+    }
+    return files;
   }
 
   /** One that is there must be the same to the byte: left by a killed producer, or made by another. */
@@ -203,7 +239,7 @@ class Producer {
   }
 }
 
-function duplicate({ document }: SourceItem & { kind: "document" }): SourceItem {
+function duplicate({ document }: SourceItem & { kind: "document" }): SourceItem & { kind: "reject" } {
   const detail = "a document with this id came before it; the first one is kept";
   return { kind: "reject", reject: rejectAt(document.origin, "duplicate_id", detail, document.id) };
 }

@@ -1,12 +1,26 @@
 /** Documents to chunks, in order: batches of documents go to the tokenizer, which uses all cores. */
-import type { SourceItem } from "../src/core/documents.ts";
+import type { Document, SourceItem } from "../src/core/documents.ts";
 import type { Encoded, Tokenizer } from "../src/core/ports.ts";
 import { nowMs, type Observe } from "../src/core/telemetry.ts";
 import { type Chunk, chunkDocument } from "./chunker.ts";
 
+type RejectedItem = SourceItem & { readonly kind: "reject" };
+
+/** A document whose id was not met before. */
+export interface AdmittedDocument {
+  /** `unchanged`: the run's base holds its rows. */
+  readonly kind: "document" | "unchanged";
+  readonly document: Document;
+  /** See `contentHash`. */
+  readonly content: Uint8Array;
+}
+
+export type AdmittedItem = RejectedItem | AdmittedDocument;
+
 export type TokenisedItem =
-  | (SourceItem & { readonly kind: "reject" })
-  | (SourceItem & { readonly kind: "document"; readonly chunks: readonly Chunk[] });
+  | RejectedItem
+  | (AdmittedDocument & { readonly kind: "unchanged" })
+  | (AdmittedDocument & { readonly kind: "document"; readonly chunks: readonly Chunk[] });
 
 const BATCH_DOCUMENTS = 512;
 const BATCH_CHARS = 2 * 1024 * 1024;
@@ -21,7 +35,7 @@ export type TokeniseParams = Readonly<{
 }>;
 
 export async function* tokenise(
-  items: AsyncIterable<SourceItem>,
+  items: AsyncIterable<AdmittedItem>,
   params: TokeniseParams,
 ): AsyncGenerator<TokenisedItem> {
   const inFlight: Promise<TokenisedItem[]>[] = [];
@@ -35,8 +49,8 @@ export async function* tokenise(
   while (inFlight.length > 0) yield* await inFlight.shift()!;
 }
 
-async function* batches(items: AsyncIterable<SourceItem>): AsyncGenerator<SourceItem[]> {
-  let batch: SourceItem[] = [];
+async function* batches(items: AsyncIterable<AdmittedItem>): AsyncGenerator<AdmittedItem[]> {
+  let batch: AdmittedItem[] = [];
   let chars = 0;
   for await (const item of items) {
     batch.push(item);
@@ -49,7 +63,7 @@ async function* batches(items: AsyncIterable<SourceItem>): AsyncGenerator<Source
   if (batch.length > 0) yield batch;
 }
 
-async function tokeniseBatch(items: readonly SourceItem[], params: TokeniseParams): Promise<TokenisedItem[]> {
+async function tokeniseBatch(items: readonly AdmittedItem[], params: TokeniseParams): Promise<TokenisedItem[]> {
   const { tokenizer, maxTokens, overlap } = params;
   const { prefixIds, suffixIds } = tokenizer;
   const texts = items.flatMap((item) => (item.kind === "document" ? [item.document.text] : []));
@@ -62,8 +76,9 @@ async function tokeniseBatch(items: readonly SourceItem[], params: TokeniseParam
     durationMs: nowMs() - startedAtMs,
   });
   let document = 0;
-  return items.map((item) => {
+  return items.map((item): TokenisedItem => {
     if (item.kind === "reject") return item;
+    if (item.kind === "unchanged") return { ...item, kind: item.kind };
     const chunks = chunkDocument({
       text: item.document.text,
       encoded: encoded[document++]!,
@@ -72,7 +87,7 @@ async function tokeniseBatch(items: readonly SourceItem[], params: TokeniseParam
       prefixIds,
       suffixIds,
     });
-    return { ...item, chunks };
+    return { ...item, kind: item.kind, chunks };
   });
 }
 

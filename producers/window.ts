@@ -1,6 +1,8 @@
 /** The stretch of the corpus that a producer holds: filled document by document, then cut into shards. */
 import { createHash, hash, type Hash } from "node:crypto";
+import { encodeDocumentIndex } from "../src/arrow/document-index.ts";
 import { encodeStagedShard } from "../src/arrow/staged.ts";
+import { CONTENT_KEY_BYTES } from "../src/core/content.ts";
 import {
   CONTRACT_VERSION,
   type Reject,
@@ -13,14 +15,15 @@ import { shardId, windowId } from "../src/core/layout.ts";
 import { planShards, type WindowLimits } from "../src/core/planning.ts";
 import { type PlannedRows, RowDigest, TEXT_HASH_BYTES, textHashOf } from "../src/core/rows.ts";
 import type { Chunk } from "./chunker.ts";
+import type { AdmittedDocument, AdmittedItem } from "./tokenise.ts";
 
 /** Digest of documents as read, in order; tells whether a corpus is still the one that was planned. */
 export class SourceDigest {
   readonly #hash: Hash = createHash("sha256");
 
-  add(item: SourceItem): void {
+  add(item: AdmittedItem): void {
     if (item.kind === "reject") this.#field(item.reject.id ?? "").#field(item.reject.reason);
-    else this.#field(item.document.id).#field(item.document.text);
+    else this.#field(item.document.id).#hash.update(item.content);
     this.#hash.update(item.kind);
   }
 
@@ -32,6 +35,12 @@ export class SourceDigest {
   hex(): string {
     return this.#hash.digest("hex");
   }
+}
+
+interface Planned {
+  readonly id: string;
+  readonly content: Uint8Array;
+  readonly chunks: number;
 }
 
 interface Row {
@@ -47,6 +56,7 @@ interface Row {
 export interface CutWindow {
   readonly plan: WindowPlan;
   readonly staged: Uint8Array;
+  readonly index: Uint8Array;
   readonly rejectLines: Uint8Array | null;
 }
 
@@ -58,7 +68,9 @@ export class Window {
   readonly #digest = new SourceDigest();
   readonly #rows: Row[] = [];
   readonly #rejects: Reject[] = [];
+  readonly #planned: Planned[] = [];
   #documents = 0;
+  #unchanged = 0;
   #tokens = 0;
   #textChars = 0;
 
@@ -93,9 +105,16 @@ export class Window {
     this.#documents++;
   }
 
-  addDocument(item: SourceItem & { kind: "document" }, chunks: readonly Chunk[]): void {
+  addUnchanged(item: AdmittedDocument): void {
     this.#digest.add(item);
     this.#documents++;
+    this.#unchanged++;
+  }
+
+  addDocument(item: AdmittedDocument, chunks: readonly Chunk[]): void {
+    this.#digest.add(item);
+    this.#documents++;
+    this.#planned.push({ id: item.document.id, content: item.content, chunks: chunks.length });
     const { keepText } = this.#record.options;
     chunks.forEach((chunk, number) => {
       this.#tokens += chunk.ids.length;
@@ -141,6 +160,7 @@ export class Window {
         rowsSha256: digestOf(rows),
       };
     });
+    const index = this.#encodeIndex();
     const plan: WindowPlan = {
       version: CONTRACT_VERSION,
       run,
@@ -150,11 +170,25 @@ export class Window {
       rows: this.#rows.length,
       tokens: this.#tokens,
       rejects: this.#rejects.length,
+      ...(this.#record.lineage?.kind === "delta" && { unchanged: this.#unchanged }),
       sourceSha256: this.#digest.hex(),
+      indexSha256: createHash("sha256").update(index).digest("hex"),
       stagedBytes,
       shards,
     };
-    return { plan, staged: Buffer.concat(parts), rejectLines: toLines(this.#rejects) };
+    return { plan, staged: Buffer.concat(parts), index, rejectLines: toLines(this.#rejects) };
+  }
+
+  #encodeIndex(): Uint8Array {
+    const contentKeys = new Uint8Array(this.#planned.length * CONTENT_KEY_BYTES);
+    this.#planned.forEach(({ content }, i) =>
+      contentKeys.set(content.subarray(0, CONTENT_KEY_BYTES), i * CONTENT_KEY_BYTES),
+    );
+    return encodeDocumentIndex(this.#record.run, {
+      ids: this.#planned.map(({ id }) => id),
+      contentKeys,
+      chunks: Uint32Array.from(this.#planned, ({ chunks }) => chunks),
+    });
   }
 }
 

@@ -74,6 +74,11 @@ export const OPTIONS = {
       .default(8192),
   overlap: () =>
     option("--overlap <n>", "tokens that neighbouring pieces of a document share").argParser(wholeNumber(0)).default(0),
+  since: () =>
+    option(
+      "--since <run>",
+      "embed only what is new or changed since that sealed run; 'latest' for the one sealed last",
+    ).argParser(parseRunId),
   idField: () => option("--id-field <path>", "JSON field of a document's id").default("id"),
   textField: () => option("--text-field <path>", "JSON field of a document's text").default("text"),
   format: () => option("--format <name>", "how inputs are read").choices(["auto", "jsonl", "text"]).default("auto"),

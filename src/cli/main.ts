@@ -11,6 +11,7 @@ const QUEUE: OptionName[] = ["redis", "fleet"];
 const PLAN: OptionName[] = [
   "out",
   "run",
+  "since",
   "model",
   "heads",
   "maxTokens",

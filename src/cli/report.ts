@@ -2,6 +2,7 @@
 import type { RunReport } from "../run/progress.ts";
 
 export function printReport(report: RunReport, storeUrl: string): void {
+  const { base, unchanged = 0, deletes = 0 } = report;
   const lines: [string, string][] = [
     ["run", `${report.run} (${report.state})`],
     ["documents", `${count(report.documents)}, ${count(report.rejects)} rejected`],
@@ -12,6 +13,8 @@ export function printReport(report: RunReport, storeUrl: string): void {
       `${count(report.realTokens)} of ${count(report.plannedTokens)}, ${count(report.tokensPerSecond)} a second`,
     ],
   ];
+  if (base !== undefined)
+    lines.push(["delta", `of ${base}: ${count(unchanged)} documents unchanged, ${count(deletes)} of its rows gone`]);
   if (report.paddedTokens !== null && report.paddedTokens > 0) {
     lines.push([
       "padding",

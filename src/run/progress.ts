@@ -3,7 +3,7 @@ import type { RunRecord, Totals } from "../core/contracts.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore, QueueCounts } from "../core/ports.ts";
 import { listData, readClosed, readRun, readWindows } from "./read-plan.ts";
-import { readManifest } from "./seal.ts";
+import { countDeletes, readManifest } from "./seal.ts";
 
 export type RunState = "planning" | "embedding" | "complete" | "sealed";
 
@@ -11,7 +11,13 @@ export type RunState = "planning" | "embedding" | "complete" | "sealed";
 export interface RunReport {
   readonly run: string;
   readonly state: RunState;
+  /** Of a delta: the run whose rows it completes. */
+  readonly base?: string;
   readonly documents: number;
+  /** Of a delta: documents that the base holds as they are. */
+  readonly unchanged?: number;
+  /** Of a delta, once its corpus is read: rows of the base that it takes away. */
+  readonly deletes?: number;
   /** Rows whose result is in the store. */
   readonly rows: number;
   readonly plannedRows: number;
@@ -53,9 +59,11 @@ export async function readProgress(
     rejects: 0,
     bytes: 0,
   };
+  let unchanged = 0;
   for await (const window of readWindows(store, run)) {
     sums.documents += window.documents;
     sums.rejects += window.rejects;
+    unchanged += window.unchanged ?? 0;
     for (const shard of window.shards) {
       sums.plannedShards++;
       sums.plannedRows += shard.rows;
@@ -73,6 +81,7 @@ export async function readProgress(
   return {
     run,
     state: closed === null ? "planning" : isComplete ? "complete" : "embedding",
+    ...deltaFigures(record, { unchanged, deletes: closed === null ? undefined : countDeletes(closed.deletes) }),
     ...sums,
     files: sums.shards,
     batches: null,
@@ -90,6 +99,7 @@ function sealedReport(record: RunRecord, totals: Totals, sealedAt: string, queue
   return {
     run: record.run,
     state: "sealed",
+    ...deltaFigures(record, totals),
     documents: totals.documents,
     rows: totals.rows,
     plannedRows: totals.rows,
@@ -107,6 +117,14 @@ function sealedReport(record: RunRecord, totals: Totals, sealedAt: string, queue
     deviceBusyRatio: workMs === 0 ? null : round(totals.deviceMs / workMs),
     queue,
   };
+}
+
+function deltaFigures(
+  { lineage }: RunRecord,
+  { unchanged, deletes }: Readonly<{ unchanged?: number | undefined; deletes?: number | undefined }>,
+): Pick<RunReport, "base" | "unchanged" | "deletes"> {
+  if (lineage?.kind !== "delta") return {};
+  return { base: lineage.base, unchanged: unchanged ?? 0, ...(deletes !== undefined && { deletes }) };
 }
 
 function round(value: number): number {

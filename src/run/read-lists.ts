@@ -19,7 +19,7 @@ export async function* readDocumentIndex(store: ObjectStore, run: string): Async
 /** Rows that a delta takes away from what it builds on, in parts. @throws FleetError `object_corrupt`, `object_missing` */
 export async function* readDeletes(
   store: ObjectStore,
-  from: Pick<Manifest, "run" | "deletes">,
+  from: Readonly<{ run: string; deletes?: Manifest["deletes"] | undefined }>,
 ): AsyncGenerator<Pick<DeletedRows, "ids" | "chunks">> {
   for (const entry of from.deletes ?? []) {
     const rows = decodeDeletes(from.run, await readSame(store, entry));

@@ -82,7 +82,7 @@ async function buildManifest(
   const totals: Totals = { ...emptyTotals(), documents: closed.documents };
   if (lineage?.kind === "delta") {
     totals.unchanged = closed.unchanged ?? 0;
-    totals.deletes = (closed.deletes ?? []).reduce((sum, { rows }) => sum + rows, 0);
+    totals.deletes = countDeletes(closed.deletes);
   }
   const shards = plannedShards(store, record.run, (window, lines) => {
     rejects.push({ key: runKeys(record.run).windowRejects(window), lines });
@@ -148,6 +148,10 @@ function assertSound(store: ObjectStore, shard: InspectedShard): void {
   throw new FleetError("object_corrupt", `${store.url}/${shard.key} cannot be sealed: ${shard.fault}`, {
     cure: "delete that file, then `embedfleet resume` the run: the shard is computed again",
   });
+}
+
+export function countDeletes(files: Manifest["deletes"]): number {
+  return (files ?? []).reduce((sum, { rows }) => sum + rows, 0);
 }
 
 export function emptyTotals(): Totals {

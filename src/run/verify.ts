@@ -1,14 +1,16 @@
 /** Reads a run back as a stranger would and counts what is wrong with it. */
 import { IdSet } from "../adapters/id-set.ts";
 import type { ResultRows } from "../arrow/results.ts";
-import type { Manifest, RunRecord, ShardPlan } from "../core/contracts.ts";
+import type { ClosedRecord, Manifest, RunRecord, ShardPlan } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { hash } from "node:crypto";
 import { rowKey, textHashOf } from "../core/rows.ts";
+import { readChain } from "./chain.ts";
 import { type InspectedShard, inspectShard, readRejects } from "./inspect-shard.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
+import { readDeletes, readDocumentIndex } from "./read-lists.ts";
 import { listData, readClosed, readRun, readWindows } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
@@ -21,6 +23,8 @@ export interface VerifyReport {
   /** Every planned row is there once, or rejected with a reason, and is sound. */
   readonly ok: boolean;
   readonly run: string;
+  /** Of a delta: the run whose rows it completes. Its rows are verified by themselves. */
+  readonly base?: string;
   readonly sealed: boolean;
   readonly documents: number;
   readonly rows: number;
@@ -35,7 +39,7 @@ export interface VerifyReport {
   readonly findings: readonly string[];
 }
 
-type Tally = { -readonly [K in keyof Omit<VerifyReport, "ok" | "run" | "sealed" | "findings">]: number };
+type Tally = { -readonly [K in keyof Omit<VerifyReport, "ok" | "run" | "base" | "sealed" | "findings">]: number };
 
 interface Inspection {
   readonly plan: ShardPlan;
@@ -62,12 +66,35 @@ export async function verifyRun(
       params.onShard?.(verifier.tally.shards, closed?.shards ?? 0);
     }
     await verifier.checkWindowRejects(store);
+    for (const fault of await findListFaults(store, record, closed)) verifier.find(fault);
     for (const key of data.keys()) verifier.find(`${key} is not in the plan`);
     if (closed !== null) verifier.checkTotals(closed.rows + closed.rejects);
     return verifier.report();
   } finally {
     verifier.close();
   }
+}
+
+/** What is wrong with what is not a result file: the document index, the rows taken away, the runs built on. */
+async function findListFaults(store: ObjectStore, record: RunRecord, closed: ClosedRecord | null): Promise<string[]> {
+  const { run, lineage } = record;
+  const checks: (() => Promise<unknown>)[] = [
+    () => readToEnd(readDocumentIndex(store, run)),
+    () => readToEnd(readDeletes(store, { run, deletes: closed?.deletes })),
+  ];
+  if (lineage?.kind === "delta") checks.push(() => readChain(store, lineage.base));
+  const faults: string[] = [];
+  for (const check of checks) {
+    await check().catch((error: unknown) => {
+      if (!(error instanceof FleetError) || error.code.startsWith("store_")) throw error;
+      faults.push(error.message);
+    });
+  }
+  return faults;
+}
+
+async function readToEnd(items: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of items);
 }
 
 async function* inspectAll(store: ObjectStore, record: RunRecord): AsyncGenerator<Inspection> {
@@ -186,6 +213,7 @@ class Verifier {
     return {
       ok: this.#faults === 0,
       run: this.#record.run,
+      ...(this.#record.lineage?.kind === "delta" && { base: this.#record.lineage.base }),
       sealed: this.#manifest !== null,
       ...this.tally,
       findings: this.#findings,

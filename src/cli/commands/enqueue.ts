@@ -7,7 +7,7 @@ import { produce } from "../../../producers/produce.ts";
 import { assertInputs, readCorpus } from "../../../producers/sources/open-corpus.ts";
 import { Presence } from "../../adapters/redis/presence.ts";
 import { producersKey, queueName } from "../../adapters/redis/queue-options.ts";
-import type { ClosedRecord } from "../../core/contracts.ts";
+import type { ClosedRecord, RunRecord } from "../../core/contracts.ts";
 import type { JobQueue, ObjectStore } from "../../core/ports.ts";
 import { markActive } from "../../run/active-runs.ts";
 import { openRun } from "../../run/open-run.ts";
@@ -31,6 +31,7 @@ import { startProgress } from "../progress.ts";
 
 export interface EnqueueFlags extends StoreFlags, QueueFlags, PlanFlags {
   readonly run?: string;
+  readonly since?: string;
   readonly maxRejects?: number;
   readonly json: boolean;
 }
@@ -80,8 +81,10 @@ export async function plan(
 ): Promise<{ run: string; closed: ClosedRecord }> {
   const { inputs, flags, store, queue, model, closer, log } = params;
   const run = flags.run ?? newRunId();
-  const { record, isNew } = await openRun(store, { run, inputs, options: runOptionsOf(flags, model) });
+  const options = runOptionsOf(flags, model);
+  const { record, isNew } = await openRun(store, { run, inputs, options, since: flags.since });
   log.info({ run, inputs }, isNew ? "a new run begins" : "the run is continued");
+  sayLineage(record, log);
   const redisUrl = redisOf(flags);
   const fleet = queueName(flags.fleet, model.manifest.id);
   const presence = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
@@ -108,6 +111,11 @@ export async function plan(
     progress.stop();
     await presence.withdraw(run);
   }
+}
+
+function sayLineage({ run, lineage }: RunRecord, log: Logger): void {
+  if (lineage?.kind === "delta") log.info({ run, base: lineage.base }, "only what is new or changed is embedded");
+  if (lineage?.kind === "full") log.warn({ run, since: lineage.since }, `everything is embedded: ${lineage.because}`);
 }
 
 /** Sorts by time of creation: `20261124-021530-x7k2`. */

@@ -6,7 +6,7 @@ import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
 import type { HeadWeights } from "../../core/scoring.ts";
 import { latestRun } from "../../run/list-runs.ts";
-import { readRun } from "../../run/open-run.ts";
+import { readRun } from "../../run/read-plan.ts";
 import { type Hit, searchRun } from "../../run/search.ts";
 import { type Closer, loggerOf, modelOf, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
 
