@@ -22,6 +22,7 @@ import { runKeys, windowId } from "../src/core/layout.ts";
 import { jobOf, windowLimits } from "../src/core/planning.ts";
 import type { JobQueue, ObjectStore, Tokenizer } from "../src/core/ports.ts";
 import { type Observe, unobserved } from "../src/core/telemetry.ts";
+import { assertNotCancelled } from "../src/run/cancelled.ts";
 import { listData, readClosed, readWindows } from "../src/run/read-plan.ts";
 import { type Ledger, openLedger } from "./ledger.ts";
 import { type AdmittedItem, tokenise } from "./tokenise.ts";
@@ -51,7 +52,7 @@ export interface ProduceParams {
   readonly signal?: AbortSignal;
 }
 
-/** @throws FleetError `run_conflict`, `too_many_rejects` and whatever store and queue throw. */
+/** @throws FleetError `run_conflict`, `run_cancelled`, `too_many_rejects` and whatever store and queue throw. */
 export async function produce(params: ProduceParams): Promise<ClosedRecord> {
   const ledger = await openLedger(params);
   try {
@@ -186,8 +187,9 @@ class Producer {
 
   /** The plan is written after what it points at, and queued after it is written. */
   async #flush(window: Window): Promise<void> {
-    const { queue, record } = this.#params;
+    const { store, queue, record } = this.#params;
     const keys = runKeys(record.run);
+    await assertNotCancelled(store, record.run);
     const { plan, staged, index, rejectLines } = window.cut();
     await this.#createSame(keys.staged(plan.window), staged);
     await this.#createSame(keys.documentIndex(plan.window), index);

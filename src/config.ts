@@ -15,6 +15,13 @@ function wholeNumber(min: number): (text: string) => number {
   };
 }
 
+/** 0 takes any free port. */
+function portNumber(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 0 && value <= 65_535) return value;
+  throw new InvalidArgumentError("It must be a port from 0 to 65535; 0 takes a free one.");
+}
+
 function headList(text: string): Head[] {
   const names = text.split(",").map((name) => name.trim());
   const heads = ALL_HEADS.filter((head) => names.includes(head));
@@ -117,6 +124,15 @@ export const OPTIONS = {
     option("--log-level <level>", "least level of log lines")
       .choices(["debug", "info", "warn", "error", "silent"])
       .default("info"),
+  metricsPort: () =>
+    option("--metrics-port <n>", "serve /metrics and /healthz on this port; 0 takes a free one").argParser(portNumber),
+  metricsHost: () => option("--metrics-host <address>", "address that --metrics-port listens on").default("127.0.0.1"),
+  metricsPush: () => option("--metrics-push <url>", "a Pushgateway that gets the metrics when the command ends"),
+  host: () =>
+    option("--host <address>", "address to listen on; beyond this machine it needs a --token").default("127.0.0.1"),
+  port: () => option("--port <n>", "port to listen on; 0 takes a free one").argParser(portNumber).default(7878),
+  token: () =>
+    option("--token <secret>", "what callers must show; better in its environment variable, which `ps` does not show"),
   s3Endpoint: () => option("--s3-endpoint <url>", "another S3 server than AWS", "AWS_ENDPOINT_URL_S3"),
   s3Region: () => option("--s3-region <name>", "region of the bucket", "AWS_REGION"),
   weights: () =>

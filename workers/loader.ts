@@ -4,13 +4,19 @@ import type { Head, ModelRef, RunRecord } from "../src/core/contracts.ts";
 import { FleetError } from "../src/core/errors.ts";
 import { runKeys, windowOfShard } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
+import { isCancelled } from "../src/run/cancelled.ts";
 import { readRun } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
 
 export type Loaded =
   | { readonly kind: "held"; readonly shard: HeldShard }
   /** Its file is there already: the job was repeated. */
-  | { readonly kind: "done" };
+  | { readonly kind: "done" }
+  /** Someone cancelled its run. */
+  | { readonly kind: "cancelled" };
+
+/** A cancelled run's jobs stop within this time; asking for every job would double the store's calls. */
+const CANCEL_LOOK_INTERVAL_MS = 5000;
 
 export class Loader {
   readonly #store: ObjectStore;
@@ -18,6 +24,7 @@ export class Loader {
   readonly #heads: readonly Head[];
   readonly #vocabSize: number;
   readonly #runs = new Map<string, Promise<RunRecord>>();
+  readonly #cancelled = new Map<string, { readonly atMs: number; readonly answer: Promise<boolean> }>();
 
   constructor(params: Readonly<{ store: ObjectStore; model: ModelRef; heads: readonly Head[]; vocabSize: number }>) {
     this.#store = params.store;
@@ -31,11 +38,21 @@ export class Loader {
     const { run, shard, start, end, rows, tokens } = job.payload;
     const keys = runKeys(run);
     if ((await this.#store.stat({ key: keys.data(shard) })) !== null) return { kind: "done" };
+    if (await this.#isCancelled(run)) return { kind: "cancelled" };
     const record = await this.#run(run);
     const bytes = await this.#store.read({ key: keys.staged(windowOfShard(shard)), range: { start, end } });
     const planned = decodeStagedShard({ run, shard, rows, tokens, bytes });
     this.#assertIdsFit(planned.tokenIds, record);
     return { kind: "held", shard: new HeldShard(job, record, planned) };
+  }
+
+  #isCancelled(run: string): Promise<boolean> {
+    const last = this.#cancelled.get(run);
+    if (last !== undefined && performance.now() - last.atMs < CANCEL_LOOK_INTERVAL_MS) return last.answer;
+    const answer = isCancelled(this.#store, run);
+    this.#cancelled.set(run, { atMs: performance.now(), answer });
+    answer.catch(() => this.#cancelled.delete(run));
+    return answer;
   }
 
   async #run(run: string): Promise<RunRecord> {

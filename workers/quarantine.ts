@@ -17,7 +17,8 @@ export interface QuarantineParams {
   readonly packing: PackingLimits;
   readonly log: Logger;
   readonly load: (job: LeasedJob) => Promise<Loaded>;
-  readonly onDone: (job: LeasedJob) => Promise<void>;
+  /** There is nothing to do for the job. */
+  readonly onDone: (job: LeasedJob, why: "done" | "cancelled") => Promise<void>;
   readonly onComplete: (shard: HeldShard) => Promise<void>;
   readonly onUnfinished: (job: LeasedJob) => Promise<void>;
   readonly onFault: (job: LeasedJob, error: unknown) => Promise<void>;
@@ -65,7 +66,7 @@ export class Quarantine {
     try {
       const loaded = this.#isStopping ? null : await load(job);
       if (loaded === null) await onUnfinished(job);
-      else if (loaded.kind === "done") await onDone(job);
+      else if (loaded.kind !== "held") await onDone(job, loaded.kind);
       else if (await this.#embedAll(loaded.shard)) await onComplete(loaded.shard);
       else await onUnfinished(job);
     } catch (error) {

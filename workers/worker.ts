@@ -87,7 +87,7 @@ export class FleetWorker {
     this.#quarantine = new Quarantine({
       ...params,
       load: (job) => params.loader.load(job),
-      onDone: (job) => this.#completeRepeated(job),
+      onDone: (job, why) => this.#completeUnneeded(job, why),
       onComplete: (shard) => this.#commitNow(shard),
       onUnfinished: (job) => this.#giveBack(job),
       onFault: (job, error) => this.#refuse(job, error),
@@ -172,6 +172,7 @@ export class FleetWorker {
     // Waiting for work that is not there is no stage of the work.
     if (jobs.length > 0)
       this.#observe({ kind: "stage", stage: "pull", startedAtMs, durationMs: nowMs() - startedAtMs });
+    this.#observe({ kind: "polled", jobs: jobs.length });
     const stalled = jobs.filter(({ stalls }) => stalls > 0).length;
     if (stalled > 0) this.#observe({ kind: "stalled", count: stalled });
     for (const { id, reason } of refused) log.error({ job: id, reason }, "a job was refused");
@@ -190,8 +191,8 @@ export class FleetWorker {
     if ([...this.#held.values()].some((held) => held.job.id === job.id)) return;
     try {
       const loaded = await timed(this.#observe, { stage: "load", of: job.payload }, () => loader.load(job));
-      if (loaded.kind === "done") {
-        await this.#completeRepeated(job);
+      if (loaded.kind !== "held") {
+        await this.#completeUnneeded(job, loaded.kind);
         return;
       }
       if (this.#held.size === 0) this.#busySinceMs = nowMs();
@@ -202,11 +203,12 @@ export class FleetWorker {
     }
   }
 
-  async #completeRepeated(job: LeasedJob): Promise<void> {
+  async #completeUnneeded(job: LeasedJob, why: "done" | "cancelled"): Promise<void> {
     const { run, shard } = job.payload;
     await this.#params.leases.complete({ job });
     this.#runs.add(run);
-    this.#params.log.info({ run, shard }, "the shard was done already");
+    const message = why === "done" ? "the shard was done already" : "the run was cancelled; its job is dropped";
+    this.#params.log.info({ run, shard }, message);
   }
 
   /** A store that cannot be reached is not the job's fault; anything else will not mend by itself. */

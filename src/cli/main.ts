@@ -23,6 +23,7 @@ const PLAN: OptionName[] = [
   "maxDocumentBytes",
   "maxRejects",
 ];
+const METRICS: OptionName[] = ["metricsPort", "metricsHost", "metricsPush"];
 const DEVICE: OptionName[] = [
   "device",
   "threads",
@@ -43,6 +44,7 @@ const COMMANDS = {
   work: async () => (await import("./commands/work.ts")).work,
   status: async () => (await inspect()).status,
   resume: async () => (await inspect()).resume,
+  cancel: async () => (await import("./commands/cancel.ts")).cancel,
   seal: async () => (await inspect()).seal,
   verify: async () => (await inspect()).verify,
   search: async () => (await import("./commands/search.ts")).search,
@@ -78,21 +80,21 @@ function build(): Command {
   add(
     "run",
     "enqueue, embed and seal a corpus on this machine",
-    ...options(...PLAN, ...QUEUE, "workers", ...DEVICE, ...STORE, "json"),
+    ...options(...PLAN, ...QUEUE, "workers", ...DEVICE, ...METRICS, ...STORE, "json"),
   )
     .argument("<corpus...>", "files, folders, or - for standard input")
     .action(action("run"));
   add(
     "enqueue",
     "plan a corpus and queue it; workers elsewhere do the rest",
-    ...options(...PLAN, ...QUEUE, ...STORE, "json"),
+    ...options(...PLAN, ...QUEUE, ...METRICS, ...STORE, "json"),
   )
     .argument("<corpus...>", "files, folders, or - for standard input")
     .action(action("enqueue"));
   add(
     "work",
     "take jobs from the queue until stopped",
-    ...options("out", "model", ...QUEUE, ...DEVICE, "exitWhenDone", ...STORE, "json"),
+    ...options("out", "model", ...QUEUE, ...DEVICE, "exitWhenDone", ...METRICS, ...STORE, "json"),
   ).action(action("work"));
   add("status", "how far a run is; without one, the runs of a store", ...options("out", ...QUEUE, ...STORE, "json"))
     .addArgument(runArgument(false))
@@ -100,6 +102,9 @@ function build(): Command {
   add("resume", "queue again whatever is planned and not there", ...options("out", ...QUEUE, ...STORE, "json"))
     .addArgument(runArgument(true))
     .action(action("resume"));
+  add("cancel", "stop a run for good; what it has is kept", ...options("out", ...QUEUE, ...STORE, "json"))
+    .addArgument(runArgument(true))
+    .action(action("cancel"));
   add("seal", "prove that a run is whole and publish its manifest", ...options("out", "keepStaging", ...STORE, "json"))
     .addArgument(runArgument(true))
     .action(action("seal"));

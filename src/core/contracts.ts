@@ -157,6 +157,14 @@ export const closedRecordSchema = z.strictObject({
 });
 export type ClosedRecord = z.infer<typeof closedRecordSchema>;
 
+/** `cancelled.json` */
+export const cancelledRecordSchema = z.strictObject({
+  version: versionSchema,
+  run: runIdSchema,
+  cancelledAt: z.iso.datetime(),
+});
+export type CancelledRecord = z.infer<typeof cancelledRecordSchema>;
+
 /** A queue job: a pointer, never text. */
 export const jobPayloadSchema = z
   .strictObject({

@@ -7,6 +7,7 @@ export type ErrorCode =
   | "run_conflict"
   | "run_unknown"
   | "run_incomplete"
+  | "run_cancelled"
   | "plan_invalid"
   | "job_invalid"
   | "object_missing"

@@ -31,6 +31,7 @@ export interface RunKeys {
   readonly record: string;
   readonly closed: string;
   readonly manifest: string;
+  readonly cancelled: string;
   readonly planPrefix: string;
   readonly dataPrefix: string;
   readonly rejectsPrefix: string;
@@ -55,6 +56,7 @@ export function runKeys(run: string): RunKeys {
     record: `${root}run.json`,
     closed: `${root}plan/closed.json`,
     manifest: `${root}manifest.json`,
+    cancelled: `${root}cancelled.json`,
     planPrefix: `${root}plan/`,
     dataPrefix: `${root}data/`,
     rejectsPrefix: `${root}rejects/`,

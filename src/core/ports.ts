@@ -60,6 +60,8 @@ export interface JobQueue {
   requeue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void>;
   /** Of these jobs, those that the queue does not hold in any state. */
   unknown(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<JobPayload[]>;
+  /** Takes jobs out; those being worked on stay. @returns How many are gone. */
+  remove(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<number>;
   counts(): Promise<QueueCounts>;
   close(): Promise<void>;
 }

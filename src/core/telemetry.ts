@@ -32,6 +32,8 @@ export type FleetEvent =
       readonly durationMs: number;
       readonly of?: ShardName;
     }
+  /** The queue was asked for jobs, and answered. */
+  | { readonly kind: "polled"; readonly jobs: number }
   /** A batch went through the model. */
   | {
       readonly kind: "batch";
@@ -85,6 +87,16 @@ export type FleetEvent =
       readonly tokens: number;
       readonly shards: number;
     }
+  /** A call on the store ended, retries included. `object` is what the key names: data, plan, rejects, … */
+  | {
+      readonly kind: "store";
+      readonly operation: "create" | "replace" | "read" | "stat" | "list" | "remove";
+      readonly object: string;
+      readonly outcome: "ok" | "created" | "exists" | "failed";
+      readonly durationMs: number;
+      /** Written by `create` and `replace`, returned by `read`; 0 for the others. */
+      readonly bytes: number;
+    }
   /** The tender's round ended. */
   | { readonly kind: "tended"; readonly runs: number; readonly requeued: number; readonly sealed: number };
 
@@ -93,6 +105,13 @@ export type Observe = (event: FleetEvent) => void;
 
 /** Nobody listens. */
 export const unobserved: Observe = () => {};
+
+/** Several listeners as one. */
+export function observeAll(listeners: readonly Observe[]): Observe {
+  return (event) => {
+    for (const listener of listeners) listener(event);
+  };
+}
 
 /** Milliseconds since the epoch, with fractions, on a clock that never goes back. */
 export function nowMs(): number {

@@ -1,11 +1,10 @@
 /** How far a run is: from the store, which has the truth, and the queue, which knows what moves. */
 import type { RunRecord, Totals } from "../core/contracts.ts";
-import { runKeys } from "../core/layout.ts";
 import type { ObjectStore, QueueCounts } from "../core/ports.ts";
-import { listData, readClosed, readRun, readWindows } from "./read-plan.ts";
-import { countDeletes, readManifest } from "./seal.ts";
+import { type RunSight, RunWatch } from "./run-watch.ts";
+import { countDeletes } from "./seal.ts";
 
-export type RunState = "planning" | "embedding" | "complete" | "sealed";
+export type RunState = "planning" | "embedding" | "complete" | "sealed" | "cancelled";
 
 /** The object that `run --json` and `status --json` end with. */
 export interface RunReport {
@@ -43,54 +42,43 @@ export interface RunReport {
 export async function readProgress(
   params: Readonly<{ store: ObjectStore; run: string; queue: QueueCounts | null }>,
 ): Promise<RunReport> {
-  const { store, run, queue } = params;
-  const record = await readRun(store, run);
-  const manifest = await readManifest(store, run);
-  if (manifest !== null) return sealedReport(record, manifest.totals, manifest.sealedAt, queue);
-  const [closed, data] = await Promise.all([readClosed(store, run), listData(store, run)]);
-  const sums = {
-    documents: 0,
-    plannedRows: 0,
-    plannedTokens: 0,
-    plannedShards: 0,
-    rows: 0,
-    realTokens: 0,
-    shards: 0,
-    rejects: 0,
-    bytes: 0,
-  };
-  let unchanged = 0;
-  for await (const window of readWindows(store, run)) {
-    sums.documents += window.documents;
-    sums.rejects += window.rejects;
-    unchanged += window.unchanged ?? 0;
-    for (const shard of window.shards) {
-      sums.plannedShards++;
-      sums.plannedRows += shard.rows;
-      sums.plannedTokens += shard.tokens;
-      const bytes = data.get(runKeys(run).data(shard.shard));
-      if (bytes === undefined) continue;
-      sums.shards++;
-      sums.rows += shard.rows;
-      sums.realTokens += shard.tokens;
-      sums.bytes += bytes;
-    }
-  }
-  const seconds = (Date.now() - Date.parse(record.createdAt)) / 1000;
-  const isComplete = closed !== null && sums.shards === sums.plannedShards;
+  return reportOf(await new RunWatch(params).look(), params.queue);
+}
+
+export function reportOf(sight: RunSight, queue: QueueCounts | null): RunReport {
+  const { record, sealed, closed, planned, done } = sight;
+  if (sealed !== null) return sealedReport(record, sealed.totals, sealed.sealedAt, queue);
+  const seconds = Math.max((Date.now() - Date.parse(record.createdAt)) / 1000, 0.001);
   return {
-    run,
-    state: closed === null ? "planning" : isComplete ? "complete" : "embedding",
-    ...deltaFigures(record, { unchanged, deletes: closed === null ? undefined : countDeletes(closed.deletes) }),
-    ...sums,
-    files: sums.shards,
+    run: record.run,
+    state: stateOf(sight),
+    ...deltaFigures(record, {
+      unchanged: sight.unchanged,
+      deletes: closed === null ? undefined : countDeletes(closed.deletes),
+    }),
+    documents: sight.documents,
+    rows: done.rows,
+    plannedRows: planned.rows,
+    rejects: sight.windowRejects,
+    shards: done.shards,
+    plannedShards: planned.shards,
+    files: done.shards,
+    bytes: done.bytes,
     batches: null,
+    realTokens: done.tokens,
+    plannedTokens: planned.tokens,
     paddedTokens: null,
     seconds: round(seconds),
-    tokensPerSecond: round(sums.realTokens / seconds),
+    tokensPerSecond: round(done.tokens / seconds),
     deviceBusyRatio: null,
     queue,
   };
+}
+
+function stateOf({ closed, isCancelled, planned, done }: RunSight): RunState {
+  if (isCancelled) return "cancelled";
+  if (closed === null) return "planning";
+  return done.shards === planned.shards ? "complete" : "embedding";
 }
 
 function sealedReport(record: RunRecord, totals: Totals, sealedAt: string, queue: QueueCounts | null): RunReport {

@@ -2,6 +2,7 @@
 import { jobOf } from "../core/planning.ts";
 import { runKeys } from "../core/layout.ts";
 import type { JobQueue, ObjectStore } from "../core/ports.ts";
+import { assertNotCancelled } from "./cancelled.ts";
 import { listData, readWindows } from "./read-plan.ts";
 
 export interface Reconciled {
@@ -10,11 +11,12 @@ export interface Reconciled {
   readonly queued: number;
 }
 
-/** Adds the jobs of shards without a result file; those still queued or active are left alone. */
+/** Adds the jobs of shards without a result file; those still queued or active are left alone. @throws FleetError `run_cancelled` */
 export async function requeueMissing(
   params: Readonly<{ store: ObjectStore; queue: JobQueue; run: string }>,
 ): Promise<Reconciled> {
   const { store, queue, run } = params;
+  await assertNotCancelled(store, run);
   const done = await listData(store, run);
   let planned = 0;
   let queued = 0;

@@ -13,6 +13,7 @@ import { FleetError } from "../core/errors.ts";
 import { findRecord, readRecord, toJsonBytes } from "../core/json.ts";
 import { LATEST_KEY, runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import { assertNotCancelled } from "./cancelled.ts";
 import { type InspectedShard, inspectShard } from "./inspect-shard.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
 import { readDeletes, readDocumentIndex } from "./read-lists.ts";
@@ -30,7 +31,7 @@ export type SealOutcome =
  * Reads every result file back, compares it with the plan and publishes the manifest. Any number of
  * sealers may race: the manifest is created once, and the others return the winner's.
  *
- * @throws FleetError `run_unknown`, `object_corrupt`
+ * @throws FleetError `run_unknown`, `run_cancelled`, `object_corrupt`
  */
 export async function sealRun(
   params: Readonly<{
@@ -44,6 +45,7 @@ export async function sealRun(
   const record = await readRun(store, run);
   const sealed = await readManifest(store, run);
   if (sealed !== null) return { kind: "sealed", manifest: sealed, isNew: false };
+  await assertNotCancelled(store, run);
   const unfinished = await whatIsMissing(store, run);
   if (unfinished !== null) return { kind: "open", reason: unfinished };
   const manifest = await buildManifest(store, record, params.onShard ?? (() => {}));

@@ -7,7 +7,9 @@ import { messageOf } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import { jobOf } from "../core/planning.ts";
 import type { JobQueue, ObjectStore, Turn } from "../core/ports.ts";
+import { type Observe, unobserved } from "../core/telemetry.ts";
 import { listActive, unmarkActive } from "./active-runs.ts";
+import { isCancelled } from "./cancelled.ts";
 import { listData, readWindows } from "./read-plan.ts";
 import { sealRun } from "./seal.ts";
 
@@ -20,7 +22,17 @@ export interface TenderParams {
   /** Jobs lost with the queue come back within about this time and one pull. */
   readonly intervalMs: number;
   readonly log: Logger;
+  /** Told of each round; nobody by default. */
+  readonly observe?: Observe;
 }
+
+/** What became of a run in one round. */
+interface Tended {
+  readonly requeued: number;
+  readonly sealed: number;
+}
+
+const NOTHING: Tended = { requeued: 0, sealed: 0 };
 
 /** Every worker has one; they take turns, and any number of them may tend at once. */
 export class Tender {
@@ -62,27 +74,38 @@ export class Tender {
   }
 
   async #tendAll(): Promise<number> {
-    const { store, fleet, log } = this.#params;
-    let queued = 0;
+    const { store, fleet, log, observe = unobserved } = this.#params;
+    const sums = { runs: 0, requeued: 0, sealed: 0 };
     try {
-      for (const run of await listActive(store, fleet)) queued += await this.#tendRun(run);
+      for (const run of await listActive(store, fleet)) {
+        const { requeued, sealed } = await this.#tendRun(run);
+        sums.runs++;
+        sums.requeued += requeued;
+        sums.sealed += sealed;
+      }
+      observe({ kind: "tended", ...sums });
     } catch (error) {
       log.warn({ err: error }, `the fleet's runs cannot be listed: ${messageOf(error)}`);
     }
-    return queued;
+    return sums.requeued;
   }
 
-  async #tendRun(run: string): Promise<number> {
+  async #tendRun(run: string): Promise<Tended> {
     const { store, fleet, keepStaging, log } = this.#params;
     try {
+      if (await isCancelled(store, run)) {
+        await unmarkActive(store, { fleet, run });
+        return NOTHING;
+      }
       const outcome = await sealRun({ store, run, keepStaging });
-      if (outcome.kind === "open") return await this.#queueLost(run);
+      if (outcome.kind === "open") return { requeued: await this.#queueLost(run), sealed: 0 };
       if (outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
       await unmarkActive(store, { fleet, run });
+      return { requeued: 0, sealed: outcome.isNew ? 1 : 0 };
     } catch (error) {
       log.error({ run, err: error }, `the run could not be tended: ${messageOf(error)}`);
+      return NOTHING;
     }
-    return 0;
   }
 
   /** Failed jobs are still in the queue and stay there: only `resume`, asked for by someone, repeats them. */

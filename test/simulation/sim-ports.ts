@@ -140,6 +140,8 @@ export class SimRedis {
             if (this.jobs.get(jobId(run, shard))?.state === "failed") this.jobs.delete(jobId(run, shard));
           add(jobs);
         }),
+      remove: ({ jobs }) =>
+        this.#call(actor, () => jobs.filter(({ run, shard }) => this.jobs.delete(jobId(run, shard))).length),
       unknown: ({ jobs }) =>
         this.#call(actor, () => jobs.filter(({ run, shard }) => !this.jobs.has(jobId(run, shard)))),
       counts: async (): Promise<QueueCounts> => ({ waiting: this.jobs.size, active: 0, failed: 0 }),

@@ -47,12 +47,29 @@ export class BullQueue implements JobQueue {
     const unknown: JobPayload[] = [];
     for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
       const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);
-      const exist = await Promise.all(
-        jobs.map((job) => this.#redis.exists(this.#queue.toKey(jobId(job.run, job.shard)))),
-      );
-      unknown.push(...jobs.filter((_, i) => exist[i] === 0));
+      const exist = await this.#exist(jobs);
+      unknown.push(...jobs.filter((_, i) => !exist[i]));
     }
     return unknown;
+  }
+
+  async #exist(jobs: readonly JobPayload[]): Promise<boolean[]> {
+    const keys = jobs.map((job) => this.#queue.toKey(jobId(job.run, job.shard)));
+    return (await Promise.all(keys.map((key) => this.#redis.exists(key)))).map((found) => found === 1);
+  }
+
+  async remove(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<number> {
+    let removed = 0;
+    for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
+      const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);
+      const exist = await this.#exist(jobs);
+      // BullMQ says 1 of a job that is not there; 0 of one that a worker holds, which stays.
+      const outcomes = await Promise.all(
+        jobs.filter((_, i) => exist[i]).map((job) => this.#queue.remove(jobId(job.run, job.shard))),
+      );
+      removed += outcomes.filter((outcome) => outcome === 1).length;
+    }
+    return removed;
   }
 
   async counts(): Promise<QueueCounts> {

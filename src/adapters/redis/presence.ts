@@ -17,9 +17,11 @@ export class Presence {
     this.#key = params.key;
   }
 
-  async announce(name: string): Promise<void> {
+  /** @param describe What to say of it, as plain data; asked again each time. */
+  async announce(name: string, describe: () => unknown = () => null): Promise<void> {
     const tell = async (): Promise<void> => {
       await this.#redis.zadd(this.#key, Date.now() + LIFETIME_MS, name);
+      await this.#redis.set(this.#stateKey(name), JSON.stringify(describe()), "PX", LIFETIME_MS);
     };
     this.#announced.set(
       name,
@@ -32,6 +34,7 @@ export class Presence {
     clearInterval(this.#announced.get(name));
     this.#announced.delete(name);
     await this.#redis.zrem(this.#key, name);
+    await this.#redis.del(this.#stateKey(name));
   }
 
   async present(): Promise<string[]> {
@@ -39,8 +42,28 @@ export class Presence {
     return this.#redis.zrange(this.#key, "0", "-1");
   }
 
+  /** What those present say of themselves; null for one that says nothing, or nothing that can be read. */
+  async states(): Promise<Map<string, unknown>> {
+    const names = await this.present();
+    if (names.length === 0) return new Map();
+    const states = await this.#redis.mget(names.map((name) => this.#stateKey(name)));
+    return new Map(names.map((name, i) => [name, parse(states[i] ?? "null")]));
+  }
+
+  #stateKey(name: string): string {
+    return `${this.#key}:${name}`;
+  }
+
   async close(): Promise<void> {
     for (const name of this.#announced.keys()) await this.withdraw(name);
     this.#redis.disconnect();
+  }
+}
+
+function parse(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    return null;
   }
 }

@@ -10,6 +10,7 @@ import { producersKey, queueName } from "../../adapters/redis/queue-options.ts";
 import type { ClosedRecord, RunRecord } from "../../core/contracts.ts";
 import type { JobQueue, ObjectStore } from "../../core/ports.ts";
 import { markActive } from "../../run/active-runs.ts";
+import { assertNotCancelled } from "../../run/cancelled.ts";
 import { openRun } from "../../run/open-run.ts";
 import { probeStore } from "../../run/probe-store.ts";
 import { readProgress } from "../../run/progress.ts";
@@ -27,9 +28,13 @@ import {
   type StoreFlags,
   withCloser,
 } from "../context.ts";
+import { workerName } from "../../config.ts";
+import type { Observe } from "../../core/telemetry.ts";
+import { ObservedStore } from "../../telemetry/observed-store.ts";
+import { type MetricsFlags, openMetrics } from "../telemetry.ts";
 import { startProgress } from "../progress.ts";
 
-export interface EnqueueFlags extends StoreFlags, QueueFlags, PlanFlags {
+export interface EnqueueFlags extends StoreFlags, QueueFlags, PlanFlags, MetricsFlags {
   readonly run?: string;
   readonly since?: string;
   readonly maxRejects?: number;
@@ -39,9 +44,9 @@ export interface EnqueueFlags extends StoreFlags, QueueFlags, PlanFlags {
 export async function enqueue(inputs: readonly string[], flags: EnqueueFlags): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(flags);
-    const { store, model } = await prepare(inputs, flags, closer, log);
+    const { store, model, observe } = await prepare(inputs, flags, closer, log);
     const queue = await openQueueOf(flags, model.manifest.id, closer, log);
-    const { run } = await plan({ inputs, flags, store, queue, model, closer, log });
+    const { run } = await plan({ inputs, flags, store, queue, model, observe, closer, log });
     const report = await readProgress({ store, run, queue: await queue.counts() });
     if (flags.json) return printJson(report);
     console.log(
@@ -57,14 +62,15 @@ export async function prepare(
   flags: EnqueueFlags,
   closer: Closer,
   log: Logger,
-): Promise<{ store: ObjectStore; model: Model }> {
+): Promise<{ store: ObjectStore; model: Model; observe: Observe }> {
   await assertInputs(inputs, flags.format);
   const model = modelOf(flags.model, log);
   assertModelCan(model, flags);
   await verifyModelFiles(model);
-  const store = await openStoreOf(flags, closer);
+  const observe = await openMetrics({ flags, role: "producer", instance: workerName(), closer, log });
+  const store = new ObservedStore(await openStoreOf(flags, closer), observe);
   await probeStore(store);
-  return { store, model };
+  return { store, model, observe };
 }
 
 /** Creates or continues the run and reads the corpus to its end. */
@@ -75,14 +81,16 @@ export async function plan(
     store: ObjectStore;
     queue: JobQueue;
     model: Model;
+    observe: Observe;
     closer: Closer;
     log: Logger;
   }>,
 ): Promise<{ run: string; closed: ClosedRecord }> {
-  const { inputs, flags, store, queue, model, closer, log } = params;
+  const { inputs, flags, store, queue, model, observe, closer, log } = params;
   const run = flags.run ?? newRunId();
   const options = runOptionsOf(flags, model);
   const { record, isNew } = await openRun(store, { run, inputs, options, since: flags.since });
+  await assertNotCancelled(store, run);
   log.info({ run, inputs }, isNew ? "a new run begins" : "the run is continued");
   sayLineage(record, log);
   const redisUrl = redisOf(flags);
@@ -99,6 +107,7 @@ export async function plan(
       record,
       items: readCorpus({ inputs, ...record.options }),
       maxRejects: flags.maxRejects ?? null,
+      observe,
       onProgress: ({ documents }) => progress.update(documents, documents),
     });
     if (closed.rejects > 0)

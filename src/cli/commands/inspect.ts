@@ -5,6 +5,7 @@ import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
 import { markActive } from "../../run/active-runs.ts";
+import { assertNotCancelled } from "../../run/cancelled.ts";
 import { latestRun, listRuns } from "../../run/list-runs.ts";
 import { readProgress, type RunReport } from "../../run/progress.ts";
 import { readRun } from "../../run/read-plan.ts";
@@ -85,6 +86,7 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
     const store = await openStoreOf(flags, closer);
     const { options } = await readRun(store, run);
     const queue = await openQueueOf({ ...flags, model: options.model.id }, options.model.id, closer, log);
+    await assertNotCancelled(store, run);
     await markActive(store, { fleet: queueName(flags.fleet, options.model.id), run });
     const outcome = await requeueMissing({ store, queue, run });
     if (flags.json) return printJson({ run, ...outcome });

@@ -17,6 +17,7 @@ import { DEFAULT_PACKING, type PackingLimits } from "../../core/packing.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Head } from "../../core/contracts.ts";
 import type { Embedder } from "../../core/ports.ts";
+import { observeAll } from "../../core/telemetry.ts";
 import { probeStore } from "../../run/probe-store.ts";
 import { Tender } from "../../run/tend.ts";
 import {
@@ -30,8 +31,11 @@ import {
   type StoreFlags,
   withCloser,
 } from "../context.ts";
+import { ObservedStore } from "../../telemetry/observed-store.ts";
+import { WorkerTally } from "../../telemetry/worker-tally.ts";
+import { type MetricsFlags, openMetrics } from "../telemetry.ts";
 
-export interface WorkFlags extends StoreFlags, QueueFlags {
+export interface WorkFlags extends StoreFlags, QueueFlags, MetricsFlags {
   readonly threads: number;
   readonly maxBatchTokens: number;
   readonly maxBatchRows: number;
@@ -51,7 +55,12 @@ export async function work(flags: WorkFlags): Promise<void> {
     const model = modelOf(flags.model, log);
     await verifyModelFiles(model);
     await assertTokenizerFits(model.tokenizerPath, model.manifest.architecture.vocabSize);
-    const store = await openStoreOf(flags, closer);
+    const tally = new WorkerTally({ name, model: model.manifest.id });
+    const observe = observeAll([
+      tally.observe,
+      await openMetrics({ flags, role: "worker", instance: name, closer, log }),
+    ]);
+    const store = new ObservedStore(await openStoreOf(flags, closer), observe);
     await probeStore(store);
     const queue = await openQueueOf(flags, model.manifest.id, closer, log);
     const redisUrl = redisOf(flags);
@@ -68,11 +77,12 @@ export async function work(flags: WorkFlags): Promise<void> {
         keepStaging: flags.keepStaging,
         intervalMs: flags.tendSeconds * 1000,
         log,
+        observe,
       }),
     );
     const embedder = closer.add(await ThreadEmbedder.open({ model, threads: flags.threads }));
     const leases = closer.add(
-      new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs: flags.lockSeconds * 1000, log }),
+      new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs: flags.lockSeconds * 1000, log, observe }),
     );
 
     const worker = new FleetWorker({
@@ -89,6 +99,7 @@ export async function work(flags: WorkFlags): Promise<void> {
       packing: await packingOf(flags, model, embedder, log),
       maxHeldBytes: flags.maxHeldBytes,
       log,
+      observe,
       onIdle: async (runs) => {
         // Whoever notices first that a run is complete seals it; a race has one winner and no loser.
         if (runs.size > 0) await tender.tend();
@@ -100,7 +111,7 @@ export async function work(flags: WorkFlags): Promise<void> {
     });
     const stop = (): void => void worker.stop();
     process.once("SIGTERM", stop).once("SIGINT", stop);
-    await workers.announce(name);
+    await workers.announce(name, () => tally.state(embedder.device));
     tender.start();
     log.info(
       { device: embedder.device, model: model.manifest.id, threads: flags.threads, store: store.url },

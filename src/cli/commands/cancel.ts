@@ -1,0 +1,19 @@
+/** `embedfleet cancel`: stop a run for good. */
+import { queueName } from "../../adapters/redis/queue-options.ts";
+import { cancelRun } from "../../run/cancel.ts";
+import { readRun } from "../../run/read-plan.ts";
+import { loggerOf, openQueueOf, openStoreOf, printJson, withCloser } from "../context.ts";
+import type { ResumeFlags } from "./inspect.ts";
+
+export async function cancel(run: string, flags: ResumeFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const store = await openStoreOf(flags, closer);
+    const { options } = await readRun(store, run);
+    const queue = await openQueueOf({ ...flags, model: options.model.id }, options.model.id, closer, loggerOf(flags));
+    const outcome = await cancelRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
+    if (flags.json) return printJson({ run, ...outcome });
+    console.log(
+      `run ${run} ${outcome.isNew ? "is" : "was already"} cancelled; ${outcome.removed} waiting jobs were taken out of the queue`,
+    );
+  });
+}

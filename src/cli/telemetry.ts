@@ -1,0 +1,54 @@
+/** A command's metrics: counted always, served and pushed where asked for. */
+import { createRequire } from "node:module";
+import type { Logger } from "pino";
+import { Pushgateway } from "prom-client";
+import { messageOf } from "../core/errors.ts";
+import { type Observe, observeAll } from "../core/telemetry.ts";
+import { Metrics, type Role } from "../telemetry/metrics.ts";
+import { observeMetrics } from "../telemetry/observe-metrics.ts";
+import { ProgressWatch, serveMetrics } from "../telemetry/serve-metrics.ts";
+import type { Closer } from "./context.ts";
+
+const PUSH_TIMEOUT_MS = 5000;
+
+export interface MetricsFlags {
+  readonly metricsPort?: number;
+  readonly metricsHost: string;
+  readonly metricsPush?: string;
+}
+
+export function programVersion(): string {
+  const require = createRequire(import.meta.url);
+  return (require("../../../package.json") as { version: string }).version;
+}
+
+/** @param params.instance Names this process where metrics are pushed. */
+export async function openMetrics(
+  params: Readonly<{ flags: MetricsFlags; role: Role; instance: string; closer: Closer; log: Logger }>,
+): Promise<Observe> {
+  const { flags, role, instance, closer, log } = params;
+  const metrics = new Metrics({ role, version: programVersion() });
+  const watch = new ProgressWatch();
+  if (flags.metricsPush !== undefined) {
+    const url = flags.metricsPush;
+    closer.add({ close: () => push({ metrics, url, role, instance, log }) });
+  }
+  if (flags.metricsPort !== undefined) {
+    const server = closer.add(await serveMetrics({ metrics, watch, host: flags.metricsHost, port: flags.metricsPort }));
+    log.info({ url: `${server.url}/metrics` }, "metrics are served");
+  }
+  return observeAll([observeMetrics(metrics), watch.observe]);
+}
+
+/** Figures that do not arrive are no reason for the work they are about to fail. */
+async function push(
+  params: Readonly<{ metrics: Metrics; url: string; role: Role; instance: string; log: Logger }>,
+): Promise<void> {
+  const { metrics, url, role, instance, log } = params;
+  try {
+    const gateway = new Pushgateway(url, { timeout: PUSH_TIMEOUT_MS }, metrics.registry);
+    await gateway.push({ jobName: `embedfleet_${role}`, groupings: { instance } });
+  } catch (error) {
+    log.warn({ err: error, url }, `the metrics could not be pushed: ${messageOf(error)}`);
+  }
+}

@@ -1,0 +1,43 @@
+/** What a worker says of itself, for `status` and the dashboard. It crosses Redis, so it has a schema. */
+import { z } from "zod";
+
+const figure = z.number().min(0);
+
+export const workerStateSchema = z.object({
+  name: z.string().max(256),
+  device: z.string().max(64),
+  model: z.string().max(256),
+  startedAt: z.iso.datetime(),
+  rows: figure,
+  shards: figure,
+  rejects: figure,
+  batches: figure,
+  realTokens: figure,
+  paddedTokens: figure,
+  /** Over the last minute. */
+  tokensPerSecond: figure,
+  /** Over the last minute; null when nothing ran in it. */
+  deviceBusyRatio: figure.nullable(),
+  /** The runs whose rows it computed in the last minute, with its rate for each. */
+  runs: z.array(z.object({ run: z.string().max(64), tokensPerSecond: figure })).max(64),
+  lastBatch: z.object({ rows: figure, longestTokens: figure, endedAtMs: figure }).nullable(),
+  /** Seconds by stage since it started. */
+  stageSeconds: z.record(z.string().max(32), figure),
+  /** Rows by length, as counted between `LENGTH_BOUNDS`, the last for longer ones. */
+  rowsByLength: z.array(figure).max(64),
+  residentBytes: figure,
+});
+export type WorkerState = z.infer<typeof workerStateSchema>;
+
+/** Upper bounds, in tokens, between which rows are counted by length. */
+export const LENGTH_BOUNDS = [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192] as const;
+
+/** The place of a length among `LENGTH_BOUNDS`; one past the last for longer ones. */
+export function lengthBucket(tokens: number): number {
+  const at = LENGTH_BOUNDS.findIndex((bound) => tokens <= bound);
+  return at < 0 ? LENGTH_BOUNDS.length : at;
+}
+
+export function emptyLengths(): number[] {
+  return Array.from({ length: LENGTH_BOUNDS.length + 1 }, () => 0);
+}

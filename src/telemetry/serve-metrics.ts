@@ -1,0 +1,39 @@
+/** `/metrics` and `/healthz` of a worker or producer, for a scraper and for whoever restarts what hangs. */
+import { Hono } from "hono";
+import { type FleetEvent, nowMs, type Observe } from "../core/telemetry.ts";
+import { type Listening, listen } from "./listen.ts";
+import type { Metrics } from "./metrics.ts";
+
+/** Longer than any batch on any device: a process that says nothing for so long hangs. */
+const HUNG_AFTER_MS = 10 * 60 * 1000;
+
+/** Events that only come when work moves. */
+const SIGNS_OF_LIFE = new Set<FleetEvent["kind"]>(["batch", "shard", "polled", "tokenised", "window"]);
+
+/** Remembers when a process last got on with its work: health is progress, not an answer to a ping. */
+export class ProgressWatch {
+  #lastMs = nowMs();
+
+  readonly observe: Observe = ({ kind }) => {
+    if (SIGNS_OF_LIFE.has(kind)) this.#lastMs = nowMs();
+  };
+
+  /** Milliseconds since the last sign of life. */
+  get silentMs(): number {
+    return nowMs() - this.#lastMs;
+  }
+}
+
+export function serveMetrics(
+  params: Readonly<{ metrics: Metrics; watch: ProgressWatch; host: string; port: number }>,
+): Promise<Listening> {
+  const { metrics, watch, host, port } = params;
+  const app = new Hono();
+  app.get("/metrics", async (c) => c.text(await metrics.text(), 200, { "content-type": metrics.registry.contentType }));
+  app.get("/healthz", (c) => {
+    const silentSeconds = Math.round(watch.silentMs / 1000);
+    const isHealthy = watch.silentMs < HUNG_AFTER_MS;
+    return c.json({ status: isHealthy ? "ok" : "no progress", silentSeconds }, isHealthy ? 200 : 503);
+  });
+  return listen({ app, host, port });
+}

@@ -1,0 +1,84 @@
+/** A worker's own account of its work, told to the fleet with its presence. */
+import { type FleetEvent, nowMs, type Observe } from "../core/telemetry.ts";
+import { emptyLengths, lengthBucket, type WorkerState } from "../core/worker-state.ts";
+import { Rate } from "./rate.ts";
+
+const MAX_RUNS = 16;
+
+export class WorkerTally {
+  readonly #who: Pick<WorkerState, "name" | "model" | "startedAt">;
+  readonly #sums = { rows: 0, shards: 0, rejects: 0, batches: 0, realTokens: 0, paddedTokens: 0 };
+  readonly #stageSeconds: Record<string, number> = {};
+  readonly #rowsByLength = emptyLengths();
+  readonly #tokens = new Rate();
+  readonly #busyMs = new Rate();
+  readonly #heldMs = new Rate();
+  readonly #runs = new Map<string, Rate>();
+  #lastBatch: WorkerState["lastBatch"] = null;
+
+  constructor(who: Readonly<{ name: string; model: string }>) {
+    this.#who = { ...who, startedAt: new Date().toISOString() };
+  }
+
+  readonly observe: Observe = (event) => {
+    if (event.kind === "batch") this.#book(event);
+    else if (event.kind === "stage") this.#addStage(event.stage, event.durationMs);
+    else if (event.kind === "shard") this.#sums.shards++;
+    else if (event.kind === "rejects") this.#sums.rejects += event.count;
+  };
+
+  #addStage(stage: string, durationMs: number): void {
+    this.#stageSeconds[stage] = (this.#stageSeconds[stage] ?? 0) + durationMs / 1000;
+  }
+
+  #book(event: Extract<FleetEvent, { kind: "batch" }>): void {
+    const endedAtMs = event.startedAtMs + event.deviceMs;
+    this.#sums.batches++;
+    this.#sums.rows += event.rowTokens.length;
+    this.#sums.realTokens += event.realTokens;
+    this.#sums.paddedTokens += event.paddedTokens;
+    this.#addStage("infer", event.deviceMs);
+    for (let row = 0; row < event.rowTokens.length; row++) this.#rowsByLength[lengthBucket(event.rowTokens[row]!)]!++;
+    this.#lastBatch = { rows: event.rowTokens.length, longestTokens: event.longestTokens, endedAtMs };
+    this.#tokens.add(event.realTokens, endedAtMs);
+    this.#busyMs.add(event.deviceMs, endedAtMs);
+    this.#heldMs.add(event.deviceMs + event.idleMs, endedAtMs);
+    for (const { run, realTokens } of event.shares) this.#rateOf(run).add(realTokens, endedAtMs);
+  }
+
+  /** Rates of the runs it worked on last; the oldest is forgotten. */
+  #rateOf(run: string): Rate {
+    const rate = this.#runs.get(run) ?? new Rate();
+    this.#runs.delete(run);
+    this.#runs.set(run, rate);
+    const [oldest] = this.#runs.keys();
+    if (this.#runs.size > MAX_RUNS) this.#runs.delete(oldest!);
+    return rate;
+  }
+
+  /** @param device Where its model runs now; that may change when a device fails. */
+  state(device: string): WorkerState {
+    const now = nowMs();
+    const heldMs = this.#heldMs.sum(now);
+    return {
+      ...this.#who,
+      device,
+      ...this.#sums,
+      tokensPerSecond: round(this.#tokens.perSecond(now)),
+      deviceBusyRatio: heldMs === 0 ? null : round(this.#busyMs.sum(now) / heldMs),
+      runs: [...this.#runs]
+        .map(([run, rate]) => ({ run, tokensPerSecond: round(rate.perSecond(now)) }))
+        .filter(({ tokensPerSecond }) => tokensPerSecond > 0),
+      lastBatch: this.#lastBatch,
+      stageSeconds: Object.fromEntries(
+        Object.entries(this.#stageSeconds).map(([stage, seconds]) => [stage, round(seconds)]),
+      ),
+      rowsByLength: this.#rowsByLength,
+      residentBytes: process.memoryUsage.rss(),
+    };
+  }
+}
+
+function round(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}
