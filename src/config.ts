@@ -29,6 +29,17 @@ function headList(text: string): Head[] {
   throw new InvalidArgumentError(`It must be some of ${headSchema.options.join(",")}.`);
 }
 
+/** Depths of a ranking, ascending. */
+function depthList(text: string): number[] {
+  const depths = [...new Set(text.split(",").map(wholeNumber(1)))];
+  return depths.toSorted((a, b) => a - b);
+}
+
+/** An option that may be given several times. */
+function repeated(parse: (text: string) => string): (text: string, before: string[] | undefined) => string[] {
+  return (text, before) => [...(before ?? []), parse(text)];
+}
+
 /** `0.4,0.2,0.4` in the order of `ALL_HEADS`. */
 function headWeights(text: string): HeadWeights {
   const parts = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
@@ -140,7 +151,20 @@ export const OPTIONS = {
       .argParser(headWeights)
       .default(PUBLISHED_WEIGHTS, ALL_HEADS.map((head) => PUBLISHED_WEIGHTS[head]).join(",")),
   withText: () => option("--text", "show the rows' texts, in a run that kept them").default(false),
-  ofModel: () => option("--model <name>", "the model's name or the path of its folder; the run's own by default"),
+  ofRuns: () =>
+    option("--run <id>", "a run to look in; may be repeated, the latest by default").argParser(repeated(parseRunId)),
+  questions: () =>
+    option("--questions <path>", "JSONL of question, relevant document ids and lang").makeOptionMandatory(),
+  at: () => option("--at <list>", "depths to measure at").argParser(depthList).default([1, 10, 100], "1,10,100"),
+  candidates: () =>
+    option("--candidates <n>", "best documents of dense and sparse that ColBERT ranks again; 0 for all documents")
+      .argParser(wholeNumber(0))
+      .default(200),
+  ofModels: () =>
+    option(
+      "--model <name>",
+      "a model's name or folder, to embed queries; may be repeated, the run's own by default",
+    ).argParser(repeated((text) => text)),
   top: () => option("--top <n>", "how many rows to show").argParser(wholeNumber(1)).default(10),
 } as const;
 

@@ -48,6 +48,7 @@ const COMMANDS = {
   seal: async () => (await inspect()).seal,
   verify: async () => (await inspect()).verify,
   search: async () => (await import("./commands/search.ts")).search,
+  eval: async () => (await import("./commands/evaluate.ts")).evaluate,
   models: async () => (await inspect()).models,
 };
 
@@ -115,11 +116,19 @@ function build(): Command {
   add(
     "search",
     "the nearest rows to a text, by an exact scan",
-    ...options("ofRun", "top", "weights", "withText", "ofModel", "threads", ...STORE, "json"),
+    ...options("ofRun", "top", "weights", "withText", "ofModels", "threads", ...STORE, "json"),
   )
     .addArgument(outArgument())
     .argument("<query>", "what to look for")
     .action(action("search"));
+  add(
+    "eval",
+    "how well runs answer questions with known answers",
+    ...options("questions", "ofRuns", "at", "weights", "candidates", "ofModels", "threads", ...STORE, "json"),
+  )
+    .addArgument(outArgument())
+    .addArgument(runArgument(false))
+    .action(action("eval"));
   const forModels = program.command("models").description("models that can be used");
   forModels
     .command("list")

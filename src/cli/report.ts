@@ -35,7 +35,7 @@ export function count(value: number): string {
   return Math.round(value).toLocaleString("en-US");
 }
 
-function megabytes(bytes: number): string {
+export function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 

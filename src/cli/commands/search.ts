@@ -13,6 +13,7 @@ import { type Closer, loggerOf, modelOf, openStoreOf, printJson, type StoreFlags
 const TEXT_CHARS = 200;
 
 export interface QueryFlags extends Omit<StoreFlags, "out"> {
+  readonly model?: readonly string[];
   readonly threads: number;
   readonly weights: HeadWeights;
   readonly json: boolean;
@@ -20,7 +21,6 @@ export interface QueryFlags extends Omit<StoreFlags, "out"> {
 
 export interface SearchFlags extends QueryFlags {
   readonly run?: string;
-  readonly model?: string;
   readonly top: number;
   readonly text: boolean;
 }
@@ -46,20 +46,22 @@ function printHit({ id, chunk, score, text }: Hit): void {
 }
 
 /**
- * The model that a run was made with, to embed queries with.
- * @throws FleetError `model_unknown`, `model_invalid` when it is another one.
+ * The model that a run was made with, to embed queries with: of those named, or by its name in the run.
+ * @throws FleetError `model_unknown`, `model_invalid` when none of them is it.
  */
 export async function openReader(
   params: Readonly<{
     run: string;
     options: RunOptions;
-    flags: Pick<QueryFlags, "threads" | "logLevel"> & { readonly model?: string };
+    flags: Pick<QueryFlags, "model" | "threads" | "logLevel">;
     closer: Closer;
   }>,
 ): Promise<{ tokenizer: Tokenizer; embedder: Embedder }> {
   const { run, options, flags, closer } = params;
-  const model = modelOf(flags.model ?? options.model.id, loggerOf(flags));
-  if (model.ref.sha256 !== options.model.sha256) {
+  const log = loggerOf(flags);
+  const models = (flags.model ?? [options.model.id]).map((name) => modelOf(name, log));
+  const model = models.find(({ ref }) => ref.sha256 === options.model.sha256);
+  if (model === undefined) {
     throw new FleetError("model_invalid", `run ${run} was made with another revision of model ${options.model.id}`, {
       cure: "pass the model it was made with as --model",
     });

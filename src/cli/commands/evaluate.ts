@@ -1,0 +1,93 @@
+/** `embedfleet eval`: what precision, chunking and truncation cost, before everything is embedded with them. */
+import { type Evaluation, evaluateRun, type Figures } from "../../run/evaluate.ts";
+import { latestRun } from "../../run/list-runs.ts";
+import { readRun } from "../../run/open-run.ts";
+import { readQuestions } from "../../run/questions.ts";
+import { loggerOf, openStoreOf, printJson, withCloser } from "../context.ts";
+import { startProgress } from "../progress.ts";
+import { count, megabytes } from "../report.ts";
+import { openReader, type QueryFlags } from "./search.ts";
+
+const UNKNOWN_SHOWN = 3;
+
+export interface EvalFlags extends QueryFlags {
+  readonly run?: readonly string[];
+  readonly questions: string;
+  readonly at: readonly number[];
+  readonly candidates: number;
+}
+
+export async function evaluate(out: string, run: string | undefined, flags: EvalFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const log = loggerOf(flags);
+    const questions = await readQuestions(flags.questions);
+    const store = await openStoreOf({ ...flags, out }, closer);
+    const named = [...(run === undefined ? [] : [run]), ...(flags.run ?? [])];
+    const runs = named.length > 0 ? [...new Set(named)] : [await latestRun(store)];
+    const evaluations: Evaluation[] = [];
+    for (const run of runs) {
+      // One model in memory at a time, and closed before the next one is opened.
+      const evaluation = await withCloser(async (closer) => {
+        const { at, weights, candidates } = flags;
+        const { options } = await readRun(store, run);
+        const reader = await openReader({ run, options, flags, closer });
+        const progress = startProgress(run, "files");
+        const onFile = (done: number, planned: number): void => progress.update(done, planned);
+        const params = { store, run, questions, at, weights, candidates, ...reader, onFile };
+        return evaluateRun(params).finally(() => progress.stop());
+      });
+      const { unknownIds } = evaluation;
+      if (unknownIds.length > 0) {
+        const shown = unknownIds.slice(0, UNKNOWN_SHOWN);
+        log.warn(
+          { run, ids: unknownIds.length, such: shown },
+          "relevant documents that the run has no row of count as not found",
+        );
+      }
+      evaluations.push(evaluation);
+    }
+    if (flags.json) return printJson(toJson(flags, questions.length, evaluations));
+    printEvaluations(evaluations, flags.at);
+  });
+}
+
+function toJson(flags: EvalFlags, questions: number, evaluations: readonly Evaluation[]): unknown {
+  const { at, weights, candidates } = flags;
+  return { questions, at, weights, candidates, runs: evaluations };
+}
+
+function printEvaluations(evaluations: readonly Evaluation[], at: readonly number[]): void {
+  const width = Math.max(...evaluations.map(({ run }) => run.length));
+  for (const { run, options, rows, bytes } of evaluations) {
+    const { model, precision, maxTokens, overlap } = options;
+    console.log(
+      `${run.padEnd(width)}  ${model.id} ${precision}, at most ${maxTokens} tokens a row, ${overlap} shared, ${count(rows)} rows, ${megabytes(bytes)}`,
+    );
+  }
+  const header = ["lang", "questions", "head", "run"];
+  const metrics = [...at.map((k) => `recall@${k}`), `mrr@${at.at(-1)}`, ...at.map((k) => `ndcg@${k}`)];
+  const lines = evaluations[0]!.figures.flatMap(({ lang, ranker }) =>
+    evaluations.flatMap(({ run, figures }) =>
+      figures
+        .filter((each) => each.lang === lang && each.ranker === ranker)
+        .map((each) => [lang ?? "all", String(each.questions), ranker, run, ...valuesOf(each, at)]),
+    ),
+  );
+  console.log();
+  printTable([...header, ...metrics], lines);
+}
+
+function valuesOf({ recall, mrr, ndcg }: Figures, at: readonly number[]): string[] {
+  return [...at.map((k) => recall[k]!), mrr, ...at.map((k) => ndcg[k]!)].map((value) => value.toFixed(4));
+}
+
+function printTable(header: readonly string[], lines: readonly (readonly string[])[]): void {
+  const widths = header.map((name, i) => Math.max(name.length, ...lines.map((line) => line[i]!.length)));
+  for (const line of [header, ...lines])
+    console.log(
+      line
+        .map((cell, i) => cell.padEnd(widths[i]!))
+        .join("  ")
+        .trimEnd(),
+    );
+}
