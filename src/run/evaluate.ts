@@ -1,15 +1,15 @@
 /** How well a run answers questions with known answers, head by head and together. */
-import { type Head, type Manifest, type RunOptions } from "../core/contracts.ts";
+import type { Head, Manifest, RunOptions } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { Embedder, ObjectStore, Tokenizer } from "../core/ports.ts";
 import { meanOf, ndcgAt, recallAt, reciprocalRankAt } from "../core/retrieval-metrics.ts";
 import { headScore, type HeadWeights, hybridScore, type RowVectors } from "../core/scoring.ts";
 import { Top } from "../core/top.ts";
 import type { ResultRows } from "../arrow/results.ts";
+import { readChain, readEffective } from "./chain.ts";
 import { embedQueries } from "./embed-queries.ts";
 import type { Question } from "./questions.ts";
 import { scoresOf } from "./search.ts";
-import { readSealed, sealedRows } from "./sealed-rows.ts";
 
 /** Bounds the queries' vectors and the rankings that are held; the run is read once or twice for each block. */
 const QUESTIONS_PER_BLOCK = 500;
@@ -31,7 +31,9 @@ export interface Figures {
 export interface Evaluation {
   readonly run: string;
   readonly options: RunOptions;
+  /** Of the run and what it builds on, less what it takes away from that. */
   readonly rows: number;
+  /** Of all their result files. */
   readonly bytes: number;
   readonly seconds: number;
   /** Relevant ids that the run has no row of: each costs recall. */
@@ -60,13 +62,13 @@ export interface EvaluateParams {
 export async function evaluateRun(params: Readonly<EvaluateParams>): Promise<Evaluation> {
   const startedAt = performance.now();
   const { store, run, questions } = params;
-  const manifest = await readSealed(store, run);
+  const chain = await readChain(store, run);
   const unknown = new Set(questions.flatMap(({ relevance }) => [...relevance.keys()]));
   const wanted = unknown.size;
   const rankings: Rankings[] = [];
   for (let from = 0; from < questions.length; from += QUESTIONS_PER_BLOCK) {
     const block = questions.slice(from, from + QUESTIONS_PER_BLOCK);
-    rankings.push(...(await rankBlock(params, manifest, block, unknown)));
+    rankings.push(...(await rankBlock(params, chain, block, unknown)));
   }
   if (unknown.size === wanted) {
     throw new FleetError("bad_usage", `run ${run} has no row of any document that the questions name as relevant`, {
@@ -75,9 +77,9 @@ export async function evaluateRun(params: Readonly<EvaluateParams>): Promise<Eva
   }
   return {
     run,
-    options: manifest.options,
-    rows: manifest.totals.rows,
-    bytes: manifest.totals.bytes,
+    options: chain[0]!.options,
+    rows: chain.reduce((sum, { totals }) => sum + totals.rows - (totals.deletes ?? 0), 0),
+    bytes: chain.reduce((sum, { totals }) => sum + totals.bytes, 0),
     seconds: (performance.now() - startedAt) / 1000,
     unknownIds: [...unknown],
     figures: summarise(questions, rankings, params.at),
@@ -88,28 +90,30 @@ type Rankings = ReadonlyMap<Ranker, readonly string[]>;
 
 async function rankBlock(
   params: Readonly<EvaluateParams>,
-  manifest: Manifest,
+  chain: readonly Manifest[],
   block: readonly Question[],
   unknown: Set<string>,
 ): Promise<Rankings[]> {
   const { store } = params;
+  const { options } = chain[0]!;
+  const files = chain.reduce((sum, manifest) => sum + manifest.files.length, 0);
   const queries = await embedQueries({
     ...params,
     queries: block.map(({ question }) => question),
-    options: manifest.options,
+    options,
   });
-  const board = new Board(params, manifest.options.heads, queries, block.length);
+  const board = new Board(params, options.heads, queries, block.length);
   const passes = board.needsSecondPass ? 2 : 1;
   let done = 0;
   for (let pass = 1; pass <= passes; pass++) {
     const candidates = pass === 2 ? board.candidates() : null;
-    for await (const { rows } of sealedRows(store, manifest)) {
-      for (let row = 0; row < rows.ids.length; row++) {
+    for await (const { rows, kept } of readEffective(store, chain)) {
+      for (const row of kept) {
         if (candidates === null) board.scoreCheaply(rows, row);
         else for (const q of candidates.get(rows.ids[row]!) ?? []) board.scoreDearly(rows, row, q);
+        unknown.delete(rows.ids[row]!);
       }
-      for (const id of rows.ids) unknown.delete(id);
-      params.onFile?.(++done, passes * manifest.files.length);
+      params.onFile?.(++done, passes * files);
     }
   }
   return board.rankings();

@@ -1,7 +1,7 @@
 /** `embedfleet eval`: what precision, chunking and truncation cost, before everything is embedded with them. */
 import { type Evaluation, evaluateRun, type Figures } from "../../run/evaluate.ts";
 import { latestRun } from "../../run/list-runs.ts";
-import { readRun } from "../../run/open-run.ts";
+import { readRun } from "../../run/read-plan.ts";
 import { readQuestions } from "../../run/questions.ts";
 import { loggerOf, openStoreOf, printJson, withCloser } from "../context.ts";
 import { startProgress } from "../progress.ts";
