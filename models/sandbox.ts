@@ -14,16 +14,16 @@ import type { SandboxReply, SandboxRequest } from "./sandbox.process.ts";
 import type { SessionParams } from "./session.ts";
 
 const PROCESS = fileURLToPath(new URL("./sandbox.process.js", import.meta.url));
-/** A batch that takes longer hangs, which is as bad as a crash. */
-const BATCH_TIMEOUT_MS = 15 * 60_000;
-
 export class SandboxEmbedder implements Embedder {
   readonly device = "cpu";
   readonly #session: SessionParams;
+  readonly #maxBatchMs: number;
   #child: ChildProcess | null = null;
 
-  constructor(params: Readonly<{ model: Model; threads: number }>) {
+  /** @param params.maxBatchMs A batch that takes longer hangs, which is as bad as a crash. */
+  constructor(params: Readonly<{ model: Model; threads: number; maxBatchMs: number }>) {
     const { manifest, weightsPath } = params.model;
+    this.#maxBatchMs = params.maxBatchMs;
     this.#session = { manifest, weightsPath, threads: params.threads };
   }
 
@@ -58,7 +58,7 @@ export class SandboxEmbedder implements Embedder {
   }
 
   async #ask(child: ChildProcess, request: SandboxRequest): Promise<SandboxReply> {
-    const timer = setTimeout(() => child.kill("SIGKILL"), BATCH_TIMEOUT_MS);
+    const timer = setTimeout(() => child.kill("SIGKILL"), this.#maxBatchMs);
     try {
       return await new Promise<SandboxReply>((resolve, reject) => {
         child.once("message", (message) => resolve(message as SandboxReply));

@@ -118,6 +118,13 @@ export const OPTIONS = {
   maxBatchTokens: () =>
     option("--max-batch-tokens <n>", "largest padded area of a batch").argParser(wholeNumber(1)).default(16_384),
   maxBatchRows: () => option("--max-batch-rows <n>", "most rows of a batch").argParser(wholeNumber(1)).default(512),
+  maxBatchSeconds: () =>
+    option(
+      "--max-batch-seconds <n>",
+      "a device that gives no answer for longer hangs: the worker gives its jobs up and ends",
+    )
+      .argParser(wholeNumber(1))
+      .default(600),
   maxHeldBytes: () =>
     option("--max-held-bytes <n>", "memory for shards that are worked on")
       .argParser(wholeNumber(1))

@@ -115,10 +115,15 @@ export class FleetWorker {
     try {
       await Promise.all([this.#feed().catch((error: unknown) => this.#abort(error)), this.#drive()]);
     } finally {
-      await Promise.all([...this.#held.values()].map((shard) => this.#release(shard)));
+      await Promise.all(this.#handedBack.map((shard) => this.#release(shard)));
       await this.#quarantine.stop();
       await Promise.all(this.#commits);
     }
+  }
+
+  /** What a failing device had begun is left to lapse: a job that does this to every worker is known by its stalls. */
+  get #handedBack(): HeldShard[] {
+    return [...this.#held.values()].filter((shard) => this.#fault === null || !shard.hasStarted);
   }
 
   #abort(fault: unknown): void {

@@ -29,6 +29,7 @@ const DEVICE: OptionName[] = [
   "threads",
   "maxBatchTokens",
   "maxBatchRows",
+  "maxBatchSeconds",
   "maxHeldBytes",
   "cacheFolder",
   "keepStaging",

@@ -20,6 +20,7 @@ export type ErrorCode =
   | "model_invalid"
   | "inference_failed"
   | "inference_crashed"
+  | "inference_hung"
   | "worker_failed";
 
 export interface FleetErrorOptions {

@@ -3,13 +3,16 @@
  * Every test ends in `expectWhole`, which counts the ids with an independent reader, too.
  */
 import { readFile, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join } from "node:path";
+import { Redis } from "ioredis";
 import pl from "nodejs-polars";
 import { expect, onTestFinished, test } from "vitest";
 import { cli, type Finished, startCli, type Started } from "../fixtures/cli.ts";
 import { makeCorpus, randomOf } from "../fixtures/made-corpus.ts";
 import { startRedis, type TestRedis } from "../fixtures/redis-server.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
+import { countIds, type Figures, writeFigures } from "./figures.ts";
 
 /** Set by `npm run test:chaos`; without it one round of a smaller corpus is part of `npm test`. */
 const FULL_ROUNDS = process.env["CHAOS_ROUNDS"];
@@ -19,6 +22,7 @@ const SEED = Number(process.env["CHAOS_SEED"] ?? Date.now() % 1_000_000);
 const SEEDS = Array.from({ length: Number(FULL_ROUNDS ?? 1) }, (_, round) => SEED + round);
 const LIMIT_MS = 300_000;
 export const LOCK_SECONDS = 3;
+const QUEUE_KEY = "embedfleet:default-mini";
 
 export interface FleetParams {
   readonly documents: number;
@@ -43,7 +47,8 @@ export function chaosTest(name: string, params: Omit<FleetParams, "seed">, harm:
       const documents = Math.ceil(params.documents * share);
       const fleet = await ChaosFleet.start({ ...params, documents, seed });
       const rejected = await harm(fleet);
-      await fleet.expectWhole(rejected ?? []);
+      const counted = await fleet.expectWhole(rejected ?? []);
+      await writeFigures({ fault: name, seed, injected: fleet.injected, ...counted, recoveredMs: fleet.recoveredMs });
     },
     LIMIT_MS,
   );
@@ -61,6 +66,9 @@ export class ChaosFleet {
   readonly out: string;
   readonly corpus: string;
   readonly random: () => number;
+  /** How often the fault was injected, and what each recovery took that a test has measured. */
+  injected = 0;
+  readonly recoveredMs: number[] = [];
   readonly #params: FleetParams;
   readonly #common: string[];
   readonly #workers = new Set<Started>();
@@ -116,11 +124,12 @@ export class ChaosFleet {
   }
 
   /** A worker that ends when the queue is empty and every run is whole. */
-  startWorker(options: Readonly<{ env?: Record<string, string> }> = {}): Started {
+  startWorker(options: Readonly<{ env?: Record<string, string>; flags?: readonly string[] }> = {}): Started {
     const flags = ["--threads", "1", "--exit-when-done", "--lock-seconds", String(LOCK_SECONDS), "--tend-seconds", "1"];
     // Small batches: many moments to be killed at.
     const small = ["--max-batch-tokens", "2048"];
-    const worker = startCli(["work", ...this.#queue, ...flags, ...small], { ...this.#env, ...options.env });
+    const args = ["work", ...this.#queue, ...flags, ...small, ...(options.flags ?? [])];
+    const worker = startCli(args, { ...this.#env, ...options.env });
     this.#workers.add(worker);
     void worker.finished.then(() => this.#workers.delete(worker));
     return worker;
@@ -154,21 +163,40 @@ export class ChaosFleet {
     }
   }
 
+  /** A connection of the test's own. */
+  client(): Redis {
+    const redis = new Redis(this.redis.url, { maxRetriesPerRequest: null });
+    redis.on("error", () => {});
+    onTestFinished(() => redis.disconnect());
+    return redis;
+  }
+
+  /** The jobs that a worker process has leased now. */
+  async leasedBy(redis: Redis, pid: number): Promise<Set<string>> {
+    const active = await redis.lrange(`${QUEUE_KEY}:active`, 0, -1);
+    const holders = await Promise.all(active.map((job) => redis.hget(`${QUEUE_KEY}:${job}`, "pb")));
+    return new Set(active.filter((_, i) => holders[i] === `${hostname()}-${pid}`));
+  }
+
   /** Verifies the run and counts its ids byte for byte against the corpus, less the ids given. */
-  async expectWhole(rejected: readonly string[] = []): Promise<void> {
+  async expectWhole(rejected: readonly string[] = []): Promise<Pick<Figures, "rows" | "lost" | "doubled">> {
     const { stdout, stderr } = await this.command("verify", "--json");
-    expect(JSON.parse(stdout), stderr).toMatchObject({ ok: true, sealed: true, missing: 0, duplicates: 0 });
+    const report = JSON.parse(stdout) as { rows: number; missing: number; duplicates: number };
+    expect(report, stderr).toMatchObject({ ok: true, sealed: true, missing: 0, duplicates: 0 });
     const lines = (await readFile(this.corpus, "utf8")).split("\n").filter((line) => line !== "");
     const wanted = lines.map((line) => (JSON.parse(line) as { id: string }).id).filter((id) => !rejected.includes(id));
-    if (this.out.startsWith("file://")) {
-      expect(this.#idsOfFiles()).toEqual(wanted.sort());
-    } else expect(JSON.parse(stdout)).toMatchObject({ rows: wanted.length });
+    if (!this.out.startsWith("file://")) {
+      expect(report.rows).toBe(wanted.length);
+      return { rows: report.rows, lost: report.missing, doubled: report.duplicates };
+    }
+    const counted = countIds(wanted, this.#idsOfFiles());
+    expect(counted).toEqual({ rows: wanted.length, lost: 0, doubled: 0, strange: 0 });
+    return counted;
   }
 
   #idsOfFiles(): string[] {
     const folder = this.out.slice("file://".length);
     const table = pl.scanIPC(`${folder}/runs/r/data/*.arrow`).collectSync();
-    const ids = table.getColumn("id").toArray() as string[];
-    return ids.sort();
+    return table.getColumn("id").toArray() as string[];
   }
 }

@@ -13,6 +13,7 @@ chaosTest(
       await sleep(400 + fleet.random() * 4000);
       producer.child.kill("SIGKILL");
       await producer.finished;
+      fleet.injected++;
     }
     await fleet.enqueue();
     const { stdout } = await fleet.command("status", "--json");
@@ -28,4 +29,5 @@ chaosTest("two producers, workers, sealers and resumes, all at once", { document
   await endWell(fleet.withQueue("resume"), fleet.withQueue("resume"));
   await endWell(...workers);
   await endWell(fleet.command("seal"), fleet.command("seal"));
+  fleet.injected++;
 });

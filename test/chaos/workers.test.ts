@@ -6,16 +6,24 @@ import type { Started } from "../fixtures/cli.ts";
 import { chaosTest, endWell, LOCK_SECONDS } from "./chaos-fleet.ts";
 
 const POISON = fileURLToPath(new URL("poison.mjs", import.meta.url));
+const HANG = fileURLToPath(new URL("hang.mjs", import.meta.url));
 
 chaosTest("SIGKILL at random moments", { documents: 3000 }, async (fleet) => {
-  let [victim] = (await fleet.startBusy(1)) as [Started];
+  let [victim, survivor] = (await fleet.startBusy(2)) as [Started, Started];
+  const redis = fleet.client();
   for (let kills = 0; kills < 4; kills++) {
     await sleep(fleet.random() * 1800);
+    const { pid } = victim.child;
     victim.child.kill("SIGKILL");
     await victim.finished;
-    victim = fleet.startWorker();
+    fleet.injected++;
+    const killedAtMs = performance.now();
+    const hadJobs = (await fleet.leasedBy(redis, pid!)).size > 0;
+    [victim, survivor] = [survivor, fleet.startWorker()];
+    while ((await fleet.leasedBy(redis, pid!)).size > 0) await sleep(20);
+    if (hadJobs) fleet.recoveredMs.push(performance.now() - killedAtMs);
   }
-  await endWell(victim, fleet.startWorker());
+  await endWell(victim, survivor);
 });
 
 chaosTest("SIGSTOP beyond the lock: a zombie that wakes late changes nothing", { documents: 2000 }, async (fleet) => {
@@ -24,12 +32,24 @@ chaosTest("SIGSTOP beyond the lock: a zombie that wakes late changes nothing", {
   await endWell(fleet.startWorker());
   await fleet.expectWhole();
   zombie.child.kill("SIGCONT");
+  fleet.injected++;
   await endWell(zombie);
+});
+
+chaosTest("a device that hangs: its worker ends, and another takes its jobs", { documents: 1500 }, async (fleet) => {
+  await fleet.enqueue();
+  const env = { NODE_OPTIONS: `--import ${HANG}` };
+  const hung = await fleet.startWorker({ env, flags: ["--max-batch-seconds", "1"] }).finished;
+  expect(hung.code).toBeNull();
+  expect(hung.stderr).toContain("cpu has given no answer for 1 seconds");
+  fleet.injected++;
+  await endWell(fleet.startWorker());
 });
 
 chaosTest("SIGTERM: what is begun is finished, the rest goes back at once", { documents: 2000 }, async (fleet) => {
   const [worker] = (await fleet.startBusy(1)) as [Started];
   worker.child.kill("SIGTERM");
+  fleet.injected++;
   await endWell(worker);
   const { stdout } = await fleet.withQueue("status", "--json");
   expect(JSON.parse(stdout)).toMatchObject({ queue: { active: 0 } });
@@ -50,6 +70,7 @@ chaosTest("a row that kills the process is found and rejected; all others are em
   }
   expect(last.code, last.stderr).toBe(0);
   expect(deaths).toBeGreaterThan(0);
+  fleet.injected += deaths;
   expect(last.stderr).toContain("a row crashes the model; rejected");
   return ["poison"];
 });

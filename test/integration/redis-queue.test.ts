@@ -5,6 +5,8 @@ import { expect, inject, onTestFinished, test } from "vitest";
 import { BullLeases } from "../../src/adapters/redis/bull-leases.ts";
 import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
 import type { JobPayload } from "../../src/core/contracts.ts";
+import type { LeasedJob } from "../../src/core/ports.ts";
+import { Pulse } from "../../src/core/pulse.ts";
 
 const redisUrl = inject("redisUrl");
 
@@ -21,21 +23,25 @@ function job(index: number, longest: number): JobPayload {
   };
 }
 
-function openBoth(): { queue: BullQueue; leases: BullLeases } {
-  const name = `test-${randomUUID()}`;
-  const queue = new BullQueue({ redisUrl, name });
+function openLeases(name: string, lockDurationMs: number, pulse?: Pulse): BullLeases {
+  const log = pino({ level: "silent" });
   const leases = new BullLeases({
     redisUrl,
     name,
-    workerId: "w",
-    lockDurationMs: 30_000,
-    log: pino({ level: "silent" }),
+    workerId: randomUUID(),
+    lockDurationMs,
+    log,
+    ...(pulse && { pulse }),
   });
-  onTestFinished(async () => {
-    await leases.close();
-    await queue.close();
-  });
-  return { queue, leases };
+  onTestFinished(() => leases.close());
+  return leases;
+}
+
+function openBoth(lockDurationMs = 30_000, pulse?: Pulse): { queue: BullQueue; leases: BullLeases; name: string } {
+  const name = `test-${randomUUID()}`;
+  const queue = new BullQueue({ redisUrl, name });
+  onTestFinished(() => queue.close());
+  return { queue, leases: openLeases(name, lockDurationMs, pulse), name };
 }
 
 test("longest first, each once, gone when completed", async () => {
@@ -68,15 +74,8 @@ test("what is given back comes again, and what failed comes again only when it i
 
 test("the jobs of a worker that died are another's within the lock and two checks", async () => {
   const lockDurationMs = 3000;
-  const name = `test-${randomUUID()}`;
-  const open = (workerId: string): BullLeases =>
-    new BullLeases({ redisUrl, name, workerId, lockDurationMs, log: pino({ level: "silent" }) });
-  const queue = new BullQueue({ redisUrl, name });
-  const [dead, alive] = [open("dead"), open("alive")];
-  onTestFinished(async () => {
-    await alive.close();
-    await queue.close();
-  });
+  const { queue, leases: dead, name } = openBoth(lockDurationMs);
+  const alive = openLeases(name, lockDurationMs);
   await queue.enqueue({ jobs: [job(0, 5), job(1, 6)] });
   expect((await dead.pull({ max: 2, wait: true })).jobs.map(({ stalls }) => stalls)).toEqual([0, 0]);
   await dead.close();
@@ -87,6 +86,29 @@ test("the jobs of a worker that died are another's within the lock and two check
   console.log(`RECOVERED after a death in ${Math.round(performance.now() - diedAtMs)} ms (lock 3 s, promise 5 s)`);
   // Twice the promise, for machines as busy as those that run tests.
   expect(performance.now() - diedAtMs).toBeLessThan(2 * lockDurationMs * (1 + 2 / 3));
+});
+
+test("a main thread held up for longer than the lock keeps its jobs", async () => {
+  const { queue, leases } = openBoth(2000);
+  await queue.enqueue({ jobs: [job(0, 5), job(1, 6)] });
+  const { jobs } = await leases.pull({ max: 2, wait: true });
+  expect(jobs).toHaveLength(2);
+  // As a long native call or a collection of garbage would: nothing runs on this thread meanwhile.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5000);
+  for (const each of jobs) expect(await leases.complete({ job: each })).toBe("completed");
+});
+
+test("a device that gives no answer loses its jobs to another worker", async () => {
+  const pulse = new Pulse({ maxSilentMs: 200 });
+  const { queue, leases: hung, name } = openBoth(1000, pulse);
+  await queue.enqueue({ jobs: [job(0, 5), job(1, 6)] });
+  const { jobs } = await hung.pull({ max: 2, wait: true });
+  pulse.deviceWorks();
+  const other = openLeases(name, 1000);
+  const recovered: LeasedJob[] = [];
+  while (recovered.length < 2) recovered.push(...(await other.pull({ max: 2, wait: true })).jobs);
+  expect(recovered.map(({ stalls }) => stalls)).toEqual([1, 1]);
+  expect(await hung.complete({ job: jobs[0]! })).toBe("lease-lost");
 });
 
 test("a forged payload is refused and fails with its reason", async () => {

@@ -1,7 +1,7 @@
 /**
  * The worker's side of the queue, on BullMQ in manual mode: jobs are pulled many at a time, so that
  * they can be packed together, and everything `Worker.run()` would do for us is done here: renewing
- * locks, checking for stalled jobs, honouring the queue's own verdict on a job.
+ * locks (from a thread of its own), checking for stalled jobs, honouring the queue's own verdict on a job.
  */
 import { randomUUID } from "node:crypto";
 import { type Job, UnrecoverableError, Worker } from "bullmq";
@@ -11,8 +11,10 @@ import { type JobPayload, jobPayloadSchema } from "../../core/contracts.ts";
 import { messageOf } from "../../core/errors.ts";
 import { jobId } from "../../core/layout.ts";
 import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
+import { Pulse } from "../../core/pulse.ts";
 import { type Observe, unobserved } from "../../core/telemetry.ts";
 import { connectRedis } from "./connect.ts";
+import { LeaseRenewal } from "./lease-renewal.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
 
 /**
@@ -24,6 +26,7 @@ const STALLED_CHECK_SHARE = 1 / 3;
 /** Spot machines stall jobs for reasons that are not the job's fault, so BullMQ's default of 1 is too low. */
 const MAX_STALLED_COUNT = 10;
 const WAIT_SECONDS = 2;
+const DEFAULT_MAX_SILENT_MS = 600_000;
 
 /** BullMQ's answers when a lock is gone, was taken by another, the job is gone, or is not active. */
 const LEASE_LOST_CODES = new Set([-1, -2, -3, -6]);
@@ -33,48 +36,59 @@ interface Lease {
   readonly token: string;
 }
 
+export interface BullLeasesParams {
+  readonly redisUrl: string;
+  readonly name: string;
+  readonly workerId: string;
+  readonly lockDurationMs: number;
+  /** Leases are renewed while this process shows signs of life, and left to lapse when it does not. */
+  readonly pulse?: Pulse;
+  readonly log: Logger;
+  readonly observe?: Observe;
+}
+
 export class BullLeases implements JobLeases {
   readonly #redis: Redis;
   readonly #worker: Worker<unknown>;
   readonly #log: Logger;
   readonly #observe: Observe;
-  readonly #lockDurationMs: number;
   readonly #leases = new Map<string, Lease>();
-  readonly #renewal: NodeJS.Timeout;
+  readonly #renewal: LeaseRenewal;
   #started: Promise<void> | null = null;
   #closed: Promise<void> | null = null;
 
-  constructor(
-    params: Readonly<{
-      redisUrl: string;
-      name: string;
-      workerId: string;
-      lockDurationMs: number;
-      log: Logger;
-      observe?: Observe;
-    }>,
-  ) {
+  constructor(params: BullLeasesParams) {
     this.#log = params.log;
     this.#observe = params.observe ?? unobserved;
-    this.#lockDurationMs = params.lockDurationMs;
     this.#redis = connectRedis(params.redisUrl);
     this.#worker = new Worker<unknown>(params.name, null, {
       connection: this.#redis,
       prefix: QUEUE_PREFIX,
       name: params.workerId,
       lockDuration: params.lockDurationMs,
-      stalledInterval: params.lockDurationMs * STALLED_CHECK_SHARE,
+      // Redis takes whole milliseconds only; with a fraction every check would fail.
+      stalledInterval: Math.ceil(params.lockDurationMs * STALLED_CHECK_SHARE),
       maxStalledCount: MAX_STALLED_COUNT,
       drainDelay: WAIT_SECONDS,
       autorun: false,
     });
     this.#worker.on("error", (error) => this.#log.warn({ err: error }, "the queue connection reported an error"));
-    this.#renewal = setInterval(() => void this.#renew(), params.lockDurationMs * RENEW_SHARE);
+    const { redisUrl, name, lockDurationMs, log, pulse = new Pulse({ maxSilentMs: DEFAULT_MAX_SILENT_MS }) } = params;
+    const intervalMs = lockDurationMs * RENEW_SHARE;
+    this.#renewal = new LeaseRenewal({
+      redisUrl,
+      name,
+      lockDurationMs,
+      intervalMs,
+      pulse,
+      log,
+      observe: this.#observe,
+    });
   }
 
   async pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled> {
     // The stalled check is what brings back the jobs of workers that died; manual mode lacks it.
-    this.#started ??= this.#worker.startStalledCheckTimer();
+    this.#started ??= this.#renewal.ready.then(() => this.#worker.startStalledCheckTimer());
     await this.#started;
     const token = randomUUID();
     const first = params.wait ? await this.#worker.getNextJob(token, { block: true }) : undefined;
@@ -94,6 +108,7 @@ export class BullLeases implements JobLeases {
       const id = job.id ?? "";
       const verdict = admission(job);
       this.#leases.set(id, { job, token });
+      this.#renewal.hold(id, token);
       if (typeof verdict === "string") {
         await this.#fail(id, verdict);
         refused.push({ id, reason: verdict });
@@ -129,6 +144,7 @@ export class BullLeases implements JobLeases {
     const lease = this.#leases.get(id);
     if (lease === undefined) return false;
     this.#leases.delete(id);
+    this.#renewal.settle(id);
     try {
       await act(lease);
       return true;
@@ -141,26 +157,10 @@ export class BullLeases implements JobLeases {
     }
   }
 
-  async #renew(): Promise<void> {
-    const ids = [...this.#leases.keys()];
-    if (ids.length === 0) return;
-    try {
-      const tokens = ids.map((id) => this.#leases.get(id)!.token);
-      const lost = await this.#worker.extendJobLocks(ids, tokens, this.#lockDurationMs);
-      this.#observe({ kind: "leases", outcome: "renewed", count: ids.length - lost.length });
-      if (lost.length > 0) this.#observe({ kind: "leases", outcome: "lost", count: lost.length });
-      if (lost.length > 0)
-        this.#log.warn({ jobs: lost }, "leases were lost; their results will still be committed if first");
-    } catch (error) {
-      this.#observe({ kind: "leases", outcome: "failed", count: ids.length });
-      this.#log.warn({ err: error, jobs: ids.length }, "leases could not be renewed");
-    }
-  }
-
   /** Leases still held lapse by themselves; give them back first where that matters. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
-      clearInterval(this.#renewal);
+      await this.#renewal.close();
       await this.#worker.close();
       this.#redis.disconnect();
     })();

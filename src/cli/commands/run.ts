@@ -68,6 +68,7 @@ function workerArguments(flags: RunFlags): string[] {
     ["--threads", threads],
     ["--max-batch-tokens", flags.maxBatchTokens],
     ["--max-batch-rows", flags.maxBatchRows],
+    ["--max-batch-seconds", flags.maxBatchSeconds],
     ["--max-held-bytes", flags.maxHeldBytes],
     ["--cache-folder", flags.cacheFolder],
     ["--lock-seconds", flags.lockSeconds],

@@ -6,6 +6,7 @@ import { SandboxEmbedder } from "../../../models/sandbox.ts";
 import { loadTokenizer } from "../../../models/tokenizer.ts";
 import { costOf } from "../../../workers/probe-cost.ts";
 import { Loader } from "../../../workers/loader.ts";
+import { WatchedEmbedder } from "../../../workers/watched-embedder.ts";
 import { FleetWorker } from "../../../workers/worker.ts";
 import { CostCache } from "../../adapters/cost-cache.ts";
 import { BullLeases } from "../../adapters/redis/bull-leases.ts";
@@ -14,12 +15,14 @@ import { RedisTurn } from "../../adapters/redis/redis-turn.ts";
 import { producersKey, queueName, turnKey, workersKey } from "../../adapters/redis/queue-options.ts";
 import { workerName } from "../../config.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../../core/packing.ts";
-import { FleetError } from "../../core/errors.ts";
+import { FleetError, hasCode } from "../../core/errors.ts";
 import type { Head } from "../../core/contracts.ts";
 import type { Embedder } from "../../core/ports.ts";
+import { Pulse } from "../../core/pulse.ts";
 import { observeAll } from "../../core/telemetry.ts";
 import { probeStore } from "../../run/probe-store.ts";
 import { Tender } from "../../run/tend.ts";
+import { reportFailure } from "../errors.ts";
 import {
   loggerOf,
   modelOf,
@@ -39,6 +42,7 @@ export interface WorkFlags extends StoreFlags, QueueFlags, MetricsFlags {
   readonly threads: number;
   readonly maxBatchTokens: number;
   readonly maxBatchRows: number;
+  readonly maxBatchSeconds: number;
   readonly maxHeldBytes: number;
   readonly cacheFolder: string;
   readonly exitWhenDone: boolean;
@@ -80,23 +84,27 @@ export async function work(flags: WorkFlags): Promise<void> {
         observe,
       }),
     );
-    const embedder = closer.add(await ThreadEmbedder.open({ model, threads: flags.threads }));
+    const maxBatchMs = flags.maxBatchSeconds * 1000;
+    const pulse = new Pulse({ maxSilentMs: maxBatchMs });
+    const device = await ThreadEmbedder.open({ model, threads: flags.threads });
+    const embedder = closer.add(new WatchedEmbedder({ embedder: device, pulse }));
+    const lockDurationMs = flags.lockSeconds * 1000;
     const leases = closer.add(
-      new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs: flags.lockSeconds * 1000, log, observe }),
+      new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs, pulse, log, observe }),
     );
 
     const worker = new FleetWorker({
       store,
       leases,
       embedder,
-      sandbox: new SandboxEmbedder({ model, threads: flags.threads }),
+      sandbox: new SandboxEmbedder({ model, threads: flags.threads, maxBatchMs }),
       loader: new Loader({
         store,
         model: model.ref,
         heads: Object.keys(model.manifest.heads) as Head[],
         vocabSize: model.manifest.architecture.vocabSize,
       }),
-      packing: await packingOf(flags, model, embedder, log),
+      packing: await packingOf(flags, model, embedder, log).catch(endIfHung),
       maxHeldBytes: flags.maxHeldBytes,
       log,
       observe,
@@ -117,7 +125,7 @@ export async function work(flags: WorkFlags): Promise<void> {
       { device: embedder.device, model: model.manifest.id, threads: flags.threads, store: store.url },
       "the worker is ready",
     );
-    await worker.run();
+    await worker.run().catch(endIfHung);
     log.info(worker.counts, "the worker ends");
     if (flags.json) printJson({ worker: name, device: embedder.device, ...worker.counts });
   });
@@ -143,6 +151,14 @@ async function packingOf(flags: WorkFlags, model: Model, embedder: Embedder, log
   });
   const paddedLength = (longest: number): number => embedder.paddedLength(longest);
   return { ...DEFAULT_PACKING, maxBatchTokens, maxBatchRows, cost, paddedLength };
+}
+
+/** A thread inside a native call can be neither terminated nor joined, so an ordinary exit would wait for it for ever. */
+function endIfHung(error: unknown): never {
+  if (!hasCode(error, "inference_hung")) throw error;
+  reportFailure(error);
+  process.kill(process.pid, "SIGKILL");
+  throw error;
 }
 
 async function assertTokenizerFits(path: string, vocabSize: number): Promise<void> {

@@ -1,0 +1,35 @@
+/** `npm run test:chaos`: the chaos suite in its long form, and a table of what it counted. */
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { root } from "./prepare.mjs";
+
+const file = join(root, "out", "chaos.jsonl");
+rmSync(file, { force: true });
+const env = { ...process.env, CHAOS_ROUNDS: process.env.CHAOS_ROUNDS ?? "5", CHAOS_FIGURES: file };
+const test = ["infra/setup/test.mjs", "test/chaos", "--maxWorkers=1", ...process.argv.slice(2)];
+const { status } = spawnSync(process.execPath, test, { cwd: root, env, stdio: "inherit" });
+if (existsSync(file)) console.log(`\n${tableOf(readFileSync(file, "utf8")).join("\n")}`);
+process.exitCode = status ?? 1;
+
+function tableOf(lines) {
+  const faults = new Map();
+  for (const line of lines.trimEnd().split("\n")) {
+    const figures = JSON.parse(line);
+    faults.set(figures.fault, [...(faults.get(figures.fault) ?? []), figures]);
+  }
+  return [
+    "| fault | times injected | rows | rows lost | rows doubled | time to recover |",
+    "|---|---|---|---|---|---|",
+    ...[...faults].map(([fault, rounds]) => `| ${[fault, ...cellsOf(rounds)].join(" | ")} |`),
+  ];
+}
+
+function cellsOf(rounds) {
+  const sum = (name) => rounds.reduce((total, round) => total + round[name], 0).toLocaleString("en-US");
+  const times = rounds.flatMap(({ recoveredMs }) => recoveredMs).sort((a, b) => a - b);
+  const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
+  const recovery =
+    times.length === 0 ? "–" : `${seconds(times[times.length >> 1])} median, ${seconds(times.at(-1))} at most`;
+  return [sum("injected"), sum("rows"), sum("lost"), sum("doubled"), recovery];
+}

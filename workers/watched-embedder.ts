@@ -1,0 +1,83 @@
+/** A device that is watched: one that owes an answer for too long hangs, and is given up. */
+import type { BatchReport, RowRef } from "../src/core/batch.ts";
+import { FleetError } from "../src/core/errors.ts";
+import type { Embedder } from "../src/core/ports.ts";
+import type { Pulse } from "../src/core/pulse.ts";
+
+interface Owed {
+  readonly rows: number;
+  readonly giveUp: (fault: FleetError) => void;
+}
+
+export class WatchedEmbedder implements Embedder {
+  readonly #embedder: Embedder;
+  readonly #pulse: Pulse;
+  readonly #owed = new Set<Owed>();
+  #timer: NodeJS.Timeout | undefined;
+  #fault: FleetError | null = null;
+
+  constructor(params: Readonly<{ embedder: Embedder; pulse: Pulse }>) {
+    this.#embedder = params.embedder;
+    this.#pulse = params.pulse;
+  }
+
+  get device(): string {
+    return this.#embedder.device;
+  }
+
+  paddedLength(longest: number): number {
+    return this.#embedder.paddedLength(longest);
+  }
+
+  /** @throws FleetError `inference_hung` for every batch that the device has when it hangs. */
+  async embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {
+    if (this.#fault !== null) throw this.#fault;
+    let owed: Owed | undefined;
+    const hung = new Promise<never>((_, giveUp) => (owed = { rows: params.rows.length, giveUp }));
+    // A device that works already owes its answer since it began, not since now.
+    if (this.#owed.size === 0) this.#watch();
+    this.#owed.add(owed!);
+    try {
+      return await Promise.race([this.#embedder.embed(params), hung]);
+    } finally {
+      this.#owed.delete(owed!);
+      // A hung device is not at rest: its pulse stays still, so that no lease is renewed any more.
+      if (this.#fault === null) this.#answered();
+    }
+  }
+
+  #watch(): void {
+    this.#pulse.deviceWorks();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      // Where this thread was held up, the answer may lie here already and is looked at first.
+      const timer = this.#timer;
+      setImmediate(() => timer === this.#timer && this.#giveUp());
+    }, this.#pulse.maxSilentMs);
+  }
+
+  #answered(): void {
+    if (this.#owed.size > 0) return this.#watch();
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#pulse.deviceRests();
+  }
+
+  #giveUp(): void {
+    const rows = [...this.#owed].reduce((sum, owed) => sum + owed.rows, 0);
+    const seconds = this.#pulse.maxSilentMs / 1000;
+    this.#fault = new FleetError(
+      "inference_hung",
+      `${this.device} has given no answer for ${seconds} seconds, with ${rows} rows on it`,
+      {
+        cure: "the device or its driver hangs; if it is only slow, raise --max-batch-seconds or lower --max-batch-tokens",
+      },
+    );
+    for (const { giveUp } of this.#owed) giveUp(this.#fault);
+  }
+
+  async close(): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.#embedder.close();
+  }
+}
