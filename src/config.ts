@@ -2,7 +2,9 @@
 import { availableParallelism, homedir, hostname } from "node:os";
 import { join } from "node:path";
 import { InvalidArgumentError, Option } from "commander";
-import { ALL_HEADS, type Head, headSchema, runIdSchema } from "./core/contracts.ts";
+import { parseCondition } from "./core/conditions.ts";
+import { ALL_HEADS, type Condition, formatSchema, type Head, headSchema, runIdSchema } from "./core/contracts.ts";
+import { FleetError } from "./core/errors.ts";
 import { type HeadWeights, PUBLISHED_WEIGHTS } from "./core/scoring.ts";
 
 const PREFIX = "EMBEDFLEET_";
@@ -47,6 +49,36 @@ function headWeights(text: string): HeadWeights {
   if (parts.length === 3 && parts.every((part) => part >= 0 && Number.isFinite(part)) && parts.some((part) => part > 0))
     return { dense, sparse, colbert };
   throw new InvalidArgumentError(`It must be three numbers of at least 0, not all 0: ${ALL_HEADS.join(",")}.`);
+}
+
+/** Of an option that may be said several times: the values of all times together. */
+function severalTimes<T>(parse: (text: string) => readonly T[]): (text: string) => T[] {
+  const values: T[] = [];
+  return (text) => {
+    values.push(...parse(text));
+    return values;
+  };
+}
+
+function nameList(text: string): string[] {
+  const names = text.split(",").map((name) => name.trim());
+  if (names.every((name) => name !== "")) return names;
+  throw new InvalidArgumentError("It must be names with commas between them.");
+}
+
+function condition(text: string): Condition[] {
+  try {
+    return [parseCondition(text)];
+  } catch (error) {
+    if (error instanceof FleetError) throw new InvalidArgumentError(`${error.message}: ${error.cure}.`);
+    throw error;
+  }
+}
+
+function fraction(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value <= 1) return value;
+  throw new InvalidArgumentError("It must be a number above 0 and at most 1.");
 }
 
 /** @returns The run id, checked. */
@@ -97,12 +129,26 @@ export const OPTIONS = {
       "--since <run>",
       "embed only what is new or changed since that sealed run; 'latest' for the one sealed last",
     ).argParser(parseRunId),
-  idField: () => option("--id-field <path>", "JSON field of a document's id").default("id"),
-  textField: () => option("--text-field <path>", "JSON field of a document's text").default("text"),
-  format: () => option("--format <name>", "how inputs are read").choices(["auto", "jsonl", "text"]).default("auto"),
+  idField: () =>
+    option("--id-field <path>", "field or column of a document's id; dots lead into objects").default("id"),
+  textField: () =>
+    option("--text-field <paths>", "field or column of its text; several are joined in order by a blank line")
+      .argParser(severalTimes(nameList))
+      .default(["text"], "text"),
+  format: () => option("--format <name>", "how inputs are read").choices(formatSchema.options).default("auto"),
+  where: () =>
+    option("--where <condition>", "only documents it holds for: lang=en, year>=2020, a!=b; all of several")
+      .argParser(severalTimes(condition))
+      .default([], "all documents"),
+  sample: () =>
+    option("--sample <fraction>", "part of the documents to take, chosen by their ids")
+      .argParser(fraction)
+      .default(1, "all"),
+  limit: () => option("--limit <n>", "at most so many documents, the first ones").argParser(wholeNumber(1)),
+  strict: () => option("--strict", "stop at the first document that is rejected").default(false),
   keepText: () => option("--keep-text", "put each row's text into the output").default(false),
   maxDocumentBytes: () =>
-    option("--max-document-bytes <n>", "a longer line or file is rejected")
+    option("--max-document-bytes <n>", "a longer line, row or file is rejected")
       .argParser(wholeNumber(1))
       .default(64 * 1024 * 1024),
   maxRejects: () =>

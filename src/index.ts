@@ -3,7 +3,7 @@ export { ThreadEmbedder } from "../models/embedder.ts";
 export { findModel, listModels, type Model, verifyModelFiles } from "../models/registry.ts";
 export { loadTokenizer } from "../models/tokenizer.ts";
 export { type ProduceParams, produce } from "../producers/produce.ts";
-export { readCorpus } from "../producers/sources/open-corpus.ts";
+export { Corpus, type CorpusParams } from "../producers/sources/corpus.ts";
 export { Loader } from "../workers/loader.ts";
 export { FleetWorker, type WorkerParams } from "../workers/worker.ts";
 export { openStore } from "./adapters/open-store.ts";

@@ -1,32 +1,49 @@
-/** A text or Markdown file: one document. */
+/** A text or Markdown file, plain, gzip or zstd: one document. */
 import { isUtf8 } from "node:buffer";
-import { open } from "node:fs/promises";
 import { type Origin, rejectAt, type SourceItem } from "../../src/core/documents.ts";
-import { messageOf } from "../../src/core/errors.ts";
+import type { ByteSource } from "../../src/core/ports.ts";
 import { checkDocument } from "./check-document.ts";
+import { plainText } from "./decode.ts";
+import { isSampled } from "./select.ts";
+import { unreadableAt } from "./unreadable.ts";
 
-/** @param name The document's id, and its place in rejects. */
-export async function readTextFile(
-  file: Readonly<{ path: string; name: string; id: string }>,
-  maxDocumentBytes: number,
-): Promise<SourceItem> {
-  const origin: Origin = { file: file.name };
+interface TextOptions {
+  /** Of the document. */
+  readonly id: string;
+  readonly sample: number;
+  readonly maxDocumentBytes: number;
+}
+
+export async function* readText(source: ByteSource, options: TextOptions): AsyncGenerator<SourceItem> {
+  if (isSampled(options.id, options.sample)) yield await readWhole(source, options);
+}
+
+async function readWhole(source: ByteSource, params: TextOptions): Promise<SourceItem> {
+  const { id, maxDocumentBytes } = params;
+  const origin: Origin = { file: source.name };
   try {
-    const handle = await open(file.path);
-    try {
-      const { size } = await handle.stat();
-      if (size > maxDocumentBytes) {
-        const detail = `the file has ${size} bytes; --max-document-bytes allows ${maxDocumentBytes}`;
-        return { kind: "reject", reject: rejectAt(origin, "too_long", detail, file.id) };
-      }
-      const bytes = await handle.readFile();
-      if (!isUtf8(bytes))
-        return { kind: "reject", reject: rejectAt(origin, "invalid_utf8", "the file is not valid UTF-8", file.id) };
-      return checkDocument(file.id, bytes.toString("utf8").replace(/^\uFEFF/, ""), origin);
-    } finally {
-      await handle.close();
+    const bytes = await readAll(source, maxDocumentBytes);
+    if (bytes === null) {
+      const size = source.bytes === null || source.bytes <= maxDocumentBytes ? "more" : `${source.bytes}`;
+      const detail = `the file has ${size} bytes; --max-document-bytes allows ${maxDocumentBytes}`;
+      return { kind: "reject", reject: rejectAt(origin, "too_long", detail, id) };
     }
+    if (!isUtf8(bytes))
+      return { kind: "reject", reject: rejectAt(origin, "invalid_utf8", "the file is not valid UTF-8", id) };
+    return checkDocument(id, bytes.toString("utf8"), origin);
   } catch (error) {
-    return { kind: "reject", reject: rejectAt(origin, "unreadable", messageOf(error), file.id) };
+    return unreadableAt(origin, error, null, id);
   }
+}
+
+/** Null when there are more than `maxBytes`, inflated; no more than that is held. */
+async function readAll(source: ByteSource, maxBytes: number): Promise<Buffer | null> {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of plainText(source)) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) return null;
+    parts.push(chunk);
+  }
+  return Buffer.concat(parts);
 }

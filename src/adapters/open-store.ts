@@ -5,7 +5,7 @@ import { FleetError } from "../core/errors.ts";
 import { assertKey } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { FileStore } from "./file-store.ts";
-import type { S3Options } from "./s3-store.ts";
+import type { S3Options } from "./s3-client.ts";
 
 export interface OpenStoreOptions {
   /** Only looked at for `s3://` URLs. */

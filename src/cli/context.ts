@@ -5,7 +5,7 @@ import { openStore } from "../adapters/open-store.ts";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { queueName } from "../adapters/redis/queue-options.ts";
-import type { Head, RunOptions } from "../core/contracts.ts";
+import type { Condition, Format, Head, RunOptions, Selection } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { createLogger } from "../telemetry/log.ts";
@@ -28,8 +28,11 @@ export interface PlanFlags {
   readonly maxTokens: number;
   readonly overlap: number;
   readonly idField: string;
-  readonly textField: string;
-  readonly format: RunOptions["format"];
+  readonly textField: string[];
+  readonly format: Format;
+  readonly where: Condition[];
+  readonly sample: number;
+  readonly limit?: number;
   readonly keepText: boolean;
   readonly maxDocumentBytes: number;
 }
@@ -99,11 +102,21 @@ export function runOptionsOf(flags: PlanFlags, model: Model): RunOptions {
     precision: "fp32",
     maxTokens: flags.maxTokens,
     overlap: flags.overlap,
-    idField: flags.idField,
-    textField: flags.textField,
-    format: flags.format,
+    ...selectionOf(flags),
     keepText: flags.keepText,
     maxDocumentBytes: flags.maxDocumentBytes,
+  };
+}
+
+export function selectionOf(flags: PlanFlags): Selection {
+  return {
+    format: flags.format,
+    idField: flags.idField,
+    textFields: flags.textField,
+    where: flags.where,
+    sample: flags.sample,
+    limit: flags.limit ?? null,
+    keep: [],
   };
 }
 

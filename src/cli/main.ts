@@ -19,11 +19,16 @@ const PLAN: OptionName[] = [
   "idField",
   "textField",
   "format",
+  "where",
+  "sample",
+  "limit",
   "keepText",
   "maxDocumentBytes",
   "maxRejects",
+  "strict",
 ];
 const METRICS: OptionName[] = ["metricsPort", "metricsHost", "metricsPush"];
+const CORPUS = "files, folders, patterns, s3://bucket/prefix, or - for standard input";
 const DEVICE: OptionName[] = [
   "device",
   "threads",
@@ -84,14 +89,14 @@ function build(): Command {
     "enqueue, embed and seal a corpus on this machine",
     ...options(...PLAN, ...QUEUE, "workers", ...DEVICE, ...METRICS, ...STORE, "json"),
   )
-    .argument("<corpus...>", "files, folders, or - for standard input")
+    .argument("<corpus...>", CORPUS)
     .action(action("run"));
   add(
     "enqueue",
     "plan a corpus and queue it; workers elsewhere do the rest",
     ...options(...PLAN, ...QUEUE, ...METRICS, ...STORE, "json"),
   )
-    .argument("<corpus...>", "files, folders, or - for standard input")
+    .argument("<corpus...>", CORPUS)
     .action(action("enqueue"));
   add(
     "work",

@@ -7,13 +7,16 @@ import type { Document } from "./documents.ts";
 export const CONTENT_KEY_BYTES = 16;
 
 /**
- * Options that say where documents and their fields are found. What they yield is compared document by
+ * Options that say where documents and their fields are found, and which are taken. What they yield is compared document by
  * document; every other option, those of the future too, is taken to decide what a row or its vectors are.
  */
 const READING_OPTIONS: ReadonlySet<string> = new Set([
   "idField",
-  "textField",
+  "textFields",
   "format",
+  "where",
+  "sample",
+  "limit",
   "maxDocumentBytes",
 ] satisfies (keyof RunOptions)[]);
 

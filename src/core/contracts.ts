@@ -41,6 +41,34 @@ export const modelRefSchema = z.strictObject({
 });
 export type ModelRef = z.infer<typeof modelRefSchema>;
 
+export const formatSchema = z.enum(["auto", "jsonl", "csv", "tsv", "parquet", "text"]);
+export type Format = z.infer<typeof formatSchema>;
+
+/** One `--where`: a field, by dotted path, compared with a value as it was typed. */
+export const conditionSchema = z.strictObject({
+  field: z.string().min(1),
+  operator: z.enum(["=", "!=", "<", "<=", ">", ">="]),
+  value: z.string(),
+});
+export type Condition = z.infer<typeof conditionSchema>;
+
+/** Which documents of a corpus are read, and what of each. Fields are dotted paths. */
+export const selectionSchema = z.strictObject({
+  format: formatSchema,
+  idField: z.string().min(1),
+  /** Joined in this order by a blank line; those that are missing or empty in a document are left out. */
+  textFields: z.array(z.string().min(1)).min(1),
+  /** All of them must hold. */
+  where: z.array(conditionSchema),
+  /** Part of the documents to take, chosen by id; 1 for all. */
+  sample: z.number().gt(0).max(1),
+  /** The first documents of those chosen; null for all. */
+  limit: z.int().min(1).nullable(),
+  /** Fields carried to the output as text columns of the same names. */
+  keep: z.array(z.string().min(1)),
+});
+export type Selection = z.infer<typeof selectionSchema>;
+
 /** All that decides what the rows and their vectors are. A run id stands for one of these for ever. */
 export const runOptionsSchema = z.strictObject({
   model: modelRefSchema,
@@ -48,9 +76,7 @@ export const runOptionsSchema = z.strictObject({
   precision: precisionSchema,
   maxTokens: z.int().min(3),
   overlap: countSchema,
-  idField: z.string().min(1),
-  textField: z.string().min(1),
-  format: z.enum(["auto", "jsonl", "text"]),
+  ...selectionSchema.shape,
   keepText: z.boolean(),
   /** Longest accepted input line or file, in bytes. */
   maxDocumentBytes: z.int().min(1),

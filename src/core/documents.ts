@@ -12,6 +12,8 @@ export interface Document {
   readonly id: string;
   readonly text: string;
   readonly origin: Origin;
+  /** The fields to keep, in the order they were asked for; null where the document lacks one. */
+  readonly kept?: readonly (string | null)[];
 }
 
 export type SourceItem =
@@ -20,6 +22,8 @@ export type SourceItem =
 
 export type RejectReason =
   | "not_json"
+  | "not_csv"
+  | "no_column"
   | "no_id"
   | "no_text"
   | "id_too_long"

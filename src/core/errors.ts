@@ -3,6 +3,8 @@
 export type ErrorCode =
   | "bad_usage"
   | "source_unreadable"
+  | "source_missing"
+  | "source_changed"
   | "too_many_rejects"
   | "run_conflict"
   | "run_unknown"

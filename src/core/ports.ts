@@ -44,6 +44,27 @@ export interface ObjectStore {
   close(): Promise<void>;
 }
 
+// --- Corpus ---------------------------------------------------------------------------------
+
+/**
+ * The bytes of one corpus object, pinned when it was opened: an object that changes while it is read is
+ * found and never read half old, half new.
+ *
+ * Faults: `source_changed`, `source_missing`, `source_unreadable` (one file or disk),
+ * `store_unavailable` and `store_refused` (a server).
+ */
+export interface ByteSource {
+  /** As people named it, or below the folder or prefix that they named. */
+  readonly name: string;
+  /** Null for a pipe, which can only be streamed, once. */
+  readonly bytes: number | null;
+  /** From byte `start` to the end, a bounded number of bytes ahead of the reader. */
+  stream(params?: Readonly<{ start?: number }>): AsyncIterable<Buffer>;
+  /** Exactly the range's bytes. Not for pipes. */
+  readRange(range: ByteRange): Promise<Buffer>;
+  close(): Promise<void>;
+}
+
 // --- Queue ----------------------------------------------------------------------------------
 
 export interface QueueCounts {

@@ -4,23 +4,17 @@ import { allocateShard, type ShardBuffers } from "../../src/core/batch.ts";
 import type { Head, RunOptions } from "../../src/core/contracts.ts";
 import type { PlannedRows } from "../../src/core/rows.ts";
 import { barChart } from "../../src/telemetry/chart.ts";
+import { runOptions } from "../fixtures/run-options.ts";
 import { alternate, type Bench, median, randomNumbers } from "./bench.ts";
 
 const DIM = 1024;
 
 function optionsOf(heads: Head[]): RunOptions {
-  return {
+  return runOptions({
     model: { id: "bench", revision: "1", sha256: "0".repeat(64), dim: DIM, maxTokens: 8192 },
     heads,
-    precision: "fp32",
     maxTokens: 8192,
-    overlap: 0,
-    idField: "id",
-    textField: "text",
-    format: "auto",
-    keepText: false,
-    maxDocumentBytes: 1,
-  };
+  });
 }
 
 interface Shard {

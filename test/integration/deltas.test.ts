@@ -108,7 +108,7 @@ test.each([
 test("where a text is found is no reason for a full run", async () => {
   const store = new ScriptedStore();
   await runAll(store, { run: "monday", corpus: monday });
-  const options = { ...OPTIONS, textField: "body", maxDocumentBytes: 2000 };
+  const options = { ...OPTIONS, textFields: ["body"], maxDocumentBytes: 2000 };
   await plan(store, { run: "tuesday", corpus: tuesday, since: "latest", options });
   expect(await lineageOf(store, "tuesday")).toEqual({ kind: "delta", since: "latest", base: "monday" });
 });

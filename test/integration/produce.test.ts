@@ -13,6 +13,7 @@ import { jobOf } from "../../src/core/planning.ts";
 import type { ObjectStore, Tokenizer } from "../../src/core/ports.ts";
 import { RowDigest, textHashOf } from "../../src/core/rows.ts";
 import { MemoryQueue } from "../fixtures/memory-queue.ts";
+import { runOptions } from "../fixtures/run-options.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
@@ -23,18 +24,7 @@ const record: RunRecord = {
   run: "r",
   createdAt: "2026-01-01T00:00:00.000Z",
   inputs: ["corpus"],
-  options: {
-    model: model.ref,
-    heads: ["dense"],
-    precision: "fp32",
-    maxTokens: 64,
-    overlap: 8,
-    idField: "id",
-    textField: "text",
-    format: "auto",
-    keepText: true,
-    maxDocumentBytes: 1000,
-  },
+  options: runOptions({ model: model.ref, overlap: 8, keepText: true }),
 };
 
 function document(index: number, text = `lighthouse number ${index} 灯塔 `.repeat(1 + (index % 40))): SourceItem {

@@ -2,7 +2,6 @@
  * What the fleet reads back may have been written by anyone: mutated bytes must be read as what they are or
  * refused with a coded error, quickly, without large allocations and without naming a key elsewhere.
  */
-import { Readable } from "node:stream";
 import { expect, test } from "vitest";
 import { readJsonl } from "../../producers/sources/jsonl.ts";
 import { decodeResults, encodeResults, type ResultRows } from "../../src/arrow/results.ts";
@@ -11,7 +10,6 @@ import {
   jobPayloadSchema,
   manifestSchema,
   rejectSchema,
-  type RunOptions,
   runRecordSchema,
   type WindowPlan,
   windowPlanSchema,
@@ -21,7 +19,9 @@ import { readRecord } from "../../src/core/json.ts";
 import { assertKey, runKeys, windowOfShard } from "../../src/core/layout.ts";
 import type { PlannedRows } from "../../src/core/rows.ts";
 import { randomOf } from "../fixtures/made-corpus.ts";
+import { runOptions } from "../fixtures/run-options.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
+import { pipeOf, READ_OPTIONS } from "../fixtures/sources.ts";
 
 const MUTANTS = 10_000;
 const SEED = Number(process.env["FUZZ_SEED"] ?? 1);
@@ -77,18 +77,11 @@ const rows: PlannedRows = {
   texts: ["one", "two", "three"],
 };
 
-const options: RunOptions = {
+const options = runOptions({
   model: { id: "m", revision: "1", sha256: "a".repeat(64), dim: 4, maxTokens: 64 },
   heads: ["dense", "sparse", "colbert"],
-  precision: "fp32",
-  maxTokens: 64,
-  overlap: 0,
-  idField: "id",
-  textField: "text",
-  format: "auto",
   keepText: true,
-  maxDocumentBytes: 100,
-};
+});
 const stats = { rows: 3, rejects: 0, realTokens: 15, paddedTokens: 18, batches: 1, deviceMs: 1.5, idleMs: 0 };
 const results: ResultRows = {
   ...rows,
@@ -168,13 +161,13 @@ test("window plans", async () => {
 test("JSONL: each line is a document or a reject, and no line is lost", async () => {
   const lines = Array.from({ length: 5 }, (_, i) => `{"id":"d${i}","text":"text of document ${i} 灯塔"}\n`).join("");
   const random = randomOf(SEED);
-  const settings = { idField: "id", textField: "text", maxDocumentBytes: 200 };
+  const settings = { ...READ_OPTIONS, maxDocumentBytes: 200 };
   for (let i = 0; i < MUTANTS; i++) {
     const bytes = Buffer.from(mutate(random, Buffer.from(lines)));
     // A mutant may have become gzip by its first bytes; then it is one damaged stream and not lines.
     const isGzip = bytes[0] === 0x1f && bytes[1] === 0x8b;
     let found = 0;
-    for await (const item of readJsonl({ stream: Readable.from([bytes]), name: "f" }, settings)) {
+    for await (const item of readJsonl(pipeOf([bytes], "f"), settings)) {
       if (item.kind === "reject") expect(rejectSchema.safeParse(item.reject).error).toBeUndefined();
       found++;
     }

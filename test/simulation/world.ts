@@ -5,7 +5,6 @@
  */
 import { pino } from "pino";
 import { produce } from "../../producers/produce.ts";
-import type { RunRecord } from "../../src/core/contracts.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { hasCode, messageOf } from "../../src/core/errors.ts";
 import { runKeys } from "../../src/core/layout.ts";
@@ -17,6 +16,7 @@ import { verifyRun } from "../../src/run/verify.ts";
 import type { HeldShard } from "../../workers/held-shard.ts";
 import { Loader } from "../../workers/loader.ts";
 import { randomOf } from "../fixtures/made-corpus.ts";
+import { runOptions } from "../fixtures/run-options.ts";
 import { Actor, Scheduler } from "./scheduler.ts";
 import { type Sabotage, SimRedis, SimStore } from "./sim-ports.ts";
 
@@ -32,18 +32,10 @@ const FAULT_SHARE = 0.03;
 const MAX_RESTARTS = 4;
 const silent = pino({ level: "silent" });
 
-const options: RunRecord["options"] = {
+const options = runOptions({
   model: { id: "sim", revision: "1", sha256: "0".repeat(64), dim: DIM, maxTokens: 8192 },
-  heads: ["dense"],
-  precision: "fp32",
   maxTokens: 8192,
-  overlap: 0,
-  idField: "id",
-  textField: "text",
-  format: "auto",
-  keepText: false,
-  maxDocumentBytes: 1000,
-};
+});
 
 const encoded: Encoded = { ids: new Int32Array(TOKENS).fill(5), starts: new Uint32Array(TOKENS) };
 const tokenizer: Tokenizer = {

@@ -3,11 +3,15 @@ import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { assertInputs, type CorpusOptions, readCorpus } from "../../producers/sources/open-corpus.ts";
+import { Corpus, type CorpusParams } from "../../producers/sources/corpus.ts";
+import type { Format } from "../../src/core/contracts.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
+import { SELECTION } from "../fixtures/run-options.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
-const OPTIONS: CorpusOptions = { format: "auto", idField: "id", textField: "text", maxDocumentBytes: 1024 };
+function corpusOf(inputs: readonly string[], options: Partial<CorpusParams> = {}): Corpus {
+  return new Corpus({ inputs, ...SELECTION, maxDocumentBytes: 1024, ...options });
+}
 
 async function folderOf(files: Readonly<Record<string, string | Buffer>>): Promise<string> {
   const root = await tempFolder();
@@ -25,8 +29,8 @@ async function idsOf(items: AsyncIterable<SourceItem>): Promise<string[]> {
   return ids;
 }
 
-function read(inputs: readonly string[], options: Partial<CorpusOptions> = {}): Promise<string[]> {
-  return idsOf(readCorpus({ inputs, ...OPTIONS, ...options }));
+function read(inputs: readonly string[], options: Partial<CorpusParams> = {}): Promise<string[]> {
+  return idsOf(corpusOf(inputs, options).items());
 }
 
 describe("a folder", () => {
@@ -59,7 +63,7 @@ describe("a folder", () => {
 
   test("a file that vanishes after it was listed is a reject, and the walk goes on", async () => {
     const root = await folderOf({ "a.txt": "a", "b.txt": "b", "c.jsonl": "{}", "d.txt": "d" });
-    const items = readCorpus({ inputs: [root], ...OPTIONS });
+    const items = corpusOf([root]).items();
     await items.next();
     await rm(join(root, "b.txt"));
     await rm(join(root, "c.jsonl"));
@@ -89,7 +93,7 @@ describe("text files", () => {
 
   test("the text is the file's, without the byte order mark", async () => {
     const root = await folderOf({ "a.txt": "\uFEFFone\r\ntwo\n" });
-    for await (const item of readCorpus({ inputs: [root], ...OPTIONS })) {
+    for await (const item of corpusOf([root]).items()) {
       expect(item).toEqual({
         kind: "document",
         document: { id: "a.txt", text: "one\r\ntwo\n", origin: { file: join(root, "a.txt") } },
@@ -108,17 +112,16 @@ describe("inputs", () => {
 
   test("- is standard input, as JSONL", async () => {
     const stdin = Readable.from([Buffer.from('{"id":"s","text":"x"}\n')]);
-    expect(await idsOf(readCorpus({ inputs: ["-"], stdin, ...OPTIONS }))).toEqual(["s"]);
+    expect(await idsOf(corpusOf(["-"], { stdin }).items())).toEqual(["s"]);
   });
 
-  test.each<[string, string[], CorpusOptions["format"], string, RegExp]>([
+  test.each<[string, string[], Format, string, RegExp]>([
     ["none", [], "auto", "bad_usage", /no corpus/],
     ["one that is not there", ["/nowhere/at/all.jsonl"], "auto", "source_unreadable", /all\.jsonl/],
     ["a name that tells no format", [import.meta.filename], "auto", "bad_usage", /format/],
     ["standard input twice", ["-", "-"], "auto", "bad_usage", /twice/],
-    ["standard input as text", ["-"], "text", "bad_usage", /JSONL/],
   ])("%s: refused at once", async (_, inputs, format, code, message) => {
-    await expect(assertInputs(inputs, format)).rejects.toMatchObject({
+    await expect(corpusOf(inputs, { format }).check()).rejects.toMatchObject({
       code,
       message: expect.stringMatching(message),
       cure: expect.any(String),
@@ -126,6 +129,6 @@ describe("inputs", () => {
   });
 
   test("a name that tells no format is taken when the format is said", async () => {
-    await expect(assertInputs([import.meta.filename, "-"], "jsonl")).resolves.toBeUndefined();
+    await expect(corpusOf([import.meta.filename, "-"], { format: "jsonl" }).check()).resolves.toBeUndefined();
   });
 });

@@ -1,35 +1,23 @@
 import { createHash } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Readable } from "node:stream";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { gzipSync } from "node:zlib";
-import { describe, expect, test } from "vitest";
-import { type JsonlOptions, readJsonl } from "../../producers/sources/jsonl.ts";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { readJsonl } from "../../producers/sources/jsonl.ts";
+import type { RecordOptions } from "../../producers/sources/record.ts";
+import { openFileSource } from "../../src/adapters/file-source.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
+import { bytesOneByOne, brief, collect, pipeOf, READ_OPTIONS } from "../fixtures/sources.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
-
-const OPTIONS: JsonlOptions = { idField: "id", textField: "text", maxDocumentBytes: 1024 };
 
 async function read(
   content: string | Buffer | Iterable<Buffer>,
-  options: Partial<JsonlOptions> = {},
+  options: Partial<RecordOptions> = {},
 ): Promise<SourceItem[]> {
   const chunks = typeof content === "string" || Buffer.isBuffer(content) ? [Buffer.from(content)] : content;
-  return collect(readJsonl({ stream: Readable.from(chunks), name: "corpus.jsonl" }, { ...OPTIONS, ...options }));
-}
-
-async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const list: T[] = [];
-  for await (const item of items) list.push(item);
-  return list;
-}
-
-/** `id=text` of a document, `line:reason` of a reject. */
-function brief(item: SourceItem): string {
-  if (item.kind === "document") return `${item.document.id}=${item.document.text}`;
-  return `${item.reject.line}:${item.reject.reason}`;
+  return collect(readJsonl(pipeOf(chunks, "corpus.jsonl"), { ...READ_OPTIONS, ...options }));
 }
 
 /** What is still referenced: resident memory would count what the collector has not yet returned. */
@@ -38,10 +26,6 @@ function heldBytes(): number {
   (runInNewContext("gc") as () => void)();
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
-}
-
-function bytesOneByOne(content: Buffer): Buffer[] {
-  return Array.from(content, (byte) => Buffer.from([byte]));
 }
 
 describe("what a line may be", () => {
@@ -69,7 +53,7 @@ describe("what a line may be", () => {
   test("fields may be dotted paths, and a name that has the dots itself is found first", async () => {
     const content =
       '{"meta":{"id":"a"},"body":{"en":{"text":"x"}}}\n{"meta.id":"b","meta":{"id":"c"},"body":{"en":{"text":"y"}}}\n{"meta":"d"}\n';
-    const items = await read(content, { idField: "meta.id", textField: "body.en.text" });
+    const items = await read(content, { idField: "meta.id", textFields: ["body.en.text"] });
     expect(items.map(brief)).toEqual(["a=x", "b=y", "3:no_id"]);
   });
 
@@ -168,7 +152,9 @@ describe("files that fail midway", () => {
 
   async function readFileSlowly(path: string, pauses: boolean): Promise<SourceItem[]> {
     const items: SourceItem[] = [];
-    for await (const item of readJsonl({ path, name: "corpus.jsonl.gz" }, OPTIONS)) {
+    const source = await openFileSource({ path, name: "corpus.jsonl.gz" });
+    onTestFinished(() => source.close());
+    for await (const item of readJsonl(source, READ_OPTIONS)) {
       items.push(item);
       if (pauses && items.length % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
     }
@@ -191,12 +177,5 @@ describe("files that fail midway", () => {
       true,
     );
     expect(await readFileSlowly(path, true)).toEqual(items);
-  });
-
-  test("a file that is not there is a reject at its first line", async () => {
-    const items = await collect(
-      readJsonl({ path: join(await tempFolder(), "gone.jsonl"), name: "gone.jsonl" }, OPTIONS),
-    );
-    expect(items).toMatchObject([{ reject: { reason: "unreadable", file: "gone.jsonl", line: 1 } }]);
   });
 });

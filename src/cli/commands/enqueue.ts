@@ -4,7 +4,7 @@ import type { Model } from "../../../models/registry.ts";
 import { assertModelCan, verifyModelFiles } from "../../../models/registry.ts";
 import { loadTokenizer } from "../../../models/tokenizer.ts";
 import { produce } from "../../../producers/produce.ts";
-import { assertInputs, readCorpus } from "../../../producers/sources/open-corpus.ts";
+import { Corpus } from "../../../producers/sources/corpus.ts";
 import { Presence } from "../../adapters/redis/presence.ts";
 import { producersKey, queueName } from "../../adapters/redis/queue-options.ts";
 import type { ClosedRecord, RunRecord } from "../../core/contracts.ts";
@@ -25,6 +25,7 @@ import {
   type QueueFlags,
   redisOf,
   runOptionsOf,
+  selectionOf,
   type StoreFlags,
   withCloser,
 } from "../context.ts";
@@ -38,15 +39,16 @@ export interface EnqueueFlags extends StoreFlags, QueueFlags, PlanFlags, Metrics
   readonly run?: string;
   readonly since?: string;
   readonly maxRejects?: number;
+  readonly strict: boolean;
   readonly json: boolean;
 }
 
 export async function enqueue(inputs: readonly string[], flags: EnqueueFlags): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(flags);
-    const { store, model, observe } = await prepare(inputs, flags, closer, log);
+    const { store, model, corpus, observe } = await prepare(inputs, flags, closer, log);
     const queue = await openQueueOf(flags, model.manifest.id, closer, log);
-    const { run } = await plan({ inputs, flags, store, queue, model, observe, closer, log });
+    const { run } = await plan({ inputs, flags, corpus, store, queue, model, observe, closer, log });
     const report = await readProgress({ store, run, queue: await queue.counts() });
     if (flags.json) return printJson(report);
     console.log(
@@ -62,15 +64,23 @@ export async function prepare(
   flags: EnqueueFlags,
   closer: Closer,
   log: Logger,
-): Promise<{ store: ObjectStore; model: Model; observe: Observe }> {
-  await assertInputs(inputs, flags.format);
+): Promise<{ store: ObjectStore; model: Model; corpus: Corpus; observe: Observe }> {
+  const corpus = closer.add(
+    new Corpus({
+      inputs,
+      ...selectionOf(flags),
+      maxDocumentBytes: flags.maxDocumentBytes,
+      s3: { endpoint: flags.s3Endpoint, region: flags.s3Region },
+    }),
+  );
+  await corpus.check();
   const model = modelOf(flags.model, log);
   assertModelCan(model, flags);
   await verifyModelFiles(model);
   const observe = await openMetrics({ flags, role: "producer", instance: workerName(), closer, log });
   const store = new ObservedStore(await openStoreOf(flags, closer), observe);
   await probeStore(store);
-  return { store, model, observe };
+  return { store, model, corpus, observe };
 }
 
 /** Creates or continues the run and reads the corpus to its end. */
@@ -78,6 +88,7 @@ export async function plan(
   params: Readonly<{
     inputs: readonly string[];
     flags: EnqueueFlags;
+    corpus: Corpus;
     store: ObjectStore;
     queue: JobQueue;
     model: Model;
@@ -86,7 +97,7 @@ export async function plan(
     log: Logger;
   }>,
 ): Promise<{ run: string; closed: ClosedRecord }> {
-  const { inputs, flags, store, queue, model, observe, closer, log } = params;
+  const { inputs, flags, corpus, store, queue, model, observe, closer, log } = params;
   const run = flags.run ?? newRunId();
   const options = runOptionsOf(flags, model);
   const { record, isNew } = await openRun(store, { run, inputs, options, since: flags.since });
@@ -105,8 +116,8 @@ export async function plan(
       queue,
       tokenizer: await loadTokenizer(model.tokenizerPath),
       record,
-      items: readCorpus({ inputs, ...record.options }),
-      maxRejects: flags.maxRejects ?? null,
+      items: corpus.items(),
+      maxRejects: flags.strict ? 0 : (flags.maxRejects ?? null),
       observe,
       onProgress: ({ documents }) => progress.update(documents, documents),
     });

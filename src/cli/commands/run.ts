@@ -25,7 +25,7 @@ export interface RunFlags extends EnqueueFlags, Omit<WorkFlags, "exitWhenDone"> 
 export async function run(inputs: readonly string[], given: RunFlags): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(given);
-    const { store, model, observe } = await prepare(inputs, given, closer, log);
+    const { store, model, corpus, observe } = await prepare(inputs, given, closer, log);
     const redis = given.redis ?? closer.add(await PrivateRedis.start()).url;
     const runId = given.run ?? newRunId();
     // Nobody else can reach a private queue, so nobody else's workers may think the run theirs.
@@ -38,7 +38,7 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     supervisor.start(flags.workers);
     const stopped = untilSignalled();
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
-    const planned = plan({ inputs, flags, store, queue, model, observe, closer, log });
+    const planned = plan({ inputs, flags, corpus, store, queue, model, observe, closer, log });
     const { run: id } = await Promise.race([planned, failed, stopped]);
     await Promise.race([untilComplete({ store, queue, run: id, log }), failed, stopped]);
     await supervisor.stop();

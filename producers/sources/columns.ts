@@ -1,0 +1,46 @@
+/** Formats with a schema: what is asked for is held against it once, before a row is read. */
+import { rejectAt, type SourceItem } from "../../src/core/documents.ts";
+import { neededFields, type RecordOptions } from "./record.ts";
+
+export interface ColumnInfo {
+  readonly name: string;
+  /** As the format calls it. */
+  readonly type: string;
+  readonly isText: boolean;
+}
+
+const SHOWN_COLUMNS = 50;
+
+/** The top-level columns that the fields are in, each once; or the reject of the whole object. */
+export function resolveColumns(
+  name: string,
+  columns: readonly ColumnInfo[],
+  options: RecordOptions,
+): { readonly needed: readonly string[] } | { readonly refused: SourceItem } {
+  const byName = new Map(columns.map((column) => [column.name, column]));
+  const refuse = (detail: string): { refused: SourceItem } => ({
+    refused: { kind: "reject", reject: rejectAt({ file: name }, "no_column", detail) },
+  });
+  const needed = new Set<string>();
+  for (const field of neededFields(options)) {
+    // A column whose own name has the dots is found first.
+    const top = byName.has(field) ? field : field.split(".")[0]!;
+    if (!byName.has(top)) return refuse(`has no column ${field}; its columns are ${listed(columns)}`);
+    needed.add(top);
+  }
+  for (const field of options.textFields) {
+    const column = byName.get(field);
+    if (column !== undefined && !column.isText)
+      return refuse(
+        `has a column ${field} of type ${column.type}, which is not text; its columns are ${listed(columns)}`,
+      );
+  }
+  return { needed: [...needed] };
+}
+
+function listed(columns: readonly ColumnInfo[]): string {
+  if (columns.length === 0) return "none";
+  const shown = columns.slice(0, SHOWN_COLUMNS).map(({ name, type }) => (type === "" ? name : `${name} (${type})`));
+  const more = columns.length > SHOWN_COLUMNS ? ` and ${columns.length - SHOWN_COLUMNS} more` : "";
+  return `${shown.join(", ")}${more}`.toWellFormed();
+}

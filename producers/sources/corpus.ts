@@ -1,0 +1,129 @@
+/** A corpus: what people named, as one bounded stream of documents that is the same each time. */
+import { constants } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import type { Readable } from "node:stream";
+import type { S3Options } from "../../src/adapters/s3-client.ts";
+import type { S3Bucket } from "../../src/adapters/s3-source.ts";
+import type { Selection } from "../../src/core/contracts.ts";
+import type { SourceItem } from "../../src/core/documents.ts";
+import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { formatByName, KNOWN_NAMES } from "./formats.ts";
+import { type CorpusObject, isGlob, type Listed, listInput, STDIN } from "./objects.ts";
+import { readObject, sniff } from "./read-object.ts";
+import { selectItems } from "./select.ts";
+
+export interface CorpusParams extends Selection {
+  /** Files, folders, patterns, `s3://…`, or `-` for standard input, in the order they are read. */
+  readonly inputs: readonly string[];
+  /** Longest accepted line, row or file, in bytes. */
+  readonly maxDocumentBytes: number;
+  readonly stdin?: Readable;
+  readonly s3?: S3Options | undefined;
+}
+
+export class Corpus {
+  readonly #params: CorpusParams;
+  readonly #buckets = new Map<string, Promise<S3Bucket>>();
+
+  constructor(params: CorpusParams) {
+    this.#params = params;
+  }
+
+  /**
+   * Refuses what cannot work before anything is started.
+   * @throws FleetError `bad_usage`, `source_unreadable` and a server's faults
+   */
+  async check(): Promise<void> {
+    const { inputs } = this.#params;
+    if (inputs.length === 0)
+      throw new FleetError("bad_usage", "no corpus was named", {
+        cure: "name files, folders, patterns or s3:// URLs, or - for standard input",
+      });
+    if (inputs.filter((input) => input === STDIN).length > 1)
+      throw new FleetError("bad_usage", "standard input is named twice", { cure: "name - once" });
+    for (const input of inputs) if (input !== STDIN) await this.#checkInput(input);
+  }
+
+  /** Every object of the corpus in order, and what could not be listed. */
+  async *objects(): AsyncGenerator<Listed> {
+    for (const input of this.#params.inputs) yield* this.#list(input);
+  }
+
+  /** Every document of the corpus that is asked for, in order, and every reject in its place. */
+  items(): AsyncGenerator<SourceItem> {
+    return selectItems(this.#all(), this.#params.limit);
+  }
+
+  async close(): Promise<void> {
+    for (const bucket of this.#buckets.values()) await (await bucket).close();
+    this.#buckets.clear();
+  }
+
+  async *#all(): AsyncGenerator<SourceItem> {
+    for await (const listed of this.objects()) {
+      if (listed.kind === "reject") yield listed;
+      else yield* readObject(listed.object, this.#params);
+    }
+  }
+
+  #list(input: string): AsyncGenerator<Listed> {
+    return listInput(input, {
+      format: this.#params.format,
+      stdin: this.#params.stdin ?? process.stdin,
+      bucket: (name) => this.#bucket(name),
+    });
+  }
+
+  #bucket(name: string): Promise<S3Bucket> {
+    const found = this.#buckets.get(name);
+    if (found !== undefined) return found;
+    // The SDK takes a quarter of a second to load, which a corpus of files need not wait for.
+    const opened = import("../../src/adapters/s3-source.ts").then(
+      ({ S3Bucket }) => new S3Bucket({ bucket: name, options: this.#params.s3 }),
+    );
+    this.#buckets.set(name, opened);
+    return opened;
+  }
+
+  async #checkInput(input: string): Promise<void> {
+    const isRemote = /^s3:/i.test(input);
+    // A pipe can be read once, so it is looked at when it is read.
+    if (!isRemote && !isGlob(input) && !(await assertReadable(input)).isSeekable) return;
+    const objects = this.#list(input);
+    const first = await objects.next();
+    await objects.return(undefined);
+    if (first.done === true || (first.value.kind === "reject" && isGlob(input)))
+      throw new FleetError("source_unreadable", `nothing to read was found at ${input}`, {
+        cure: `check the name; of folders and prefixes ${KNOWN_NAMES} are read, and names without an ending when --format is said`,
+      });
+    if (first.value.kind === "object" && first.value.object.isNamed) await this.#assertFormat(first.value.object);
+  }
+
+  async #assertFormat(object: CorpusObject): Promise<void> {
+    if (this.#params.format !== "auto" || formatByName(object.name) !== null) return;
+    const source = await object.open();
+    try {
+      if ((await sniff(source, object.name, "auto")).format !== null) return;
+    } finally {
+      await source.close();
+    }
+    throw new FleetError("bad_usage", `the format of ${object.name} cannot be told from its name or its first bytes`, {
+      cure: `${KNOWN_NAMES} are known by name; say --format`,
+    });
+  }
+}
+
+async function assertReadable(path: string): Promise<{ readonly isSeekable: boolean }> {
+  const unreadable = (error: unknown, cure: string): FleetError =>
+    new FleetError("source_unreadable", `the corpus ${path} cannot be read: ${messageOf(error)}`, {
+      cure,
+      cause: error,
+    });
+  const info = await stat(path).catch((error: unknown) => {
+    throw unreadable(error, "check the path; a folder, a file, a pattern, s3:// or - for standard input is understood");
+  });
+  await access(path, constants.R_OK).catch((error: unknown) => {
+    throw unreadable(error, "check its permissions");
+  });
+  return { isSeekable: info.isFile() || info.isDirectory() };
+}

@@ -1,0 +1,193 @@
+/** CSV and TSV with a header line: one document a row. */
+import { isUtf8 } from "node:buffer";
+import { pipeline, Readable } from "node:stream";
+import { type CsvError, type Info, type Parser, parse } from "csv-parse";
+import { type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
+import type { ByteSource } from "../../src/core/ports.ts";
+import { resolveColumns } from "./columns.ts";
+import { peek, plainText } from "./decode.ts";
+import { NOT_UTF8, type RecordOptions, toDocument } from "./record.ts";
+import { unreadableAt } from "./unreadable.ts";
+
+const NEWLINE = 10;
+const RETURN = 13;
+/** What a header line is looked for in, to tell the delimiter. */
+const HEADER_BYTES = 64 * 1024;
+const DELIMITERS = [",", ";", "\t", "|"] as const;
+
+interface Row {
+  readonly fields: readonly Buffer[];
+  /** Where it begins, 1-based. */
+  readonly line: number;
+  readonly lastLine: number;
+}
+
+type CsvOptions = RecordOptions & { readonly format: "csv" | "tsv" };
+type Parsed = { readonly row: Row } | { readonly refused: SourceItem };
+
+/**
+ * The delimiter of CSV is that of comma, semicolon, tab and bar which the header has most of. A row with more or
+ * fewer fields than the header is a reject; a quote that is never closed takes the rest of the file with it.
+ */
+export async function* readCsv(source: ByteSource, options: CsvOptions): AsyncGenerator<SourceItem> {
+  let header: readonly string[] | null = null;
+  let columns: readonly (readonly [name: string, index: number])[] = [];
+  for await (const parsed of readRows(source, options)) {
+    if ("refused" in parsed) {
+      yield parsed.refused;
+      continue;
+    }
+    const { fields, line } = parsed.row;
+    if (header === null) {
+      header = fields.map((field) => field.toString("utf8").trim());
+      const resolved = resolveColumns(
+        source.name,
+        header.map((name) => ({ name, type: "", isText: true })),
+        options,
+      );
+      if ("refused" in resolved) {
+        yield resolved.refused;
+        return;
+      }
+      columns = resolved.needed.map((name) => [name, header!.indexOf(name)]);
+    } else if (fields.length !== header.length) {
+      const detail = `the row has ${fields.length} fields and the header ${header.length}`;
+      yield { kind: "reject", reject: rejectAt({ file: source.name, line }, "not_csv", detail) };
+    } else {
+      const record = Object.fromEntries(columns.map(([name, index]) => [name, textOf(fields[index]!)]));
+      const item = toDocument(record, { file: source.name, line }, options);
+      if (item !== null) yield item;
+    }
+  }
+}
+
+function textOf(field: Buffer): string | typeof NOT_UTF8 {
+  return isUtf8(field) ? field.toString("utf8") : NOT_UTF8;
+}
+
+/**
+ * Rows and rejects in order. A row is handed out when the next one begins, because the last row before a fault
+ * of reading may be half a row.
+ */
+async function* readRows(source: ByteSource, options: CsvOptions): AsyncGenerator<Parsed> {
+  const { head, chunks } = await peek(plainText(source), HEADER_BYTES);
+  const feed = new Feed(chunks);
+  const skipped: CsvError[] = [];
+  const parser = openParser(delimiterOf(head, options.format), options, (error) => {
+    skipped.push(error);
+    if (isFatal(error)) feed.stop();
+  });
+  // Ends both together. Faults of reading are kept by the feed and those of parsing skipped, so none comes here.
+  pipeline(Readable.from(feed.chunks(), { highWaterMark: 1 }), parser, () => {});
+  const lines = new LineCounter();
+  let last: Row | null = null;
+  const refuse = (error: CsvError): Parsed => ({
+    refused: rejectOf(error, source.name, (last?.lastLine ?? 0) + 1, options),
+  });
+  for await (const { record, info } of parser as AsyncIterable<{ record: Buffer[]; info: Info }>) {
+    if (last !== null) yield { row: last };
+    for (let error = skipped[0]; error !== undefined && Number(error["records"]) < info.records; error = skipped[0]) {
+      yield refuse(error);
+      if (isFatal(error)) return;
+      skipped.shift();
+    }
+    last = lines.place(record, info.lines);
+  }
+  const isHalf = feed.fault !== null && !feed.endsWithLine;
+  if (last !== null && !isHalf) yield { row: last };
+  if (feed.fault === null) {
+    const fatal = skipped.findIndex(isFatal);
+    for (const error of fatal === -1 ? skipped : skipped.slice(0, fatal + 1)) yield refuse(error);
+    return;
+  }
+  const reached = last === null ? 0 : isHalf ? last.line - 1 : last.lastLine;
+  const after = reached === 0 ? null : `after line ${reached}`;
+  yield { refused: unreadableAt({ file: source.name, line: reached + 1 }, feed.fault, after) };
+}
+
+function openParser(delimiter: string, options: CsvOptions, onSkip: (error: CsvError) => void): Parser {
+  return parse({
+    delimiter,
+    // Fields as bytes: only those that are needed are decoded, and each is checked to be UTF-8.
+    encoding: null,
+    info: true,
+    relax_column_count: true,
+    relax_quotes: true,
+    skip_empty_lines: true,
+    skip_records_with_error: true,
+    max_record_size: options.maxDocumentBytes,
+    on_skip: (error) => {
+      if (error !== undefined) onSkip(error);
+    },
+  });
+}
+
+/** A record that is too long leaves the parser in the middle of it. */
+function isFatal(error: CsvError): boolean {
+  return error.code === "CSV_MAX_RECORD_SIZE";
+}
+
+function rejectOf(error: CsvError, file: string, line: number, options: CsvOptions): SourceItem {
+  const [reason, detail]: [RejectReason, string] = isFatal(error)
+    ? [
+        "too_long",
+        `the row has more bytes than the ${options.maxDocumentBytes} that --max-document-bytes allows, or a quote in it is never closed; the rest of the file is not read`,
+      ]
+    : error.code === "CSV_QUOTE_NOT_CLOSED"
+      ? ["not_csv", "a quote is opened and never closed; the rest of the file is not read"]
+      : ["not_csv", error.message.toWellFormed()];
+  return { kind: "reject", reject: rejectAt({ file, line }, reason, detail) };
+}
+
+function delimiterOf(head: Buffer, format: CsvOptions["format"]): string {
+  if (format === "tsv") return "\t";
+  const end = head.indexOf(NEWLINE);
+  const header = head.toString("latin1", 0, end === -1 ? head.length : end);
+  const counts = DELIMITERS.map((delimiter) => header.split(delimiter).length);
+  return DELIMITERS[counts.indexOf(Math.max(...counts))]!;
+}
+
+/** Passes chunks on and ends quietly at a fault, so that the parser gives out what it has. */
+class Feed {
+  readonly #chunks: AsyncIterable<Buffer>;
+  #isStopped = false;
+  fault: unknown = null;
+  endsWithLine = true;
+
+  constructor(chunks: AsyncIterable<Buffer>) {
+    this.#chunks = chunks;
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  async *chunks(): AsyncGenerator<Buffer> {
+    try {
+      for await (const chunk of this.#chunks) {
+        if (chunk.length > 0) this.endsWithLine = chunk.at(-1) === NEWLINE;
+        yield chunk;
+        if (this.#isStopped) return;
+      }
+    } catch (error) {
+      this.fault = error;
+    }
+  }
+}
+
+/** The parser's line numbers are those of rows' ends, and it takes each CRLF within quotes for two lines. */
+class LineCounter {
+  #extra = 0;
+
+  place(fields: readonly Buffer[], parserLine: number): Row {
+    let breaks = 0;
+    for (const field of fields) {
+      for (let at = field.indexOf(NEWLINE); at !== -1; at = field.indexOf(NEWLINE, at + 1)) {
+        breaks++;
+        if (field[at - 1] === RETURN) this.#extra++;
+      }
+    }
+    const lastLine = parserLine - this.#extra;
+    return { fields, line: lastLine - breaks, lastLine };
+  }
+}

@@ -1,0 +1,149 @@
+/** From an object's bytes to plain UTF-8: inflated by its first bytes, whatever it is called, and UTF-16 decoded. */
+import { pipeline, Readable } from "node:stream";
+import { createGunzip } from "node:zlib";
+import { Decompress } from "fzstd";
+import { FleetError, messageOf } from "../../src/core/errors.ts";
+import type { ByteSource } from "../../src/core/ports.ts";
+
+/** What is lost before the damage in a damaged gzip file, at most. */
+const INFLATE_BYTES = 64 * 1024;
+/** A block of three bytes can stand for 128 KiB, so this bounds what one step inflates to. */
+const ZSTD_STEP_BYTES = 4 * 1024;
+const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
+const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
+/** Of a skippable frame; the lowest four bits of the first byte are free. */
+const ZSTD_SKIPPABLE = Buffer.from([0x2a, 0x4d, 0x18]);
+const UTF8_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
+const UTF16_MARKS = [
+  { mark: Buffer.from([0xff, 0xfe]), encoding: "utf-16le" },
+  { mark: Buffer.from([0xfe, 0xff]), encoding: "utf-16be" },
+] as const;
+
+/**
+ * Plain UTF-8 bytes, without a byte order mark. That the rest is valid UTF-8 is for the format to check,
+ * line by line or row by row.
+ *
+ * @throws FleetError `source_unreadable` for damaged or shortened gzip and zstd, and what `source` throws.
+ */
+export async function* plainText(source: ByteSource): AsyncGenerator<Buffer> {
+  const raw = await peek(source.stream(), ZSTD_MAGIC.length);
+  const text = await peek(inflated(raw, source.name), UTF8_MARK.length);
+  const wide = UTF16_MARKS.find(({ mark }) => startsWith(text.head, mark));
+  if (wide !== undefined) yield* fromUtf16(text.chunks, wide.encoding, source.name);
+  else if (startsWith(text.head, UTF8_MARK)) yield* skip(text.chunks, UTF8_MARK.length);
+  else yield* text.chunks;
+}
+
+export interface Peeked {
+  /** The first bytes; fewer than asked for only when there are no more. */
+  readonly head: Buffer;
+  /** All bytes, from the first. */
+  readonly chunks: AsyncGenerator<Buffer>;
+}
+
+/** A pipe may deliver a single byte first. A fault is thrown where `chunks` comes to it. */
+export async function peek(chunks: AsyncIterable<Buffer>, bytes: number): Promise<Peeked> {
+  const iterator = chunks[Symbol.asyncIterator]();
+  let head: Buffer = Buffer.alloc(0);
+  let fault: unknown;
+  try {
+    while (head.length < bytes) {
+      const next = await iterator.next();
+      if (next.done === true) break;
+      head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+    }
+  } catch (error) {
+    fault = error;
+  }
+  return { head, chunks: chained(head, iterator, fault) };
+}
+
+async function* chained(head: Buffer, rest: AsyncIterator<Buffer>, fault: unknown): AsyncGenerator<Buffer> {
+  try {
+    if (head.length > 0) yield head;
+    if (fault !== undefined) throw fault;
+    for (let next = await rest.next(); next.done !== true; next = await rest.next()) yield next.value;
+  } finally {
+    await rest.return?.();
+  }
+}
+
+function startsWith(bytes: Buffer, magic: Buffer): boolean {
+  return bytes.subarray(0, magic.length).equals(magic);
+}
+
+function inflated({ head, chunks }: Peeked, name: string): AsyncGenerator<Buffer> {
+  if (startsWith(head, GZIP_MAGIC)) return gunzipped(chunks, name);
+  const isSkippable = head.length >= 4 && (head[0]! & 0xf0) === 0x50 && startsWith(head.subarray(1), ZSTD_SKIPPABLE);
+  return startsWith(head, ZSTD_MAGIC) || isSkippable ? unzstded(chunks, name) : chunks;
+}
+
+async function* gunzipped(chunks: AsyncGenerator<Buffer>, name: string): AsyncGenerator<Buffer> {
+  // A failing stream drops what nobody has read yet. With room for nothing, it inflates only what is
+  // asked for, so a damaged file yields the same lines each time, however fast they are taken.
+  const options = { chunkSize: INFLATE_BYTES, readableHighWaterMark: 1 };
+  const gunzip = createGunzip(options);
+  // Ends both together; the error itself comes out of `gunzip` below.
+  pipeline(Readable.from(chunks, { highWaterMark: 1 }), gunzip, () => {});
+  try {
+    yield* gunzip as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw damaged(name, "gzip", error);
+  }
+}
+
+async function* unzstded(chunks: AsyncGenerator<Buffer>, name: string): AsyncGenerator<Buffer> {
+  let ready: Buffer[] = [];
+  const inflater = new Decompress((bytes) => {
+    if (bytes.length > 0) ready.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+  });
+  function* step(bytes: Uint8Array, isLast: boolean): Generator<Buffer> {
+    let failure: unknown;
+    try {
+      inflater.push(bytes, isLast);
+    } catch (error) {
+      failure = error;
+    }
+    // Before the failure is told: the blocks before the damage, whatever pieces the bytes came in.
+    yield* ready;
+    ready = [];
+    if (failure !== undefined) throw damaged(name, "zstd", failure);
+  }
+  for await (const chunk of chunks) {
+    for (let at = 0; at < chunk.length; at += ZSTD_STEP_BYTES)
+      yield* step(chunk.subarray(at, at + ZSTD_STEP_BYTES), false);
+  }
+  yield* step(new Uint8Array(0), true);
+}
+
+function damaged(name: string, kind: "gzip" | "zstd", error: unknown): FleetError {
+  if (error instanceof FleetError) return error;
+  return new FleetError("source_unreadable", `${name} is damaged or ends early: ${kind} says ${messageOf(error)}`, {
+    cause: error,
+  });
+}
+
+async function* fromUtf16(
+  chunks: AsyncGenerator<Buffer>,
+  encoding: (typeof UTF16_MARKS)[number]["encoding"],
+  name: string,
+): AsyncGenerator<Buffer> {
+  const decoder = new TextDecoder(encoding, { fatal: true });
+  try {
+    for await (const chunk of chunks) yield Buffer.from(decoder.decode(chunk, { stream: true }));
+    yield Buffer.from(decoder.decode());
+  } catch (error) {
+    if (error instanceof FleetError) throw error;
+    throw new FleetError("source_unreadable", `${name} begins as ${encoding} text and goes on otherwise`, {
+      cause: error,
+    });
+  }
+}
+
+async function* skip(chunks: AsyncGenerator<Buffer>, bytes: number): AsyncGenerator<Buffer> {
+  let left = bytes;
+  for await (const chunk of chunks) {
+    if (chunk.length > left) yield chunk.subarray(left);
+    left = Math.max(0, left - chunk.length);
+  }
+}

@@ -1,0 +1,53 @@
+/** Which format an object has: what was said, else its first bytes, else its name. */
+import type { Format } from "../../src/core/contracts.ts";
+
+export type KnownFormat = Exclude<Format, "auto">;
+
+const COMPRESSED = /\.(?:gz|gzip|zst|zstd)$/i;
+const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
+  ".jsonl": "jsonl",
+  ".ndjson": "jsonl",
+  ".csv": "csv",
+  ".tsv": "tsv",
+  ".parquet": "parquet",
+  ".pq": "parquet",
+  ".txt": "text",
+  ".md": "text",
+  ".markdown": "text",
+};
+export const KNOWN_NAMES = `${Object.keys(BY_EXTENSION).join(", ")}, each also .gz or .zst`;
+const PARQUET_MAGIC = "PAR1";
+
+/** Null when the name tells nothing. */
+export function formatByName(name: string): KnownFormat | null {
+  return BY_EXTENSION[extensionOf(name).toLowerCase()] ?? null;
+}
+
+/**
+ * Whether a file found in a folder or below a prefix is read. With a format said, names that tell another one
+ * are passed over; names without an ending (`part-00000`) are taken, unless they are markers like `_SUCCESS`.
+ */
+export function isWanted(path: string, format: Format): boolean {
+  const byName = formatByName(path);
+  if (format === "auto") return byName !== null;
+  if (byName !== null) return byName === format;
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  return extensionOf(name) === "" && !name.startsWith("_");
+}
+
+/** `.jsonl` of `a/b.jsonl.gz`; empty when there is none. */
+function extensionOf(path: string): string {
+  const name = path.slice(path.lastIndexOf("/") + 1).replace(COMPRESSED, "");
+  const dot = name.lastIndexOf(".");
+  return dot <= 0 ? "" : name.slice(dot);
+}
+
+/** @param head The first bytes as they lie in the object. */
+export function formatByMagic(head: Buffer): KnownFormat | null {
+  return head.toString("latin1", 0, PARQUET_MAGIC.length) === PARQUET_MAGIC ? "parquet" : null;
+}
+
+/** @param text The first characters, inflated and decoded, of an object whose name tells nothing. */
+export function formatByText(text: string): KnownFormat | null {
+  return /^\s*(?:\{|$)/.test(text) ? "jsonl" : null;
+}

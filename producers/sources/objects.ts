@@ -1,0 +1,161 @@
+/** From what people type as a corpus to its objects, in one order everywhere. */
+import { opendir, stat } from "node:fs/promises";
+import { join, posix, sep } from "node:path";
+import type { Readable } from "node:stream";
+import picomatch from "picomatch";
+import { openFileSource, pipeSource } from "../../src/adapters/file-source.ts";
+import type { S3Bucket } from "../../src/adapters/s3-source.ts";
+import type { Format } from "../../src/core/contracts.ts";
+import { rejectAt } from "../../src/core/documents.ts";
+import { FleetError, messageOf } from "../../src/core/errors.ts";
+import type { ByteSource } from "../../src/core/ports.ts";
+import { isWanted } from "./formats.ts";
+
+export const STDIN = "-";
+
+/** Something to read documents from: a file, an object in a bucket, standard input. */
+export interface CorpusObject {
+  /** As it appears in rejects. */
+  readonly name: string;
+  /** Of its document, where the whole object is one. */
+  readonly id: string;
+  /** Whether people named this very object, or it was found below what they named. */
+  readonly isNamed: boolean;
+  open(): Promise<ByteSource>;
+}
+
+export type Listed =
+  | { readonly kind: "object"; readonly object: CorpusObject }
+  | { readonly kind: "reject"; readonly reject: ReturnType<typeof rejectAt> };
+
+export interface ListOptions {
+  readonly format: Format;
+  readonly stdin: Readable;
+  /** The reader of a bucket, opened at its first use. */
+  readonly bucket: (name: string) => Promise<S3Bucket>;
+}
+
+/**
+ * Folders are walked in order of names by code unit, buckets listed in order of keys; one page or folder of names
+ * is held at a time. Names beginning with a dot are passed over and symbolic links are not followed.
+ */
+export async function* listInput(input: string, options: ListOptions): AsyncGenerator<Listed> {
+  if (input === STDIN) {
+    const open = async (): Promise<ByteSource> => pipeSource({ stream: options.stdin, name: "standard input" });
+    yield named({ name: "standard input", id: STDIN, open });
+  } else if (/^s3:/i.test(input)) yield* listS3(input, options);
+  else if (await isFolder(input)) yield* listFolder(input, (path) => isWanted(path, options.format));
+  else if (isGlob(input) && !(await isThere(input))) yield* listGlob(input);
+  else yield named({ name: input, id: toPosix(input), open: () => openFileSource({ path: input, name: input }) });
+}
+
+function named(object: Omit<CorpusObject, "isNamed">): Listed {
+  return { kind: "object", object: { ...object, isNamed: true } };
+}
+
+// --- Files ------------------------------------------------------------------------------------
+
+async function* listFolder(folder: string, wants: (path: string) => boolean): AsyncGenerator<Listed> {
+  for await (const found of walk(folder, "")) {
+    if ("reject" in found) yield { kind: "reject", reject: found.reject };
+    else if (wants(found.path)) {
+      const name = join(folder, found.path);
+      const open = (): Promise<ByteSource> => openFileSource({ path: name, name });
+      yield { kind: "object", object: { name, id: found.path, isNamed: false, open } };
+    }
+  }
+}
+
+/** Every match is read, whatever its name ends in: the pattern said so. Ids are paths below its fixed part. */
+async function* listGlob(pattern: string): AsyncGenerator<Listed> {
+  const { base, glob } = picomatch.scan(toPosix(pattern));
+  const isMatch = picomatch(glob);
+  const folder = base === "" ? "." : base;
+  yield* listFolder(folder, isMatch);
+}
+
+export function isGlob(input: string): boolean {
+  return picomatch.scan(toPosix(input)).isGlob;
+}
+
+type Found = { readonly path: string } | { readonly reject: ReturnType<typeof rejectAt> };
+
+/** Files below a folder, POSIX paths relative to it. Links could lead in circles or out of the folder. */
+async function* walk(root: string, below: string): AsyncGenerator<Found> {
+  const entries: { name: string; isFolder: boolean }[] = [];
+  try {
+    for await (const entry of await opendir(join(root, below))) {
+      if (entry.name.startsWith(".") || !(entry.isFile() || entry.isDirectory())) continue;
+      entries.push({ name: entry.name, isFolder: entry.isDirectory() });
+    }
+  } catch (error) {
+    yield { reject: rejectAt({ file: join(root, below) }, "unreadable", messageOf(error)) };
+    return;
+  }
+  entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const { name, isFolder } of entries) {
+    const path = posix.join(below, name);
+    if (isFolder) yield* walk(root, path);
+    else yield { path };
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  // One that vanished since it was checked is reported by whoever reads it.
+  return stat(path).then(
+    (info) => info.isDirectory(),
+    () => false,
+  );
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+function toPosix(path: string): string {
+  return path.split(sep).join("/");
+}
+
+// --- Buckets ----------------------------------------------------------------------------------
+
+/** `s3://bucket/key` of one object, else everything below `s3://bucket/key/`; or a pattern. */
+async function* listS3(url: string, options: ListOptions): AsyncGenerator<Listed> {
+  const { bucket: name, key } = parseS3Url(url);
+  const bucket = await options.bucket(name);
+  const { base, glob, isGlob } = picomatch.scan(key);
+  if (!isGlob && key !== "" && !key.endsWith("/")) {
+    const found = await bucket.find(key);
+    if (found !== null) {
+      yield named({ name: `${bucket.url}/${key}`, id: `${bucket.url}/${key}`, open: async () => bucket.open(found) });
+      return;
+    }
+  }
+  const folder = isGlob ? base : key.replace(/\/$/, "");
+  const below = folder === "" ? "" : `${folder}/`;
+  const wants = isGlob ? picomatch(glob) : (path: string): boolean => isWanted(path, options.format);
+  for await (const entry of bucket.list(isGlob ? literalStart(key) : below)) {
+    const path = entry.key.slice(below.length);
+    if (/(?:^|\/)\./.test(path) || !wants(path)) continue;
+    const object = { name: `${bucket.url}/${entry.key}`, id: path, isNamed: false };
+    yield { kind: "object", object: { ...object, open: async () => bucket.open(entry) } };
+  }
+}
+
+/** What all matches begin with: `logs/2026-` of `logs/2026-*.jsonl`. A server lists by it. */
+function literalStart(pattern: string): string {
+  return pattern.slice(0, pattern.search(/[*?[\]{}()!+@\\]/));
+}
+
+/** @throws FleetError `bad_usage` */
+export function parseS3Url(url: string): { bucket: string; key: string } {
+  const [, bucket, key = ""] = /^s3:\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:\/(.*))?$/is.exec(url) ?? [];
+  if (bucket !== undefined) return { bucket, key };
+  // Not repeated when it may carry a secret into logs.
+  const shown = url.includes("@") ? "the s3:// URL of the corpus" : `the corpus ${url}`;
+  throw new FleetError("bad_usage", `${shown} names no valid bucket`, {
+    cure: "write s3://bucket/key, s3://bucket/prefix or a pattern like s3://bucket/prefix/*.jsonl.gz; credentials come from the AWS places",
+  });
+}

@@ -1,0 +1,156 @@
+/** Parquet: row group by row group, only the columns that are needed. */
+import { isUtf8 } from "node:buffer";
+import {
+  type AsyncBuffer,
+  type FileMetaData,
+  parquetMetadataAsync,
+  parquetReadObjects,
+  parquetSchema,
+  type RowGroup,
+  type SchemaTree,
+} from "hyparquet";
+import { compressors } from "hyparquet-compressors";
+import type { SourceItem } from "../../src/core/documents.ts";
+import type { ByteSource } from "../../src/core/ports.ts";
+import { type ColumnInfo, resolveColumns } from "./columns.ts";
+import { NOT_UTF8, type RecordOptions, toDocument } from "./record.ts";
+import { damageOf, unreadableAt } from "./unreadable.ts";
+
+/** A row group whose columns are larger is read in slices of about this many bytes. */
+const SLICE_BYTES = 64 * 1024 * 1024;
+/** Compressed bytes of one row group that are kept, so that its slices do not fetch them again and again. */
+const KEPT_BYTES = 256 * 1024 * 1024;
+
+/** A damaged row group is one reject that names its rows; the groups after it are read. */
+export async function* readParquet(source: ByteSource, options: RecordOptions): AsyncGenerator<SourceItem> {
+  let metadata: FileMetaData;
+  try {
+    metadata = await readMetadata(source);
+  } catch (error) {
+    yield unreadableAt({ file: source.name }, error, null);
+    return;
+  }
+  const resolved = resolveColumns(source.name, columnsOf(metadata), options);
+  if ("refused" in resolved) {
+    yield resolved.refused;
+    return;
+  }
+  let firstRow = 0;
+  for (const [index, group] of metadata.row_groups.entries()) {
+    const rows = Number(group.num_rows);
+    let row = firstRow;
+    try {
+      for await (const slice of readGroup({ source, metadata, group, columns: resolved.needed })) {
+        for (const record of slice) {
+          const item = toDocument(record, { file: source.name, line: ++row }, options);
+          if (item !== null) yield item;
+        }
+      }
+    } catch (error) {
+      const lost = `rows ${row + 1} to ${firstRow + rows} (row group ${index + 1} of ${metadata.row_groups.length})`;
+      yield unreadableAt({ file: source.name, line: row + 1 }, error, lost);
+    }
+    firstRow += rows;
+  }
+}
+
+async function readMetadata(source: ByteSource): Promise<FileMetaData> {
+  const bytes = source.bytes ?? 0;
+  try {
+    if (bytes < 12) throw new Error(`a Parquet file has at least 12 bytes, and this one ${bytes}`);
+    const metadata = await parquetMetadataAsync(asyncBuffer(source));
+    if (metadata.row_groups.some(({ num_rows }) => num_rows < 0)) throw new Error("a row group has less than no rows");
+    return metadata;
+  } catch (error) {
+    throw damageOf(source.name, error);
+  }
+}
+
+function columnsOf(metadata: FileMetaData): ColumnInfo[] {
+  return parquetSchema(metadata).children.map(({ element, children }) => {
+    const type = children.length > 0 ? nestedType(element) : (element.logical_type?.type ?? element.type ?? "unknown");
+    return { name: element.name, type, isText: element.type === "BYTE_ARRAY" };
+  });
+}
+
+function nestedType(element: SchemaTree["element"]): string {
+  return element.logical_type?.type ?? element.converted_type ?? "STRUCT";
+}
+
+type Row = Record<string, unknown>;
+
+async function* readGroup(
+  params: Readonly<{ source: ByteSource; metadata: FileMetaData; group: RowGroup; columns: readonly string[] }>,
+): AsyncGenerator<Row[]> {
+  const { source, metadata, group, columns } = params;
+  const rows = Number(group.num_rows);
+  const file = keeping(asyncBuffer(source));
+  const step = Math.max(1, Math.floor(rows / Math.ceil(sizeOf(group, columns) / SLICE_BYTES)));
+  for (let rowStart = 0; rowStart < rows; rowStart += step) {
+    try {
+      const slice = await parquetReadObjects({
+        file,
+        // Of this group alone: the library walks over all of them for every call.
+        metadata: { ...metadata, row_groups: [group] },
+        columns: [...columns],
+        rowStart,
+        rowEnd: Math.min(rowStart + step, rows),
+        compressors,
+        parsers: { stringFromBytes },
+      });
+      const expected = Math.min(step, rows - rowStart);
+      if (slice.length !== expected) throw new Error(`it holds ${slice.length} rows instead of ${expected}`);
+      yield slice;
+    } catch (error) {
+      throw damageOf(source.name, error);
+    }
+  }
+}
+
+/** Uncompressed bytes of the columns, one at least. */
+function sizeOf(group: RowGroup, columns: readonly string[]): number {
+  let bytes = 1;
+  for (const { meta_data } of group.columns) {
+    if (meta_data !== undefined && columns.includes(meta_data.path_in_schema[0] ?? ""))
+      bytes += Number(meta_data.total_uncompressed_size);
+  }
+  return bytes;
+}
+
+function stringFromBytes(bytes: Uint8Array | undefined): unknown {
+  if (bytes === undefined) return undefined;
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return isUtf8(view) ? view.toString("utf8") : NOT_UTF8;
+}
+
+function asyncBuffer(source: ByteSource): AsyncBuffer {
+  const byteLength = source.bytes ?? 0;
+  return {
+    byteLength,
+    slice: async (start, end = byteLength) => {
+      if (!Number.isSafeInteger(start) || start < 0 || end > byteLength || end < start)
+        throw new Error(`it points at bytes ${start} to ${end} of ${byteLength}`);
+      if (start === end) return new ArrayBuffer(0);
+      const { buffer, byteOffset, byteLength: bytes } = await source.readRange({ start, end });
+      return (bytes === buffer.byteLength ? buffer : buffer.slice(byteOffset, byteOffset + bytes)) as ArrayBuffer;
+    },
+  };
+}
+
+/** Remembers what was read, up to a limit. */
+function keeping(file: AsyncBuffer): AsyncBuffer {
+  const kept = new Map<string, ArrayBuffer>();
+  let bytes = 0;
+  return {
+    byteLength: file.byteLength,
+    slice: async (start, end = file.byteLength) => {
+      const range = `${start}-${end}`;
+      const found = kept.get(range) ?? (await file.slice(start, end));
+      if (!kept.has(range) && bytes + found.byteLength <= KEPT_BYTES) {
+        kept.set(range, found);
+        bytes += found.byteLength;
+      }
+      return found;
+    },
+  };
+}

@@ -1,0 +1,99 @@
+/** One corpus object, whatever its format, as documents and rejects. */
+import type { Selection } from "../../src/core/contracts.ts";
+import { rejectAt, type SourceItem } from "../../src/core/documents.ts";
+import type { ByteSource } from "../../src/core/ports.ts";
+import { readCsv } from "./csv.ts";
+import { peek, plainText } from "./decode.ts";
+import { formatByMagic, formatByName, formatByText, KNOWN_NAMES, type KnownFormat } from "./formats.ts";
+import { readJsonl } from "./jsonl.ts";
+import type { CorpusObject } from "./objects.ts";
+import { readParquet } from "./parquet.ts";
+import { readText } from "./text.ts";
+import { unreadableAt } from "./unreadable.ts";
+
+/** Enough for any magic number. */
+const HEAD_BYTES = 8;
+/** Of an object whose name tells nothing, what its text is told by. */
+const SNIFF_BYTES = 1024;
+
+export interface ReadOptions extends Omit<Selection, "limit"> {
+  /** Longest accepted line, row or file, in bytes. */
+  readonly maxDocumentBytes: number;
+}
+
+/** Independent of every other object, and the same each time. */
+export async function* readObject(object: CorpusObject, options: ReadOptions): AsyncGenerator<SourceItem> {
+  let source: ByteSource;
+  try {
+    source = await object.open();
+  } catch (error) {
+    const format = options.format === "auto" ? formatByName(object.name) : options.format;
+    yield unreadableAt({ file: object.name }, error, null, format === "text" ? object.id : null);
+    return;
+  }
+  try {
+    const { format, opened } = await sniff(source, object.name, options.format);
+    if (format === null) yield unknownFormat(object.name);
+    else yield* readAs(format, opened, object, options);
+  } finally {
+    await source.close();
+  }
+}
+
+function readAs(
+  format: KnownFormat,
+  source: ByteSource,
+  object: CorpusObject,
+  options: ReadOptions,
+): AsyncGenerator<SourceItem> {
+  switch (format) {
+    case "csv":
+    case "tsv":
+      return readCsv(source, { ...options, format });
+    case "parquet":
+      return readParquet(source, options);
+    case "text":
+      return readText(source, { ...options, id: object.id });
+    default:
+      return readJsonl(source, options);
+  }
+}
+
+/** What is looked at comes from the stream that is read next, so an object costs no request more. */
+export async function sniff(
+  source: ByteSource,
+  name: string,
+  said: Selection["format"],
+): Promise<{ readonly format: KnownFormat | null; readonly opened: ByteSource }> {
+  if (said !== "auto") return { format: said, opened: source };
+  const byName = formatByName(name);
+  if (byName === "parquet") return { format: byName, opened: source };
+  const raw = await peek(source.stream(), HEAD_BYTES);
+  const byMagic = formatByMagic(raw.head);
+  if (byMagic !== null) {
+    await raw.chunks.return(undefined);
+    return { format: byMagic, opened: source };
+  }
+  const opened = { ...ports(source), stream: () => raw.chunks };
+  if (byName !== null) return { format: byName, opened };
+  const text = await peek(plainText(opened), SNIFF_BYTES);
+  // What is piped in is JSONL unless it looks otherwise: nobody can be asked once it flows.
+  const format = formatByText(text.head.toString("utf8")) ?? (source.bytes === null ? "jsonl" : null);
+  return { format, opened: { ...ports(source), stream: () => text.chunks } };
+}
+
+/** A source's methods may be of a class, which spreading would leave behind. */
+function ports(source: ByteSource): ByteSource {
+  return {
+    name: source.name,
+    bytes: source.bytes,
+    stream: (params) => source.stream(params),
+    readRange: (range) => source.readRange(range),
+    close: () => source.close(),
+  };
+}
+
+function unknownFormat(name: string): SourceItem {
+  const detail = `its format cannot be told from its name or its first bytes; ${KNOWN_NAMES} are known; say --format`;
+  return { kind: "reject", reject: rejectAt({ file: name }, "unreadable", detail) };
+}

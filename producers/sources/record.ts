@@ -1,0 +1,108 @@
+/** From one record of any format (a JSON object, a row) to a document, by the fields that were asked for. */
+import type { Selection } from "../../src/core/contracts.ts";
+import { holds } from "../../src/core/conditions.ts";
+import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
+import { checkDocument } from "./check-document.ts";
+import { isSampled } from "./select.ts";
+
+/** Stands for text whose bytes are not UTF-8. */
+export const NOT_UTF8 = Symbol("bytes that are not UTF-8");
+
+export interface RecordOptions extends Omit<Selection, "format" | "limit"> {
+  /** Longest accepted line, row or file, in bytes. */
+  readonly maxDocumentBytes: number;
+}
+
+/** Every field that is looked at, each once. */
+export function neededFields(options: RecordOptions): string[] {
+  const { idField, textFields, where, keep } = options;
+  return [...new Set([idField, ...textFields, ...where.map(({ field }) => field), ...keep])];
+}
+
+/** Null for a record that `where` or `sample` leaves out. */
+export function toDocument(record: object, origin: Origin, options: RecordOptions): SourceItem | null {
+  if (!options.where.every((condition) => holds(condition, fieldAt(record, condition.field)))) return null;
+  const id = readId(record, options.idField);
+  if ("refused" in id) return refuse(origin, "no_id", id.refused);
+  if (!isSampled(id.value, options.sample)) return null;
+  const shownId = id.value.slice(0, 64).toWellFormed();
+  const text = readText(record, options.textFields);
+  if ("refused" in text) return refuse(origin, text.reason, text.refused, shownId);
+  if (text.value.length * 3 > options.maxDocumentBytes) {
+    const bytes = Buffer.byteLength(text.value);
+    if (bytes > options.maxDocumentBytes) {
+      const detail = `the text has ${bytes} bytes; --max-document-bytes allows ${options.maxDocumentBytes}`;
+      return refuse(origin, "too_long", detail, shownId);
+    }
+  }
+  const item = checkDocument(id.value, text.value, origin);
+  if (item.kind === "reject" || options.keep.length === 0) return item;
+  const kept = options.keep.map((field) => asText(fieldAt(record, field)));
+  const bad = kept.indexOf(NOT_UTF8);
+  if (bad !== -1) return refuse(origin, "invalid_utf8", `the field ${options.keep[bad]} is not valid UTF-8`, shownId);
+  return { ...item, document: { ...item.document, kept: kept as (string | null)[] } };
+}
+
+function refuse(origin: Origin, reason: RejectReason, detail: string, id: string | null = null): SourceItem {
+  return { kind: "reject", reject: rejectAt(origin, reason, detail, id) };
+}
+
+function readId(record: object, field: string): { readonly value: string } | { readonly refused: string } {
+  const id = fieldAt(record, field);
+  // Beyond 2^53 digits are lost while parsing, and two documents could come to share one id.
+  if (typeof id === "number" && Math.abs(id) > Number.MAX_SAFE_INTEGER)
+    return { refused: `the field ${field} is a number too large to be exact (about ${id}); write it as a string` };
+  if (typeof id === "string" || typeof id === "number" || typeof id === "bigint") return { value: String(id) };
+  return { refused: `the field ${field} is ${kindOf(id)}; a string or a number is needed` };
+}
+
+/** Of several fields, those that are missing, null or empty are left out; one must be there. */
+function readText(
+  record: object,
+  fields: readonly string[],
+): { readonly value: string } | { readonly reason: RejectReason; readonly refused: string } {
+  const texts: string[] = [];
+  for (const field of fields) {
+    const value = fieldAt(record, field);
+    if (typeof value === "string") {
+      if (fields.length === 1 || value.trim() !== "") texts.push(value);
+    } else if (value === NOT_UTF8) {
+      return { reason: "invalid_utf8", refused: `the field ${field} is not valid UTF-8` };
+    } else if (fields.length === 1 || (value !== undefined && value !== null)) {
+      return { reason: "no_text", refused: `the field ${field} is ${kindOf(value)}; a string is needed` };
+    }
+  }
+  if (texts.length > 0) return { value: texts.join("\n\n") };
+  return { reason: "no_text", refused: `none of the fields ${fields.join(", ")} has text` };
+}
+
+/** The value at a dotted path; a field whose own name has the dots is found first. */
+export function fieldAt(record: object, path: string): unknown {
+  if (Object.hasOwn(record, path)) return (record as Record<string, unknown>)[path];
+  let value: unknown = record;
+  for (const key of path.split(".")) {
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, key)) return undefined;
+    value = (value as Record<string, unknown>)[key];
+  }
+  return value;
+}
+
+function kindOf(value: unknown): string {
+  if (value === undefined) return "missing";
+  if (value === null) return "null";
+  if (value === NOT_UTF8) return "not valid UTF-8";
+  if (value instanceof Uint8Array) return "binary";
+  if (value instanceof Date) return "a date";
+  return Array.isArray(value) ? "an array" : `of type ${typeof value}`;
+}
+
+/** A kept value as text: strings and numbers as they are, dates in ISO 8601, lists and objects as JSON. */
+function asText(value: unknown): string | null | typeof NOT_UTF8 {
+  if (value === undefined || value === null) return null;
+  if (value === NOT_UTF8) return NOT_UTF8;
+  if (typeof value === "string") return value.toWellFormed();
+  if (value instanceof Date) return value.toISOString();
+  if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean") return String(value);
+  const text = JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part));
+  return text.toWellFormed();
+}

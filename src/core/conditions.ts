@@ -1,0 +1,68 @@
+/**
+ * The `--where` grammar: `field operator value`, with one of `=`, `!=`, `<`, `<=`, `>`, `>=` and white space
+ * around the operator as one likes. Pure.
+ *
+ * A number is compared with a number as a number, anything else letter by letter; text that looks like a number
+ * (as in CSV) counts as one for `<`, `<=`, `>` and `>=` only. A field that is missing, null, a list or an object
+ * equals nothing: only `!=` holds for it.
+ */
+import type { Condition } from "./contracts.ts";
+import { FleetError } from "./errors.ts";
+
+const CONDITION = /^\s*(?<field>[^=!<>]+?)\s*(?<operator>!=|<=|>=|=|<|>)\s*(?<value>.*?)\s*$/s;
+
+/** @throws FleetError `bad_usage` */
+export function parseCondition(text: string): Condition {
+  const { field, operator, value } = CONDITION.exec(text)?.groups ?? {};
+  if (field === undefined || operator === undefined || value === undefined)
+    throw badCondition(text, "has no field and operator");
+  if (/^[=!<>]/.test(value)) throw badCondition(text, `has the operator ${operator}${value[0]}, which is none`);
+  if (value === "" && operator !== "=" && operator !== "!=") throw badCondition(text, "compares with nothing");
+  return { field, operator: operator as Condition["operator"], value };
+}
+
+function badCondition(text: string, problem: string): FleetError {
+  return new FleetError("bad_usage", `the condition ${JSON.stringify(text)} ${problem}`, {
+    cure: "write field=value, field!=value, or <, <=, >, >= in between: lang=en, year>=2020",
+  });
+}
+
+/** @param value The field's value in one document. */
+export function holds(condition: Condition, value: unknown): boolean {
+  const compared = compare(value, condition);
+  if (condition.operator === "!=") return compared !== 0;
+  return compared !== null && ORDERS[condition.operator](compared);
+}
+
+const ORDERS: Readonly<Record<Exclude<Condition["operator"], "!=">, (compared: number) => boolean>> = {
+  "=": (compared) => compared === 0,
+  "<": (compared) => compared < 0,
+  "<=": (compared) => compared <= 0,
+  ">": (compared) => compared > 0,
+  ">=": (compared) => compared >= 0,
+};
+
+/** Negative, zero or positive like a sort's comparison; null when the two cannot be compared. */
+function compare(value: unknown, { operator, value: typed }: Condition): number | null {
+  const isEquality = operator === "=" || operator === "!=";
+  const other = asNumber(typed);
+  if (typeof value === "number" || typeof value === "bigint") {
+    return other === null ? null : order(value, other);
+  }
+  const text = value instanceof Date ? value.toISOString() : typeof value === "boolean" ? String(value) : value;
+  if (typeof text !== "string") return null;
+  const number = isEquality ? null : asNumber(text);
+  return number !== null && other !== null ? order(number, other) : order(text, typed);
+}
+
+/** Null where nothing is true of the two: NaN. */
+function order<T extends number | bigint | string>(a: T, b: T): number | null {
+  return a < b ? -1 : a > b ? 1 : a >= b ? 0 : null;
+}
+
+/** Whole numbers that a double would round are kept exact. */
+function asNumber(text: string): number | bigint | null {
+  const number = text.trim() === "" ? NaN : Number(text);
+  if (Number.isNaN(number)) return null;
+  return /^\s*-?\d+\s*$/.test(text) && !Number.isSafeInteger(number) ? BigInt(text.trim()) : number;
+}

@@ -1,0 +1,43 @@
+import { DeleteObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
+import { randomUUID } from "node:crypto";
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+import { openFileSource } from "../../src/adapters/file-source.ts";
+import { S3Bucket, type S3Entry } from "../../src/adapters/s3-source.ts";
+import { describeS3 } from "../fixtures/describe-s3.ts";
+import { tempFolder } from "../fixtures/temp-folder.ts";
+import { byteSourceSuite } from "./byte-source.suite.ts";
+
+byteSourceSuite("a file", 3_500_000, async () => {
+  const folder = await tempFolder();
+  return {
+    write: (name, body) => writeFile(join(folder, name), body),
+    remove: (name) => rm(join(folder, name)),
+    open: (name) => openFileSource({ path: join(folder, name), name }),
+  };
+});
+
+describeS3("S3", ({ bucket, endpoint, region, credentials }) => {
+  byteSourceSuite("an object on a real server", 13_000_000, async () => {
+    const client = new S3Client({ endpoint, region, credentials, forcePathStyle: true });
+    const reader = new S3Bucket({ bucket, options: { endpoint, region, credentials } });
+    onTestFinished(async () => {
+      client.destroy();
+      await reader.close();
+    });
+    const prefix = `sources/${randomUUID()}`;
+    let found: S3Entry | null = null;
+    return {
+      write: async (name, body) =>
+        void (await client.send(new PutObjectCommand({ Bucket: bucket, Key: `${prefix}/${name}`, Body: body }))),
+      remove: async (name) =>
+        void (await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: `${prefix}/${name}` }))),
+      open: async (name) => {
+        // As a listing found it, which may be some time ago.
+        found = (await reader.find(`${prefix}/${name}`)) ?? found;
+        return reader.open(found!);
+      },
+    };
+  });
+});
