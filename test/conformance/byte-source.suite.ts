@@ -70,7 +70,7 @@ export function byteSourceSuite(name: string, bytes: number, setUp: () => Promis
       const { fixture, source } = await opened(body);
       const chunks = source.stream()[Symbol.asyncIterator]();
       await chunks.next();
-      await fixture.write("object", Buffer.from(body).reverse());
+      await fixture.write("object", Buffer.from(body.toReversed()));
       await expect(
         (async () => {
           for (let next = await chunks.next(); next.done !== true; next = await chunks.next());

@@ -43,7 +43,7 @@ function byPolars(name: string, format: Omit<RecordFormat, "file">, write: Write
   });
 }
 
-byPolars("rows.parquet", TYPED, (frame, path) => void frame.writeParquet(path, { compression: "zstd" }));
-byPolars("lz4.parquet", TYPED, (frame, path) => void frame.writeParquet(path, { compression: "lz4" }));
-byPolars("gzip.parquet", TYPED, (frame, path) => void frame.writeParquet(path, { compression: "gzip" }));
-byPolars("rows.csv", CSV, (frame, path) => void frame.writeCSV(path));
+byPolars("rows.parquet", TYPED, (frame, path) => frame.writeParquet(path, { compression: "zstd" }));
+byPolars("lz4.parquet", TYPED, (frame, path) => frame.writeParquet(path, { compression: "lz4" }));
+byPolars("gzip.parquet", TYPED, (frame, path) => frame.writeParquet(path, { compression: "gzip" }));
+byPolars("rows.csv", CSV, (frame, path) => frame.writeCSV(path));
