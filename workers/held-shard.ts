@@ -6,7 +6,10 @@ import type { Reject, RunRecord, ShardStats } from "../src/core/contracts.ts";
 import { runKeys } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { nowMs } from "../src/core/telemetry.ts";
+import { addIdle } from "../src/core/telemetry.ts";
 import { type PlannedRows, textHashOf } from "../src/core/rows.ts";
+
+type ShardCost = Pick<ShardStats, "paddedTokens" | "batches" | "deviceMs" | "idleMs" | "idle">;
 
 export class HeldShard {
   readonly job: LeasedJob;
@@ -18,7 +21,7 @@ export class HeldShard {
   readonly bytes: number;
   #rowsLeft: number;
   #hasStarted = false;
-  readonly #cost = { paddedTokens: 0, batches: 0, deviceMs: 0, idleMs: 0 };
+  readonly #cost: ShardCost = { paddedTokens: 0, batches: 0, deviceMs: 0, idleMs: 0, idle: {} };
 
   constructor(job: LeasedJob, record: RunRecord, rows: PlannedRows) {
     this.job = job;
@@ -52,15 +55,13 @@ export class HeldShard {
   }
 
   /** Books `rows` of this shard's rows as run in a batch, with their share of its cost. */
-  finish(
-    rows: number,
-    cost: Readonly<{ paddedTokens: number; batches: number; deviceMs: number; idleMs: number }>,
-  ): void {
+  finish(rows: number, cost: Readonly<ShardCost>): void {
     this.#rowsLeft -= rows;
     this.#cost.paddedTokens += cost.paddedTokens;
     this.#cost.batches += cost.batches;
     this.#cost.deviceMs += cost.deviceMs;
     this.#cost.idleMs += cost.idleMs;
+    addIdle(this.#cost.idle, cost.idle);
   }
 
   get stats(): ShardStats {

@@ -95,7 +95,7 @@ export class Quarantine {
     try {
       const report = await sandbox.embed({ rows });
       const deviceMs = report.finishedAtMs - report.startedAtMs;
-      shard.finish(rows.length, { paddedTokens: rows.length * length, batches: 1, deviceMs, idleMs: 0 });
+      shard.finish(rows.length, { paddedTokens: rows.length * length, batches: 1, deviceMs, idleMs: 0, idle: {} });
     } catch (error) {
       if (!hasCode(error, "inference_crashed")) throw error;
       if (rows.length === 1) return this.#reject(shard, rows[0]!);
@@ -109,6 +109,12 @@ export class Quarantine {
     const { run, shard: id } = shard.job.payload;
     this.#params.log.error({ run, shard: id, row, document: shard.rows.ids[row] }, "a row crashes the model; rejected");
     shard.buffers.broken[row] = BROKEN.crashed;
-    shard.finish(1, { paddedTokens: rowLength({ shard: shard.buffers, row }), batches: 0, deviceMs: 0, idleMs: 0 });
+    shard.finish(1, {
+      paddedTokens: rowLength({ shard: shard.buffers, row }),
+      batches: 0,
+      deviceMs: 0,
+      idleMs: 0,
+      idle: {},
+    });
   }
 }

@@ -4,12 +4,13 @@
  * the queue and the store, the other empties it through the model.
  */
 import type { Logger } from "pino";
-import { type BatchReport, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
+import { type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
-import { type BatchShare, nowMs, type Observe, timed, unobserved } from "../src/core/telemetry.ts";
+import { type IdleCause, nowMs, type Observe, timed, unobserved } from "../src/core/telemetry.ts";
 import type { HeldShard } from "./held-shard.ts";
+import { Ledger, type WorkerCounts } from "./ledger.ts";
 import type { Loader } from "./loader.ts";
 import { Quarantine } from "./quarantine.ts";
 import { Signal } from "./signal.ts";
@@ -42,28 +43,10 @@ export interface WorkerParams {
   readonly onIdle: (runs: ReadonlySet<string>) => Promise<boolean>;
 }
 
-export interface WorkerCounts {
-  shards: number;
-  rows: number;
-  batches: number;
-  realTokens: number;
-  paddedTokens: number;
-  deviceMs: number;
-  idleMs: number;
-}
-
 export class FleetWorker {
-  readonly counts: WorkerCounts = {
-    shards: 0,
-    rows: 0,
-    batches: 0,
-    realTokens: 0,
-    paddedTokens: 0,
-    deviceMs: 0,
-    idleMs: 0,
-  };
   readonly #params: WorkerParams;
   readonly #observe: Observe;
+  readonly #ledger: Ledger;
   readonly #packer: Packer<RowRef>;
   readonly #quarantine: Quarantine;
   readonly #held = new Map<ShardBuffers, HeldShard>();
@@ -76,13 +59,16 @@ export class FleetWorker {
   #isStopping = false;
   #hasFed = false;
   #fault: unknown = null;
-  /** The device counts as idle only while rows are held: a night without work is not a slow device. */
-  #busySinceMs = 0;
+  #batchesInFlight = 0;
+  #loads = 0;
+  /** Of the jobs pulled so far, to ask for as many as there is room for. */
+  readonly #pulled = { jobs: 0, tokens: 0 };
   #done: Promise<void> | null = null;
 
   constructor(params: WorkerParams) {
     this.#params = params;
     this.#observe = params.observe ?? unobserved;
+    this.#ledger = new Ledger(this.#observe);
     this.#packer = new Packer(params.packing, rowLength);
     this.#quarantine = new Quarantine({
       ...params,
@@ -91,8 +77,12 @@ export class FleetWorker {
       onComplete: (shard) => this.#commitNow(shard),
       onUnfinished: (job) => this.#giveBack(job),
       onFault: (job, error) => this.#refuse(job, error),
-      onSettled: () => this.#changed.notify(),
+      onSettled: () => this.#notify(),
     });
+  }
+
+  get counts(): Readonly<WorkerCounts> {
+    return this.#ledger.counts;
   }
 
   /** Works until stopped, or until `onIdle` says there is nothing left. Rejects on a fault of the device. */
@@ -107,8 +97,23 @@ export class FleetWorker {
    */
   async stop(): Promise<void> {
     this.#isStopping = true;
-    this.#changed.notify();
+    this.#notify();
     await this.#done?.catch(() => {});
+  }
+
+  #notify(): void {
+    this.#ledger.waitsFor(this.#cause);
+    this.#changed.notify();
+  }
+
+  /** What keeps the device waiting, if it waits. */
+  get #cause(): IdleCause {
+    if (this.#batchesInFlight > 0) return "copying";
+    if (this.#commits.size >= MAX_COMMITS_IN_FLIGHT) return "committing";
+    const { maxBatchTokens, maxBatchRows } = this.#params.packing;
+    if (this.#packer.pendingTokens >= maxBatchTokens || this.#packer.pendingRows >= maxBatchRows) return "packing";
+    if (this.#loads > 0) return "loading";
+    return this.#queueIsDry && this.#held.size === 0 ? "queue-empty" : "pulling";
   }
 
   async #run(): Promise<void> {
@@ -130,7 +135,7 @@ export class FleetWorker {
     this.#fault ??= fault;
     this.#isStopping = true;
     this.#hasFed = true;
-    this.#changed.notify();
+    this.#notify();
   }
 
   // --- Feeding the pool ---------------------------------------------------------------------
@@ -149,7 +154,7 @@ export class FleetWorker {
     }
     await this.#giveBackUnstarted();
     this.#hasFed = true;
-    this.#changed.notify();
+    this.#notify();
   }
 
   #takeRuns(): ReadonlySet<string> {
@@ -170,7 +175,7 @@ export class FleetWorker {
     const { leases, log } = this.#params;
     // The first pull takes one job; later ones as many as the pool has room for at their size.
     const room = POOL_BATCHES * this.#params.packing.maxBatchTokens - this.#packer.pendingTokens;
-    const typical = this.counts.shards === 0 ? room : this.counts.realTokens / this.counts.shards;
+    const typical = this.#pulled.jobs === 0 ? room : this.#pulled.tokens / this.#pulled.jobs;
     const max = Math.max(1, Math.min(MAX_JOBS_PER_PULL, Math.ceil(room / Math.max(1, typical))));
     const startedAtMs = nowMs();
     const { jobs, refused } = await leases.pull({ max, wait });
@@ -182,8 +187,14 @@ export class FleetWorker {
     if (stalled > 0) this.#observe({ kind: "stalled", count: stalled });
     for (const { id, reason } of refused) log.error({ job: id, reason }, "a job was refused");
     this.#queueIsDry = jobs.length < max;
-    await Promise.all(jobs.map((job) => this.#admit(job)));
-    this.#changed.notify();
+    for (const { payload } of jobs) {
+      this.#pulled.jobs++;
+      this.#pulled.tokens += payload.tokens;
+    }
+    this.#loads = jobs.length;
+    this.#notify();
+    await Promise.all(jobs.map((job) => this.#admit(job).finally(() => this.#loads--)));
+    this.#notify();
   }
 
   async #admit(job: LeasedJob): Promise<void> {
@@ -200,9 +211,9 @@ export class FleetWorker {
         await this.#completeUnneeded(job, loaded.kind);
         return;
       }
-      if (this.#held.size === 0) this.#busySinceMs = nowMs();
       this.#held.set(loaded.shard.buffers, loaded.shard);
       this.#packer.add(loaded.shard.rowRefs);
+      this.#notify();
     } catch (error) {
       await this.#refuse(job, error);
     }
@@ -251,89 +262,56 @@ export class FleetWorker {
   // --- Emptying it through the device --------------------------------------------------------
 
   async #drive(): Promise<void> {
-    const inFlight = new Set<Promise<void>>();
     for (;;) {
-      const batch =
-        this.#fault === null && inFlight.size < BATCHES_IN_FLIGHT && this.#commits.size < MAX_COMMITS_IN_FLIGHT
-          ? this.#packer.next({ flush: this.#queueIsDry || this.#hasFed || (this.#isFull && inFlight.size === 0) })
-          : null;
+      const batch = this.#takeBatch();
       if (batch !== null) {
-        const run: Promise<void> = this.#embed(batch)
+        this.#batchesInFlight++;
+        this.#notify();
+        this.#embed(batch)
           .catch((error: unknown) => this.#abort(error))
           .finally(() => {
-            inFlight.delete(run);
-            this.#changed.notify();
+            this.#batchesInFlight--;
+            this.#notify();
           });
-        inFlight.add(run);
-        this.#changed.notify();
-      } else if (inFlight.size === 0 && this.#hasFed && (this.#packer.pendingRows === 0 || this.#fault !== null)) break;
+      } else if (
+        this.#batchesInFlight === 0 &&
+        this.#hasFed &&
+        (this.#packer.pendingRows === 0 || this.#fault !== null)
+      )
+        break;
       else await this.#changed.wait();
     }
     await Promise.all(this.#commits);
     if (this.#fault !== null) throw this.#fault;
   }
 
+  #takeBatch(): RowRef[] | null {
+    const isReady =
+      this.#fault === null && this.#batchesInFlight < BATCHES_IN_FLIGHT && this.#commits.size < MAX_COMMITS_IN_FLIGHT;
+    if (!isReady) return null;
+    // With no room for more shards nothing can come that would fill a remainder up, unless a batch ends.
+    const nothingComes = this.#queueIsDry || this.#hasFed || (this.#isFull && this.#batchesInFlight === 0);
+    return this.#packer.next({ flush: nothingComes });
+  }
+
   async #embed(rows: RowRef[]): Promise<void> {
     for (const { shard } of rows) this.#held.get(shard)?.start();
     const readyAtMs = nowMs();
-    const report = await this.#params.embedder.embed({ rows });
+    const { embedder } = this.#params;
+    const report = await embedder.embed({ rows });
     const waitMs = Math.max(0, report.startedAtMs - readyAtMs);
     this.#observe({ kind: "stage", stage: "wait", startedAtMs: readyAtMs, durationMs: waitMs });
-    this.#book(rows, report);
+    const length = embedder.paddedLength(rowLength(rows[0]!));
+    this.#ledger.book({ rows, length, report, held: this.#held });
     const shards = new Set(rows.map(({ shard }) => this.#held.get(shard)!));
     for (const shard of shards) if (shard.isComplete) this.#commit(shard);
-  }
-
-  /** Shares the batch's cost out among the shards in it, so that their sums are the run's. */
-  #book(rows: readonly RowRef[], report: BatchReport): void {
-    const length = this.#params.embedder.paddedLength(rowLength(rows[0]!));
-    const deviceMs = report.finishedAtMs - report.startedAtMs;
-    const idleMs = Math.max(0, report.startedAtMs - this.#busySinceMs);
-    this.#busySinceMs = report.finishedAtMs;
-    const partOf = new Map<ShardBuffers, { rows: number; realTokens: number }>();
-    for (const row of rows) {
-      const part = partOf.get(row.shard) ?? { rows: 0, realTokens: 0 };
-      partOf.set(row.shard, { rows: part.rows + 1, realTokens: part.realTokens + rowLength(row) });
-    }
-    const shares: BatchShare[] = [];
-    for (const [buffers, part] of partOf) {
-      const held = this.#held.get(buffers)!;
-      const share = part.rows / rows.length;
-      held.finish(part.rows, {
-        paddedTokens: part.rows * length,
-        batches: rows[0]!.shard === buffers ? 1 : 0,
-        deviceMs: deviceMs * share,
-        idleMs: idleMs * share,
-      });
-      shares.push({ run: held.job.payload.run, shard: held.job.payload.shard, ...part });
-    }
-    const realTokens = shares.reduce((sum, share) => sum + share.realTokens, 0);
-    const paddedTokens = rows.length * length;
-    this.counts.batches++;
-    this.counts.rows += rows.length;
-    this.counts.realTokens += realTokens;
-    this.counts.paddedTokens += paddedTokens;
-    this.counts.deviceMs += deviceMs;
-    this.counts.idleMs += idleMs;
-    this.#observe({
-      kind: "batch",
-      batch: this.counts.batches,
-      rowTokens: Uint32Array.from(rows, rowLength),
-      longestTokens: rowLength(rows[0]!),
-      realTokens,
-      paddedTokens,
-      startedAtMs: report.startedAtMs,
-      deviceMs,
-      idleMs,
-      shares,
-    });
   }
 
   #commit(shard: HeldShard): void {
     this.#held.delete(shard.buffers);
     const commit: Promise<void> = this.#commitNow(shard).finally(() => {
       this.#commits.delete(commit);
-      this.#changed.notify();
+      this.#notify();
     });
     this.#commits.add(commit);
   }
@@ -344,8 +322,12 @@ export class FleetWorker {
     const { run, shard: id } = shard.job.payload;
     const of = { run, shard: id };
     try {
-      const outcome = await timed(this.#observe, { stage: "upload", of }, () => shard.commit(store));
-      this.counts.shards++;
+      // Encoding blocks this thread, so a batch that ends meanwhile has no follower.
+      this.#ledger.waitsFor("committing");
+      const committed = timed(this.#observe, { stage: "upload", of }, () => shard.commit(store));
+      this.#ledger.waitsFor(this.#cause);
+      const outcome = await committed;
+      this.#ledger.counts.shards++;
       this.#runs.add(run);
       const settled = await timed(this.#observe, { stage: "complete", of }, () => leases.complete({ job: shard.job }));
       const { rows, rejects, realTokens } = shard.stats;

@@ -21,7 +21,8 @@ export function printReport(report: RunReport, storeUrl: string): void {
       `${percent(1 - report.realTokens / report.paddedTokens)} of what the model computed, in ${count(report.batches!)} batches`,
     ]);
   }
-  if (report.deviceBusyRatio !== null) lines.push(["device", `${percent(report.deviceBusyRatio)} busy`]);
+  if (report.deviceBusyRatio !== null)
+    lines.push(["device", `${percent(report.deviceBusyRatio)} busy${waits(report)}`]);
   if (report.queue !== null)
     lines.push([
       "queue",
@@ -29,6 +30,15 @@ export function printReport(report: RunReport, storeUrl: string): void {
     ]);
   lines.push(["seconds", report.seconds.toFixed(1)], ["store", `${storeUrl}/runs/${report.run}`]);
   for (const [name, value] of lines) console.log(`${name.padEnd(10)} ${value}`);
+}
+
+/** The largest first; what is below a thousandth is left out. */
+function waits({ deviceIdleRatios }: RunReport): string {
+  const shown = Object.entries(deviceIdleRatios ?? {})
+    .filter(([, ratio]) => ratio >= 0.001)
+    .sort((a, b) => b[1] - a[1])
+    .map(([cause, ratio]) => `${cause} ${percent(ratio)}`);
+  return shown.length === 0 ? "" : `; waited for ${shown.join(", ")}`;
 }
 
 export function count(value: number): string {

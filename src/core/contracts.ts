@@ -1,5 +1,6 @@
 /** Everything that crosses a process or comes back from a store or queue, as schemas. */
 import { z } from "zod";
+import { IDLE_CAUSES } from "./telemetry.ts";
 
 export const CONTRACT_VERSION = 1;
 /** Upper bounds that hold before anything is allocated. */
@@ -208,6 +209,9 @@ export const jobPayloadSchema = z
   });
 export type JobPayload = z.infer<typeof jobPayloadSchema>;
 
+/** What the device waited for, in milliseconds: `idleMs` by cause. */
+const idleSchema = z.partialRecord(z.enum(IDLE_CAUSES), z.number().min(0)).default({});
+
 /** How one shard was computed. Every figure adds up over shards, so totals need no other ledger. */
 export const shardStatsSchema = z.strictObject({
   rows: countSchema,
@@ -221,6 +225,7 @@ export const shardStatsSchema = z.strictObject({
   deviceMs: z.number().min(0),
   /** Its share of the time the device waited while the worker held jobs. */
   idleMs: z.number().min(0),
+  idle: idleSchema,
 });
 export type ShardStats = z.infer<typeof shardStatsSchema>;
 
@@ -259,6 +264,7 @@ export const totalsSchema = z.strictObject({
   paddedTokens: countSchema,
   deviceMs: z.number().min(0),
   idleMs: z.number().min(0),
+  idle: idleSchema,
   /** Of a delta: documents that its base holds as they are, and rows that it takes away from it. */
   unchanged: countSchema.optional(),
   deletes: countSchema.optional(),

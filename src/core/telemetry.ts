@@ -7,9 +7,28 @@
 export const STAGES = ["pull", "load", "pack", "wait", "infer", "assemble", "encode", "upload", "complete"] as const;
 export type Stage = (typeof STAGES)[number];
 
-/** Why a device had nothing to do while its worker had jobs, or could have had some. */
-export const IDLE_CAUSES = ["queue-empty", "pulling", "loading", "packing", "committing", "starting"] as const;
+/**
+ * Why a device had nothing to do while its worker had jobs, or could have had some. `copying` is the time
+ * that the device's own thread takes to put a batch together and its results away.
+ */
+export const IDLE_CAUSES = [
+  "queue-empty",
+  "pulling",
+  "loading",
+  "packing",
+  "copying",
+  "committing",
+  "starting",
+] as const;
 export type IdleCause = (typeof IDLE_CAUSES)[number];
+/** Milliseconds by cause. */
+export type IdleTime = Partial<Record<IdleCause, number>>;
+
+export function addIdle(sum: IdleTime, more: Readonly<IdleTime>): void {
+  for (const cause of IDLE_CAUSES) {
+    if (more[cause] !== undefined) sum[cause] = (sum[cause] ?? 0) + more[cause];
+  }
+}
 
 export interface ShardName {
   readonly run: string;

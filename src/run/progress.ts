@@ -1,6 +1,7 @@
 /** How far a run is: from the store, which has the truth, and the queue, which knows what moves. */
 import type { RunRecord, Totals } from "../core/contracts.ts";
 import type { ObjectStore, QueueCounts } from "../core/ports.ts";
+import type { IdleCause } from "../core/telemetry.ts";
 import { type RunSight, RunWatch } from "./run-watch.ts";
 import { countDeletes } from "./seal.ts";
 
@@ -34,6 +35,8 @@ export interface RunReport {
   readonly seconds: number;
   readonly tokensPerSecond: number;
   readonly deviceBusyRatio: number | null;
+  /** What the device waited for, as shares of its busy and idle time; known once sealed. */
+  readonly deviceIdleRatios: Readonly<Partial<Record<IdleCause, number>>> | null;
   /** Null when no queue was asked. */
   readonly queue: QueueCounts | null;
 }
@@ -71,6 +74,7 @@ export function reportOf(sight: RunSight, queue: QueueCounts | null): RunReport 
     seconds: round(seconds),
     tokensPerSecond: round(done.tokens / seconds),
     deviceBusyRatio: null,
+    deviceIdleRatios: null,
     queue,
   };
 }
@@ -103,6 +107,10 @@ function sealedReport(record: RunRecord, totals: Totals, sealedAt: string, queue
     seconds: round(seconds),
     tokensPerSecond: round(totals.realTokens / seconds),
     deviceBusyRatio: workMs === 0 ? null : round(totals.deviceMs / workMs),
+    deviceIdleRatios:
+      workMs === 0
+        ? null
+        : Object.fromEntries(Object.entries(totals.idle).map(([cause, ms]) => [cause, round(ms / workMs)])),
     queue,
   };
 }

@@ -13,6 +13,7 @@ import { FleetError } from "../core/errors.ts";
 import { findRecord, readRecord, toJsonBytes } from "../core/json.ts";
 import { LATEST_KEY, runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import { addIdle } from "../core/telemetry.ts";
 import { assertNotCancelled } from "./cancelled.ts";
 import { type InspectedShard, inspectShard } from "./inspect-shard.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
@@ -169,6 +170,7 @@ export function emptyTotals(): Totals {
     paddedTokens: 0,
     deviceMs: 0,
     idleMs: 0,
+    idle: {},
   };
 }
 
@@ -184,6 +186,7 @@ function addShard(totals: Totals, shard: InspectedShard): void {
   totals.paddedTokens += stats.paddedTokens;
   totals.deviceMs += stats.deviceMs;
   totals.idleMs += stats.idleMs;
+  addIdle(totals.idle, stats.idle);
 }
 
 /**

@@ -49,7 +49,8 @@ function makeShard(head: Head, rows: number, tokens: number): Shard {
 }
 
 function encode({ rows, buffers }: Shard, options: RunOptions): Uint8Array {
-  const stats = { rows: buffers.rows, rejects: 0, realTokens: 1, paddedTokens: 1, batches: 1, deviceMs: 1, idleMs: 0 };
+  const cost = { paddedTokens: 1, batches: 1, deviceMs: 1, idleMs: 0, idle: {} };
+  const stats = { rows: buffers.rows, rejects: 0, realTokens: 1, ...cost };
   const meta = { run: "bench", shard: "w000000-s0000", options, stats, rejectsKey: null };
   return encodeResults(assembleResults(rows, buffers), meta);
 }

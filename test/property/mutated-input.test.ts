@@ -82,7 +82,7 @@ const options = runOptions({
   heads: ["dense", "sparse", "colbert"],
   keepText: true,
 });
-const stats = { rows: 3, rejects: 0, realTokens: 15, paddedTokens: 18, batches: 1, deviceMs: 1.5, idleMs: 0 };
+const stats = { rows: 3, rejects: 0, realTokens: 15, paddedTokens: 18, batches: 1, deviceMs: 1.5, idleMs: 0, idle: {} };
 const results: ResultRows = {
   ...rows,
   tokenCounts: Uint32Array.of(7, 5, 3),

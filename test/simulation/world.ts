@@ -165,7 +165,7 @@ class World {
       shard.buffers.dense!.set([Math.cos(angle), Math.sin(angle)], row * DIM);
       shard.buffers.broken[row] = this.scheduler.chance(0.3) ? 1 : 0;
     }
-    shard.finish(rows, { paddedTokens: TOKENS * rows, batches: 1, deviceMs: 1, idleMs: 0 });
+    shard.finish(rows, { paddedTokens: TOKENS * rows, batches: 1, deviceMs: 1, idleMs: 0, idle: {} });
   }
 
   async #tend(actor: Actor): Promise<void> {

@@ -1,0 +1,104 @@
+/** What a worker's batches cost: shared out to the shards in them, summed up, and told to whoever listens. */
+import { type BatchReport, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
+import type { BatchShare, IdleCause, Observe } from "../src/core/telemetry.ts";
+import { DeviceClock } from "./device-clock.ts";
+import type { HeldShard } from "./held-shard.ts";
+
+export interface WorkerCounts {
+  shards: number;
+  rows: number;
+  batches: number;
+  realTokens: number;
+  paddedTokens: number;
+  deviceMs: number;
+  idleMs: number;
+}
+
+export class Ledger {
+  readonly counts: WorkerCounts = {
+    shards: 0,
+    rows: 0,
+    batches: 0,
+    realTokens: 0,
+    paddedTokens: 0,
+    deviceMs: 0,
+    idleMs: 0,
+  };
+  readonly #clock = new DeviceClock();
+  readonly #observe: Observe;
+
+  constructor(observe: Observe) {
+    this.#observe = observe;
+  }
+
+  /** See `DeviceClock`. */
+  waitsFor(cause: IdleCause): void {
+    this.#clock.waitsFor(cause);
+  }
+
+  /**
+   * Books a batch that has ended, so that the shards' sums are the run's.
+   * @param params.rows Longest first.
+   * @param params.length What the rows were padded to.
+   */
+  book(
+    params: Readonly<{
+      rows: readonly RowRef[];
+      length: number;
+      report: BatchReport;
+      held: ReadonlyMap<ShardBuffers, HeldShard>;
+    }>,
+  ): void {
+    const { rows, length, report, held } = params;
+    const { deviceMs, idleMs, idle } = this.#clock.book(report);
+    const shares: BatchShare[] = [];
+    for (const [buffers, part] of partsOf(rows)) {
+      const shard = held.get(buffers)!;
+      const share = part.rows / rows.length;
+      shard.finish(part.rows, {
+        paddedTokens: part.rows * length,
+        batches: rows[0]!.shard === buffers ? 1 : 0,
+        deviceMs: deviceMs * share,
+        idleMs: idleMs * share,
+        idle: Object.fromEntries(
+          [...idle].filter(([cause]) => cause !== "queue-empty").map(([cause, ms]) => [cause, ms * share]),
+        ),
+      });
+      shares.push({ run: shard.job.payload.run, shard: shard.job.payload.shard, ...part });
+    }
+    const realTokens = shares.reduce((sum, share) => sum + share.realTokens, 0);
+    const paddedTokens = rows.length * length;
+    this.#count({ rows: rows.length, realTokens, paddedTokens, deviceMs, idleMs });
+    for (const [cause, durationMs] of idle) this.#observe({ kind: "idle", cause, durationMs });
+    this.#observe({
+      kind: "batch",
+      batch: this.counts.batches,
+      rowTokens: Uint32Array.from(rows, rowLength),
+      longestTokens: rowLength(rows[0]!),
+      realTokens,
+      paddedTokens,
+      startedAtMs: report.startedAtMs,
+      deviceMs,
+      idleMs,
+      shares,
+    });
+  }
+
+  #count(batch: Readonly<Omit<WorkerCounts, "shards" | "batches">>): void {
+    this.counts.batches++;
+    this.counts.rows += batch.rows;
+    this.counts.realTokens += batch.realTokens;
+    this.counts.paddedTokens += batch.paddedTokens;
+    this.counts.deviceMs += batch.deviceMs;
+    this.counts.idleMs += batch.idleMs;
+  }
+}
+
+function partsOf(rows: readonly RowRef[]): Map<ShardBuffers, { rows: number; realTokens: number }> {
+  const parts = new Map<ShardBuffers, { rows: number; realTokens: number }>();
+  for (const row of rows) {
+    const part = parts.get(row.shard) ?? { rows: 0, realTokens: 0 };
+    parts.set(row.shard, { rows: part.rows + 1, realTokens: part.realTokens + rowLength(row) });
+  }
+  return parts;
+}
