@@ -2,10 +2,31 @@
 import { Worker } from "node:worker_threads";
 import type { BatchReport, RowRef, ShardBuffers } from "../src/core/batch.ts";
 import { type ErrorCode, FleetError, messageOf } from "../src/core/errors.ts";
+import { DEFAULT_PACKING } from "../src/core/packing.ts";
 import type { Embedder } from "../src/core/ports.ts";
 import type { BatchRequest, ThreadReply } from "./inference.thread.ts";
-import type { Model } from "./registry.ts";
+import type { Model } from "./open-model.ts";
+import { CPU, type Device, deviceName } from "./device.ts";
 import type { SessionParams } from "./session.ts";
+
+export interface OpenParams {
+  readonly model: Model;
+  readonly threads: number;
+  /** The CPU when left out. */
+  readonly device?: Device;
+  /** Padded area of the largest batch to come. */
+  readonly maxBatchTokens?: number;
+}
+
+export function sessionParams({
+  model,
+  threads,
+  device = CPU,
+  maxBatchTokens = DEFAULT_PACKING.maxBatchTokens,
+}: OpenParams): SessionParams {
+  const { manifest, folder, weightsPath } = model;
+  return { manifest, folder, weightsPath, device, threads, maxBatchTokens };
+}
 
 interface Pending {
   readonly resolve: (report: BatchReport) => void;
@@ -13,13 +34,14 @@ interface Pending {
 }
 
 export class ThreadEmbedder implements Embedder {
-  readonly device = "cpu";
+  readonly device: string;
   readonly #thread: Worker;
   readonly #pending = new Map<number, Pending>();
   #nextId = 0;
   #dead: FleetError | null = null;
 
-  private constructor(thread: Worker) {
+  private constructor(thread: Worker, device: string) {
+    this.device = device;
     this.#thread = thread;
     thread.on("message", (message: ThreadReply) => this.#receive(message));
     thread.on("error", (error) => this.#die(messageOf(error), error));
@@ -30,9 +52,8 @@ export class ThreadEmbedder implements Embedder {
    * Loads the model and returns once it can take batches.
    * @throws FleetError `model_invalid`
    */
-  static async open(params: Readonly<{ model: Model; threads: number }>): Promise<ThreadEmbedder> {
-    const { manifest, weightsPath } = params.model;
-    const workerData: SessionParams = { manifest, weightsPath, threads: params.threads };
+  static async open(params: OpenParams): Promise<ThreadEmbedder> {
+    const workerData = sessionParams(params);
     const thread = new Worker(new URL("./inference.thread.js", import.meta.url), { workerData });
     await new Promise<void>((resolve, reject) => {
       thread.once("message", (message: ThreadReply) =>
@@ -44,7 +65,7 @@ export class ThreadEmbedder implements Embedder {
       throw error;
     });
     thread.removeAllListeners("error");
-    return new ThreadEmbedder(thread);
+    return new ThreadEmbedder(thread, deviceName(workerData.device));
   }
 
   paddedLength(longest: number): number {

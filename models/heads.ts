@@ -5,13 +5,22 @@
  */
 import type { ShardBuffers } from "../src/core/batch.ts";
 
-/** @param output [batch, dim]. @param index The row's place in the batch. */
-export function scatterDense(output: Float32Array, index: number, shard: ShardBuffers, row: number): void {
+/** @param vector Of the model's width; a shard's may be narrower (Matryoshka), and is then made unit length again. */
+export function scatterDense(vector: Float32Array, shard: ShardBuffers, row: number): void {
   const { dim, dense } = shard;
-  dense!.set(output.subarray(index * dim, (index + 1) * dim), row * dim);
+  const target = dense!.subarray(row * dim, (row + 1) * dim);
+  target.set(vector.subarray(0, dim));
+  if (vector.length > dim) normalize(target);
 }
 
-/** @param output [batch, longest - 1, dim] */
+export function normalize(vector: Float32Array): void {
+  let squares = 0;
+  for (const value of vector) squares += value * value;
+  const norm = Math.max(Math.sqrt(squares), 1e-12);
+  for (let i = 0; i < vector.length; i++) vector[i]! /= norm;
+}
+
+/** @param output [batch, longest - 1, dim]. @param index The row's place in the batch. */
 export function scatterColbert(
   output: Float32Array,
   index: number,

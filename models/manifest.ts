@@ -22,15 +22,15 @@ const fileSchema = z.strictObject({
 });
 export type ModelFile = z.infer<typeof fileSchema>;
 
-/** A graph output that is the head's result already. */
+/** A graph output that is the head's result already: float32 or float16. */
 const finishedSchema = z.strictObject({ output: z.string().min(1), finished: z.literal(true) });
 /** A graph output of hidden states, [batch, seq, hiddenSize]; the head is computed from it here. */
 const hiddenSchema = z.strictObject({ output: z.string().min(1), finished: z.literal(false) });
 
-/** Finished: float32 [batch, dim], unit length. */
+/** Finished: float32 [batch, dim], unit length. Else the pooled states are cut to `dim` and normalised here. */
 const denseSchema = z.discriminatedUnion("finished", [
   finishedSchema,
-  hiddenSchema.extend({ pooling: z.enum(["cls", "mean", "last"]), normalize: z.boolean() }),
+  hiddenSchema.extend({ pooling: z.enum(["cls", "mean", "last"]) }),
 ]);
 /** Ids that never carry a lexical weight, such as `<s>`, `<pad>`, `</s>` and `<unk>`. */
 const nonLexicalIds = z.array(z.int().min(0));
@@ -97,7 +97,7 @@ export const modelManifestSchema = z.strictObject({
   inputs: z.strictObject({
     ids: z.string().min(1),
     mask: z.string().min(1),
-    /** All zeros; BERT's graphs ask for it. */
+    /** All zeros, where the graph asks for it, as BERT's do. */
     typeIds: z.string().min(1).optional(),
   }),
   heads: z.strictObject({

@@ -9,7 +9,8 @@ import { type BatchReport, copyRow, type RowRef } from "../src/core/batch.ts";
 import { ALL_HEADS, type Head } from "../src/core/contracts.ts";
 import { type ErrorCode, FleetError } from "../src/core/errors.ts";
 import type { Embedder } from "../src/core/ports.ts";
-import type { Model } from "./registry.ts";
+import { sessionParams } from "./embedder.ts";
+import type { Model } from "./open-model.ts";
 import type { SandboxReply, SandboxRequest } from "./sandbox.process.ts";
 import type { SessionParams } from "./session.ts";
 
@@ -22,9 +23,8 @@ export class SandboxEmbedder implements Embedder {
 
   /** @param params.maxBatchMs A batch that takes longer hangs, which is as bad as a crash. */
   constructor(params: Readonly<{ model: Model; threads: number; maxBatchMs: number }>) {
-    const { manifest, weightsPath } = params.model;
     this.#maxBatchMs = params.maxBatchMs;
-    this.#session = { manifest, weightsPath, threads: params.threads };
+    this.#session = sessionParams(params);
   }
 
   paddedLength(longest: number): number {

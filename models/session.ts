@@ -1,78 +1,103 @@
-/** One ONNX Runtime session: padded batches in, rows scattered into their shards' buffers. */
+/** One model on one device: padded batches in, rows scattered into their shards' buffers. */
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import { BROKEN, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
+import { allocateShard, BROKEN, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
 import { ALL_HEADS, type Head } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
+import { type Device, deviceName, providersOf } from "./device.ts";
+import { float16ToFloat32 } from "./float16.ts";
 import { isFiniteSpan, scatterColbert, scatterDense, SparseReducer } from "./heads.ts";
+import { HiddenHeads } from "./hidden-heads.ts";
 import type { ModelManifest } from "./manifest.ts";
 
+/** Plain data: it is sent to threads and processes. */
 export interface SessionParams {
   readonly manifest: ModelManifest;
+  /** Where the manifest's files are. */
+  readonly folder: string;
   readonly weightsPath: string;
+  readonly device: Device;
   /** Threads inside one operator; 0 lets the runtime decide. */
   readonly threads: number;
+  /** Padded area of the largest batch to come; a GPU is warmed up with it. */
+  readonly maxBatchTokens: number;
 }
+
+/** Of all a runtime can say when memory is short, on a CPU and on CUDA. */
+const OUT_OF_MEMORY =
+  /out of memory|bad.?alloc|failed to allocate memory|CUDA_ERROR_OUT_OF_MEMORY|available memory of/i;
+const WARM_UP_TOKENS = 16;
+const TYPICAL_TOKENS = 512;
 
 export class ModelSession {
   readonly #session: InferenceSession;
   readonly #params: SessionParams;
+  readonly #hidden: HiddenHeads;
   readonly #sparse: SparseReducer;
   /** Grows to the largest batch and stays; ONNX Runtime copies inputs on entry. */
   #ids = new BigInt64Array(0);
   #mask = new BigInt64Array(0);
 
-  private constructor(session: InferenceSession, params: SessionParams) {
+  private constructor(session: InferenceSession, params: SessionParams, hidden: HiddenHeads) {
+    const { architecture, heads } = params.manifest;
     this.#session = session;
     this.#params = params;
-    this.#sparse = new SparseReducer(
-      params.manifest.architecture.vocabSize,
-      params.manifest.heads.sparse?.nonLexicalIds ?? [],
-    );
+    this.#hidden = hidden;
+    this.#sparse = new SparseReducer(architecture.vocabSize, heads.sparse?.nonLexicalIds ?? []);
   }
 
-  /** @throws FleetError `model_invalid` when the file cannot be loaded or lacks a head's output. */
+  /**
+   * Loads the graph, holds it to the manifest and warms the device up.
+   * @throws FleetError `model_invalid` when the file cannot be loaded or does not do what the manifest says.
+   */
   static async open(params: SessionParams): Promise<ModelSession> {
-    const { manifest, weightsPath, threads } = params;
-    const heads = Object.keys(manifest.heads) as Head[];
-    const session = await InferenceSession.create(weightsPath, {
-      executionProviders: ["cpu"],
+    const { manifest, folder, weightsPath, device, threads } = params;
+    const options: InferenceSession.SessionOptions = {
+      executionProviders: providersOf(device),
       graphOptimizationLevel: "all",
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       logSeverityLevel: 3,
-    }).catch((error: unknown) => {
-      throw new FleetError("model_invalid", `ONNX Runtime cannot load ${weightsPath}: ${messageOf(error)}`, {
-        cause: error,
-      });
+    };
+    const session = await InferenceSession.create(weightsPath, options).catch((error: unknown) => {
+      throw notLoaded(weightsPath, device, error);
     });
-    const missing = heads.filter((head) => !session.outputNames.includes(manifest.heads[head]?.output ?? ""));
-    if (missing.length > 0) {
-      throw new FleetError(
-        "model_invalid",
-        `${weightsPath} has the outputs ${session.outputNames.join(", ")}, none of them the ${missing.join(" or ")} head of model ${manifest.id}`,
-        { cure: "mend the output names in the model's manifest" },
-      );
-    }
-    return new ModelSession(session, params);
+    assertGraph(session, params);
+    const hidden = await HiddenHeads.open({ manifest, folder, options });
+    const opened = new ModelSession(session, params, hidden);
+    await opened.#warmUp();
+    return opened;
   }
 
   /** @returns When the device worked, in milliseconds since the epoch. */
   async run(rows: readonly RowRef[]): Promise<{ startedAtMs: number; finishedAtMs: number }> {
-    const { manifest } = this.#params;
     const heads = wantedHeads(rows);
-    const longest = rows.reduce((max, ref) => Math.max(max, rowLength(ref)), 0);
+    const lengths = rows.map(rowLength);
+    const longest = Math.max(...lengths);
     const feeds = this.#feeds(rows, longest);
-    const names = heads.map((head) => manifest.heads[head]!.output);
+    const names = [...new Set(heads.map((head) => this.#params.manifest.heads[head]!.output))];
     const startedAtMs = epochMs();
-    const outputs = await this.#session.run(feeds, names);
+    const outputs = await this.#session.run(feeds, names).catch((error: unknown) => {
+      throw notRun(rows.length, longest, error);
+    });
+    const made = new Map<Head, Float32Array>();
+    for (const head of heads) made.set(head, await this.#finish(head, outputs, { lengths, longest }));
     const finishedAtMs = epochMs();
-    const values = (head: Head): Float32Array => outputs[manifest.heads[head]!.output]!.data as Float32Array;
-    for (const head of heads) this.#scatter(head, values(head), rows, longest);
+    for (const [head, values] of made) this.#scatter(head, values, rows, longest);
     for (const tensor of Object.values(outputs)) tensor.dispose();
     return { startedAtMs, finishedAtMs };
   }
 
-  /** int64 [batch, longest] ids and mask, padded on the right. */
+  async #finish(
+    head: Head,
+    outputs: InferenceSession.OnnxValueMapType,
+    shape: Readonly<{ lengths: readonly number[]; longest: number }>,
+  ): Promise<Float32Array> {
+    const { output, finished } = this.#params.manifest.heads[head]!;
+    const values = toFloat32(outputs[output]!);
+    return finished ? values : this.#hidden.finish(head, { values, batch: shape.lengths.length, ...shape });
+  }
+
+  /** int64 [batch, longest] ids, mask and, where asked for, type ids; padded on the right. */
   #feeds(rows: readonly RowRef[], longest: number): Record<string, Tensor> {
     const area = rows.length * longest;
     if (this.#ids.length < area) {
@@ -95,9 +120,11 @@ export class ModelSession {
       for (let token = tokens; token < longest; token++) ids[(base + token) * 2] = padId;
     });
     const shape = [rows.length, longest];
+    const wantsTypes = inputs.typeIds !== undefined && this.#session.inputNames.includes(inputs.typeIds);
     return {
       [inputs.ids]: new Tensor("int64", this.#ids.subarray(0, area), shape),
       [inputs.mask]: new Tensor("int64", this.#mask.subarray(0, area), shape),
+      ...(wantsTypes && { [inputs.typeIds!]: new Tensor("int64", new BigInt64Array(area), shape) }),
     };
   }
 
@@ -105,12 +132,37 @@ export class ModelSession {
     const width = output.length / rows.length;
     rows.forEach(({ shard, row }, index) => {
       if (!wants(shard, head)) return;
-      if (head === "dense") scatterDense(output, index, shard, row);
+      if (head === "dense") scatterDense(output.subarray(index * width, (index + 1) * width), shard, row);
       else if (head === "colbert") scatterColbert(output, index, longest, shard, row);
       else this.#sparse.scatter(output, index, longest, shard, row);
       if (!isFiniteSpan(output, index * width, (index + 1) * width)) shard.broken[row] = BROKEN.nonFinite;
     });
   }
+
+  /**
+   * A GPU allocates and chooses its kernels by shape: the largest first, so that its arena grows once. A
+   * CPU does neither, and 8,192 tokens of a large model would keep it busy for a minute: one short row
+   * proves that the model answers at all.
+   */
+  async #warmUp(): Promise<void> {
+    const { manifest, device, maxBatchTokens } = this.#params;
+    const { maxTokens } = manifest.architecture;
+    const typical = Math.min(TYPICAL_TOKENS, maxTokens);
+    const shapes: [rows: number, tokens: number][] = [[1, Math.min(WARM_UP_TOKENS, maxTokens)]];
+    if (device.kind !== "cpu")
+      shapes.unshift([1, maxTokens], [Math.max(1, Math.floor(maxBatchTokens / typical)), typical]);
+    for (const [rows, tokens] of shapes) {
+      const heads = Object.keys(manifest.heads) as Head[];
+      const shard = allocateShard({ lengths: Array.from({ length: rows }, () => tokens), dim: manifest.dim, heads });
+      await this.run(Array.from({ length: rows }, (_, row) => ({ shard, row })));
+    }
+  }
+}
+
+function toFloat32(tensor: InferenceSession.OnnxValueMapType[string]): Float32Array {
+  return tensor.type === "float16"
+    ? float16ToFloat32(tensor.data as unknown as Uint16Array)
+    : (tensor.data as Float32Array);
 }
 
 /** Runs differ in the heads they ask for; a shard has buffers for its own. */
@@ -125,4 +177,72 @@ function wantedHeads(rows: readonly RowRef[]): Head[] {
 /** Comparable between threads, unlike `performance.now()` alone. */
 function epochMs(): number {
   return performance.timeOrigin + performance.now();
+}
+
+// --- What is refused ------------------------------------------------------------------------
+
+/** Inputs, outputs and their widths, before any row is handed to it. */
+function assertGraph(session: InferenceSession, { manifest, weightsPath }: SessionParams): void {
+  const { id, inputs, heads, dim, architecture } = manifest;
+  const known = [inputs.ids, inputs.mask, inputs.typeIds];
+  const strange = session.inputNames.filter((name) => !known.includes(name));
+  const lacking = [inputs.ids, inputs.mask].filter((name) => !session.inputNames.includes(name));
+  if (strange.length + lacking.length > 0) {
+    throw unlike(
+      `${weightsPath} takes ${session.inputNames.join(", ")}; the manifest of model ${id} says ${known.filter(Boolean).join(", ")}`,
+    );
+  }
+  for (const head of ALL_HEADS) {
+    if (heads[head] === undefined) continue;
+    const { output, finished } = heads[head];
+    const found = session.outputMetadata.find(({ name }) => name === output);
+    if (found?.isTensor !== true) {
+      throw unlike(
+        `${weightsPath} has the outputs ${session.outputNames.join(", ")}; none of them is ${output}, the ${head} head of model ${id}`,
+      );
+    }
+    const width = found.shape.at(-1);
+    const expected = finished ? dim : architecture.hiddenSize;
+    const hasWidth = head !== "sparse" || !finished;
+    if (hasWidth && typeof width === "number" && width !== expected)
+      throw unlike(
+        `the output ${output} of ${weightsPath} is ${width} wide; the manifest of model ${id} says ${expected}`,
+      );
+    if (!["float32", "float16"].includes(found.type))
+      throw unlike(`the output ${output} of ${weightsPath} is ${found.type}; float32 or float16 is needed`);
+  }
+}
+
+function unlike(message: string): FleetError {
+  return new FleetError("model_invalid", message, {
+    cure: "mend the model's manifest.json, or export the model again",
+  });
+}
+
+function notLoaded(path: string, device: Device, error: unknown): FleetError {
+  const reason = messageOf(error);
+  const message = `ONNX Runtime cannot load ${path} on ${deviceName(device)}: ${reason}`;
+  if (/opset|ir_version|IR version/i.test(reason)) {
+    return new FleetError("model_invalid", message, {
+      cure: "the graph is newer than this runtime: export it with opset 17, or update embedfleet",
+      cause: error,
+    });
+  }
+  return new FleetError("model_invalid", message, {
+    cure:
+      device.kind === "cpu"
+        ? "the file is damaged or its external data are missing: pull or export the model again"
+        : "check the driver with nvidia-smi, or use --device cpu",
+    cause: error,
+  });
+}
+
+function notRun(rows: number, longest: number, error: unknown): FleetError {
+  const reason = messageOf(error);
+  const isMemory = OUT_OF_MEMORY.test(reason);
+  return new FleetError(
+    isMemory ? "device_memory" : "inference_failed",
+    `the model failed on ${rows} rows of up to ${longest} tokens: ${reason}`,
+    { cause: error, ...(isMemory && { cure: "use a smaller --max-batch-tokens" }) },
+  );
 }

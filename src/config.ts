@@ -2,8 +2,17 @@
 import { availableParallelism, homedir, hostname } from "node:os";
 import { join } from "node:path";
 import { InvalidArgumentError, Option } from "commander";
+import { type Device, parseDevice } from "../models/device.ts";
 import { parseCondition } from "./core/conditions.ts";
-import { ALL_HEADS, type Condition, formatSchema, type Head, headSchema, runIdSchema } from "./core/contracts.ts";
+import {
+  ALL_HEADS,
+  type Condition,
+  formatSchema,
+  type Head,
+  headSchema,
+  precisionSchema,
+  runIdSchema,
+} from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
 import { type HeadWeights, PUBLISHED_WEIGHTS } from "./core/scoring.ts";
 
@@ -81,6 +90,17 @@ function fraction(text: string): number {
   throw new InvalidArgumentError("It must be a number above 0 and at most 1.");
 }
 
+function deviceChoice(text: string): Device | "auto" {
+  const device = text === "auto" ? text : parseDevice(text);
+  if (device !== null) return device;
+  throw new InvalidArgumentError("It must be auto, cpu, cuda:N or tensorrt:N.");
+}
+
+/** The user's cache by the XDG rules. */
+function cacheFolder(): string {
+  return join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "embedfleet");
+}
+
 /** @returns The run id, checked. */
 export function parseRunId(text: string): string {
   const parsed = runIdSchema.safeParse(text);
@@ -114,6 +134,17 @@ export const OPTIONS = {
       .default(30),
   ofRun: () => option("--run <id>", "the run to look in; the latest by default").argParser(parseRunId),
   model: () => option("--model <name>", "a model's name or the path of its folder").default("mini"),
+  models: () =>
+    option("--models <folder>", "where pulled models lie").default(
+      join(cacheFolder(), "models"),
+      "$XDG_CACHE_HOME/embedfleet/models or ~/.cache/embedfleet/models",
+    ),
+  precision: () =>
+    option("--precision <name>", "of the weights; auto is the most exact there are")
+      .choices(["auto", ...precisionSchema.options])
+      .default("auto"),
+  dim: () =>
+    option("--dim <n>", "cut dense vectors to this width, for models trained for it").argParser(wholeNumber(1)),
   heads: () =>
     option("--heads <list>", "vectors to make")
       .argParser(headList)
@@ -156,7 +187,10 @@ export const OPTIONS = {
       wholeNumber(0),
     ),
   workers: () => option("--workers <n>", "worker processes on this machine").argParser(wholeNumber(1)).default(1),
-  device: () => option("--device <name>", "where the model runs").choices(["auto", "cpu"]).default("auto"),
+  device: () =>
+    option("--device <name>", "where the model runs: auto, cpu, cuda:N or tensorrt:N")
+      .argParser(deviceChoice)
+      .default("auto"),
   threads: () =>
     option("--threads <n>", "CPU threads of the model; all cores by default")
       .argParser(wholeNumber(1))
@@ -177,7 +211,7 @@ export const OPTIONS = {
       .default(1024 ** 3),
   cacheFolder: () =>
     option("--cache-folder <path>", "where what was measured on this machine is kept", "EMBEDFLEET_CACHE").default(
-      join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "embedfleet"),
+      cacheFolder(),
       "$XDG_CACHE_HOME/embedfleet or ~/.cache/embedfleet",
     ),
   exitWhenDone: () =>

@@ -1,6 +1,8 @@
 /** The fleet as a library: the same pieces the command line is made of. */
 export { ThreadEmbedder } from "../models/embedder.ts";
-export { findModel, listModels, type Model, verifyModelFiles } from "../models/registry.ts";
+export { openTokenizer } from "../models/model-tokenizer.ts";
+export { type Model, openModel } from "../models/open-model.ts";
+export { type FoundModel, findModel, listModels } from "../models/registry.ts";
 export { loadTokenizer } from "../models/tokenizer.ts";
 export { type ProduceParams, produce } from "../producers/produce.ts";
 export { Corpus, type CorpusParams } from "../producers/sources/corpus.ts";

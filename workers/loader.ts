@@ -1,6 +1,6 @@
 /** From a queue job to the rows it points at. */
 import { decodeStagedShard } from "../src/arrow/staged.ts";
-import type { Head, ModelRef, RunRecord } from "../src/core/contracts.ts";
+import type { Head, ModelRef, Precision, RunRecord } from "../src/core/contracts.ts";
 import { FleetError } from "../src/core/errors.ts";
 import { runKeys, windowOfShard } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
@@ -21,14 +21,24 @@ const CANCEL_LOOK_INTERVAL_MS = 5000;
 export class Loader {
   readonly #store: ObjectStore;
   readonly #model: ModelRef;
+  readonly #precision: Precision;
   readonly #heads: readonly Head[];
   readonly #vocabSize: number;
   readonly #runs = new Map<string, Promise<RunRecord>>();
   readonly #cancelled = new Map<string, { readonly atMs: number; readonly answer: Promise<boolean> }>();
 
-  constructor(params: Readonly<{ store: ObjectStore; model: ModelRef; heads: readonly Head[]; vocabSize: number }>) {
+  constructor(
+    params: Readonly<{
+      store: ObjectStore;
+      model: ModelRef;
+      precision: Precision;
+      heads: readonly Head[];
+      vocabSize: number;
+    }>,
+  ) {
     this.#store = params.store;
     this.#model = params.model;
+    this.#precision = params.precision;
     this.#heads = params.heads;
     this.#vocabSize = params.vocabSize;
   }
@@ -62,7 +72,14 @@ export class Loader {
       this.#runs.set(run, record);
       record.catch(() => this.#runs.delete(run));
     }
-    const { model, heads } = (await record).options;
+    const { model, heads, precision } = (await record).options;
+    if (precision !== this.#precision) {
+      throw new FleetError(
+        "job_invalid",
+        `run ${run} wants ${precision} weights of model ${model.id}; this worker has ${this.#precision}`,
+        { cure: `start workers with --precision ${precision}` },
+      );
+    }
     if (model.id !== this.#model.id || model.sha256 !== this.#model.sha256) {
       throw new FleetError(
         "job_invalid",

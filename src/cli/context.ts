@@ -1,6 +1,7 @@
 /** What several commands open and must close again, in reverse order. */
 import type { Logger } from "pino";
-import { findModel, type Model } from "../../models/registry.ts";
+import { type Model, openModel, type PrecisionChoice } from "../../models/open-model.ts";
+import { assertModelCan, findModel } from "../../models/registry.ts";
 import { openStore } from "../adapters/open-store.ts";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { checkRedis } from "../adapters/redis/connect.ts";
@@ -17,14 +18,21 @@ export interface StoreFlags {
   readonly logLevel: string;
 }
 
+export interface ModelFlags {
+  readonly model: string;
+  /** Where pulled models lie. */
+  readonly models: string;
+  readonly precision: PrecisionChoice;
+}
+
 export interface QueueFlags {
   readonly redis?: string;
   readonly fleet: string;
-  readonly model: string;
 }
 
 export interface PlanFlags {
   readonly heads: Head[];
+  readonly dim?: number;
   readonly maxTokens: number;
   readonly overlap: number;
   readonly idField: string;
@@ -73,11 +81,20 @@ export function loggerOf(flags: Pick<StoreFlags, "logLevel">): Logger {
   return createLogger(flags.logLevel);
 }
 
-/** The model, with its notice said once. */
-export function modelOf(nameOrPath: string, log: Logger): Model {
-  const model = findModel(nameOrPath);
-  if (model.manifest.notice !== null) log.warn({ model: model.manifest.id }, model.manifest.notice);
-  return model;
+/**
+ * The model, its files held to their digests, with its notice said once.
+ * @param asked What it must be able to do; refused before its files are read.
+ */
+export async function modelOf(
+  flags: ModelFlags,
+  log: Logger,
+  asked?: Readonly<{ heads: readonly Head[]; maxTokens: number; dim?: number }>,
+): Promise<Model> {
+  const found = findModel(flags.model, { modelsFolder: flags.models });
+  if (asked !== undefined) assertModelCan(found, asked);
+  const { id, notice } = found.manifest;
+  if (notice !== null) log.warn({ model: id }, notice);
+  return openModel(found, { precision: flags.precision });
 }
 
 /** @throws FleetError `bad_usage` when no Redis was named. */
@@ -97,9 +114,9 @@ export async function openQueueOf(flags: QueueFlags, modelId: string, closer: Cl
 
 export function runOptionsOf(flags: PlanFlags, model: Model): RunOptions {
   return {
-    model: model.ref,
+    model: { ...model.ref, dim: flags.dim ?? model.ref.dim },
     heads: flags.heads,
-    precision: "fp32",
+    precision: model.precision,
     maxTokens: flags.maxTokens,
     overlap: flags.overlap,
     ...selectionOf(flags),

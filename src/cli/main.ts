@@ -8,12 +8,14 @@ type OptionName = keyof typeof OPTIONS;
 
 const STORE: OptionName[] = ["s3Endpoint", "s3Region", "logLevel"];
 const QUEUE: OptionName[] = ["redis", "fleet"];
+const MODEL: OptionName[] = ["model", "models", "precision"];
 const PLAN: OptionName[] = [
   "out",
   "run",
   "since",
-  "model",
+  ...MODEL,
   "heads",
+  "dim",
   "maxTokens",
   "overlap",
   "idField",
@@ -55,7 +57,7 @@ const COMMANDS = {
   verify: async () => (await inspect()).verify,
   search: async () => (await import("./commands/search.ts")).search,
   eval: async () => (await import("./commands/evaluate.ts")).evaluate,
-  models: async () => (await inspect()).models,
+  listModels: async () => (await import("./commands/models.ts")).listKnown,
 };
 
 /** The action of a command, given just what its handler takes: its arguments, then its flags. */
@@ -101,7 +103,7 @@ function build(): Command {
   add(
     "work",
     "take jobs from the queue until stopped",
-    ...options("out", "model", ...QUEUE, ...DEVICE, "exitWhenDone", ...METRICS, ...STORE, "json"),
+    ...options("out", ...MODEL, ...QUEUE, ...DEVICE, "exitWhenDone", ...METRICS, ...STORE, "json"),
   ).action(action("work"));
   add("status", "how far a run is; without one, the runs of a store", ...options("out", ...QUEUE, ...STORE, "json"))
     .addArgument(runArgument(false))
@@ -122,7 +124,7 @@ function build(): Command {
   add(
     "search",
     "the nearest rows to a text, by an exact scan",
-    ...options("ofRun", "top", "weights", "withText", "ofModels", "threads", ...STORE, "json"),
+    ...options("ofRun", "top", "weights", "withText", "ofModels", "models", "threads", ...STORE, "json"),
   )
     .addArgument(outArgument())
     .argument("<query>", "what to look for")
@@ -130,7 +132,7 @@ function build(): Command {
   add(
     "eval",
     "how well runs answer questions with known answers",
-    ...options("questions", "ofRuns", "at", "weights", "candidates", "ofModels", "threads", ...STORE, "json"),
+    ...options("questions", "ofRuns", "at", "weights", "candidates", "ofModels", "models", "threads", ...STORE, "json"),
   )
     .addArgument(outArgument())
     .addArgument(runArgument(false))
@@ -139,8 +141,9 @@ function build(): Command {
   forModels
     .command("list")
     .description("the models that come with embedfleet")
+    .addOption(OPTIONS.models())
     .addOption(OPTIONS.json())
-    .action(action("models"));
+    .action(action("listModels"));
   return program;
 }
 

@@ -21,6 +21,7 @@ export type ErrorCode =
   | "model_unknown"
   | "model_invalid"
   | "inference_failed"
+  | "device_memory"
   | "inference_crashed"
   | "inference_hung"
   | "worker_failed";

@@ -1,6 +1,6 @@
 /** Padding and planned time of embedfleet's packer beside what others do, on the same row lengths. */
 import { loadTokenizer } from "../../models/tokenizer.ts";
-import { findModel } from "../../models/registry.ts";
+import { openMini } from "../fixtures/mini.ts";
 import { type CostModel, predictMs } from "../../src/core/cost-model.ts";
 import { DEFAULT_PACKING, Packer, type PackingLimits } from "../../src/core/packing.ts";
 import { roundedLength } from "../../src/core/shapes.ts";
@@ -102,7 +102,7 @@ export const bench: Bench = {
       },
     };
     for (const [name, texts] of naturalTexts()) {
-      const tokenizer = await loadTokenizer(findModel("mini").tokenizerPath);
+      const tokenizer = await loadTokenizer((await openMini()).tokenizerPath);
       const encoded = await tokenizer.encode({ texts, withStarts: false });
       const real = encoded.map(({ ids }) => Math.min(ids.length + 2, MAX_TOKENS));
       inputs[`${name}: ${whole(texts.length)} documents, cut at ${whole(MAX_TOKENS)} tokens`] = {

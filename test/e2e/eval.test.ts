@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ThreadEmbedder } from "../../models/embedder.ts";
-import { findModel } from "../../models/registry.ts";
 import { loadTokenizer } from "../../models/tokenizer.ts";
 import { openStore } from "../../src/adapters/open-store.ts";
 import { PUBLISHED_WEIGHTS } from "../../src/core/scoring.ts";
@@ -18,12 +17,13 @@ import {
 } from "../../src/run/evaluate.ts";
 import { readQuestions } from "../../src/run/questions.ts";
 import { searchRun } from "../../src/run/search.ts";
+import { openMini } from "../fixtures/mini.ts";
 import { cli } from "../fixtures/cli.ts";
 
 const corpus = fileURLToPath(new URL("../fixtures/corpus/multilingual.jsonl", import.meta.url));
 const questionsPath = fileURLToPath(new URL("../fixtures/questions.jsonl", import.meta.url));
 const questions = await readQuestions(questionsPath);
-const model = findModel("mini");
+const model = await openMini();
 let folder = "";
 let out = "";
 let reader: Pick<EvaluateParams, "store" | "tokenizer" | "embedder">;

@@ -3,10 +3,11 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { findModel } from "../../models/registry.ts";
+import { sessionParams } from "../../models/embedder.ts";
 import { ModelSession } from "../../models/session.ts";
 import { loadTokenizer } from "../../models/tokenizer.ts";
 import { allocateShard, type ShardBuffers } from "../../src/core/batch.ts";
+import { openMini } from "../fixtures/mini.ts";
 import { ALL_HEADS } from "../../src/core/contracts.ts";
 
 interface GoldenCase {
@@ -21,9 +22,9 @@ interface GoldenCase {
 const TOLERANCE = 1e-5;
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const cases: GoldenCase[] = JSON.parse(readFileSync(`${root}/models/mini/golden.json`, "utf8")).cases;
-const model = findModel("mini");
+const model = await openMini();
 const { nonLexicalIds } = model.manifest.heads.sparse!;
-const session = await ModelSession.open({ manifest: model.manifest, weightsPath: model.weightsPath, threads: 1 });
+const session = await ModelSession.open(sessionParams({ model, threads: 1 }));
 
 function shardOf(wanted: readonly GoldenCase[]): ShardBuffers {
   const shard = allocateShard({

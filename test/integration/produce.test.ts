@@ -1,7 +1,6 @@
 /** A producer that may die anywhere and be run again. */
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import { findModel } from "../../models/registry.ts";
 import { loadTokenizer } from "../../models/tokenizer.ts";
 import { produce } from "../../producers/produce.ts";
 import { FileStore } from "../../src/adapters/file-store.ts";
@@ -12,12 +11,13 @@ import { FleetError } from "../../src/core/errors.ts";
 import { jobOf } from "../../src/core/planning.ts";
 import type { ObjectStore, Tokenizer } from "../../src/core/ports.ts";
 import { RowDigest, textHashOf } from "../../src/core/rows.ts";
+import { openMini } from "../fixtures/mini.ts";
 import { MemoryQueue } from "../fixtures/memory-queue.ts";
 import { runOptions } from "../fixtures/run-options.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
-const model = findModel("mini");
+const model = await openMini();
 const tokenizer = await loadTokenizer(model.tokenizerPath);
 const record: RunRecord = {
   version: 1,

@@ -136,7 +136,7 @@ class World {
 
   async #work(actor: Actor): Promise<void> {
     const store = this.#store.seenBy(actor);
-    const loader = new Loader({ store, model: options.model, heads: ["dense"], vocabSize: 10 });
+    const loader = new Loader({ store, model: options.model, precision: "fp32", heads: ["dense"], vocabSize: 10 });
     for (let pulls = 0; pulls < 3 * SHARDS; pulls++) {
       const pulled = await this.#redis.pull(actor);
       if (pulled === null) continue;

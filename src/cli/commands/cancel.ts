@@ -9,7 +9,7 @@ export async function cancel(run: string, flags: ResumeFlags): Promise<void> {
   await withCloser(async (closer) => {
     const store = await openStoreOf(flags, closer);
     const { options } = await readRun(store, run);
-    const queue = await openQueueOf({ ...flags, model: options.model.id }, options.model.id, closer, loggerOf(flags));
+    const queue = await openQueueOf(flags, options.model.id, closer, loggerOf(flags));
     const outcome = await cancelRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
     if (flags.json) return printJson({ run, ...outcome });
     console.log(

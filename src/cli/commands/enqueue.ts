@@ -1,14 +1,13 @@
 /** `embedfleet enqueue`: plan a corpus and queue it; workers elsewhere do the rest. */
 import type { Logger } from "pino";
-import type { Model } from "../../../models/registry.ts";
-import { assertModelCan, verifyModelFiles } from "../../../models/registry.ts";
-import { loadTokenizer } from "../../../models/tokenizer.ts";
+import { openTokenizer } from "../../../models/model-tokenizer.ts";
+import type { Model } from "../../../models/open-model.ts";
 import { produce } from "../../../producers/produce.ts";
 import { Corpus } from "../../../producers/sources/corpus.ts";
 import { Presence } from "../../adapters/redis/presence.ts";
 import { producersKey, queueName } from "../../adapters/redis/queue-options.ts";
 import type { ClosedRecord, RunRecord } from "../../core/contracts.ts";
-import type { JobQueue, ObjectStore } from "../../core/ports.ts";
+import type { JobQueue, ObjectStore, Tokenizer } from "../../core/ports.ts";
 import { markActive } from "../../run/active-runs.ts";
 import { assertNotCancelled } from "../../run/cancelled.ts";
 import { openRun } from "../../run/open-run.ts";
@@ -17,6 +16,7 @@ import { readProgress } from "../../run/progress.ts";
 import {
   type Closer,
   loggerOf,
+  type ModelFlags,
   modelOf,
   openQueueOf,
   openStoreOf,
@@ -35,7 +35,7 @@ import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { type MetricsFlags, openMetrics } from "../telemetry.ts";
 import { startProgress } from "../progress.ts";
 
-export interface EnqueueFlags extends StoreFlags, QueueFlags, PlanFlags, MetricsFlags {
+export interface EnqueueFlags extends StoreFlags, QueueFlags, ModelFlags, PlanFlags, MetricsFlags {
   readonly run?: string;
   readonly since?: string;
   readonly maxRejects?: number;
@@ -46,9 +46,9 @@ export interface EnqueueFlags extends StoreFlags, QueueFlags, PlanFlags, Metrics
 export async function enqueue(inputs: readonly string[], flags: EnqueueFlags): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(flags);
-    const { store, model, corpus, observe } = await prepare(inputs, flags, closer, log);
+    const { store, model, tokenizer, corpus, observe } = await prepare(inputs, flags, closer, log);
     const queue = await openQueueOf(flags, model.manifest.id, closer, log);
-    const { run } = await plan({ inputs, flags, corpus, store, queue, model, observe, closer, log });
+    const { run } = await plan({ inputs, flags, corpus, store, queue, model, tokenizer, observe, closer, log });
     const report = await readProgress({ store, run, queue: await queue.counts() });
     if (flags.json) return printJson(report);
     console.log(
@@ -64,7 +64,7 @@ export async function prepare(
   flags: EnqueueFlags,
   closer: Closer,
   log: Logger,
-): Promise<{ store: ObjectStore; model: Model; corpus: Corpus; observe: Observe }> {
+): Promise<{ store: ObjectStore; model: Model; tokenizer: Tokenizer; corpus: Corpus; observe: Observe }> {
   const corpus = closer.add(
     new Corpus({
       inputs,
@@ -74,13 +74,12 @@ export async function prepare(
     }),
   );
   await corpus.check();
-  const model = modelOf(flags.model, log);
-  assertModelCan(model, flags);
-  await verifyModelFiles(model);
+  const model = await modelOf(flags, log, flags);
+  const tokenizer = await openTokenizer(model, "passage");
   const observe = await openMetrics({ flags, role: "producer", instance: workerName(), closer, log });
   const store = new ObservedStore(await openStoreOf(flags, closer), observe);
   await probeStore(store);
-  return { store, model, corpus, observe };
+  return { store, model, tokenizer, corpus, observe };
 }
 
 /** Creates or continues the run and reads the corpus to its end. */
@@ -93,11 +92,12 @@ export async function plan(
     queue: JobQueue;
     model: Model;
     observe: Observe;
+    tokenizer: Tokenizer;
     closer: Closer;
     log: Logger;
   }>,
 ): Promise<{ run: string; closed: ClosedRecord }> {
-  const { inputs, flags, corpus, store, queue, model, observe, closer, log } = params;
+  const { inputs, flags, corpus, store, queue, model, tokenizer, observe, closer, log } = params;
   const run = flags.run ?? newRunId();
   const options = runOptionsOf(flags, model);
   const { record, isNew } = await openRun(store, { run, inputs, options, since: flags.since });
@@ -114,7 +114,7 @@ export async function plan(
     const closed = await produce({
       store,
       queue,
-      tokenizer: await loadTokenizer(model.tokenizerPath),
+      tokenizer,
       record,
       items: corpus.items(),
       maxRejects: flags.strict ? 0 : (flags.maxRejects ?? null),

@@ -1,5 +1,4 @@
-/** Commands that look at a store, or mend a run: status, resume, seal, verify, models. */
-import { listModels } from "../../../models/registry.ts";
+/** Commands that look at a store, or mend a run: status, resume, seal, verify. */
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
@@ -85,7 +84,7 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
     const log = loggerOf(flags);
     const store = await openStoreOf(flags, closer);
     const { options } = await readRun(store, run);
-    const queue = await openQueueOf({ ...flags, model: options.model.id }, options.model.id, closer, log);
+    const queue = await openQueueOf(flags, options.model.id, closer, log);
     await assertNotCancelled(store, run);
     await markActive(store, { fleet: queueName(flags.fleet, options.model.id), run });
     const outcome = await requeueMissing({ store, queue, run });
@@ -141,13 +140,4 @@ export async function verify(out: string, run: string | undefined, flags: Omit<R
         },
       );
   });
-}
-
-export function models(flags: { readonly json: boolean }): void {
-  const manifests = listModels().map(({ manifest }) => manifest);
-  if (flags.json) return printJson(manifests);
-  for (const { id, dim, architecture, heads, description, notice } of manifests) {
-    console.log(`${id.padEnd(12)} ${dim} wide, ${architecture.maxTokens} tokens, ${Object.keys(heads).join(" + ")}`);
-    console.log(`${" ".repeat(13)}${description}${notice === null ? "" : `\n${" ".repeat(13)}Note: ${notice}.`}`);
-  }
 }

@@ -1,6 +1,8 @@
 /** `embedfleet run`: enqueue, workers and seal on this machine. */
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
+import { chooseDevice, deviceName } from "../../../models/device.ts";
+import type { Model } from "../../../models/open-model.ts";
 import { Supervisor } from "../../../workers/supervisor.ts";
 import type { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { PrivateRedis } from "../../adapters/redis/private-redis.ts";
@@ -25,7 +27,9 @@ export interface RunFlags extends EnqueueFlags, Omit<WorkFlags, "exitWhenDone"> 
 export async function run(inputs: readonly string[], given: RunFlags): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(given);
-    const { store, model, corpus, observe } = await prepare(inputs, given, closer, log);
+    // Its workers would each refuse it, after the corpus was read.
+    chooseDevice(given.device);
+    const { store, model, tokenizer, corpus, observe } = await prepare(inputs, given, closer, log);
     const redis = given.redis ?? closer.add(await PrivateRedis.start()).url;
     const runId = given.run ?? newRunId();
     // Nobody else can reach a private queue, so nobody else's workers may think the run theirs.
@@ -33,12 +37,12 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const flags: RunFlags = { ...given, redis, fleet, run: runId };
     // That a private server persists nothing is by design, so only warnings about a given one are said.
     const queue = await openQueueOf(flags, model.manifest.id, closer, given.redis === undefined ? quiet(log) : log);
-    const supervisor = new Supervisor({ argv: workerArguments(flags), env: process.env, log });
+    const supervisor = new Supervisor({ argv: workerArguments(flags, model), env: process.env, log });
     closer.add({ close: () => supervisor.stop() });
     supervisor.start(flags.workers);
     const stopped = untilSignalled();
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
-    const planned = plan({ inputs, flags, corpus, store, queue, model, observe, closer, log });
+    const planned = plan({ inputs, flags, corpus, store, queue, model, tokenizer, observe, closer, log });
     const { run: id } = await Promise.race([planned, failed, stopped]);
     await Promise.race([untilComplete({ store, queue, run: id, log }), failed, stopped]);
     await supervisor.stop();
@@ -57,7 +61,7 @@ function quiet(log: Logger): Logger {
 }
 
 /** A worker's command line: what the run was given, and this very program. */
-function workerArguments(flags: RunFlags): string[] {
+function workerArguments(flags: RunFlags, model: Model): string[] {
   const main = fileURLToPath(new URL("../main.js", import.meta.url));
   const threads = Math.max(1, Math.floor(flags.threads / flags.workers));
   const args: [string, string | number | undefined][] = [
@@ -65,6 +69,9 @@ function workerArguments(flags: RunFlags): string[] {
     ["--redis", flags.redis],
     ["--fleet", flags.fleet],
     ["--model", flags.model],
+    ["--models", flags.models],
+    ["--precision", model.precision],
+    ["--device", flags.device === "auto" ? "auto" : deviceName(flags.device)],
     ["--threads", threads],
     ["--max-batch-tokens", flags.maxBatchTokens],
     ["--max-batch-rows", flags.maxBatchRows],

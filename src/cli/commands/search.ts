@@ -1,6 +1,7 @@
 /** `embedfleet search`: the nearest rows of a run. */
 import { ThreadEmbedder } from "../../../models/embedder.ts";
-import { loadTokenizer } from "../../../models/tokenizer.ts";
+import { findModel } from "../../../models/registry.ts";
+import { openTokenizer } from "../../../models/model-tokenizer.ts";
 import type { RunOptions } from "../../core/contracts.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
@@ -15,6 +16,7 @@ const TEXT_CHARS = 200;
 export interface QueryFlags extends Omit<StoreFlags, "out"> {
   readonly model?: readonly string[];
   readonly threads: number;
+  readonly models: string;
   readonly weights: HeadWeights;
   readonly json: boolean;
 }
@@ -53,19 +55,23 @@ export async function openReader(
   params: Readonly<{
     run: string;
     options: RunOptions;
-    flags: Pick<QueryFlags, "model" | "threads" | "logLevel">;
+    flags: Pick<QueryFlags, "model" | "threads" | "logLevel" | "models">;
     closer: Closer;
   }>,
 ): Promise<{ tokenizer: Tokenizer; embedder: Embedder }> {
   const { run, options, flags, closer } = params;
   const log = loggerOf(flags);
-  const models = (flags.model ?? [options.model.id]).map((name) => modelOf(name, log));
+  const { precision } = options;
+  const names = (flags.model ?? [options.model.id]).filter(
+    (name) => findModel(name, { modelsFolder: flags.models }).manifest.weights[precision] !== undefined,
+  );
+  const models = await Promise.all(names.map((model) => modelOf({ model, models: flags.models, precision }, log)));
   const model = models.find(({ ref }) => ref.sha256 === options.model.sha256);
   if (model === undefined) {
     throw new FleetError("model_invalid", `run ${run} was made with another revision of model ${options.model.id}`, {
       cure: "pass the model it was made with as --model",
     });
   }
-  const tokenizer = await loadTokenizer(model.tokenizerPath);
+  const tokenizer = await openTokenizer(model, "query");
   return { tokenizer, embedder: closer.add(await ThreadEmbedder.open({ model, threads: flags.threads })) };
 }

@@ -1,9 +1,10 @@
 /** `embedfleet work`: one worker process. */
 import type { Logger } from "pino";
+import { chooseDevice, type Device } from "../../../models/device.ts";
 import { ThreadEmbedder } from "../../../models/embedder.ts";
-import { type Model, verifyModelFiles } from "../../../models/registry.ts";
+import { openTokenizer } from "../../../models/model-tokenizer.ts";
+import type { Model } from "../../../models/open-model.ts";
 import { SandboxEmbedder } from "../../../models/sandbox.ts";
-import { loadTokenizer } from "../../../models/tokenizer.ts";
 import { costOf } from "../../../workers/probe-cost.ts";
 import { Loader } from "../../../workers/loader.ts";
 import { WatchedEmbedder } from "../../../workers/watched-embedder.ts";
@@ -15,9 +16,9 @@ import { RedisTurn } from "../../adapters/redis/redis-turn.ts";
 import { producersKey, queueName, turnKey, workersKey } from "../../adapters/redis/queue-options.ts";
 import { workerName } from "../../config.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../../core/packing.ts";
-import { FleetError, hasCode } from "../../core/errors.ts";
+import { hasCode } from "../../core/errors.ts";
 import type { Head } from "../../core/contracts.ts";
-import type { Embedder } from "../../core/ports.ts";
+import type { Embedder, ObjectStore } from "../../core/ports.ts";
 import { Pulse } from "../../core/pulse.ts";
 import { observeAll } from "../../core/telemetry.ts";
 import { probeStore } from "../../run/probe-store.ts";
@@ -25,6 +26,7 @@ import { Tender } from "../../run/tend.ts";
 import { reportFailure } from "../errors.ts";
 import {
   loggerOf,
+  type ModelFlags,
   modelOf,
   openQueueOf,
   openStoreOf,
@@ -38,7 +40,8 @@ import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { WorkerTally } from "../../telemetry/worker-tally.ts";
 import { type MetricsFlags, openMetrics } from "../telemetry.ts";
 
-export interface WorkFlags extends StoreFlags, QueueFlags, MetricsFlags {
+export interface WorkFlags extends StoreFlags, QueueFlags, ModelFlags, MetricsFlags {
+  readonly device: Device | "auto";
   readonly threads: number;
   readonly maxBatchTokens: number;
   readonly maxBatchRows: number;
@@ -56,9 +59,9 @@ export async function work(flags: WorkFlags): Promise<void> {
   await withCloser(async (closer) => {
     const name = workerName();
     const log = loggerOf(flags).child({ worker: name });
-    const model = modelOf(flags.model, log);
-    await verifyModelFiles(model);
-    await assertTokenizerFits(model.tokenizerPath, model.manifest.architecture.vocabSize);
+    const device = chooseDevice(flags.device);
+    const model = await modelOf(flags, log);
+    await openTokenizer(model, "passage");
     const tally = new WorkerTally({ name, model: model.manifest.id });
     const observe = observeAll([
       tally.observe,
@@ -86,8 +89,8 @@ export async function work(flags: WorkFlags): Promise<void> {
     );
     const maxBatchMs = flags.maxBatchSeconds * 1000;
     const pulse = new Pulse({ maxSilentMs: maxBatchMs });
-    const device = await ThreadEmbedder.open({ model, threads: flags.threads });
-    const embedder = closer.add(new WatchedEmbedder({ embedder: device, pulse }));
+    const thread = await ThreadEmbedder.open({ ...flags, model, device });
+    const embedder = closer.add(new WatchedEmbedder({ embedder: thread, pulse }));
     const lockDurationMs = flags.lockSeconds * 1000;
     const leases = closer.add(
       new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs, pulse, log, observe }),
@@ -98,12 +101,7 @@ export async function work(flags: WorkFlags): Promise<void> {
       leases,
       embedder,
       sandbox: new SandboxEmbedder({ model, threads: flags.threads, maxBatchMs }),
-      loader: new Loader({
-        store,
-        model: model.ref,
-        heads: Object.keys(model.manifest.heads) as Head[],
-        vocabSize: model.manifest.architecture.vocabSize,
-      }),
+      loader: loaderOf(store, model),
       packing: await packingOf(flags, model, embedder, log).catch(endIfHung),
       maxHeldBytes: flags.maxHeldBytes,
       log,
@@ -121,14 +119,18 @@ export async function work(flags: WorkFlags): Promise<void> {
     process.once("SIGTERM", stop).once("SIGINT", stop);
     await workers.announce(name, () => tally.state(embedder.device));
     tender.start();
-    log.info(
-      { device: embedder.device, model: model.manifest.id, threads: flags.threads, store: store.url },
-      "the worker is ready",
-    );
+    const { precision } = model;
+    const what = { device: embedder.device, model: model.manifest.id, precision, threads: flags.threads };
+    log.info({ ...what, store: store.url }, "the worker is ready");
     await worker.run().catch(endIfHung);
     log.info(worker.counts, "the worker ends");
     if (flags.json) printJson({ worker: name, device: embedder.device, ...worker.counts });
   });
+}
+
+function loaderOf(store: ObjectStore, { ref, precision, manifest }: Model): Loader {
+  const heads = Object.keys(manifest.heads) as Head[];
+  return new Loader({ store, model: ref, precision, heads, vocabSize: manifest.architecture.vocabSize });
 }
 
 /** About a second, once: then the device's cost model is in the cache. */
@@ -146,7 +148,7 @@ async function packingOf(flags: WorkFlags, model: Model, embedder: Embedder, log
     maxBatchTokens,
     budgetMs: PROBE_MS,
     cache: new CostCache(flags.cacheFolder),
-    key: { modelSha256: model.ref.sha256, precision: "fp32", device: embedder.device, threads },
+    key: { modelSha256: model.ref.sha256, precision: model.precision, device: embedder.device, threads },
     log,
   });
   const paddedLength = (longest: number): number => embedder.paddedLength(longest);
@@ -159,16 +161,4 @@ function endIfHung(error: unknown): never {
   reportFailure(error);
   process.kill(process.pid, "SIGKILL");
   throw error;
-}
-
-async function assertTokenizerFits(path: string, vocabSize: number): Promise<void> {
-  const tokenizer = await loadTokenizer(path);
-  if (tokenizer.vocabSize <= vocabSize) return;
-  throw new FleetError(
-    "model_invalid",
-    `the tokenizer ${path} makes ${tokenizer.vocabSize} ids; the model's embedding table has ${vocabSize}`,
-    {
-      cure: "tokenizer and weights are not of one model: install the model again",
-    },
-  );
 }

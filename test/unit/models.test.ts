@@ -1,0 +1,132 @@
+/** Which model, at which precision, on which device; and what is said when it cannot be. */
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { chooseDevice, deviceName, parseDevice } from "../../models/device.ts";
+import { float16ToFloat32 } from "../../models/float16.ts";
+import { modelManifestSchema } from "../../models/manifest.ts";
+import { openModel } from "../../models/open-model.ts";
+import { assertModelCan, findModel, listModels, readManifest } from "../../models/registry.ts";
+import { openRun } from "../../src/run/open-run.ts";
+import { Loader } from "../../workers/loader.ts";
+import { openMini } from "../fixtures/mini.ts";
+import { runOptions } from "../fixtures/run-options.ts";
+import { ScriptedStore } from "../fixtures/scripted-store.ts";
+import { tempFolder } from "../fixtures/temp-folder.ts";
+
+const MANIFESTS = fileURLToPath(new URL("../../models/manifests", import.meta.url));
+
+test("every manifest that comes along is valid and named like its model", async () => {
+  const names = (await readdir(MANIFESTS)).toSorted();
+  expect(names.length).toBeGreaterThanOrEqual(9);
+  for (const name of names) expect(`${readManifest(join(MANIFESTS, name)).id}.json`).toBe(name);
+  expect(listModels({ modelsFolder: "/nonexistent" }).map(({ manifest }) => manifest.id)).toEqual(
+    names.map((name) => name.replace(".json", "")),
+  );
+});
+
+test("a model that is known and not here names the command that fetches it", () => {
+  expect(() => findModel("bge-m3", { modelsFolder: "/nonexistent" })).toThrow(
+    expect.objectContaining({ code: "model_unknown", cure: "embedfleet models pull bge-m3" }),
+  );
+  expect(() => findModel("bge-m4", { modelsFolder: "/nonexistent" })).toThrow(/no model named "bge-m4"/);
+  expect(() => findModel("./bge-m4", { modelsFolder: "/nonexistent" })).toThrow(
+    /neither manifest.json nor config.json/,
+  );
+});
+
+test("paths in a manifest cannot leave the model's folder", () => {
+  const manifest = readManifest(join(MANIFESTS, "mini.json"));
+  for (const path of ["../model.onnx", "/etc/passwd", "a/../../b", ""]) {
+    expect(modelManifestSchema.safeParse({ ...manifest, tokenizer: { path } }).success).toBe(false);
+  }
+});
+
+test("what a model cannot do is refused with what it can", async () => {
+  const found = findModel("bge-m3", { modelsFolder: await withPulled("bge-m3") });
+  const asked = { heads: ["dense"], maxTokens: 512 } as const;
+  expect(() => assertModelCan(found, { ...asked, maxTokens: 8193 })).toThrow(
+    expect.objectContaining({ code: "bad_usage", cure: "use at most 8192" }),
+  );
+  expect(() => assertModelCan(found, { ...asked, dim: 256 })).toThrow(/at that width/);
+  const matryoshka = { ...found, manifest: { ...found.manifest, truncateDims: [256, 512] } };
+  expect(() => assertModelCan(matryoshka, { ...asked, dim: 256 })).not.toThrow();
+  expect(() => assertModelCan(matryoshka, { heads: ["dense", "colbert"], maxTokens: 8, dim: 256 })).toThrow(/ColBERT/);
+});
+
+/** A models folder where a known model seems to have been pulled. */
+async function withPulled(name: string): Promise<string> {
+  const folder = await tempFolder();
+  await mkdir(join(folder, name));
+  await writeFile(join(folder, name, "manifest.json"), JSON.stringify(readManifest(join(MANIFESTS, `${name}.json`))));
+  return folder;
+}
+
+test("a precision that is not there is refused with those that are; auto is the most exact", async () => {
+  const found = findModel("mini", { modelsFolder: "" });
+  await expect(openModel(found, { precision: "int8" })).rejects.toMatchObject({
+    code: "bad_usage",
+    cure: expect.stringContaining("--precision fp32"),
+  });
+  expect((await openModel(found)).precision).toBe("fp32");
+  const twice = { ...found.manifest.weights, int8: found.manifest.weights.fp32! };
+  const model = await openModel({ ...found, manifest: { ...found.manifest, weights: twice } }, { precision: "int8" });
+  expect(model.precision).toBe("int8");
+});
+
+test("a worker refuses a run of another precision", async () => {
+  const model = await openMini();
+  const store = new ScriptedStore();
+  const options = runOptions({ model: model.ref, precision: "int8" });
+  await openRun(store, { run: "r", inputs: ["x"], options });
+  const loader = new Loader({ store, model: model.ref, precision: "fp32", heads: ["dense"], vocabSize: 20_000 });
+  const payload = {
+    v: 1,
+    run: "r",
+    shard: "w000000-s0000",
+    start: 0,
+    end: 10,
+    rows: 1,
+    tokens: 3,
+    longest: 3,
+  } as const;
+  await expect(loader.load({ id: "r-w000000-s0000", payload, stalls: 0 })).rejects.toMatchObject({
+    code: "job_invalid",
+    message: expect.stringContaining("int8"),
+    cure: "start workers with --precision int8",
+  });
+});
+
+test("devices are named as they are typed", () => {
+  for (const text of ["cpu", "cuda:0", "tensorrt:3"]) expect(deviceName(parseDevice(text)!)).toBe(text);
+  expect(deviceName(parseDevice("cuda")!)).toBe("cuda:0");
+  for (const text of ["gpu", "cpu:0", "cuda:x", "cuda:-1", "", "auto"]) expect(parseDevice(text)).toBeNull();
+});
+
+test("a device whose library is not installed is refused with how to install it", () => {
+  let refusal: unknown = null;
+  try {
+    expect(chooseDevice({ kind: "cuda", index: 0 }).kind).toBe("cuda");
+  } catch (error) {
+    refusal = error;
+  }
+  if (refusal !== null) expect(refusal).toMatchObject({ code: "bad_usage", cure: expect.stringContaining("cuda12") });
+  expect(["cpu", "cuda:0"]).toContain(deviceName(chooseDevice("auto")));
+});
+
+test("half precision becomes single precision exactly", () => {
+  const halves = Uint16Array.of(0x0000, 0x8000, 0x3c00, 0xc000, 0x0001, 0x03ff, 0x7bff, 0x7c00, 0xfc00, 0x7e00);
+  expect([...float16ToFloat32(halves)]).toEqual([
+    0,
+    -0,
+    1,
+    -2,
+    2 ** -24,
+    1023 * 2 ** -24,
+    65504,
+    Infinity,
+    -Infinity,
+    NaN,
+  ]);
+});
