@@ -4,6 +4,8 @@
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -72,6 +74,9 @@ export const S3_SERVER = {
   packages: ["radosgw", "ceph-mon", "ceph-osd", "ceph-common"],
 };
 
+/** What checks alert rules and the compose file. */
+export const DEPLOY_TOOLS = { programs: ["promtool", "docker-compose"], packages: ["prometheus", "docker-compose"] };
+
 export function requireRedis() {
   if (installPrograms(REDIS)) return;
   fail(
@@ -86,4 +91,14 @@ export function installModelTools() {
   if (canInstall())
     installPrograms({ programs: ["embedfleet-needs-python-modules"], packages: ["python3-numpy", "python3-onnx"] });
   return works();
+}
+
+/** To render the chart anew: built from source, minutes, so only in CI and only where a Go toolchain is at hand. */
+export function installHelm() {
+  if (process.env.CI === undefined || isInstalled("helm") || !isInstalled("go")) return;
+  const tools = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "embedfleet", "tools");
+  if (existsSync(join(tools, "helm"))) return;
+  console.log("installing helm");
+  const env = { ...process.env, GOBIN: tools, GOFLAGS: "-mod=mod" };
+  spawnSync("go", ["install", "helm.sh/helm/v3/cmd/helm@v3.19.0"], { env, stdio: "ignore", timeout: 600_000 });
 }

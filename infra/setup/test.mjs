@@ -1,6 +1,8 @@
 /** `npm test`: installs what is missing, builds, and runs everything that needs no GPU. */
 import {
   build,
+  DEPLOY_TOOLS,
+  installHelm,
   installModelTools,
   installPackages,
   installPrograms,
@@ -13,7 +15,9 @@ import {
 installPackages();
 requireRedis();
 installPrograms(S3_SERVER);
+installPrograms(DEPLOY_TOOLS);
 installModelTools();
+installHelm();
 build();
 const vitest = `${root}/node_modules/vitest/vitest.mjs`;
 run(process.execPath, [vitest, "run", "--config", "test/vitest.config.ts", ...process.argv.slice(2)]);
