@@ -77,6 +77,9 @@ export const S3_SERVER = {
 /** What checks alert rules and the compose file. */
 export const DEPLOY_TOOLS = { programs: ["promtool", "docker-compose"], packages: ["prometheus", "docker-compose"] };
 
+/** A browser for the dashboard's tests, with a font, or its pictures would have no text. */
+export const BROWSER = { programs: ["chromium"], packages: ["chromium", "fonts-dejavu-core"] };
+
 export function requireRedis() {
   if (installPrograms(REDIS)) return;
   fail(

@@ -1,5 +1,6 @@
 /** `npm test`: installs what is missing, builds, and runs everything that needs no GPU. */
 import {
+  BROWSER,
   build,
   DEPLOY_TOOLS,
   installHelm,
@@ -16,6 +17,7 @@ installPackages();
 requireRedis();
 installPrograms(S3_SERVER);
 installPrograms(DEPLOY_TOOLS);
+installPrograms(BROWSER);
 installModelTools();
 installHelm();
 build();

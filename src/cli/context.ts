@@ -98,7 +98,7 @@ export async function modelOf(
 }
 
 /** @throws FleetError `bad_usage` when no Redis was named. */
-export function redisOf(flags: QueueFlags): string {
+export function redisOf(flags: Pick<QueueFlags, "redis">): string {
   if (flags.redis !== undefined) return flags.redis;
   throw new FleetError("bad_usage", "no Redis was named", {
     cure: "pass --redis redis://host:port or set REDIS_URL; `embedfleet run` starts a private one by itself",

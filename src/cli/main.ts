@@ -50,6 +50,7 @@ const COMMANDS = {
   run: async () => (await import("./commands/run.ts")).run,
   enqueue: async () => (await import("./commands/enqueue.ts")).enqueue,
   work: async () => (await import("./commands/work.ts")).work,
+  control: async () => (await import("./commands/control.ts")).control,
   status: async () => (await inspect()).status,
   resume: async () => (await inspect()).resume,
   cancel: async () => (await import("./commands/cancel.ts")).cancel,
@@ -105,6 +106,11 @@ function build(): Command {
     "take jobs from the queue until stopped",
     ...options("out", ...MODEL, ...QUEUE, ...DEVICE, "exitWhenDone", ...METRICS, ...STORE, "json"),
   ).action(action("work"));
+  add(
+    "control",
+    "tend a fleet's runs, and show them on a dashboard, until stopped",
+    ...options("out", ...QUEUE, "host", "port", "token", "keepStaging", "tendSeconds", ...STORE),
+  ).action(action("control"));
   add("status", "how far a run is; without one, the runs of a store", ...options("out", ...QUEUE, ...STORE, "json"))
     .addArgument(runArgument(false))
     .action(action("status"));

@@ -2,6 +2,7 @@
 import { jobOf } from "../core/planning.ts";
 import { runKeys } from "../core/layout.ts";
 import type { JobQueue, ObjectStore } from "../core/ports.ts";
+import { markActive } from "./active-runs.ts";
 import { assertNotCancelled } from "./cancelled.ts";
 import { listData, readWindows } from "./read-plan.ts";
 
@@ -11,12 +12,11 @@ export interface Reconciled {
   readonly queued: number;
 }
 
-/** Adds the jobs of shards without a result file; those still queued or active are left alone. @throws FleetError `run_cancelled` */
+/** Adds the jobs of shards without a result file; those still queued or active are left alone. */
 export async function requeueMissing(
   params: Readonly<{ store: ObjectStore; queue: JobQueue; run: string }>,
 ): Promise<Reconciled> {
   const { store, queue, run } = params;
-  await assertNotCancelled(store, run);
   const done = await listData(store, run);
   let planned = 0;
   let queued = 0;
@@ -27,4 +27,14 @@ export async function requeueMissing(
     queued += missing.length;
   }
   return { planned, done: planned - queued, queued };
+}
+
+/** What `resume` does: the fleet knows the run again, and its failed jobs get another chance. @throws FleetError `run_cancelled` */
+export async function resumeRun(
+  params: Readonly<{ store: ObjectStore; queue: JobQueue; fleet: string; run: string }>,
+): Promise<Reconciled> {
+  const { store, queue, fleet, run } = params;
+  await assertNotCancelled(store, run);
+  await markActive(store, { fleet, run });
+  return requeueMissing({ store, queue, run });
 }

@@ -7,7 +7,7 @@ import type { Hono } from "hono";
 import { FleetError, messageOf } from "../core/errors.ts";
 
 /** Connections that a stopping server lets finish what they have begun. */
-const STOP_GRACE_MS = 2000;
+const STOP_GRACE_MS = 1000;
 
 export interface Listening {
   /** `http://127.0.0.1:7878` */
@@ -43,4 +43,9 @@ async function closeServer(server: Server): Promise<void> {
   const timer = setTimeout(() => server.closeAllConnections(), STOP_GRACE_MS);
   await ended;
   clearTimeout(timer);
+}
+
+/** Whether an address can be reached from this machine only. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(?:\.\d{1,3}){3}$/.test(host);
 }

@@ -21,6 +21,11 @@ export class BullQueue implements JobQueue {
     this.#queue.on("error", () => {});
   }
 
+  /** For tools that show BullMQ's own view of it. */
+  get raw(): Queue {
+    return this.#queue;
+  }
+
   async enqueue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void> {
     for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
       const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);

@@ -3,12 +3,10 @@ import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
-import { markActive } from "../../run/active-runs.ts";
-import { assertNotCancelled } from "../../run/cancelled.ts";
 import { latestRun, listRuns } from "../../run/list-runs.ts";
 import { readProgress, type RunReport } from "../../run/progress.ts";
 import { readRun } from "../../run/read-plan.ts";
-import { requeueMissing } from "../../run/reconcile.ts";
+import { resumeRun } from "../../run/reconcile.ts";
 import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
 import { type Closer, loggerOf, openQueueOf, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
@@ -85,9 +83,7 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
     const store = await openStoreOf(flags, closer);
     const { options } = await readRun(store, run);
     const queue = await openQueueOf(flags, options.model.id, closer, log);
-    await assertNotCancelled(store, run);
-    await markActive(store, { fleet: queueName(flags.fleet, options.model.id), run });
-    const outcome = await requeueMissing({ store, queue, run });
+    const outcome = await resumeRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
     if (flags.json) return printJson({ run, ...outcome });
     console.log(
       `run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`,

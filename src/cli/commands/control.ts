@@ -1,0 +1,85 @@
+/** `embedfleet control`: tends a fleet's runs and shows them, until stopped. */
+import { Access } from "../../control/access.ts";
+import { controlApp } from "../../control/app.ts";
+import { Board } from "../../control/board.ts";
+import { FleetQueue } from "../../control/fleet-queue.ts";
+import { FleetWatch } from "../../control/fleet-watch.ts";
+import { recordSnapshot } from "../../control/snapshot-metrics.ts";
+import { checkRedis } from "../../adapters/redis/connect.ts";
+import type { Schedules } from "../../core/schedules.ts";
+import { probeStore } from "../../run/probe-store.ts";
+import { listen } from "../../telemetry/listen.ts";
+import { Metrics } from "../../telemetry/metrics.ts";
+import { ObservedStore } from "../../telemetry/observed-store.ts";
+import { observeMetrics } from "../../telemetry/observe-metrics.ts";
+import { loggerOf, openStoreOf, redisOf, type StoreFlags, withCloser } from "../context.ts";
+import { programVersion } from "../telemetry.ts";
+
+const LOOK_INTERVAL_MS = 2000;
+/** Without one whole look for so long, `/healthz` says so. */
+const MAX_BLIND_MS = 60_000;
+
+export interface ControlFlags extends StoreFlags {
+  readonly redis?: string;
+  readonly fleet: string;
+  readonly host: string;
+  readonly port: number;
+  readonly token?: string;
+  readonly keepStaging: boolean;
+  readonly tendSeconds: number;
+}
+
+export async function control(flags: ControlFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const log = loggerOf(flags);
+    const access = new Access({ host: flags.host, token: flags.token });
+    const redisUrl = redisOf(flags);
+    for (const warning of await checkRedis(redisUrl)) log.warn(warning);
+    const version = programVersion();
+    const metrics = new Metrics({ role: "control", version });
+    const observe = observeMetrics(metrics);
+    const store = new ObservedStore(await openStoreOf(flags, closer), observe);
+    await probeStore(store);
+    const board = new Board();
+    // Nightly backfills plug in here.
+    const schedules: Schedules | null = null;
+    const watch = closer.add(
+      new FleetWatch({
+        store,
+        fleet: flags.fleet,
+        version,
+        schedules,
+        intervalMs: LOOK_INTERVAL_MS,
+        log,
+        openQueue: (name) => {
+          const queue = new FleetQueue({
+            redisUrl,
+            name,
+            store,
+            keepStaging: flags.keepStaging,
+            tendIntervalMs: flags.tendSeconds * 1000,
+            log,
+            observe,
+          });
+          board.add(queue.jobs.raw);
+          return queue;
+        },
+      }),
+    );
+    watch.subscribe((snapshot) => recordSnapshot(metrics, snapshot));
+    await watch.start();
+    const app = controlApp({ store, watch, schedules, metrics, access, board, maxBlindMs: MAX_BLIND_MS, log });
+    const server = closer.add(await listen({ app, host: flags.host, port: flags.port }));
+    log.info({ url: server.url, store: store.url, fleet: flags.fleet }, "control is ready");
+    // The token is behind a #, so it is in no request line and in no log of a proxy.
+    if (flags.token === undefined) console.log(`dashboard  ${server.url}/#token=${access.token}`);
+    const signal = await untilSignalled();
+    log.info({ signal }, "control ends");
+  });
+}
+
+function untilSignalled(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    process.once("SIGINT", resolve).once("SIGTERM", resolve);
+  });
+}

@@ -1,0 +1,30 @@
+/** The dashboard's files, as they lie in the package: no build step, nothing fetched from elsewhere. */
+import { readFileSync } from "node:fs";
+import { Hono } from "hono";
+
+/** Beside this program's sources: `dist/src/control` and `src/control` are both three levels down. */
+const FOLDER = new URL("../../../src/control/dashboard/", import.meta.url);
+
+const TYPES = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" } as const;
+const FILES = [
+  "index.html",
+  "style.css",
+  "main.js",
+  "charts.js",
+  "views.js",
+  "api.js",
+  "dom.js",
+  "format.js",
+  "icon.svg",
+] as const;
+
+export function serveDashboard(): Hono {
+  const app = new Hono();
+  for (const file of FILES) {
+    const body = readFileSync(new URL(file, FOLDER));
+    const kind = file.slice(file.lastIndexOf(".") + 1) as keyof typeof TYPES;
+    const headers = { "content-type": `${TYPES[kind]}; charset=utf-8`, "cache-control": "no-cache" };
+    app.get(file === "index.html" ? "/" : `/${file}`, (c) => c.body(body, 200, headers));
+  }
+  return app;
+}

@@ -1,0 +1,292 @@
+/** Looks at the whole fleet again and again, and tells whoever listens what it saw. */
+import type { Logger } from "pino";
+import { queueName } from "../adapters/redis/queue-options.ts";
+import { runIdSchema } from "../core/contracts.ts";
+import { FleetError, hasCode, messageOf } from "../core/errors.ts";
+import type { ObjectStore } from "../core/ports.ts";
+import type { Schedules } from "../core/schedules.ts";
+import { nowMs } from "../core/telemetry.ts";
+import { listRuns } from "../run/list-runs.ts";
+import { outlookOf } from "../run/outlook.ts";
+import { reportOf } from "../run/progress.ts";
+import { type RunSight, RunWatch } from "../run/run-watch.ts";
+import type { FleetQueue } from "./fleet-queue.ts";
+import type { FleetSnapshot, QueueView, RunView, Sample, WorkerView } from "./snapshot.ts";
+
+/** A listing of every object of every run: new runs are found by their markers long before. */
+const LIST_RUNS_INTERVAL_MS = 10 * 60 * 1000;
+/** Looking takes at most this share of the time, however large the runs are. */
+const LOOK_SHARE = 0.2;
+/** Redis queues what it is asked while it is away, so an answer may never come. */
+const ANSWER_TIMEOUT_MS = 5000;
+/** Runs that are not active change only by someone's hand. */
+const LOOK_AGAIN_MS = 60_000;
+const SHOWN_RUNS = 200;
+const SHOWN_FAILURES = 20;
+const SAMPLES = 600;
+
+export interface FleetWatchParams {
+  readonly store: ObjectStore;
+  readonly fleet: string;
+  readonly version: string;
+  /** Opens the queue of a model's runs; called once a name. */
+  readonly openQueue: (name: string) => FleetQueue;
+  readonly schedules: Schedules | null;
+  readonly intervalMs: number;
+  readonly log: Logger;
+}
+
+/** What one queue said. */
+interface Attended {
+  readonly view: Omit<QueueView, "tokens">;
+  readonly workers: readonly WorkerView[];
+}
+
+export class FleetWatch {
+  readonly #params: FleetWatchParams;
+  readonly #queues = new Map<string, FleetQueue>();
+  readonly #runs = new Map<string, RunWatch>();
+  readonly #resting = new Map<string, { readonly view: RunView; readonly atMs: number }>();
+  readonly #listeners = new Set<(snapshot: FleetSnapshot) => void>();
+  readonly #samples: Sample[] = [];
+  #listedAtMs = -Infinity;
+  #lastMs = nowMs();
+  #snapshot: FleetSnapshot | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #current: Promise<void> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(params: FleetWatchParams) {
+    this.#params = params;
+  }
+
+  /** The last look; null before the first. */
+  get snapshot(): FleetSnapshot | null {
+    return this.#snapshot;
+  }
+
+  get samples(): readonly Sample[] {
+    return this.#samples;
+  }
+
+  /** Milliseconds since everything could last be seen. */
+  get blindMs(): number {
+    return nowMs() - this.#lastMs;
+  }
+
+  /** @returns What stops the telling. */
+  subscribe(listener: (snapshot: FleetSnapshot) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** Looks once, then goes on by itself. */
+  async start(): Promise<void> {
+    await this.look();
+    this.#schedule(this.#params.intervalMs);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    await this.#current;
+    for (const queue of this.#queues.values()) await queue.close();
+  }
+
+  /** Looks now. Looks asked for meanwhile wait their turn, so each sees what was done before it. */
+  look(): Promise<void> {
+    this.#current = this.#current.then(() => (this.#isClosed ? undefined : this.#look()));
+    return this.#current;
+  }
+
+  /** The queue that a run's jobs are in. @throws FleetError `run_unknown` */
+  async queueOf(run: string): Promise<FleetQueue> {
+    const { record } = await new RunWatch({ store: this.#params.store, run }).look();
+    return this.#queue(queueName(this.#params.fleet, record.options.model.id));
+  }
+
+  /** Reads the run anew at the next look: someone may have removed results of it. */
+  forget(run: string): void {
+    this.#runs.set(run, new RunWatch({ store: this.#params.store, run }));
+    this.#resting.delete(run);
+  }
+
+  #schedule(delayMs: number): void {
+    if (this.#isClosed) return;
+    this.#timer = setTimeout(() => {
+      const startedMs = nowMs();
+      void this.look().then(() => {
+        const tookMs = nowMs() - startedMs;
+        this.#schedule(Math.max(this.#params.intervalMs, tookMs * (1 / LOOK_SHARE - 1)));
+      });
+    }, delayMs);
+  }
+
+  async #look(): Promise<void> {
+    const { fleet, store, version, schedules, log } = this.#params;
+    const problems: string[] = [];
+    const active = await this.#tryTo(problems, () => this.#findRuns(), new Map<string, string>());
+    const attended = new Map<string, Attended>();
+    for (const queue of this.#queues.values()) {
+      const seen = await this.#tryTo(problems, () => within(this.#attend(queue), `queue ${queue.name}`), null);
+      if (seen !== null) attended.set(queue.name, seen);
+    }
+    const runs: RunView[] = [];
+    for (const run of this.#runs.keys()) {
+      const view = await this.#tryTo(problems, () => this.#view(run, active.get(run), attended), null);
+      if (view !== null) runs.push(view);
+    }
+    const planned = schedules === null ? [] : await this.#tryTo(problems, () => schedules.list(), []);
+    if (problems.length === 0) this.#lastMs = nowMs();
+    else log.warn({ problems }, "the fleet could not be seen whole");
+    const workers = [...attended.values()].flatMap((seen) => seen.workers);
+    this.#publish({
+      at: new Date().toISOString(),
+      fleet,
+      store: store.url,
+      version,
+      runs: runs.sort(byActivity).slice(0, SHOWN_RUNS),
+      workers,
+      queues: [...attended.values()].map(({ view }) => ({ ...view, tokens: tokensOf(view.name, runs) })),
+      schedules: planned,
+      problems,
+    });
+  }
+
+  #publish(snapshot: FleetSnapshot): void {
+    this.#snapshot = snapshot;
+    const rates = snapshot.workers.map(({ name, tokensPerSecond }) => [name, tokensPerSecond] as const);
+    this.#samples.push({ at: snapshot.at, tokensPerSecond: Object.fromEntries(rates) });
+    if (this.#samples.length > SAMPLES) this.#samples.shift();
+    for (const listener of this.#listeners) listener(snapshot);
+  }
+
+  async #tryTo<T>(problems: string[], act: () => Promise<T>, otherwise: T): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      problems.push(messageOf(error));
+      return otherwise;
+    }
+  }
+
+  /** @returns The queue that marks each active run as its own. */
+  async #findRuns(): Promise<Map<string, string>> {
+    const { store, fleet } = this.#params;
+    if (nowMs() - this.#listedAtMs > LIST_RUNS_INTERVAL_MS) {
+      for (const run of await listRuns(store)) this.#watch(run);
+      this.#listedAtMs = nowMs();
+    }
+    const active = new Map<string, string>();
+    for await (const { key } of store.list({ prefix: `fleets/${queueName(fleet, "")}` })) {
+      const [, queue = "", run = ""] = key.split("/");
+      if (!runIdSchema.safeParse(run).success) continue;
+      active.set(run, queue);
+      const sight = await this.#lookAt(run);
+      // A fleet's name may begin another's, so the model decides whether the marker is ours.
+      if (sight !== null && queueName(fleet, sight.record.options.model.id) === queue) this.#queue(queue);
+    }
+    return active;
+  }
+
+  /** Null, and no longer watched, when someone has deleted it. */
+  async #lookAt(run: string): Promise<RunSight | null> {
+    try {
+      return await this.#watch(run).look();
+    } catch (error) {
+      if (!hasCode(error, "run_unknown")) throw error;
+      this.#runs.delete(run);
+      return null;
+    }
+  }
+
+  #watch(run: string): RunWatch {
+    const watch = this.#runs.get(run) ?? new RunWatch({ store: this.#params.store, run });
+    this.#runs.set(run, watch);
+    return watch;
+  }
+
+  #queue(name: string): FleetQueue {
+    let queue = this.#queues.get(name);
+    if (queue === undefined) {
+      queue = this.#params.openQueue(name);
+      queue.tender.start();
+      this.#queues.set(name, queue);
+    }
+    return queue;
+  }
+
+  async #attend(queue: FleetQueue): Promise<Attended> {
+    const [counts, workers, producers] = await Promise.all([queue.jobs.counts(), queue.workers(), queue.producers()]);
+    return {
+      view: { name: queue.name, counts, workers: workers.length, producers },
+      workers: workers.map((worker) => ({ ...worker, queue: queue.name })),
+    };
+  }
+
+  async #view(
+    run: string,
+    markedBy: string | undefined,
+    attended: ReadonlyMap<string, Attended>,
+  ): Promise<RunView | null> {
+    const resting = this.#resting.get(run);
+    if (markedBy === undefined && resting !== undefined && nowMs() - resting.atMs < LOOK_AGAIN_MS) return resting.view;
+    const sight = await this.#lookAt(run);
+    if (sight === null) return null;
+    const view = await this.#viewOf(sight, markedBy, attended);
+    if (view.isActive) this.#resting.delete(run);
+    else this.#resting.set(run, { view, atMs: nowMs() });
+    return view;
+  }
+
+  async #viewOf(
+    sight: RunSight,
+    markedBy: string | undefined,
+    attended: ReadonlyMap<string, Attended>,
+  ): Promise<RunView> {
+    const { record } = sight;
+    const name = queueName(this.#params.fleet, record.options.model.id);
+    const seen = markedBy === name ? attended.get(name) : undefined;
+    const report = reportOf(sight, seen?.view.counts ?? null);
+    const isActive = markedBy === name && report.state !== "sealed" && report.state !== "cancelled";
+    return {
+      ...report,
+      ...outlookOf(report, { workers: seen?.workers ?? null, producers: seen?.view.producers ?? null }),
+      createdAt: record.createdAt,
+      inputs: record.inputs,
+      model: record.options.model.id,
+      heads: record.options.heads,
+      queueName: name,
+      isActive,
+      rowsByLength: isActive ? sight.rowsByLength : [],
+      failures: isActive && (report.queue?.failed ?? 0) > 0 ? await this.#failures(name, sight) : [],
+    };
+  }
+
+  #failures(queue: string, { record }: RunSight): Promise<{ shard: string; reason: string }[]> {
+    const ask = this.#queue(queue).jobs.failures({ run: record.run, limit: SHOWN_FAILURES });
+    return within(ask, `queue ${queue}`);
+  }
+}
+
+function byActivity(a: RunView, b: RunView): number {
+  if (a.isActive !== b.isActive) return a.isActive ? -1 : 1;
+  return a.createdAt < b.createdAt ? 1 : -1;
+}
+
+function tokensOf(queue: string, runs: readonly RunView[]): number {
+  return runs.reduce((sum, run) => sum + (run.isActive && run.queueName === queue ? run.remainingTokens : 0), 0);
+}
+
+async function within<T>(answer: Promise<T>, who: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new FleetError("redis_unavailable", `${who} did not answer within ${ANSWER_TIMEOUT_MS / 1000} s`);
+    timer = setTimeout(() => reject(error), ANSWER_TIMEOUT_MS);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,32 @@
+/** What was refused, a page at a time. */
+import type { Reject } from "../core/contracts.ts";
+import { runKeys } from "../core/layout.ts";
+import type { ObjectStore } from "../core/ports.ts";
+import { readRejects } from "./inspect-shard.ts";
+import { readRun } from "./read-plan.ts";
+
+const PAGE_REJECTS = 100;
+
+export interface RejectsPage {
+  readonly rejects: readonly Reject[];
+  /** Where the next page begins; null at the end. */
+  readonly next: number | null;
+}
+
+/** @throws FleetError `run_unknown` */
+export async function readRejectsPage(
+  params: Readonly<{ store: ObjectStore; run: string; after: number }>,
+): Promise<RejectsPage> {
+  const { store, run, after } = params;
+  await readRun(store, run);
+  const rejects: Reject[] = [];
+  let seen = 0;
+  for await (const { key } of store.list({ prefix: runKeys(run).rejectsPrefix })) {
+    for (const reject of await readRejects(store, key)) {
+      if (seen++ < after) continue;
+      if (rejects.length === PAGE_REJECTS) return { rejects, next: after + PAGE_REJECTS };
+      rejects.push(reject);
+    }
+  }
+  return { rejects, next: null };
+}
