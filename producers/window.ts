@@ -51,6 +51,7 @@ interface Row {
   readonly textHash: Buffer;
   readonly ids: Int32Array;
   readonly text: string | null;
+  readonly kept: readonly (string | null)[];
 }
 
 export interface CutWindow {
@@ -116,9 +117,11 @@ export class Window {
     this.#documents++;
     this.#planned.push({ id: item.document.id, content: item.content, chunks: chunks.length });
     const { keepText } = this.#record.options;
+    const kept = item.document.kept ?? [];
+    const keptChars = kept.reduce((chars, value) => chars + (value?.length ?? 0), 0);
     chunks.forEach((chunk, number) => {
       this.#tokens += chunk.ids.length;
-      if (keepText) this.#textChars += chunk.text.length;
+      this.#textChars += keptChars + (keepText ? chunk.text.length : 0);
       this.#rows.push({
         id: item.document.id,
         chunk: number,
@@ -127,6 +130,7 @@ export class Window {
         textHash: hash("sha256", chunk.text, "buffer"),
         ids: chunk.ids,
         text: keepText ? chunk.text : null,
+        kept,
       });
     });
   }
@@ -137,8 +141,8 @@ export class Window {
     const window = windowId(this.#index);
     const layout = planShards({
       lengths: this.#rows.map((row) => row.ids.length),
-      carriedBytes: this.#rows.map(
-        (row) => Buffer.byteLength(row.id) + (row.text === null ? 0 : Buffer.byteLength(row.text)),
+      carriedBytes: this.#rows.map(({ id, text, kept }) =>
+        [id, text, ...kept].reduce((bytes, value) => bytes + Buffer.byteLength(value ?? ""), 0),
       ),
       shape: { dim: options.model.dim, heads: options.heads },
     });
@@ -146,7 +150,8 @@ export class Window {
     let stagedBytes = 0;
     const shards = layout.shards.map(({ start, end }, index): ShardPlan => {
       const shard = shardId(window, index);
-      const rows = toPlannedRows(Array.from(layout.order.subarray(start, end), (row) => this.#rows[row]!));
+      const picked = Array.from(layout.order.subarray(start, end), (row) => this.#rows[row]!);
+      const rows = toPlannedRows(picked, options.keep);
       const bytes = encodeStagedShard({ run, shard, rows });
       parts.push(bytes);
       stagedBytes += bytes.length;
@@ -192,7 +197,7 @@ export class Window {
   }
 }
 
-function toPlannedRows(rows: readonly Row[]): PlannedRows {
+function toPlannedRows(rows: readonly Row[], keep: readonly string[]): PlannedRows {
   const offsets = new Uint32Array(rows.length + 1);
   rows.forEach((row, i) => {
     offsets[i + 1] = offsets[i]! + row.ids.length;
@@ -212,6 +217,7 @@ function toPlannedRows(rows: readonly Row[]): PlannedRows {
     offsets,
     tokenIds,
     texts: rows[0]?.text == null ? null : rows.map((row) => row.text!),
+    kept: keep.map((name, i) => ({ name, values: rows.map((row) => row.kept[i] ?? null) })),
   };
 }
 

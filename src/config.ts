@@ -10,6 +10,7 @@ import {
   formatSchema,
   type Head,
   headSchema,
+  isResultColumn,
   precisionSchema,
   runIdSchema,
 } from "./core/contracts.ts";
@@ -73,6 +74,13 @@ function nameList(text: string): string[] {
   const names = text.split(",").map((name) => name.trim());
   if (names.every((name) => name !== "")) return names;
   throw new InvalidArgumentError("It must be names with commas between them.");
+}
+
+function keptNames(text: string): string[] {
+  const names = nameList(text);
+  const taken = names.find((name) => isResultColumn(name));
+  if (taken === undefined) return names;
+  throw new InvalidArgumentError(`The output has a column ${taken} of its own.`);
 }
 
 function condition(text: string): Condition[] {
@@ -176,6 +184,10 @@ export const OPTIONS = {
       .argParser(fraction)
       .default(1, "all"),
   limit: () => option("--limit <n>", "at most so many documents, the first ones").argParser(wholeNumber(1)),
+  keep: () =>
+    option("--keep <paths>", "fields or columns to carry to the output, as text columns of the same names")
+      .argParser(severalTimes(keptNames))
+      .default([], "none"),
   strict: () => option("--strict", "stop at the first document that is rejected").default(false),
   keepText: () => option("--keep-text", "put each row's text into the output").default(false),
   maxDocumentBytes: () =>

@@ -1,21 +1,23 @@
 /** A text or Markdown file, plain, gzip or zstd: one document. */
 import { isUtf8 } from "node:buffer";
+import { holds } from "../../src/core/conditions.ts";
 import { type Origin, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { checkDocument } from "./check-document.ts";
 import { plainText } from "./decode.ts";
+import type { RecordOptions } from "./record.ts";
 import { isSampled } from "./select.ts";
 import { unreadableAt } from "./unreadable.ts";
 
-interface TextOptions {
+interface TextOptions extends Pick<RecordOptions, "where" | "sample" | "maxDocumentBytes"> {
   /** Of the document. */
   readonly id: string;
-  readonly sample: number;
-  readonly maxDocumentBytes: number;
 }
 
 export async function* readText(source: ByteSource, options: TextOptions): AsyncGenerator<SourceItem> {
-  if (isSampled(options.id, options.sample)) yield await readWhole(source, options);
+  // It has no fields to be chosen by.
+  const isWanted = options.where.every((condition) => holds(condition, undefined));
+  if (isWanted && isSampled(options.id, options.sample)) yield await readWhole(source, options);
 }
 
 async function readWhole(source: ByteSource, params: TextOptions): Promise<SourceItem> {

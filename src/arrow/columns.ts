@@ -29,6 +29,29 @@ function column(name: string, data: Data): Column {
 }
 
 export function utf8Column(name: string, values: readonly string[]): Column {
+  return column(name, utf8Data(name, values, { nullCount: 0 }));
+}
+
+/** Nullable, also when nothing is null, so that all files of a run have one schema. */
+export function optionalUtf8Column(name: string, values: readonly (string | null)[]): Column {
+  const nullBitmap = new Uint8Array(Math.ceil(values.length / 8));
+  values.forEach((value, i) => {
+    if (value !== null) nullBitmap[i >> 3]! |= 1 << (i & 7);
+  });
+  const nullCount = values.reduce((count, value) => count + (value === null ? 1 : 0), 0);
+  const data = utf8Data(
+    name,
+    values.map((value) => value ?? ""),
+    { nullCount, nullBitmap },
+  );
+  return { field: new Field(name, data.type, true), data };
+}
+
+function utf8Data(
+  name: string,
+  values: readonly string[],
+  nulls: Readonly<{ nullCount: number; nullBitmap?: Uint8Array }>,
+): Data<Utf8> {
   const valueOffsets = new Int32Array(values.length + 1);
   let bytes = 0;
   for (let i = 0; i < values.length; i++) {
@@ -39,7 +62,7 @@ export function utf8Column(name: string, values: readonly string[]): Column {
     throw new RangeError(`column ${name} holds ${bytes} bytes of text; Arrow's utf8 ends at 2 GiB`);
   const data = Buffer.allocUnsafe(bytes);
   for (let i = 0; i < values.length; i++) data.write(values[i]!, valueOffsets[i]!, "utf8");
-  return column(name, makeData({ type: new Utf8(), length: values.length, nullCount: 0, valueOffsets, data }));
+  return makeData({ type: new Utf8(), length: values.length, ...nulls, valueOffsets, data });
 }
 
 export function uint32Column(name: string, values: Uint32Array): Column {

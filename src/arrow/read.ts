@@ -1,5 +1,5 @@
 /** Reading our own Arrow bytes back with every length checked: they come from a store. */
-import { type Data, DataType, RecordBatchReader, type RecordBatch } from "apache-arrow";
+import { type Data, DataType, RecordBatchReader, type RecordBatch, type Utf8 } from "apache-arrow";
 import { FleetError, messageOf } from "../core/errors.ts";
 import { checkArrowMetadata } from "./check-metadata.ts";
 
@@ -22,8 +22,12 @@ export class BatchView {
     return this.#batch.schema.metadata;
   }
 
+  get names(): string[] {
+    return this.#batch.schema.fields.map((field) => field.name);
+  }
+
   has(name: string): boolean {
-    return this.#batch.schema.fields.some((field) => field.name === name);
+    return this.names.includes(name);
   }
 
   expectMetadata(key: string, value: string): void {
@@ -33,7 +37,20 @@ export class BatchView {
   }
 
   strings(name: string): string[] {
-    const data = this.#data(name, DataType.isUtf8);
+    return this.#strings(name, this.#data(name, DataType.isUtf8));
+  }
+
+  /** Null where the column is. */
+  optionalStrings(name: string): (string | null)[] {
+    const data = this.#data(name, DataType.isUtf8, true);
+    const values = this.#strings(name, data);
+    if (data.nullCount === 0) return values;
+    const bitmap: Uint8Array | null = data.nullBitmap;
+    if (bitmap === null || bitmap.length * 8 < this.rows) this.corrupt(`have no bitmap of the nulls in ${name}`);
+    return values.map((value, row) => ((bitmap[row >> 3]! & (1 << (row & 7))) === 0 ? null : value));
+  }
+
+  #strings(name: string, data: Data<Utf8>): string[] {
     const bytes = Buffer.from(data.values.buffer, data.values.byteOffset, data.values.byteLength);
     const offsets = this.#offsets(name, data, bytes.length);
     return Array.from({ length: this.rows }, (_, row) => bytes.toString("utf8", offsets[row], offsets[row + 1]));
@@ -88,11 +105,11 @@ export class BatchView {
   }
 
   // oxlint-disable-next-line typescript/no-explicit-any -- Data is generic in the type its guard proves
-  #data<T extends DataType>(name: string, isType: (type: any) => type is T): Data<T> {
+  #data<T extends DataType>(name: string, isType: (type: any) => type is T, mayBeNull = false): Data<T> {
     const data = this.#batch.getChild(name)?.data[0];
     if (data === undefined) this.corrupt(`have no column ${name}`);
     if (!isType(data.type)) this.corrupt(`have a column ${name} of type ${String(data.type)}`);
-    if (data.offset !== 0 || data.length !== this.rows || data.nullCount !== 0) {
+    if (data.offset !== 0 || data.length !== this.rows || (data.nullCount !== 0 && !mayBeNull)) {
       this.corrupt(`have a column ${name} with nulls or of another length`);
     }
     return data as Data<T>;

@@ -3,9 +3,10 @@ import { RecordBatchFileWriter } from "apache-arrow";
 import type { ShardBuffers } from "../core/batch.ts";
 import { CONTRACT_VERSION, type RunOptions, type ShardStats, shardStatsSchema } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
-import { type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
+import { type KeptColumn, type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
 import {
   fixedBinaryColumn,
+  optionalUtf8Column,
   sparseColumn,
   toRecordBatch,
   uint32Column,
@@ -36,6 +37,7 @@ export interface ResultRows {
   /** offsets in vectors; values [vectors, dim] */
   readonly colbert: { readonly offsets: Uint32Array; readonly values: Float32Array } | null;
   readonly texts: readonly string[] | null;
+  readonly kept: readonly KeptColumn[];
 }
 
 /**
@@ -59,6 +61,7 @@ export function assembleResults(rows: PlannedRows, buffers: ShardBuffers): Resul
     sparse: assembleSparse(buffers, kept),
     colbert: assembleColbert(buffers, kept, whole),
     texts: rows.texts && pick(rows.texts),
+    kept: rows.kept.map(({ name, values }) => ({ name, values: pick(values) })),
   };
 }
 
@@ -128,6 +131,7 @@ export function encodeResults(rows: ResultRows, meta: ResultMeta): Uint8Array {
   if (rows.sparse) columns.push(sparseColumn("sparse", rows.sparse.offsets, rows.sparse.indices, rows.sparse.values));
   if (rows.colbert) columns.push(vectorListColumn("colbert", rows.colbert.offsets, rows.colbert.values, rows.dim));
   if (rows.texts) columns.push(utf8Column("text", rows.texts));
+  for (const { name, values } of rows.kept) columns.push(optionalUtf8Column(name, values));
   // A schema other than the first batch's silently drops a batch in apache-arrow 21, so there is
   // never a second batch: one writer, one batch, one file.
   const writer = new RecordBatchFileWriter();
@@ -149,6 +153,7 @@ function resultMetadata(meta: ResultMeta): Map<string, string> {
     ["embedfleet.dim", String(model.dim)],
     ["embedfleet.precision", precision],
     ["embedfleet.heads", heads.join(",")],
+    ["embedfleet.keep", JSON.stringify(meta.options.keep)],
     ["embedfleet.options", JSON.stringify(meta.options)],
     [STATS_KEY, JSON.stringify(meta.stats)],
     ...(meta.rejectsKey === null ? [] : [["embedfleet.rejects", meta.rejectsKey] as const]),
@@ -207,6 +212,7 @@ function resultRows(view: BatchView, options: RunOptions): ResultRows {
     sparse: has("sparse") ? view.sparse("sparse") : null,
     colbert,
     texts: options.keepText ? view.strings("text") : null,
+    kept: options.keep.map((name) => ({ name, values: view.optionalStrings(name) })),
   };
 }
 

@@ -3,7 +3,14 @@ import { type RecordBatch, RecordBatchStreamWriter } from "apache-arrow";
 import { CONTRACT_VERSION } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
-import { fixedBinaryColumn, int32ListColumn, toRecordBatch, uint32Column, utf8Column } from "./columns.ts";
+import {
+  fixedBinaryColumn,
+  int32ListColumn,
+  optionalUtf8Column,
+  toRecordBatch,
+  uint32Column,
+  utf8Column,
+} from "./columns.ts";
 import { readSingleBatch } from "./read.ts";
 
 export function encodeStagedShard(params: Readonly<{ run: string; shard: string; rows: PlannedRows }>): Uint8Array {
@@ -17,6 +24,7 @@ export function encodeStagedShard(params: Readonly<{ run: string; shard: string;
     int32ListColumn("tokens", rows.offsets, rows.tokenIds),
   ];
   if (rows.texts !== null) columns.push(utf8Column("text", rows.texts));
+  for (const { name, values } of rows.kept) columns.push(optionalUtf8Column(keptName(name), values));
   return streamBytes(toRecordBatch(columns, stagedMetadata(run, shard)));
 }
 
@@ -40,6 +48,9 @@ export function decodeStagedShard(
     offsets,
     tokenIds: values,
     texts: view.has("text") ? view.strings("text") : null,
+    kept: view.names
+      .filter((name) => name.startsWith(KEPT_PREFIX))
+      .map((name) => ({ name: name.slice(KEPT_PREFIX.length), values: view.optionalStrings(name) })),
   };
   if (view.rows !== params.rows || values.length !== params.tokens) {
     throw new FleetError(
@@ -48,6 +59,13 @@ export function decodeStagedShard(
     );
   }
   return rows;
+}
+
+/** Apart from the columns of the staging itself, whatever their names are. */
+const KEPT_PREFIX = "keep:";
+
+function keptName(name: string): string {
+  return KEPT_PREFIX + name;
 }
 
 function stagedMetadata(run: string, shard: string): Map<string, string> {

@@ -41,6 +41,7 @@ export interface PlanFlags {
   readonly where: Condition[];
   readonly sample: number;
   readonly limit?: number;
+  readonly keep: string[];
   readonly keepText: boolean;
   readonly maxDocumentBytes: number;
 }
@@ -133,7 +134,7 @@ export function selectionOf(flags: PlanFlags): Selection {
     where: flags.where,
     sample: flags.sample,
     limit: flags.limit ?? null,
-    keep: [],
+    keep: [...new Set(flags.keep)],
   };
 }
 

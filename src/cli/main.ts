@@ -24,6 +24,7 @@ const PLAN: OptionName[] = [
   "where",
   "sample",
   "limit",
+  "keep",
   "keepText",
   "maxDocumentBytes",
   "maxRejects",

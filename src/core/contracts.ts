@@ -53,6 +53,25 @@ export const conditionSchema = z.strictObject({
 });
 export type Condition = z.infer<typeof conditionSchema>;
 
+/** Names that a result file's own columns have; see README. */
+const RESULT_COLUMNS = new Set([
+  "id",
+  "chunk",
+  "char_start",
+  "char_end",
+  "n_tokens",
+  "text_hash",
+  "dense",
+  "sparse",
+  "colbert",
+  "text",
+]);
+
+/** No field of that name can be carried to the output. */
+export function isResultColumn(name: string): boolean {
+  return RESULT_COLUMNS.has(name);
+}
+
 /** Which documents of a corpus are read, and what of each. Fields are dotted paths. */
 export const selectionSchema = z.strictObject({
   format: formatSchema,
@@ -66,7 +85,12 @@ export const selectionSchema = z.strictObject({
   /** The first documents of those chosen; null for all. */
   limit: z.int().min(1).nullable(),
   /** Fields carried to the output as text columns of the same names. */
-  keep: z.array(z.string().min(1)),
+  keep: z.array(
+    z
+      .string()
+      .min(1)
+      .refine((name) => !isResultColumn(name), { message: "the output has a column of that name" }),
+  ),
 });
 export type Selection = z.infer<typeof selectionSchema>;
 

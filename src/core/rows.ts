@@ -3,6 +3,12 @@ import { createHash } from "node:crypto";
 
 export const TEXT_HASH_BYTES = 32;
 
+/** A field of the documents that is carried to the output; null where a document lacks it. */
+export interface KeptColumn {
+  readonly name: string;
+  readonly values: readonly (string | null)[];
+}
+
 /** Column-wise; row `i` is the i-th of every column, longest row first. */
 export interface PlannedRows {
   readonly ids: readonly string[];
@@ -17,6 +23,8 @@ export interface PlannedRows {
   readonly tokenIds: Int32Array;
   /** The chunks' texts when the run keeps them. */
   readonly texts: readonly string[] | null;
+  /** Each row has those of its document. */
+  readonly kept: readonly KeptColumn[];
 }
 
 /**

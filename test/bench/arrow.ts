@@ -44,6 +44,7 @@ function makeShard(head: Head, rows: number, tokens: number): Shard {
       offsets: buffers.offsets,
       tokenIds: buffers.ids,
       texts: null,
+      kept: [],
     },
   };
 }

@@ -75,12 +75,14 @@ const rows: PlannedRows = {
   offsets: Uint32Array.of(0, 7, 12, 15),
   tokenIds: Int32Array.from({ length: 15 }, (_, i) => i),
   texts: ["one", "two", "three"],
+  kept: [{ name: "lang", values: ["en", null, "fi"] }],
 };
 
 const options = runOptions({
   model: { id: "m", revision: "1", sha256: "a".repeat(64), dim: 4, maxTokens: 64 },
   heads: ["dense", "sparse", "colbert"],
   keepText: true,
+  keep: ["lang"],
 });
 const stats = { rows: 3, rejects: 0, realTokens: 15, paddedTokens: 18, batches: 1, deviceMs: 1.5, idleMs: 0, idle: {} };
 const results: ResultRows = {
