@@ -39,7 +39,16 @@ test("result files have them as columns that others read, with nulls", async () 
     model: { id: "m", revision: "1", sha256: "a".repeat(64), dim: 2, maxTokens: 64 },
     keep: kept.map(({ name }) => name),
   });
-  const stats = { rows: ROWS, rejects: 0, realTokens: 1, paddedTokens: 1, batches: 1, deviceMs: 1, idleMs: 0 };
+  const stats = {
+    rows: ROWS,
+    rejects: 0,
+    realTokens: 1,
+    paddedTokens: 1,
+    batches: 1,
+    deviceMs: 1,
+    idleMs: 0,
+    idle: {},
+  };
   const dense = new Float32Array(ROWS * 2).fill(0.7);
   const bytes = encodeResults(
     { ...rows, tokenCounts: new Uint32Array(ROWS), dim: 2, dense, sparse: null, colbert: null },
