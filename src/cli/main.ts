@@ -52,7 +52,7 @@ const COMMANDS = {
   enqueue: async () => (await import("./commands/enqueue.ts")).enqueue,
   work: async () => (await import("./commands/work.ts")).work,
   control: async () => (await import("./commands/control.ts")).control,
-  status: async () => (await inspect()).status,
+  status: async () => (await import("./commands/status.ts")).status,
   resume: async () => (await inspect()).resume,
   cancel: async () => (await import("./commands/cancel.ts")).cancel,
   seal: async () => (await inspect()).seal,
@@ -74,20 +74,41 @@ function options(...names: OptionName[]): Option[] {
   return names.map((name) => OPTIONS[name]());
 }
 
+type Add = (name: string, description: string, ...flags: Option[]) => Command;
+
+function runArgument(required: boolean): Argument {
+  return new Argument(required ? "<run>" : "[run]", "a run's id").argParser(parseRunId);
+}
+
+function outArgument(): Argument {
+  return new Argument("<out>", "the store: file:///folder, s3://bucket/prefix or a path");
+}
+
 function build(): Command {
   const program = new Command("embedfleet")
     .description("Turns a large corpus into embeddings, in batch, without losing or doubling a row.")
     .helpCommand(false)
     .exitOverride();
-  const add = (name: string, description: string, ...flags: Option[]): Command => {
+  const add: Add = (name, description, ...flags) => {
     const command = program.command(name).description(description);
     for (const flag of flags) command.addOption(flag);
     return command;
   };
-  const runArgument = (required: boolean): Argument =>
-    new Argument(required ? "<run>" : "[run]", "a run's id").argParser(parseRunId);
-  const outArgument = (): Argument => new Argument("<out>", "the store: file:///folder, s3://bucket/prefix or a path");
+  addWork(add);
+  addRuns(add);
+  addResults(add);
+  const forModels = program.command("models").description("models that can be used");
+  forModels
+    .command("list")
+    .description("the models that come with embedfleet")
+    .addOption(OPTIONS.models())
+    .addOption(OPTIONS.json())
+    .action(action("listModels"));
+  return program;
+}
 
+/** What makes embeddings, and what watches over it. */
+function addWork(add: Add): void {
   add(
     "run",
     "enqueue, embed and seal a corpus on this machine",
@@ -112,7 +133,15 @@ function build(): Command {
     "tend a fleet's runs, and show them on a dashboard, until stopped",
     ...options("out", ...QUEUE, "host", "port", "token", "keepStaging", "tendSeconds", ...STORE),
   ).action(action("control"));
-  add("status", "how far a run is; without one, the runs of a store", ...options("out", ...QUEUE, ...STORE, "json"))
+}
+
+/** What looks at one run, or steers it. */
+function addRuns(add: Add): void {
+  add(
+    "status",
+    "how far a run is; without one, the runs of a store",
+    ...options("out", ...QUEUE, "watch", ...STORE, "json"),
+  )
     .addArgument(runArgument(false))
     .action(action("status"));
   add("resume", "queue again whatever is planned and not there", ...options("out", ...QUEUE, ...STORE, "json"))
@@ -124,6 +153,10 @@ function build(): Command {
   add("seal", "prove that a run is whole and publish its manifest", ...options("out", "keepStaging", ...STORE, "json"))
     .addArgument(runArgument(true))
     .action(action("seal"));
+}
+
+/** What reads results back. */
+function addResults(add: Add): void {
   add("verify", "read a run back and count what is wrong with it", ...options(...STORE, "json"))
     .addArgument(outArgument())
     .addArgument(runArgument(false))
@@ -144,14 +177,6 @@ function build(): Command {
     .addArgument(outArgument())
     .addArgument(runArgument(false))
     .action(action("eval"));
-  const forModels = program.command("models").description("models that can be used");
-  forModels
-    .command("list")
-    .description("the models that come with embedfleet")
-    .addOption(OPTIONS.models())
-    .addOption(OPTIONS.json())
-    .action(action("listModels"));
-  return program;
 }
 
 /** Usage errors end with 2; help and version are no errors. */

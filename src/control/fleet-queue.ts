@@ -1,12 +1,12 @@
 /** One queue of the fleet, with who is at it and who tends it. */
 import type { Logger } from "pino";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
-import { Presence } from "../adapters/redis/presence.ts";
+import { Presence, readWorkers } from "../adapters/redis/presence.ts";
 import { producersKey, turnKey, workersKey } from "../adapters/redis/queue-options.ts";
 import { RedisTurn } from "../adapters/redis/redis-turn.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
-import { type WorkerState, workerStateSchema } from "../core/worker-state.ts";
+import type { WorkerState } from "../core/worker-state.ts";
 import { Tender } from "../run/tend.ts";
 
 export interface FleetQueueParams {
@@ -64,12 +64,4 @@ export class FleetQueue {
     await this.#workers.close();
     await this.jobs.close();
   }
-}
-
-export async function readWorkers(presence: Presence): Promise<WorkerState[]> {
-  const states = await presence.states();
-  return [...states.values()].flatMap((state) => {
-    const parsed = workerStateSchema.safeParse(state);
-    return parsed.success ? [parsed.data] : [];
-  });
 }

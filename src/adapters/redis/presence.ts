@@ -1,5 +1,6 @@
 /** Who is at work: names that announce themselves and fade away when their process dies. */
 import type { Redis } from "ioredis";
+import { type WorkerState, workerStateSchema } from "../../core/worker-state.ts";
 import { connectRedis } from "./connect.ts";
 
 const LIFETIME_MS = 15_000;
@@ -58,6 +59,15 @@ export class Presence {
     for (const name of this.#announced.keys()) await this.withdraw(name);
     this.#redis.disconnect();
   }
+}
+
+/** Workers present that say of themselves what can be read. */
+export async function readWorkers(presence: Presence): Promise<WorkerState[]> {
+  const states = await presence.states();
+  return [...states.values()].flatMap((state) => {
+    const parsed = workerStateSchema.safeParse(state);
+    return parsed.success ? [parsed.data] : [];
+  });
 }
 
 function parse(json: string): unknown {

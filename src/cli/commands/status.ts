@@ -1,0 +1,114 @@
+/** `embedfleet status`: how far a run is, how fast it goes, and what it waits for. */
+import { BullQueue } from "../../adapters/redis/bull-queue.ts";
+import { Presence, readWorkers } from "../../adapters/redis/presence.ts";
+import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
+import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
+import { listRuns } from "../../run/list-runs.ts";
+import { type Attendance, outlookOf } from "../../run/outlook.ts";
+import { readProgress, reportOf, type RunReport } from "../../run/progress.ts";
+import { readRun } from "../../run/read-plan.ts";
+import { RunWatch } from "../../run/run-watch.ts";
+import { type Closer, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { count, printReport } from "../report.ts";
+import { Screen } from "../screen.ts";
+import { type RunStatus, statusLines } from "../status-lines.ts";
+
+const REFRESH_INTERVAL_MS = 1000;
+/** Looking takes at most this share of the time, however large the run is. */
+const LOOK_SHARE = 0.25;
+
+export interface StatusFlags extends StoreFlags {
+  readonly redis?: string;
+  readonly fleet: string;
+  readonly watch: boolean;
+  readonly json: boolean;
+}
+
+export async function status(run: string | undefined, flags: StatusFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const store = await openStoreOf(flags, closer);
+    if (run === undefined) return printRuns(store, flags.json);
+    const look = await looker(store, run, flags, closer);
+    if (flags.json) return printJson(await look());
+    const last = flags.watch || process.stdout.isTTY ? await watch(look) : await look();
+    if (last.state === "sealed") return printReport(last, store.url);
+    for (const line of statusLines(last, { columns: process.stdout.columns ?? 80 })) console.log(line);
+  });
+}
+
+/** Looks at the run, its queue and its workers; what cannot be asked is null. */
+async function looker(
+  store: ObjectStore,
+  run: string,
+  flags: StatusFlags,
+  closer: Closer,
+): Promise<() => Promise<RunStatus>> {
+  const runWatch = new RunWatch({ store, run });
+  const { options } = await readRun(store, run);
+  const ask = flags.redis === undefined ? null : asker(flags.redis, queueName(flags.fleet, options.model.id), closer);
+  return async () => {
+    const sight = await runWatch.look();
+    const { counts, ...attendance } = ask === null ? { counts: null, workers: null, producers: null } : await ask();
+    const report = reportOf(sight, counts);
+    return { ...report, ...outlookOf(report, attendance), workers: attendance.workers };
+  };
+}
+
+function asker(
+  redisUrl: string,
+  fleet: string,
+  closer: Closer,
+): () => Promise<Attendance & { readonly counts: QueueCounts }> {
+  const queue = closer.add(new BullQueue({ redisUrl, name: fleet }));
+  const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
+  const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
+  return async () => ({
+    counts: await queue.counts(),
+    workers: await readWorkers(workers),
+    producers: await producers.present(),
+  });
+}
+
+/** Redraws until the run is over or the reader has seen enough. @returns The last look. */
+async function watch(look: () => Promise<RunStatus>): Promise<RunStatus> {
+  const screen = new Screen(process.stdout);
+  const interrupted = new AbortController();
+  const interrupt = (): void => interrupted.abort();
+  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+  try {
+    for (;;) {
+      const startedMs = performance.now();
+      const seen = await look();
+      const isOver = seen.state === "sealed" || seen.state === "cancelled";
+      if (isOver || interrupted.signal.aborted) return seen;
+      screen.draw(statusLines(seen, { columns: screen.columns }));
+      const tookMs = performance.now() - startedMs;
+      await sleep(Math.max(REFRESH_INTERVAL_MS, tookMs * (1 / LOOK_SHARE - 1)), interrupted.signal);
+    }
+  } finally {
+    screen.clear();
+    process.removeListener("SIGINT", interrupt).removeListener("SIGTERM", interrupt);
+  }
+}
+
+function sleep(durationMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, durationMs);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
+async function printRuns(store: ObjectStore, json: boolean): Promise<void> {
+  const reports: RunReport[] = [];
+  for (const run of await listRuns(store)) reports.push(await readProgress({ store, run, queue: null }));
+  if (json) return printJson(reports);
+  if (reports.length === 0) console.log(`no runs in ${store.url}`);
+  for (const { run, state, rows, plannedRows, rejects } of reports) {
+    console.log(
+      `${run.padEnd(28)} ${state.padEnd(10)} ${count(rows)} of ${count(plannedRows)} rows, ${count(rejects)} rejected`,
+    );
+  }
+}

@@ -1,0 +1,81 @@
+/** What `status` shows of a run, line by line; never wider than the terminal. */
+import type { WorkerState } from "../core/worker-state.ts";
+import type { Outlook } from "../run/outlook.ts";
+import type { RunReport } from "../run/progress.ts";
+import { count, duration, megabytes, percent } from "./report.ts";
+
+export interface RunStatus extends RunReport, Outlook {
+  /** Null when no queue was asked. */
+  readonly workers: readonly WorkerState[] | null;
+}
+
+const LONGEST_BAR = 40;
+const SHOWN_WORKERS = 20;
+
+export function statusLines(status: RunStatus, params: Readonly<{ columns: number }>): string[] {
+  const { columns } = params;
+  const lines = [
+    `${status.run}  ${status.state}`,
+    bar(status, columns),
+    fact("rows", `${count(status.rows)} of ${count(status.plannedRows)}, ${rejects(status)}`),
+    fact("files", `${count(status.files)} of ${count(status.plannedShards)}, ${megabytes(status.bytes)}`),
+    fact("rate", rateOf(status)),
+    fact("ETA", etaOf(status)),
+  ];
+  if (status.queue !== null) {
+    const { waiting, active, failed } = status.queue;
+    lines.push(fact("queue", `${count(waiting)} waiting, ${count(active)} active, ${count(failed)} failed`));
+  }
+  if (status.waitsFor !== null) lines.push(fact("waits for", status.waitsFor));
+  if (status.workers !== null) lines.push(...workerLines(status.workers));
+  return lines.map((line) => (line.length > columns ? `${line.slice(0, Math.max(1, columns - 1))}…` : line));
+}
+
+function fact(name: string, value: string): string {
+  return `${name.padEnd(10)} ${value}`;
+}
+
+function bar({ realTokens, plannedTokens }: RunStatus, columns: number): string {
+  const share = plannedTokens === 0 ? 0 : realTokens / plannedTokens;
+  const figures = `${percent(share)}  ${count(realTokens)} of ${count(plannedTokens)} tokens`;
+  const width = Math.max(0, Math.min(LONGEST_BAR, columns - figures.length - 3));
+  const done = Math.floor(share * width);
+  return `${"█".repeat(done)}${"░".repeat(width - done)}  ${figures}`;
+}
+
+function rejects({ rejects, workers }: RunStatus): string {
+  const rows = (workers ?? []).reduce((sum, worker) => sum + worker.rejects, 0);
+  return `${count(rejects)} rejected${rows > 0 ? `, and ${count(rows)} more by the workers that are here` : ""}`;
+}
+
+function rateOf({ tokensPerSecondNow, tokensPerSecond }: RunStatus): string {
+  const now = tokensPerSecondNow === null ? "unknown" : count(tokensPerSecondNow);
+  return `${now} tokens a second now, ${count(tokensPerSecond)} on the mean`;
+}
+
+function etaOf({ etaSeconds, etaUnknownBecause }: RunStatus): string {
+  if (etaSeconds === null) return etaUnknownBecause === null ? "none" : `unknown: ${etaUnknownBecause}`;
+  const at = new Date(Date.now() + etaSeconds * 1000);
+  return `${duration(etaSeconds)}, at ${at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })}`;
+}
+
+function workerLines(workers: readonly WorkerState[]): string[] {
+  if (workers.length === 0) return [fact("workers", "none")];
+  const heads = ["worker", "device", "tokens/s", "busy", "last batch", "padding", "shards"];
+  const rows = workers
+    .slice(0, SHOWN_WORKERS)
+    .map((worker) => [
+      worker.name,
+      worker.device,
+      count(worker.tokensPerSecond),
+      worker.deviceBusyRatio === null ? "-" : percent(worker.deviceBusyRatio),
+      worker.lastBatch === null ? "none yet" : `${worker.lastBatch.rows} x ${worker.lastBatch.longestTokens}`,
+      worker.paddedTokens === 0 ? "-" : percent(1 - worker.realTokens / worker.paddedTokens),
+      count(worker.shards),
+    ]);
+  const widths = heads.map((head, i) => Math.max(head.length, ...rows.map((row) => row[i]!.length)));
+  const line = (cells: readonly string[]): string =>
+    cells.map((cell, i) => (i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  ");
+  const more = workers.length - SHOWN_WORKERS;
+  return ["", line(heads), ...rows.map(line), ...(more > 0 ? [`and ${count(more)} more`] : [])];
+}

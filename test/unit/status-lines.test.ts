@@ -1,0 +1,118 @@
+/** What `status` says, and that it says "unknown" where nobody can know. */
+import { describe, expect, test } from "vitest";
+import { type RunStatus, statusLines } from "../../src/cli/status-lines.ts";
+import type { WorkerState } from "../../src/core/worker-state.ts";
+import { type Attendance, outlookOf } from "../../src/run/outlook.ts";
+import type { RunReport } from "../../src/run/progress.ts";
+
+const REPORT: RunReport = {
+  run: "spring",
+  state: "embedding",
+  documents: 100,
+  rows: 40,
+  plannedRows: 100,
+  rejects: 2,
+  shards: 4,
+  plannedShards: 10,
+  files: 4,
+  bytes: 4_000_000,
+  batches: null,
+  realTokens: 40_000,
+  plannedTokens: 100_000,
+  paddedTokens: null,
+  seconds: 20,
+  tokensPerSecond: 2000,
+  deviceBusyRatio: null,
+  deviceIdleRatios: null,
+  queue: { waiting: 4, active: 2, failed: 0 },
+};
+
+function worker(run: string, tokensPerSecond: number): WorkerState {
+  return {
+    name: `host-${tokensPerSecond}`,
+    device: "cpu",
+    model: "mini",
+    startedAt: "2026-01-01T00:00:00.000Z",
+    rows: 10,
+    shards: 1,
+    rejects: 0,
+    batches: 2,
+    realTokens: 900,
+    paddedTokens: 1000,
+    tokensPerSecond,
+    deviceBusyRatio: 0.975,
+    runs: [{ run, tokensPerSecond }],
+    lastBatch: { rows: 16, longestTokens: 512, endedAtMs: 0 },
+    stageSeconds: {},
+    rowsByLength: [],
+    residentBytes: 1,
+  };
+}
+
+function statusOf(report: Partial<RunReport>, attendance: Partial<Attendance>): RunStatus {
+  const whole = { ...REPORT, ...report };
+  const asked: Attendance = { workers: [worker("spring", 1500), worker("spring", 500)], producers: [], ...attendance };
+  return { ...whole, ...outlookOf(whole, asked), workers: asked.workers };
+}
+
+describe("the outlook", () => {
+  test("an ETA is remaining tokens over the rate that workers have for this run now", () => {
+    const { etaSeconds, tokensPerSecondNow, remainingTokens, waitsFor } = statusOf({}, {});
+    expect({ etaSeconds, tokensPerSecondNow, remainingTokens, waitsFor }).toEqual({
+      etaSeconds: 30,
+      tokensPerSecondNow: 2000,
+      remainingTokens: 60_000,
+      waitsFor: null,
+    });
+  });
+
+  test.each([
+    ["no worker is at work", {}, { workers: [] }, "a worker"],
+    ["no Redis was named, so the workers cannot be asked", {}, { workers: null, producers: null }, null],
+    ["its corpus is still being read", { state: "planning" as const }, { producers: ["spring"] }, null],
+    ["its corpus is still being read", { state: "planning" as const }, { producers: [] }, "its producer"],
+    ["no worker has computed a batch of it in the last minute", {}, { workers: [worker("other", 900)] }, "its turn"],
+    ["it only has to be sealed", { state: "complete" as const }, {}, "the seal"],
+  ])("ETA unknown: %s", (because, report, attendance, waits) => {
+    const status = statusOf(report, attendance);
+    expect(status.etaSeconds).toBeNull();
+    expect(status.etaUnknownBecause).toBe(because);
+    if (waits === null) expect(status.waitsFor).toBeNull();
+    else expect(status.waitsFor).toContain(waits);
+    expect(statusLines(status, { columns: 100 }).join("\n")).toContain(`ETA        unknown: ${because}`);
+  });
+
+  test("failed jobs and nothing else left wait for a person; lost jobs do not", () => {
+    expect(statusOf({ queue: { waiting: 0, active: 0, failed: 3 } }, {}).waitsFor).toContain(
+      "embedfleet resume spring",
+    );
+    expect(statusOf({ queue: { waiting: 0, active: 0, failed: 0 } }, {}).waitsFor).toContain("tending");
+  });
+
+  test("a sealed run waits for nothing and has nothing to do", () => {
+    const { etaSeconds, etaUnknownBecause, waitsFor, remainingTokens } = statusOf({ state: "sealed" }, { workers: [] });
+    expect({ etaSeconds, etaUnknownBecause, waitsFor, remainingTokens }).toEqual({
+      etaSeconds: null,
+      etaUnknownBecause: null,
+      waitsFor: null,
+      remainingTokens: 0,
+    });
+  });
+});
+
+test("the lines fit any terminal and show the workers", () => {
+  const lines = statusLines(statusOf({}, {}), { columns: 100 });
+  expect(lines.slice(0, 8)).toEqual([
+    "spring  embedding",
+    `${"█".repeat(16)}${"░".repeat(24)}  40.0 %  40,000 of 100,000 tokens`,
+    "rows       40 of 100, 2 rejected",
+    "files      4 of 10, 4.0 MB",
+    "rate       2,000 tokens a second now, 2,000 on the mean",
+    expect.stringMatching(/^ETA {8}30 s, at \d\d:\d\d$/),
+    "queue      4 waiting, 2 active, 0 failed",
+    "",
+  ]);
+  expect(lines.at(-1)).toBe("host-500   cpu          500  97.5 %    16 x 512   10.0 %       1");
+  for (const columns of [20, 40, 60])
+    for (const line of statusLines(statusOf({}, {}), { columns })) expect(line.length).toBeLessThanOrEqual(columns);
+});
