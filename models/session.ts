@@ -4,7 +4,7 @@ import { allocateShard, BROKEN, type RowRef, rowLength, type ShardBuffers } from
 import { ALL_HEADS, type Head } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { type Device, deviceName, providersOf } from "./device.ts";
-import { float16ToFloat32 } from "./float16.ts";
+import { fromHalf } from "../src/core/half.ts";
 import { isFiniteSpan, scatterColbert, scatterDense, SparseReducer } from "./heads.ts";
 import { HiddenHeads } from "./hidden-heads.ts";
 import type { ModelManifest } from "./manifest.ts";
@@ -160,9 +160,7 @@ export class ModelSession {
 }
 
 function toFloat32(tensor: InferenceSession.OnnxValueMapType[string]): Float32Array {
-  return tensor.type === "float16"
-    ? float16ToFloat32(tensor.data as unknown as Uint16Array)
-    : (tensor.data as Float32Array);
+  return tensor.type === "float16" ? fromHalf(tensor.data as unknown as Uint16Array) : (tensor.data as Float32Array);
 }
 
 /** Runs differ in the heads they ask for; a shard has buffers for its own. */

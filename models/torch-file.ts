@@ -5,7 +5,7 @@
  */
 import { readFileSync, statSync } from "node:fs";
 import { FleetError, messageOf } from "../src/core/errors.ts";
-import { float16ToFloat32 } from "./float16.ts";
+import { fromHalf } from "../src/core/half.ts";
 
 export interface TorchTensor {
   readonly shape: readonly number[];
@@ -256,5 +256,5 @@ function toTensor(name: string, tensor: PickledTensor, data: Buffer | undefined)
     throw new Error(`its tensor ${name} lies outside its data`);
   // Copied, because an entry of a zip begins at any byte.
   const bytes = Uint8Array.from(data.subarray(offset * width, (offset + count) * width)).buffer;
-  return { shape, values: width === 2 ? float16ToFloat32(new Uint16Array(bytes)) : new Float32Array(bytes) };
+  return { shape, values: width === 2 ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes) };
 }

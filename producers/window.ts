@@ -144,7 +144,7 @@ export class Window {
       carriedBytes: this.#rows.map(({ id, text, kept }) =>
         [id, text, ...kept].reduce((bytes, value) => bytes + Buffer.byteLength(value ?? ""), 0),
       ),
-      shape: { dim: options.model.dim, heads: options.heads },
+      shape: { dim: options.model.dim, heads: options.heads, vectors: options.vectors },
     });
     const parts: Uint8Array[] = [];
     let stagedBytes = 0;

@@ -13,6 +13,7 @@ import {
   isResultColumn,
   precisionSchema,
   runIdSchema,
+  vectorTypeSchema,
 } from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
 import { type HeadWeights, PUBLISHED_WEIGHTS } from "./core/scoring.ts";
@@ -157,6 +158,10 @@ export const OPTIONS = {
     option("--heads <list>", "vectors to make")
       .argParser(headList)
       .default([...ALL_HEADS], ALL_HEADS.join(",")),
+  vectors: () =>
+    option("--vectors <type>", "what dense and ColBERT vectors are written as; float16 halves them")
+      .choices(vectorTypeSchema.options)
+      .default("float32"),
   maxTokens: () =>
     option("--max-tokens <n>", "longest row, special tokens included; longer documents are cut")
       .argParser(wholeNumber(3))

@@ -7,6 +7,7 @@ import {
   Field,
   FixedSizeBinary,
   FixedSizeList,
+  Float16,
   Float32,
   Int32,
   List,
@@ -79,13 +80,16 @@ export function int32ListColumn(name: string, offsets: Uint32Array, values: Int3
   return column(name, listData(offsets, child));
 }
 
+/** Float32, or the bits of half-precision floats. */
+export type VectorValues = Float32Array | Uint16Array;
+
 /** @param values [length, dim] */
-export function vectorColumn(name: string, values: Float32Array, dim: number): Column {
+export function vectorColumn(name: string, values: VectorValues, dim: number): Column {
   return column(name, vectorData(values, dim));
 }
 
 /** A list of vectors per row. @param offsets [rows + 1], in vectors. @param values [vectors, dim] */
-export function vectorListColumn(name: string, offsets: Uint32Array, values: Float32Array, dim: number): Column {
+export function vectorListColumn(name: string, offsets: Uint32Array, values: VectorValues, dim: number): Column {
   return column(name, listData(offsets, vectorData(values, dim)));
 }
 
@@ -107,9 +111,14 @@ function float32Data(values: Float32Array): Data<Float32> {
   return makeData({ type: new Float32(), length: values.length, nullCount: 0, data: values });
 }
 
-function vectorData(values: Float32Array, dim: number): Data<FixedSizeList<Float32>> {
-  const type = new FixedSizeList(dim, new Field("item", new Float32(), false));
-  return makeData({ type, length: values.length / dim, nullCount: 0, child: float32Data(values) });
+function float16Data(bits: Uint16Array): Data<Float16> {
+  return makeData({ type: new Float16(), length: bits.length, nullCount: 0, data: bits });
+}
+
+function vectorData(values: VectorValues, dim: number): Data<FixedSizeList<Float32 | Float16>> {
+  const child: Data<Float32 | Float16> = values instanceof Uint16Array ? float16Data(values) : float32Data(values);
+  const type = new FixedSizeList(dim, new Field("item", child.type, false));
+  return makeData({ type, length: values.length / dim, nullCount: 0, child });
 }
 
 function listData(offsets: Uint32Array, child: Data): Data<List> {

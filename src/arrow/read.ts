@@ -1,6 +1,8 @@
 /** Reading our own Arrow bytes back with every length checked: they come from a store. */
 import { type Data, DataType, RecordBatchReader, type RecordBatch, type Utf8 } from "apache-arrow";
+import type { VectorType } from "../core/contracts.ts";
 import { FleetError, messageOf } from "../core/errors.ts";
+import { fromHalf } from "../core/half.ts";
 import { checkArrowMetadata } from "./check-metadata.ts";
 
 /** Typed, checked access to the columns of one record batch. */
@@ -74,14 +76,14 @@ export class BatchView {
   }
 
   /** @returns float32 [rows, dim] */
-  vectors(name: string): { dim: number; values: Float32Array } {
-    return this.#vectors(name, this.#data(name, DataType.isFixedSizeList), this.rows);
+  vectors(name: string, type: VectorType): { dim: number; values: Float32Array } {
+    return this.#vectors(name, type, this.#data(name, DataType.isFixedSizeList), this.rows);
   }
 
   /** @returns offsets in vectors [rows + 1] and float32 [vectors, dim] */
-  vectorLists(name: string): { dim: number; offsets: Uint32Array; values: Float32Array } {
+  vectorLists(name: string, type: VectorType): { dim: number; offsets: Uint32Array; values: Float32Array } {
     const { offsets, child } = this.#list(name, this.#data(name, DataType.isList));
-    return { offsets, ...this.#vectors(name, child, offsets[this.rows]!) };
+    return { offsets, ...this.#vectors(name, type, child, offsets[this.rows]!) };
   }
 
   sparse(name: string): { offsets: Uint32Array; indices: Uint32Array; values: Float32Array } {
@@ -121,11 +123,16 @@ export class BatchView {
     return { offsets: this.#offsets(name, data, child.length), child };
   }
 
-  #vectors(name: string, data: Data, length: number): { dim: number; values: Float32Array } {
+  /** As single-precision floats, whatever they were written as. */
+  #vectors(name: string, type: VectorType, data: Data, length: number): { dim: number; values: Float32Array } {
     const child = data.children[0];
     if (child === undefined || !DataType.isFixedSizeList(data.type)) this.corrupt(`have no vectors in ${name}`);
     const dim = data.type.listSize;
-    return { dim, values: this.#values(name, child, Float32Array, length * dim) };
+    const values =
+      type === "float16"
+        ? fromHalf(this.#values(name, child, Uint16Array, length * dim))
+        : this.#values(name, child, Float32Array, length * dim);
+    return { dim, values };
   }
 
   /** Offsets that start at zero, never fall and end within the values: apache-arrow checks none of it. */
@@ -142,7 +149,7 @@ export class BatchView {
     return offsets;
   }
 
-  #values<T extends Uint8Array | Int32Array | Uint32Array | Float32Array>(
+  #values<T extends Uint8Array | Uint16Array | Int32Array | Uint32Array | Float32Array>(
     name: string,
     data: Data,
     kind: new (buffer: ArrayBufferLike, byteOffset: number, length: number) => T,

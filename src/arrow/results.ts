@@ -3,6 +3,7 @@ import { RecordBatchFileWriter } from "apache-arrow";
 import type { ShardBuffers } from "../core/batch.ts";
 import { CONTRACT_VERSION, type RunOptions, type ShardStats, shardStatsSchema } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
+import { toHalf } from "../core/half.ts";
 import { type KeptColumn, type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
 import {
   fixedBinaryColumn,
@@ -13,6 +14,7 @@ import {
   utf8Column,
   vectorColumn,
   vectorListColumn,
+  type VectorValues,
 } from "./columns.ts";
 import { type BatchView, readSingleBatch } from "./read.ts";
 
@@ -119,6 +121,7 @@ export interface ResultMeta {
 
 /** @returns The bytes of one Arrow IPC file with one record batch. */
 export function encodeResults(rows: ResultRows, meta: ResultMeta): Uint8Array {
+  const { vectors } = meta.options;
   const columns = [
     utf8Column("id", rows.ids),
     uint32Column("chunk", rows.chunks),
@@ -127,9 +130,12 @@ export function encodeResults(rows: ResultRows, meta: ResultMeta): Uint8Array {
     uint32Column("n_tokens", rows.tokenCounts),
     fixedBinaryColumn("text_hash", rows.textHashes, TEXT_HASH_BYTES),
   ];
-  if (rows.dense) columns.push(vectorColumn("dense", rows.dense, rows.dim));
+  const asWritten = (values: Float32Array): VectorValues => (vectors === "float16" ? toHalf(values) : values);
+  if (rows.dense) columns.push(vectorColumn("dense", asWritten(rows.dense), rows.dim));
   if (rows.sparse) columns.push(sparseColumn("sparse", rows.sparse.offsets, rows.sparse.indices, rows.sparse.values));
-  if (rows.colbert) columns.push(vectorListColumn("colbert", rows.colbert.offsets, rows.colbert.values, rows.dim));
+  if (rows.colbert) {
+    columns.push(vectorListColumn("colbert", rows.colbert.offsets, asWritten(rows.colbert.values), rows.dim));
+  }
   if (rows.texts) columns.push(utf8Column("text", rows.texts));
   for (const { name, values } of rows.kept) columns.push(optionalUtf8Column(name, values));
   // A schema other than the first batch's silently drops a batch in apache-arrow 21, so there is
@@ -141,7 +147,7 @@ export function encodeResults(rows: ResultRows, meta: ResultMeta): Uint8Array {
 }
 
 function resultMetadata(meta: ResultMeta): Map<string, string> {
-  const { model, precision, heads } = meta.options;
+  const { model, precision, heads, vectors } = meta.options;
   return new Map([
     ["embedfleet.kind", "results"],
     ["embedfleet.version", String(CONTRACT_VERSION)],
@@ -152,6 +158,7 @@ function resultMetadata(meta: ResultMeta): Map<string, string> {
     ["embedfleet.sha256", model.sha256],
     ["embedfleet.dim", String(model.dim)],
     ["embedfleet.precision", precision],
+    ["embedfleet.vectors", vectors],
     ["embedfleet.heads", heads.join(",")],
     ["embedfleet.keep", JSON.stringify(meta.options.keep)],
     ["embedfleet.options", JSON.stringify(meta.options)],
@@ -194,8 +201,8 @@ function assertWholeFile(bytes: Uint8Array, what: string): void {
 
 function resultRows(view: BatchView, options: RunOptions): ResultRows {
   const has = (head: RunOptions["heads"][number]): boolean => options.heads.includes(head);
-  const dense = has("dense") ? view.vectors("dense") : null;
-  const colbert = has("colbert") ? view.vectorLists("colbert") : null;
+  const dense = has("dense") ? view.vectors("dense", options.vectors) : null;
+  const colbert = has("colbert") ? view.vectorLists("colbert", options.vectors) : null;
   for (const dim of [dense?.dim, colbert?.dim]) {
     if (dim !== undefined && dim !== options.model.dim)
       view.corrupt(`have vectors of width ${dim}, not ${options.model.dim}`);

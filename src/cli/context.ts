@@ -6,7 +6,7 @@ import { openStore } from "../adapters/open-store.ts";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { queueName } from "../adapters/redis/queue-options.ts";
-import type { Condition, Format, Head, RunOptions, Selection } from "../core/contracts.ts";
+import type { Condition, Format, Head, RunOptions, Selection, VectorType } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { createLogger } from "../telemetry/log.ts";
@@ -33,6 +33,7 @@ export interface QueueFlags {
 export interface PlanFlags {
   readonly heads: Head[];
   readonly dim?: number;
+  readonly vectors: VectorType;
   readonly maxTokens: number;
   readonly overlap: number;
   readonly idField: string;
@@ -118,6 +119,7 @@ export function runOptionsOf(flags: PlanFlags, model: Model): RunOptions {
     model: { ...model.ref, dim: flags.dim ?? model.ref.dim },
     heads: flags.heads,
     precision: model.precision,
+    vectors: flags.vectors,
     maxTokens: flags.maxTokens,
     overlap: flags.overlap,
     ...selectionOf(flags),

@@ -16,6 +16,7 @@ const PLAN: OptionName[] = [
   ...MODEL,
   "heads",
   "dim",
+  "vectors",
   "maxTokens",
   "overlap",
   "idField",

@@ -31,6 +31,10 @@ export const ALL_HEADS = headSchema.options;
 export const precisionSchema = z.enum(["fp32", "fp16", "int8"]);
 export type Precision = z.infer<typeof precisionSchema>;
 
+/** What dense and ColBERT vectors are written as. */
+export const vectorTypeSchema = z.enum(["float32", "float16"]);
+export type VectorType = z.infer<typeof vectorTypeSchema>;
+
 export const modelRefSchema = z.strictObject({
   id: z.string().min(1),
   revision: z.string().min(1),
@@ -99,6 +103,8 @@ export const runOptionsSchema = z.strictObject({
   model: modelRefSchema,
   heads: z.array(headSchema).min(1),
   precision: precisionSchema,
+  /** Runs of before there was a choice have none. */
+  vectors: vectorTypeSchema.default("float32"),
   maxTokens: z.int().min(3),
   overlap: countSchema,
   ...selectionSchema.shape,

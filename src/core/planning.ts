@@ -6,6 +6,7 @@ import {
   MAX_SHARD_ROWS,
   MAX_STAGED_SHARD_BYTES,
   type ShardPlan,
+  type VectorType,
 } from "./contracts.ts";
 import { FleetError } from "./errors.ts";
 
@@ -75,14 +76,16 @@ const STAGED_ROW_BYTES = 56;
 export interface OutputShape {
   readonly dim: number;
   readonly heads: readonly Head[];
+  readonly vectors: VectorType;
 }
 
 /** Bytes of one row's vectors at most. */
 export function outputBytesOfRow(tokens: number, shape: OutputShape): number {
+  const vectorBytes = shape.dim * (shape.vectors === "float16" ? 2 : 4);
   let bytes = 0;
-  if (shape.heads.includes("dense")) bytes += shape.dim * 4;
+  if (shape.heads.includes("dense")) bytes += vectorBytes;
   if (shape.heads.includes("sparse")) bytes += tokens * 8;
-  if (shape.heads.includes("colbert")) bytes += tokens * shape.dim * 4;
+  if (shape.heads.includes("colbert")) bytes += tokens * vectorBytes;
   return bytes;
 }
 

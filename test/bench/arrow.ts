@@ -1,7 +1,7 @@
 /** From vectors in memory to the bytes of a result file, beside a plain copy of the same vectors. */
 import { assembleResults, encodeResults } from "../../src/arrow/results.ts";
 import { allocateShard, type ShardBuffers } from "../../src/core/batch.ts";
-import type { Head, RunOptions } from "../../src/core/contracts.ts";
+import type { Head, RunOptions, VectorType } from "../../src/core/contracts.ts";
 import type { PlannedRows } from "../../src/core/rows.ts";
 import { barChart } from "../../src/telemetry/chart.ts";
 import { runOptions } from "../fixtures/run-options.ts";
@@ -9,10 +9,11 @@ import { alternate, type Bench, median, randomNumbers } from "./bench.ts";
 
 const DIM = 1024;
 
-function optionsOf(heads: Head[]): RunOptions {
+function optionsOf(heads: Head[], vectors: VectorType): RunOptions {
   return runOptions({
     model: { id: "bench", revision: "1", sha256: "0".repeat(64), dim: DIM, maxTokens: 8192 },
     heads,
+    vectors,
     maxTokens: 8192,
   });
 }
@@ -60,15 +61,19 @@ export const bench: Bench = {
   title: "Arrow: vectors in memory to the bytes of a result file",
   async run({ size }) {
     const scale = size === "full" ? 1 : 4;
-    const shards: [name: string, head: Head, shard: Shard][] = [
-      ["dense, 16,384 rows", "dense", makeShard("dense", 16_384 / scale, 16)],
-      ["ColBERT, 64 rows of 256 tokens", "colbert", makeShard("colbert", 64 / scale, 256)],
-      ["sparse, 16,384 rows of 256 tokens", "sparse", makeShard("sparse", 16_384 / scale, 256)],
+    const dense = makeShard("dense", 16_384 / scale, 16);
+    const colbert = makeShard("colbert", 64 / scale, 256);
+    const shards: [name: string, head: Head, shard: Shard, vectors: VectorType][] = [
+      ["dense", "dense", dense, "float32"],
+      ["dense, to float16", "dense", dense, "float16"],
+      ["ColBERT", "colbert", colbert, "float32"],
+      ["ColBERT, to float16", "colbert", colbert, "float16"],
+      ["sparse", "sparse", makeShard("sparse", 16_384 / scale, 256), "float32"],
     ];
     const figures = [];
-    for (const [name, head, shard] of shards) {
+    for (const [name, head, shard, vectors] of shards) {
       const source = Buffer.alloc(shard.bytes, 1);
-      const options = optionsOf([head]);
+      const options = optionsOf([head], vectors);
       const seconds = await alternate(
         { encode: () => encode(shard, options), copy: () => Buffer.from(source) },
         size === "full" ? 15 : 7,

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Head } from "../../src/core/contracts.ts";
 import {
+  type OutputShape,
   outputBytesOfRow,
   planShards,
   SHARD_LIMITS,
@@ -11,7 +11,7 @@ import {
 } from "../../src/core/planning.ts";
 
 const MI = 1024 * 1024;
-const SHAPE = { dim: 1024, heads: ["dense", "sparse", "colbert"] satisfies Head[] };
+const SHAPE: OutputShape = { dim: 1024, heads: ["dense", "sparse", "colbert"], vectors: "float32" };
 
 const rowsOf = fc.array(
   fc.record({ tokens: fc.integer({ min: 2, max: 8192 }), carried: fc.integer({ min: 1, max: 50_000 }) }),
@@ -85,7 +85,10 @@ describe("shards of any rows", () => {
         const lengths = rows.map((row) => row.tokens);
         const share = Math.max(Math.ceil(sum(lengths) / 16), 8192);
         const shards = rowsIn(
-          plan(lengths, { shape: { dim: 1, heads: ["dense"] }, limits: { ...SHARD_LIMITS, rows: maxRows } }),
+          plan(lengths, {
+            shape: { dim: 1, heads: ["dense"], vectors: "float32" },
+            limits: { ...SHARD_LIMITS, rows: maxRows },
+          }),
         );
         shards.slice(1).forEach((next, k) => {
           const tokens = sum(shards[k]!.map((row) => lengths[row]!)) + lengths[next[0]!]!;
@@ -103,7 +106,7 @@ describe("shards of a window of real size", () => {
     for (const rows of [4_000, 60_000]) {
       const shards = plan(
         Array.from({ length: rows }, (_, i) => random(i)),
-        { shape: { dim: 1024, heads: ["dense"] } },
+        { shape: { dim: 1024, heads: ["dense"], vectors: "float32" } },
       ).shards;
       expect(shards.length).toBeGreaterThanOrEqual(16);
       expect(shards.length).toBeLessThanOrEqual(32);

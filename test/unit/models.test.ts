@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { chooseDevice, deviceName, parseDevice } from "../../models/device.ts";
-import { float16ToFloat32 } from "../../models/float16.ts";
 import { modelManifestSchema } from "../../models/manifest.ts";
 import { openModel } from "../../models/open-model.ts";
 import { assertModelCan, findModel, listModels, readManifest } from "../../models/registry.ts";
@@ -113,20 +112,4 @@ test("a device whose library is not installed is refused with how to install it"
   }
   if (refusal !== null) expect(refusal).toMatchObject({ code: "bad_usage", cure: expect.stringContaining("cuda12") });
   expect(["cpu", "cuda:0"]).toContain(deviceName(chooseDevice("auto")));
-});
-
-test("half precision becomes single precision exactly", () => {
-  const halves = Uint16Array.of(0x0000, 0x8000, 0x3c00, 0xc000, 0x0001, 0x03ff, 0x7bff, 0x7c00, 0xfc00, 0x7e00);
-  expect([...float16ToFloat32(halves)]).toEqual([
-    0,
-    -0,
-    1,
-    -2,
-    2 ** -24,
-    1023 * 2 ** -24,
-    65504,
-    Infinity,
-    -Infinity,
-    NaN,
-  ]);
 });

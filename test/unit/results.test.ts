@@ -1,0 +1,76 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import pl from "nodejs-polars";
+import { describe, expect, test } from "vitest";
+import { assembleResults, decodeResults, encodeResults } from "../../src/arrow/results.ts";
+import { allocateShard } from "../../src/core/batch.ts";
+import type { VectorType } from "../../src/core/contracts.ts";
+import { fromHalf, toHalf } from "../../src/core/half.ts";
+import { runOptions } from "../fixtures/run-options.ts";
+import { tempFolder } from "../fixtures/temp-folder.ts";
+
+const DIM = 32;
+const LENGTHS = [7, 5, 3];
+const model = { id: "m", revision: "1", sha256: "a".repeat(64), dim: DIM, maxTokens: 64 };
+
+function encode(vectors: VectorType): { bytes: Uint8Array; dense: Float32Array; colbert: Float32Array } {
+  const buffers = allocateShard({ lengths: LENGTHS, dim: DIM, heads: ["dense", "colbert"] });
+  for (const values of [buffers.dense!, buffers.colbert!])
+    values.forEach((_, i) => (values[i] = Math.sin(i * 12.9898) / Math.sqrt(DIM)));
+  const rows = {
+    ids: ["one", "two", "three"],
+    chunks: Uint32Array.of(0, 0, 1),
+    charStarts: new Uint32Array(3),
+    charEnds: Uint32Array.of(20, 15, 9),
+    textHashes: new Uint8Array(96),
+    offsets: buffers.offsets,
+    tokenIds: buffers.ids,
+    texts: null,
+    kept: [],
+  };
+  const stats = { rows: 3, rejects: 0, realTokens: 15, paddedTokens: 15, batches: 1, deviceMs: 1, idleMs: 0, idle: {} };
+  const options = runOptions({ model, heads: ["dense", "colbert"], vectors });
+  const meta = { run: "r", shard: "w000000-s0000", options, stats, rejectsKey: null };
+  return {
+    bytes: encodeResults(assembleResults(rows, buffers), meta),
+    dense: buffers.dense!,
+    colbert: buffers.colbert!,
+  };
+}
+
+function decode(bytes: Uint8Array, vectors: VectorType): ReturnType<typeof decodeResults>["rows"] {
+  const options = runOptions({ model, heads: ["dense", "colbert"], vectors });
+  return decodeResults({ run: "r", shard: "w000000-s0000", options, bytes }).rows;
+}
+
+describe("--vectors float16", () => {
+  test("writes half the bytes, and gives back the nearest halves", () => {
+    const whole = encode("float32");
+    const half = encode("float16");
+    const vectorBytes = whole.dense.byteLength + whole.colbert.byteLength;
+    expect(whole.bytes.length - half.bytes.length).toBeGreaterThan(vectorBytes / 2 - 64);
+    const rows = decode(half.bytes, "float16");
+    expect(rows.dense).toEqual(fromHalf(toHalf(half.dense)));
+    expect(rows.colbert!.values).toEqual(fromHalf(toHalf(half.colbert)));
+    expect(decode(whole.bytes, "float32").dense).toEqual(Float32Array.from(whole.dense));
+  });
+
+  test("is not taken for float32, nor the other way round", () => {
+    expect(() => decode(encode("float16").bytes, "float32")).toThrow(/dense/);
+    expect(() => decode(encode("float32").bytes, "float16")).toThrow(/dense/);
+  });
+
+  test("another reader sees the same numbers", async () => {
+    const { bytes, dense } = encode("float16");
+    const file = join(await tempFolder(), "half.arrow");
+    await writeFile(file, bytes);
+    const frame = pl
+      .scanIPC(file)
+      .select(pl.col("id"), pl.col("dense").cast(pl.List(pl.Float32)))
+      .collectSync();
+    expect(frame.getColumn("id").toArray()).toEqual(["one", "two", "three"]);
+    const [first] = frame.getColumn("dense").toArray() as { toArray?: () => number[] }[];
+    const numbers = Array.isArray(first) ? (first as number[]) : first!.toArray!();
+    expect(Float32Array.from(numbers)).toEqual(fromHalf(toHalf(dense.slice(0, DIM))));
+  });
+});
