@@ -17,6 +17,7 @@ import {
 } from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
 import { type HeadWeights, PUBLISHED_WEIGHTS } from "./core/scoring.ts";
+import { EXPORT_FORMAT_NAMES } from "./run/export/format.ts";
 
 const PREFIX = "EMBEDFLEET_";
 
@@ -265,6 +266,10 @@ export const OPTIONS = {
     option("--candidates <n>", "best documents of dense and sparse that ColBERT ranks again; 0 for all documents")
       .argParser(wholeNumber(0))
       .default(200),
+  to: () => option("--to <format>", "what the files are for").choices(EXPORT_FORMAT_NAMES).makeOptionMandatory(),
+  dest: () => option("--dest <url>", "where to: file:///folder, s3://bucket/prefix or a path").makeOptionMandatory(),
+  ofHeads: () =>
+    option("--heads <list>", "vectors to take; all that the run and the target have by default").argParser(headList),
   ofModels: () =>
     option(
       "--model <name>",

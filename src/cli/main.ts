@@ -59,6 +59,7 @@ const COMMANDS = {
   seal: async () => (await inspect()).seal,
   verify: async () => (await inspect()).verify,
   search: async () => (await import("./commands/search.ts")).search,
+  export: async () => (await import("./commands/export.ts")).exportTo,
   eval: async () => (await import("./commands/evaluate.ts")).evaluate,
   listModels: async () => (await import("./commands/models.ts")).listKnown,
 };
@@ -170,6 +171,10 @@ function addResults(add: Add): void {
     .addArgument(outArgument())
     .argument("<query>", "what to look for")
     .action(action("search"));
+  add("export", "a run as files that another system loads", ...options("to", "dest", "ofHeads", ...STORE, "json"))
+    .addArgument(outArgument())
+    .addArgument(runArgument(false))
+    .action(action("export"));
   add(
     "eval",
     "how well runs answer questions with known answers",
