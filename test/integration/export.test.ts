@@ -131,7 +131,7 @@ test("hyparquet and Polars read the Parquet file, bit for bit", async () => {
   const { path } = await exportAs("parquet");
   const file = await onlyFile(join(path, "data"));
   const bytes = await readFile(file);
-  const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer;
+  const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
   expectSame((await parquetReadObjects({ file: buffer })) as JsonRow[]);
   const table = pl.readParquet(file);
   expect(table.columns).toEqual([
@@ -157,7 +157,7 @@ test("Milvus' file has its types: one key, signed integers, struct<indices: list
   const { path } = await exportAs("milvus");
   const file = await onlyFile(join(path, "data"));
   const bytes = await readFile(file);
-  const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer;
+  const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
   const { children } = parquetSchema(parquetMetadata(buffer));
   const typeOf = (name: string): unknown => children.find(({ element }) => element.name === name)!.element.type;
   expect(["pk", "id", "text"].map(typeOf)).toEqual(["BYTE_ARRAY", "BYTE_ARRAY", "BYTE_ARRAY"]);
@@ -206,7 +206,7 @@ describe("pgvector", () => {
     );
     expect(found).toHaveLength(rows.ids.length);
     for (const each of found) {
-      const row = rows.ids.findIndex((id, i) => id === each.id && rows.chunks[i] === Number(each.chunk));
+      const row = rows.ids.findIndex((id, i) => id === each.id && rows.chunks[i] === each.chunk);
       expect(each.text).toBe(rows.texts![row]);
       expect(fround(JSON.parse(each.dense))).toEqual([...denseOf(row)]);
     }
@@ -218,7 +218,7 @@ describe("pgvector", () => {
     );
     expect(ranked.rows).toHaveLength(rows.ids.length);
     ranked.rows.forEach((each) => {
-      const row = rows.ids.findIndex((id, i) => id === each.id && rows.chunks[i] === Number(each.chunk));
+      const row = rows.ids.findIndex((id, i) => id === each.id && rows.chunks[i] === each.chunk);
       expect(each.dense).toBeCloseTo(dot(rows.dense!, query, rows.dense!, row, rows.dim), 5);
       expect(each.sparse).toBeCloseTo(sparseDot(rows.sparse!, query, rows.sparse!, row), 5);
     });
