@@ -23,15 +23,9 @@ export interface FoundModel {
 export function findModel(nameOrPath: string, params: Readonly<{ modelsFolder: string }>): FoundModel {
   const isPath = /[/\\]/.test(nameOrPath) || existsSync(join(nameOrPath, "manifest.json"));
   if (isPath) return findFolder(resolve(nameOrPath));
-  const file = join(manifestsFolder(), `${basename(nameOrPath)}.json`);
-  if (!existsSync(file)) {
-    throw new FleetError("model_unknown", `there is no model named ${JSON.stringify(nameOrPath)}`, {
-      cure: `choose one of: ${namesOfModels().join(", ")}; or give the path of a model's folder`,
-    });
-  }
-  const manifest = readManifest(file);
-  if (manifest.folder !== undefined) return { manifest, folder: resolve(dirname(file), manifest.folder) };
-  const pulled = pulledFolder(manifest.id, params.modelsFolder);
+  const manifest = knownManifest(nameOrPath);
+  if (manifest.folder !== undefined) return { manifest, folder: resolve(manifestsFolder(), manifest.folder) };
+  const pulled = pulledFolder(manifest, params.modelsFolder);
   if (existsSync(join(pulled, "manifest.json"))) return findFolder(pulled);
   throw new FleetError("model_unknown", `model ${manifest.id} is not on this machine: there is no ${pulled}`, {
     cure: `embedfleet models pull ${manifest.id}`,
@@ -49,14 +43,23 @@ export function listModels(params: Readonly<{ modelsFolder: string }>): ListedMo
   return namesOfModels().map((name) => {
     const manifest = readManifest(join(manifestsFolder(), `${name}.json`));
     if (manifest.folder !== undefined) return { manifest, folder: resolve(manifestsFolder(), manifest.folder) };
-    const pulled = pulledFolder(manifest.id, params.modelsFolder);
+    const pulled = pulledFolder(manifest, params.modelsFolder);
     return { manifest, folder: existsSync(join(pulled, "manifest.json")) ? pulled : null };
   });
 }
 
-/** Where `models pull` puts a model. */
-export function pulledFolder(id: string, modelsFolder: string): string {
-  return join(modelsFolder, id);
+/** Where `models pull` puts a model: revisions lie side by side, so no running worker loses its files. */
+export function pulledFolder({ id, revision }: ModelManifest, modelsFolder: string): string {
+  return join(modelsFolder, id, revision);
+}
+
+/** A manifest that comes along. @throws FleetError `model_unknown` */
+export function knownManifest(name: string): ModelManifest {
+  const file = join(manifestsFolder(), `${basename(name)}.json`);
+  if (existsSync(file)) return readManifest(file);
+  throw new FleetError("model_unknown", `there is no model named ${JSON.stringify(name)}`, {
+    cure: `choose one of: ${namesOfModels().join(", ")}; or give the path of a model's folder`,
+  });
 }
 
 /** @throws FleetError `bad_usage` when the model cannot do what is asked of it. */

@@ -100,6 +100,17 @@ function fraction(text: string): number {
   throw new InvalidArgumentError("It must be a number above 0 and at most 1.");
 }
 
+function httpUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url !== null && /^https?:$/.test(url.protocol) && url.username === "") return text;
+  throw new InvalidArgumentError("It must be an http:// or https:// URL without credentials.");
+}
+
+/** Never an option: command lines are seen by everybody. */
+export function hubToken(): string | undefined {
+  return process.env["HF_TOKEN"] || undefined;
+}
+
 function deviceChoice(text: string): Device | "auto" {
   const device = text === "auto" ? text : parseDevice(text);
   if (device !== null) return device;
@@ -144,6 +155,11 @@ export const OPTIONS = {
       .default(30),
   ofRun: () => option("--run <id>", "the run to look in; the latest by default").argParser(parseRunId),
   model: () => option("--model <name>", "a model's name or the path of its folder").default("mini"),
+  hub: () =>
+    option("--hub <url>", "the Hugging Face hub, or a server with its layout", "HF_ENDPOINT")
+      .argParser(httpUrl)
+      .default("https://huggingface.co"),
+  from: () => option("--from <url>", "a mirror of the model's files: file:///folder or s3://bucket/prefix"),
   models: () =>
     option("--models <folder>", "where pulled models lie").default(
       join(cacheFolder(), "models"),

@@ -61,6 +61,7 @@ const COMMANDS = {
   search: async () => (await import("./commands/search.ts")).search,
   export: async () => (await import("./commands/export.ts")).exportTo,
   eval: async () => (await import("./commands/evaluate.ts")).evaluate,
+  pullModel: async () => (await import("./commands/models.ts")).pull,
   listModels: async () => (await import("./commands/models.ts")).listKnown,
 };
 
@@ -91,22 +92,31 @@ function build(): Command {
     .description("Turns a large corpus into embeddings, in batch, without losing or doubling a row.")
     .helpCommand(false)
     .exitOverride();
-  const add: Add = (name, description, ...flags) => {
-    const command = program.command(name).description(description);
-    for (const flag of flags) command.addOption(flag);
-    return command;
-  };
+  const add = adderTo(program);
   addWork(add);
   addRuns(add);
   addResults(add);
-  const forModels = program.command("models").description("models that can be used");
-  forModels
-    .command("list")
-    .description("the models that come with embedfleet")
-    .addOption(OPTIONS.models())
-    .addOption(OPTIONS.json())
-    .action(action("listModels"));
+  addModels(adderTo(program.command("models").description("models that can be used")));
   return program;
+}
+
+function adderTo(parent: Command): Add {
+  return (name, description, ...flags) => {
+    const command = parent.command(name).description(description);
+    for (const flag of flags) command.addOption(flag);
+    return command;
+  };
+}
+
+function addModels(add: Add): void {
+  add("list", "the models that are known by name", ...options("models", "json")).action(action("listModels"));
+  add(
+    "pull",
+    "fetch a model's files, going on where an earlier pull stopped; HF_TOKEN is used where it is set",
+    ...options("models", "hub", "from", ...STORE, "json"),
+  )
+    .argument("<name>", "a model of models list")
+    .action(action("pullModel"));
 }
 
 /** What makes embeddings, and what watches over it. */

@@ -20,6 +20,7 @@ export type ErrorCode =
   | "redis_unsuitable"
   | "model_unknown"
   | "model_invalid"
+  | "model_unavailable"
   | "inference_failed"
   | "device_memory"
   | "inference_crashed"

@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { chooseDevice, deviceName, parseDevice } from "../../models/device.ts";
 import { modelManifestSchema } from "../../models/manifest.ts";
 import { openModel } from "../../models/open-model.ts";
-import { assertModelCan, findModel, listModels, readManifest } from "../../models/registry.ts";
+import { assertModelCan, findModel, listModels, pulledFolder, readManifest } from "../../models/registry.ts";
 import { openRun } from "../../src/run/open-run.ts";
 import { Loader } from "../../workers/loader.ts";
 import { openMini } from "../fixtures/mini.ts";
@@ -57,8 +57,9 @@ test("what a model cannot do is refused with what it can", async () => {
 /** A models folder where a known model seems to have been pulled. */
 async function withPulled(name: string): Promise<string> {
   const folder = await tempFolder();
-  await mkdir(join(folder, name));
-  await writeFile(join(folder, name, "manifest.json"), JSON.stringify(readManifest(join(MANIFESTS, `${name}.json`))));
+  const manifest = readManifest(join(MANIFESTS, `${name}.json`));
+  await mkdir(pulledFolder(manifest, folder), { recursive: true });
+  await writeFile(join(pulledFolder(manifest, folder), "manifest.json"), JSON.stringify(manifest));
   return folder;
 }
 

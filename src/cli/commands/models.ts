@@ -1,6 +1,13 @@
 /** `embedfleet models …`: the models that can be used. */
-import { listModels } from "../../../models/registry.ts";
-import { printJson } from "../context.ts";
+import type { ModelManifest } from "../../../models/manifest.ts";
+import { type ModelSource, type PulledFile, pullModel } from "../../../models/pull.ts";
+import { knownManifest, listModels } from "../../../models/registry.ts";
+import { HubSource, MirrorSource } from "../../../models/sources.ts";
+import { openStore } from "../../adapters/open-store.ts";
+import { hubToken } from "../../config.ts";
+import { FleetError } from "../../core/errors.ts";
+import { type Closer, loggerOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { startProgress } from "../progress.ts";
 
 export interface ModelsFlags {
   readonly models: string;
@@ -18,4 +25,51 @@ export function listKnown(flags: ModelsFlags): void {
       if (line !== "") console.log(`    ${line}`);
     if (folder === null) console.log(`    Not on this machine; fetch it with: embedfleet models pull ${id}`);
   }
+}
+
+export interface PullFlags extends ModelsFlags, Omit<StoreFlags, "out"> {
+  readonly hub: string;
+  readonly from?: string;
+}
+
+export async function pull(name: string, flags: PullFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const log = loggerOf(flags);
+    const known = knownManifest(name);
+    const source = await sourceOf(known, flags, closer);
+    const progress = startProgress(`pulling ${known.id}`, "MB");
+    const pulled = await pullModel({
+      manifest: known,
+      source,
+      modelsFolder: flags.models,
+      onProgress: (_, bytes, total) => progress.update(Math.floor(bytes / 1e6), Math.ceil((total ?? bytes) / 1e6)),
+      onRetry: (path, reason) => log.warn({ path, reason }, "a download broke off and is tried again"),
+    }).finally(() => progress.stop());
+    const { folder, manifest, files } = pulled;
+    if (flags.json) return printJson({ model: manifest.id, revision: manifest.revision, folder, files });
+    for (const file of files) console.log(describePulled(file));
+    console.log(`model ${manifest.id} is in ${folder}`);
+  });
+}
+
+function describePulled({ path, bytes, sha256, digest, isNew }: PulledFile): string {
+  const because = {
+    manifest: "as embedfleet knows it",
+    source: "as its source says",
+    recorded: "not known before; recorded, and it holds from now on",
+  };
+  const what = `${path}, ${(bytes / 1e6).toFixed(1)} MB, sha256 ${sha256.slice(0, 16)}… ${because[digest]}`;
+  return isNew ? what : `${what} (was there)`;
+}
+
+async function sourceOf({ id, hub, revision }: ModelManifest, flags: PullFlags, closer: Closer): Promise<ModelSource> {
+  if (hub === null) {
+    throw new FleetError("bad_usage", `model ${id} comes along with embedfleet`, {
+      cure: `just use it: --model ${id}`,
+    });
+  }
+  if (flags.from === undefined)
+    return new HubSource({ endpoint: flags.hub, repository: hub, revision, token: hubToken() });
+  const s3 = { endpoint: flags.s3Endpoint, region: flags.s3Region };
+  return new MirrorSource(closer.add(await openStore(flags.from, { s3 })));
 }
