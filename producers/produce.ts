@@ -45,6 +45,8 @@ export interface ProduceParams {
   readonly items: AsyncIterable<SourceItem>;
   /** Null for no limit. */
   readonly maxRejects: number | null;
+  /** Waits until the queue has room for a window's jobs. */
+  readonly untilRoom?: (params: Readonly<{ jobs: number }>) => Promise<void>;
   readonly onProgress?: (progress: ProduceProgress) => void;
   /** Told of what was tokenised, planned and rejected; nobody by default. */
   readonly observe?: Observe;
@@ -185,12 +187,13 @@ class Producer {
     return new Window({ record: this.#params.record, index, firstDocument, limits: windowLimits(index) });
   }
 
-  /** The plan is written after what it points at, and queued after it is written. */
+  /** The plan is written after what it points at, and queued after it is written: nothing of it while there is no room. */
   async #flush(window: Window): Promise<void> {
     const { store, queue, record } = this.#params;
     const keys = runKeys(record.run);
-    await assertNotCancelled(store, record.run);
     const { plan, staged, index, rejectLines } = window.cut();
+    await this.#params.untilRoom?.({ jobs: plan.shards.length });
+    await assertNotCancelled(store, record.run);
     await this.#createSame(keys.staged(plan.window), staged);
     await this.#createSame(keys.documentIndex(plan.window), index);
     if (rejectLines !== null) await this.#createSame(keys.windowRejects(plan.window), rejectLines);

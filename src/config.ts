@@ -143,6 +143,17 @@ function envName(flags: string): string {
 export const OPTIONS = {
   out: () => option("--out <url>", "the store: file:///folder, s3://bucket/prefix or a path").makeOptionMandatory(),
   redis: () => option("--redis <url>", "the queue's Redis: redis://, rediss:// or unix:///socket", "REDIS_URL"),
+  allowVolatileRedis: () =>
+    option(
+      "--allow-volatile-redis",
+      "take a Redis that keeps nothing on disk; workers heal what its restart loses",
+    ).default(false),
+  maxBacklog: () =>
+    option("--max-backlog <n>", "planning waits while this many jobs are queued, or Redis is 60 % full")
+      .argParser(wholeNumber(1))
+      .default(100_000),
+  unsafeStore: () =>
+    option("--unsafe-store", "take a store that fails the checks at start; says what may be lost").default(false),
   fleet: () => option("--fleet <name>", "workers take the jobs of their own fleet only").default("default"),
   run: () => option("--run <id>", "the run's id; a new one by default").argParser(parseRunId),
   lockSeconds: () =>
@@ -267,6 +278,13 @@ export const OPTIONS = {
   token: () =>
     option("--token <secret>", "what callers must show; better in its environment variable, which `ps` does not show"),
   s3Endpoint: () => option("--s3-endpoint <url>", "another S3 server than AWS", "AWS_ENDPOINT_URL_S3"),
+  s3TimeoutSeconds: () =>
+    option(
+      "--s3-timeout-seconds <n>",
+      "a connection to S3 that is silent for longer is given up, and the call repeated",
+    )
+      .argParser(wholeNumber(1))
+      .default(60),
   s3Region: () => option("--s3-region <name>", "region of the bucket", "AWS_REGION"),
   weights: () =>
     option("--weights <list>", `what each head counts in a score: ${ALL_HEADS.join(",")}`)

@@ -5,7 +5,7 @@
  */
 import type { Logger } from "pino";
 import { type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
-import { FleetError, messageOf } from "../src/core/errors.ts";
+import { FleetError, hasCode, messageOf } from "../src/core/errors.ts";
 import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { type IdleCause, nowMs, type Observe, timed, unobserved } from "../src/core/telemetry.ts";
@@ -128,7 +128,8 @@ export class FleetWorker {
 
   /** What a failing device had begun is left to lapse: a job that does this to every worker is known by its stalls. */
   get #handedBack(): HeldShard[] {
-    return [...this.#held.values()].filter((shard) => this.#fault === null || !shard.hasStarted);
+    const isOfDevice = this.#fault !== null && !hasCode(this.#fault, "store_refused");
+    return [...this.#held.values()].filter((shard) => !isOfDevice || !shard.hasStarted);
   }
 
   #abort(fault: unknown): void {
@@ -236,6 +237,10 @@ export class FleetWorker {
       log.warn({ run, shard, err: error }, "a shard could not be loaded and goes back to the queue");
       await leases.giveBack({ job });
       await new Promise((resolve) => setTimeout(resolve, PAUSE_AFTER_FAULT_MS));
+    } else if (hasCode(error, "store_refused")) {
+      // No other job would fare better: a full disk or a missing permission is for people to mend.
+      await this.#giveBack(job);
+      this.#abort(error);
     } else {
       log.error({ run, shard, err: error }, "a job cannot be done");
       await leases.fail({ job, reason: messageOf(error) });

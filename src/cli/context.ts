@@ -9,12 +9,14 @@ import { queueName } from "../adapters/redis/queue-options.ts";
 import type { Condition, Format, Head, RunOptions, Selection, VectorType } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import { probeStore, whatIsLost } from "../run/probe-store.ts";
 import { createLogger } from "../telemetry/log.ts";
 
 export interface StoreFlags {
   readonly out: string;
   readonly s3Endpoint?: string;
   readonly s3Region?: string;
+  readonly s3TimeoutSeconds: number;
   readonly logLevel: string;
 }
 
@@ -28,6 +30,7 @@ export interface ModelFlags {
 export interface QueueFlags {
   readonly redis?: string;
   readonly fleet: string;
+  readonly allowVolatileRedis: boolean;
 }
 
 export interface PlanFlags {
@@ -76,7 +79,18 @@ export async function withCloser<T>(act: (closer: Closer) => Promise<T>): Promis
 }
 
 export async function openStoreOf(flags: StoreFlags, closer: Closer): Promise<ObjectStore> {
-  return closer.add(await openStore(flags.out, { s3: { endpoint: flags.s3Endpoint, region: flags.s3Region } }));
+  const { s3Endpoint: endpoint, s3Region: region, s3TimeoutSeconds } = flags;
+  return closer.add(await openStore(flags.out, { s3: { endpoint, region, idleTimeoutMs: s3TimeoutSeconds * 1000 } }));
+}
+
+/** @throws FleetError `store_refused`, unless the user takes the risk, of which they are told. */
+export async function probeStoreOf(
+  store: ObjectStore,
+  flags: { readonly unsafeStore: boolean },
+  log: Logger,
+): Promise<void> {
+  for (const failure of await probeStore(store, { allowUnsafe: flags.unsafeStore }))
+    log.warn(failure, `--unsafe-store: ${whatIsLost(failure.property)}`);
 }
 
 export function loggerOf(flags: Pick<StoreFlags, "logLevel">): Logger {
@@ -110,7 +124,7 @@ export function redisOf(flags: Pick<QueueFlags, "redis">): string {
 /** The producer's end of the queue, on a Redis that is fit for it. */
 export async function openQueueOf(flags: QueueFlags, modelId: string, closer: Closer, log: Logger): Promise<BullQueue> {
   const redisUrl = redisOf(flags);
-  for (const warning of await checkRedis(redisUrl)) log.warn(warning);
+  for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
   return closer.add(new BullQueue({ redisUrl, name: queueName(flags.fleet, modelId) }));
 }
 

@@ -6,8 +6,8 @@ import { reportFailure } from "./errors.ts";
 
 type OptionName = keyof typeof OPTIONS;
 
-const STORE: OptionName[] = ["s3Endpoint", "s3Region", "logLevel"];
-const QUEUE: OptionName[] = ["redis", "fleet"];
+const STORE: OptionName[] = ["s3Endpoint", "s3Region", "s3TimeoutSeconds", "logLevel"];
+const QUEUE: OptionName[] = ["redis", "allowVolatileRedis", "fleet"];
 const MODEL: OptionName[] = ["model", "models", "precision"];
 const PLAN: OptionName[] = [
   "out",
@@ -30,6 +30,7 @@ const PLAN: OptionName[] = [
   "maxDocumentBytes",
   "maxRejects",
   "strict",
+  "maxBacklog",
 ];
 const METRICS: OptionName[] = ["metricsPort", "metricsHost", "metricsPush"];
 const CORPUS = "files, folders, patterns, s3://bucket/prefix, or - for standard input";
@@ -124,26 +125,26 @@ function addWork(add: Add): void {
   add(
     "run",
     "enqueue, embed and seal a corpus on this machine",
-    ...options(...PLAN, ...QUEUE, "workers", ...DEVICE, ...METRICS, ...STORE, "json"),
+    ...options(...PLAN, ...QUEUE, "workers", ...DEVICE, ...METRICS, ...STORE, "unsafeStore", "json"),
   )
     .argument("<corpus...>", CORPUS)
     .action(action("run"));
   add(
     "enqueue",
     "plan a corpus and queue it; workers elsewhere do the rest",
-    ...options(...PLAN, ...QUEUE, ...METRICS, ...STORE, "json"),
+    ...options(...PLAN, ...QUEUE, ...METRICS, ...STORE, "unsafeStore", "json"),
   )
     .argument("<corpus...>", CORPUS)
     .action(action("enqueue"));
   add(
     "work",
     "take jobs from the queue until stopped",
-    ...options("out", ...MODEL, ...QUEUE, ...DEVICE, "exitWhenDone", ...METRICS, ...STORE, "json"),
+    ...options("out", ...MODEL, ...QUEUE, ...DEVICE, "exitWhenDone", ...METRICS, ...STORE, "unsafeStore", "json"),
   ).action(action("work"));
   add(
     "control",
     "tend a fleet's runs, and show them on a dashboard, until stopped",
-    ...options("out", ...QUEUE, "host", "port", "token", "keepStaging", "tendSeconds", ...STORE),
+    ...options("out", ...QUEUE, "host", "port", "token", "keepStaging", "tendSeconds", ...STORE, "unsafeStore"),
   ).action(action("control"));
 }
 

@@ -73,6 +73,19 @@ export interface QueueCounts {
   readonly failed: number;
 }
 
+/** What the queue takes of its server. */
+export interface QueueLoad {
+  /** Waiting or active. */
+  readonly jobs: number;
+  readonly usedBytes: number;
+  /** Null where the server has no limit. */
+  readonly limitBytes: number | null;
+}
+
+export interface QueueGauge {
+  load(): Promise<QueueLoad>;
+}
+
 /** The producer's side of the queue: a dispatcher that may be wiped at any time. */
 export interface JobQueue {
   /** Adds jobs; one that is already queued or active is left alone. Converges when repeated. */

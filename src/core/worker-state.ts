@@ -27,6 +27,13 @@ export const workerStateSchema = z.object({
   rowsByLength: z.array(figure).max(64),
   residentBytes: figure,
 });
+/** What a producer says of itself. */
+export const producerStateSchema = z.object({
+  /** Why planning waits for the workers; null while it goes on. */
+  waitsFor: z.string().max(256).nullable(),
+});
+export type ProducerState = z.infer<typeof producerStateSchema>;
+
 export type WorkerState = z.infer<typeof workerStateSchema>;
 
 /** Upper bounds, in tokens, between which rows are counted by length. */

@@ -7,6 +7,8 @@ export interface Attendance {
   readonly workers: readonly WorkerState[] | null;
   /** Runs whose corpus is being read now. */
   readonly producers: readonly string[] | null;
+  /** What planning waits for, by run, where it does. */
+  readonly planningWaits?: ReadonlyMap<string, string>;
 }
 
 export interface Outlook {
@@ -56,6 +58,8 @@ function whatItWaitsFor(report: RunReport, attendance: Attendance, rate: number 
   if (state === "complete") return "the seal: every planned shard is there, and the next round of tending seals it";
   if (state === "planning" && producers !== null && !producers.includes(report.run))
     return "its producer: its corpus was not read to the end; the same enqueue command continues it";
+  const room = attendance.planningWaits?.get(report.run);
+  if (room !== undefined) return `room in the queue: ${room}`;
   if (workers?.length === 0) return "a worker: none is at work; start one with `embedfleet work`";
   if (queue === null) return null;
   const undone = plannedShards - shards;

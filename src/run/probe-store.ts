@@ -75,6 +75,24 @@ export async function probeStore(store: ObjectStore, options: ProbeOptions = {})
   return failures;
 }
 
+const LOST: Readonly<Record<StoreProperty, string>> = {
+  "bytes-round-trip":
+    "files may come back with other bytes than were written; `verify` finds them, and nothing mends them",
+  "ranged-read":
+    "workers may read other rows than their jobs name; they refuse what does not add up, and those jobs fail",
+  "create-if-absent":
+    "a worker that repeats a shard replaces its file: after the seal the manifest's hashes may be wrong, and two workers' rejects may be counted against one file",
+  "single-winner":
+    "of two workers on one shard both may believe that their file is the one: after the seal the manifest's hashes may be wrong",
+  "list-after-create":
+    "`seal`, `status` and the fleet's healing may miss files that are there: shards are embedded twice, and a seal comes late",
+};
+
+/** What a store costs that lacks the property. */
+export function whatIsLost(property: StoreProperty): string {
+  return LOST[property];
+}
+
 async function clearAway({ store, made }: Probe): Promise<void> {
   await Promise.all([...made.keys()].map((key) => store.remove({ key })));
 }
@@ -158,6 +176,6 @@ function differenceOf(wanted: Uint8Array, back: Uint8Array): string {
 function refusal(store: ObjectStore, failures: readonly ProbeFailure[]): FleetError {
   const seen = failures.map(({ property, detail }) => `${property}: ${detail}`).join("; ");
   return new FleetError("store_refused", `the store ${store.url} cannot be trusted (${seen})`, {
-    cure: "use a store that keeps these promises (a local disk, NFS, AWS S3, Ceph, a current versitygw), or update its server",
+    cure: "use a store that keeps these promises (a local disk, NFS, AWS S3, Ceph, a current versitygw), or update its server; --unsafe-store takes it as it is",
   });
 }

@@ -30,6 +30,18 @@ chaosTest(
   },
 );
 
+chaosTest("FLUSHALL, and everyone reconciles at once", { documents: 2000 }, async (fleet) => {
+  const workers = await fleet.startBusy();
+  const redis = fleet.client();
+  for (let wipes = 0; wipes < 3; wipes++) {
+    // The key that says whose turn it is to tend is wiped, too: both workers begin at once, and two more.
+    await redis.flushall();
+    fleet.injected++;
+    await endWell(fleet.withQueue("resume"), fleet.withQueue("resume"));
+  }
+  await endWell(...workers);
+});
+
 chaosTest("CLIENT KILL, over and over, during pulls and completions", { documents: 2000 }, async (fleet) => {
   const workers = await fleet.startBusy();
   const redis = fleet.client();
@@ -42,6 +54,19 @@ chaosTest("CLIENT KILL, over and over, during pulls and completions", { document
     await sleep(100 + fleet.random() * 500);
   }
   await ended;
+});
+
+chaosTest("Redis at its memory limit: workers wait until there is room", { documents: 2000 }, async (fleet) => {
+  const workers = await fleet.startBusy();
+  const redis = fleet.client();
+  for (let times = 0; times < 3; times++) {
+    await redis.config("SET", "maxmemory", "1mb");
+    await sleep(1000 + fleet.random() * 1000);
+    await redis.config("SET", "maxmemory", "0");
+    fleet.injected++;
+    await sleep(500);
+  }
+  await endWell(...workers);
 });
 
 chaosTest(

@@ -7,6 +7,8 @@ import { chaosTest, endWell, LOCK_SECONDS } from "./chaos-fleet.ts";
 
 const POISON = fileURLToPath(new URL("poison.mjs", import.meta.url));
 const HANG = fileURLToPath(new URL("hang.mjs", import.meta.url));
+const DIE_UPLOADED = fileURLToPath(new URL("die-uploaded.mjs", import.meta.url));
+const CLOCK = fileURLToPath(new URL("clock.mjs", import.meta.url));
 
 chaosTest("SIGKILL at random moments", { documents: 3000 }, async (fleet) => {
   let [victim, survivor] = (await fleet.startBusy(2)) as [Started, Started];
@@ -34,6 +36,29 @@ chaosTest("SIGSTOP beyond the lock: a zombie that wakes late changes nothing", {
   zombie.child.kill("SIGCONT");
   fleet.injected++;
   await endWell(zombie);
+});
+
+chaosTest("SIGKILL between a file's upload and its job's completion", { documents: 1500 }, async (fleet) => {
+  await fleet.enqueue();
+  const env = { NODE_OPTIONS: `--import ${DIE_UPLOADED}` };
+  for (let kills = 0; kills < 3; kills++) {
+    const died = await fleet.startWorker({ env }).finished;
+    if (died.code === 0) break;
+    fleet.injected++;
+    const { stdout } = await fleet.command("status", "--json");
+    // A worker that took up a dead one's job has found the file there and died at that completion.
+    expect((JSON.parse(stdout) as { files: number }).files).toBeGreaterThan(0);
+  }
+  expect(fleet.injected).toBeGreaterThan(0);
+  await endWell(fleet.startWorker());
+});
+
+chaosTest("clocks that jump hours to and fro", { documents: 1500 }, async (fleet) => {
+  await fleet.enqueue();
+  const env = { NODE_OPTIONS: `--import ${CLOCK}`, CLOCK_SEED: String(Math.ceil(fleet.random() * 1000)) };
+  const [first, second] = await endWell(fleet.startWorker({ env }), fleet.startWorker({ env }), fleet.startWorker());
+  for (const { stderr } of [first!, second!]) fleet.injected += stderr.split("the clock jumped").length - 1;
+  expect(fleet.injected).toBeGreaterThan(0);
 });
 
 chaosTest("a device that hangs: its worker ends, and another takes its jobs", { documents: 1500 }, async (fleet) => {

@@ -1,7 +1,7 @@
 /** The probe at start tells a store that keeps its promises from each kind that does not. */
 import { describe, expect, test } from "vitest";
 import type { CreateOutcome, ObjectInfo, ObjectStore } from "../../src/core/ports.ts";
-import { type ProbeFailure, probeStore, type StoreProperty } from "../../src/run/probe-store.ts";
+import { type ProbeFailure, probeStore, type StoreProperty, whatIsLost } from "../../src/run/probe-store.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
 
 type Create = ObjectStore["create"];
@@ -138,10 +138,14 @@ describe("a store that", () => {
     expect(objects.size).toBe(0);
   });
 
-  test.each(UNSOUND)("%s is let through, with %s reported, when that is asked for", async (_, property, change) => {
-    const failures: readonly ProbeFailure[] = await probeStore(storeWith(change).store, { allowUnsafe: true });
-    expect(failures).toContainEqual({ property, detail: expect.stringMatching(/./) });
-  });
+  test.each(UNSOUND)(
+    "%s is let through, with %s and what it costs reported, when that is asked for",
+    async (_, property, change) => {
+      const failures: readonly ProbeFailure[] = await probeStore(storeWith(change).store, { allowUnsafe: true });
+      expect(failures).toContainEqual({ property, detail: expect.stringMatching(/./) });
+      for (const failure of failures) expect(whatIsLost(failure.property)).toMatch(/\w+ /);
+    },
+  );
 
   test("never lets anybody win a race is refused", async () => {
     const { store } = storeWith((sound) => ({

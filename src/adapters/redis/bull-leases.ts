@@ -26,6 +26,7 @@ const STALLED_CHECK_SHARE = 1 / 3;
 /** Spot machines stall jobs for reasons that are not the job's fault, so BullMQ's default of 1 is too low. */
 const MAX_STALLED_COUNT = 10;
 const WAIT_SECONDS = 2;
+const PAUSE_MS = 1000;
 const DEFAULT_MAX_SILENT_MS = 600_000;
 
 /** BullMQ's answers when a lock is gone, was taken by another, the job is gone, or is not active. */
@@ -90,15 +91,33 @@ export class BullLeases implements JobLeases {
     // The stalled check is what brings back the jobs of workers that died; manual mode lacks it.
     this.#started ??= this.#renewal.ready.then(() => this.#worker.startStalledCheckTimer());
     await this.#started;
+    try {
+      return await this.#pull(params);
+    } catch (error) {
+      if (!isPassing(error)) throw error;
+      this.#log.warn({ reason: messageOf(error) }, "Redis gives out no jobs for now");
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      return { jobs: [], refused: [] };
+    }
+  }
+
+  async #pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled> {
     const token = randomUUID();
     const first = params.wait ? await this.#worker.getNextJob(token, { block: true }) : undefined;
     if (params.wait && first === undefined) return { jobs: [], refused: [] };
     const more = params.max - (first === undefined ? 0 : 1);
-    const rest = await Promise.all(
+    const rest = await Promise.allSettled(
       Array.from({ length: more }, () => this.#worker.getNextJob(token, { block: false })),
     );
-    const pulled = [first, ...rest].filter((job) => job !== undefined);
-    return this.#admit(pulled, token);
+    const failed = rest.find((answer) => answer.status === "rejected");
+    // Some may have got a job all the same, and those are leased.
+    const jobs = rest.map((answer) => (answer.status === "fulfilled" ? answer.value : undefined));
+    const pulled = await this.#admit(
+      [first, ...jobs].filter((job) => job !== undefined),
+      token,
+    );
+    if (failed !== undefined && pulled.jobs.length === 0) throw failed.reason;
+    return pulled;
   }
 
   async #admit(pulled: readonly Job<unknown>[], token: string): Promise<Pulled> {
@@ -166,6 +185,11 @@ export class BullLeases implements JobLeases {
     })();
     return this.#closed;
   }
+}
+
+/** Full, loading its data, or failing over: answers of a server that will be well again. */
+function isPassing(error: unknown): boolean {
+  return /^(?:OOM|LOADING|READONLY|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|BUSY|MISCONF)\b/.test(messageOf(error));
 }
 
 /** The payload, or why the job cannot be taken. Payloads come from a queue that others can write to. */

@@ -29,12 +29,17 @@ export function redactUrl(url: string): string {
   return url.replace(/\/\/[^@/]*@/, "//***@");
 }
 
+export interface RedisCheckOptions {
+  /** Warns of a server that keeps nothing on disk instead of refusing it. */
+  readonly allowVolatile: boolean;
+}
+
 /**
- * Connects once and checks version and eviction policy.
+ * Connects once and checks version, eviction policy and persistence.
  * @throws FleetError `redis_unavailable`, `redis_unsuitable`
- * @returns Warnings for the operator, such as missing persistence.
+ * @returns Warnings for the operator.
  */
-export async function checkRedis(url: string): Promise<string[]> {
+export async function checkRedis(url: string, options: RedisCheckOptions): Promise<string[]> {
   const where = redactUrl(url);
   let failure: unknown;
   const redis = connectRedis(url, { retryStrategy: () => null, maxRetriesPerRequest: 1 });
@@ -44,12 +49,12 @@ export async function checkRedis(url: string): Promise<string[]> {
     const info = parseInfo(await redis.info());
     assertVersion(info.get("redis_version") ?? "0", where);
     assertNoEviction(info.get("maxmemory_policy") ?? "unknown", where);
-    const persists = info.get("aof_enabled") === "1";
-    return persists
-      ? []
-      : [
-          `Redis at ${where} keeps no append-only file: a crash of Redis loses the queue, which \`resume\` rebuilds from the store`,
-        ];
+    if (info.get("aof_enabled") === "1") return [];
+    const persistence = await persistenceOf(redis);
+    if (persistence === "none" && !options.allowVolatile) throw volatile(where);
+    return [
+      `Redis at ${where} keeps ${KEEPS[persistence]}: a crash of Redis loses jobs, which workers queue again from the store`,
+    ];
   } catch (error) {
     if (error instanceof FleetError) throw error;
     throw new FleetError("redis_unavailable", `Redis at ${where} cannot be used: ${messageOf(failure ?? error)}`, {
@@ -61,9 +66,35 @@ export async function checkRedis(url: string): Promise<string[]> {
   }
 }
 
-function parseInfo(text: string): Map<string, string> {
+export function parseInfo(text: string): Map<string, string> {
   const lines = text.split("\r\n").filter((line) => line.includes(":"));
   return new Map(lines.map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1)]));
+}
+
+const KEEPS = {
+  none: "nothing on disk",
+  snapshots: "no append-only file, only snapshots",
+  unknown: "no append-only file",
+};
+
+/** Of a server without an append-only file. Managed servers do not let their configuration be read. */
+async function persistenceOf(redis: Redis): Promise<keyof typeof KEEPS> {
+  try {
+    const [, save] = await redis.config("GET", "save");
+    return save === "" ? "none" : "snapshots";
+  } catch {
+    return "unknown";
+  }
+}
+
+function volatile(where: string): FleetError {
+  return new FleetError(
+    "redis_unsuitable",
+    `Redis at ${where} keeps nothing on disk: a restart loses the whole queue`,
+    {
+      cure: `run: redis-cli -u ${where} CONFIG SET appendonly yes (and set it in redis.conf); or pass --allow-volatile-redis: workers then queue again from the store what a restart has lost`,
+    },
+  );
 }
 
 function assertVersion(version: string, where: string): void {

@@ -1,6 +1,6 @@
 /** Who is at work: names that announce themselves and fade away when their process dies. */
 import type { Redis } from "ioredis";
-import { type WorkerState, workerStateSchema } from "../../core/worker-state.ts";
+import { producerStateSchema, type WorkerState, workerStateSchema } from "../../core/worker-state.ts";
 import { connectRedis } from "./connect.ts";
 
 const LIFETIME_MS = 15_000;
@@ -68,6 +68,16 @@ export async function readWorkers(presence: Presence): Promise<WorkerState[]> {
     const parsed = workerStateSchema.safeParse(state);
     return parsed.success ? [parsed.data] : [];
   });
+}
+
+/** What planning waits for, by run, where its producer says that it does. */
+export async function readPlanningWaits(presence: Presence): Promise<Map<string, string>> {
+  const states = await presence.states();
+  const waits = [...states].flatMap(([run, state]): [string, string][] => {
+    const parsed = producerStateSchema.safeParse(state);
+    return parsed.success && parsed.data.waitsFor !== null ? [[run, parsed.data.waitsFor]] : [];
+  });
+  return new Map(waits);
 }
 
 function parse(json: string): unknown {

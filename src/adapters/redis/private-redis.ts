@@ -61,7 +61,7 @@ export class PrivateRedis {
   async #untilReady(): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await checkRedis(this.url);
+        await checkRedis(this.url, { allowVolatile: true });
         return;
       } catch (error) {
         if (attempt === START_ATTEMPTS || this.#process.exitCode !== null) throw error;

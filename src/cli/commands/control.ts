@@ -7,12 +7,11 @@ import { FleetWatch } from "../../control/fleet-watch.ts";
 import { recordSnapshot } from "../../control/snapshot-metrics.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
 import type { Schedules } from "../../core/schedules.ts";
-import { probeStore } from "../../run/probe-store.ts";
 import { listen } from "../../telemetry/listen.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { observeMetrics } from "../../telemetry/observe-metrics.ts";
-import { loggerOf, openStoreOf, redisOf, type StoreFlags, withCloser } from "../context.ts";
+import { loggerOf, openStoreOf, probeStoreOf, redisOf, type StoreFlags, withCloser } from "../context.ts";
 import { programVersion } from "../telemetry.ts";
 
 const LOOK_INTERVAL_MS = 2000;
@@ -21,6 +20,8 @@ const MAX_BLIND_MS = 60_000;
 
 export interface ControlFlags extends StoreFlags {
   readonly redis?: string;
+  readonly allowVolatileRedis: boolean;
+  readonly unsafeStore: boolean;
   readonly fleet: string;
   readonly host: string;
   readonly port: number;
@@ -34,12 +35,12 @@ export async function control(flags: ControlFlags): Promise<void> {
     const log = loggerOf(flags);
     const access = new Access({ host: flags.host, token: flags.token });
     const redisUrl = redisOf(flags);
-    for (const warning of await checkRedis(redisUrl)) log.warn(warning);
+    for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
     const version = programVersion();
     const metrics = new Metrics({ role: "control", version });
     const observe = observeMetrics(metrics);
     const store = new ObservedStore(await openStoreOf(flags, closer), observe);
-    await probeStore(store);
+    await probeStoreOf(store, flags, log);
     const board = new Board();
     // Nightly backfills plug in here.
     const schedules: Schedules | null = null;

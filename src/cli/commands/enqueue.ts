@@ -2,16 +2,16 @@
 import type { Logger } from "pino";
 import { openTokenizer } from "../../../models/model-tokenizer.ts";
 import type { Model } from "../../../models/open-model.ts";
+import { Backpressure } from "../../../producers/backpressure.ts";
 import { produce } from "../../../producers/produce.ts";
 import { Corpus } from "../../../producers/sources/corpus.ts";
 import { Presence } from "../../adapters/redis/presence.ts";
 import { producersKey, queueName } from "../../adapters/redis/queue-options.ts";
 import type { ClosedRecord, RunRecord } from "../../core/contracts.ts";
-import type { JobQueue, ObjectStore, Tokenizer } from "../../core/ports.ts";
+import type { JobQueue, ObjectStore, QueueGauge, Tokenizer } from "../../core/ports.ts";
 import { markActive } from "../../run/active-runs.ts";
 import { assertNotCancelled } from "../../run/cancelled.ts";
 import { openRun } from "../../run/open-run.ts";
-import { probeStore } from "../../run/probe-store.ts";
 import { readProgress } from "../../run/progress.ts";
 import {
   type Closer,
@@ -22,6 +22,7 @@ import {
   openStoreOf,
   type PlanFlags,
   printJson,
+  probeStoreOf,
   type QueueFlags,
   redisOf,
   runOptionsOf,
@@ -30,6 +31,7 @@ import {
   withCloser,
 } from "../context.ts";
 import { workerName } from "../../config.ts";
+import type { ProducerState } from "../../core/worker-state.ts";
 import type { Observe } from "../../core/telemetry.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { type MetricsFlags, openMetrics } from "../telemetry.ts";
@@ -40,6 +42,8 @@ export interface EnqueueFlags extends StoreFlags, QueueFlags, ModelFlags, PlanFl
   readonly since?: string;
   readonly maxRejects?: number;
   readonly strict: boolean;
+  readonly maxBacklog: number;
+  readonly unsafeStore: boolean;
   readonly json: boolean;
 }
 
@@ -78,7 +82,7 @@ export async function prepare(
   const tokenizer = await openTokenizer(model, "passage");
   const observe = await openMetrics({ flags, role: "producer", instance: workerName(), closer, log });
   const store = new ObservedStore(await openStoreOf(flags, closer), observe);
-  await probeStore(store);
+  await probeStoreOf(store, flags, log);
   return { store, model, tokenizer, corpus, observe };
 }
 
@@ -89,7 +93,7 @@ export async function plan(
     flags: EnqueueFlags;
     corpus: Corpus;
     store: ObjectStore;
-    queue: JobQueue;
+    queue: JobQueue & QueueGauge;
     model: Model;
     observe: Observe;
     tokenizer: Tokenizer;
@@ -107,7 +111,8 @@ export async function plan(
   const redisUrl = redisOf(flags);
   const fleet = queueName(flags.fleet, model.manifest.id);
   const presence = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
-  await presence.announce(run);
+  const backpressure = new Backpressure({ gauge: queue, maxBacklog: flags.maxBacklog, log, observe });
+  await presence.announce(run, (): ProducerState => ({ waitsFor: backpressure.waitsFor }));
   await markActive(store, { fleet, run });
   const progress = startProgress("planning", "documents");
   try {
@@ -119,6 +124,7 @@ export async function plan(
       items: corpus.items(),
       maxRejects: flags.strict ? 0 : (flags.maxRejects ?? null),
       observe,
+      untilRoom: (window) => backpressure.untilRoom(window),
       onProgress: ({ documents }) => progress.update(documents, documents),
     });
     if (closed.rejects > 0)

@@ -17,6 +17,7 @@ interface ReportFlags extends StoreFlags {
 
 export interface ResumeFlags extends ReportFlags {
   readonly redis?: string;
+  readonly allowVolatileRedis: boolean;
   readonly fleet: string;
 }
 

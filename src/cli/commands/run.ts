@@ -34,10 +34,12 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const runId = given.run ?? newRunId();
     // Nobody else can reach a private queue, so nobody else's workers may think the run theirs.
     const fleet = given.redis === undefined ? `private-${runId}` : given.fleet;
-    const flags: RunFlags = { ...given, redis, fleet, run: runId };
     // That a private server persists nothing is by design, so only warnings about a given one are said.
+    const allowVolatileRedis = given.redis === undefined || given.allowVolatileRedis;
+    const flags: RunFlags = { ...given, redis, fleet, run: runId, allowVolatileRedis };
     const queue = await openQueueOf(flags, model.manifest.id, closer, given.redis === undefined ? quiet(log) : log);
-    const supervisor = new Supervisor({ argv: workerArguments(flags, model), env: process.env, log });
+    const env = { ...process.env, ...secretsOf(flags) };
+    const supervisor = new Supervisor({ argv: workerArguments(flags, model), env, log });
     closer.add({ close: () => supervisor.stop() });
     supervisor.start(flags.workers);
     const stopped = untilSignalled();
@@ -66,7 +68,6 @@ function workerArguments(flags: RunFlags, model: Model): string[] {
   const threads = Math.max(1, Math.floor(flags.threads / flags.workers));
   const args: [string, string | number | undefined][] = [
     ["--out", flags.out],
-    ["--redis", flags.redis],
     ["--fleet", flags.fleet],
     ["--model", flags.model],
     ["--models", flags.models],
@@ -80,14 +81,25 @@ function workerArguments(flags: RunFlags, model: Model): string[] {
     ["--cache-folder", flags.cacheFolder],
     ["--lock-seconds", flags.lockSeconds],
     ["--tend-seconds", flags.tendSeconds],
-    ["--metrics-push", flags.metricsPush],
     ["--s3-endpoint", flags.s3Endpoint],
     ["--s3-region", flags.s3Region],
+    ["--s3-timeout-seconds", flags.s3TimeoutSeconds],
     // Their ordinary lines would drown the run's own, and their warnings would repeat it.
     ["--log-level", flags.logLevel === "debug" ? "debug" : "error"],
   ];
   const given = args.flatMap(([flag, value]) => (value === undefined ? [] : [flag, String(value)]));
-  return [main, "work", ...given, ...(flags.keepStaging ? ["--keep-staging"] : [])];
+  const switches = [
+    flags.keepStaging ? "--keep-staging" : [],
+    flags.unsafeStore ? "--unsafe-store" : [],
+    flags.allowVolatileRedis ? "--allow-volatile-redis" : [],
+  ];
+  return [main, "work", ...given, ...switches.flat()];
+}
+
+/** What may hold a password: `ps` shows a command line to everyone, and an environment to nobody else. */
+function secretsOf(flags: RunFlags): NodeJS.ProcessEnv {
+  const { redis, metricsPush } = flags;
+  return { REDIS_URL: redis, ...(metricsPush !== undefined && { EMBEDFLEET_METRICS_PUSH: metricsPush }) };
 }
 
 function untilSignalled(): Promise<never> {

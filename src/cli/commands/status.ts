@@ -1,6 +1,6 @@
 /** `embedfleet status`: how far a run is, how fast it goes, and what it waits for. */
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
-import { Presence, readWorkers } from "../../adapters/redis/presence.ts";
+import { Presence, readPlanningWaits, readWorkers } from "../../adapters/redis/presence.ts";
 import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
 import { listRuns } from "../../run/list-runs.ts";
@@ -66,6 +66,7 @@ function asker(
     counts: await queue.counts(),
     workers: await readWorkers(workers),
     producers: await producers.present(),
+    planningWaits: await readPlanningWaits(producers),
   });
 }
 

@@ -21,7 +21,6 @@ import type { Head } from "../../core/contracts.ts";
 import type { Embedder, ObjectStore } from "../../core/ports.ts";
 import { Pulse } from "../../core/pulse.ts";
 import { observeAll } from "../../core/telemetry.ts";
-import { probeStore } from "../../run/probe-store.ts";
 import { Tender } from "../../run/tend.ts";
 import { reportFailure } from "../errors.ts";
 import {
@@ -31,6 +30,7 @@ import {
   openQueueOf,
   openStoreOf,
   printJson,
+  probeStoreOf,
   type QueueFlags,
   redisOf,
   type StoreFlags,
@@ -46,6 +46,7 @@ export interface WorkFlags extends StoreFlags, QueueFlags, ModelFlags, MetricsFl
   readonly maxBatchTokens: number;
   readonly maxBatchRows: number;
   readonly maxBatchSeconds: number;
+  readonly unsafeStore: boolean;
   readonly maxHeldBytes: number;
   readonly cacheFolder: string;
   readonly exitWhenDone: boolean;
@@ -68,7 +69,7 @@ export async function work(flags: WorkFlags): Promise<void> {
       await openMetrics({ flags, role: "worker", instance: name, closer, log }),
     ]);
     const store = new ObservedStore(await openStoreOf(flags, closer), observe);
-    await probeStore(store);
+    await probeStoreOf(store, flags, log);
     const queue = await openQueueOf(flags, model.manifest.id, closer, log);
     const redisUrl = redisOf(flags);
     const fleet = queueName(flags.fleet, model.manifest.id);

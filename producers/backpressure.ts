@@ -1,0 +1,93 @@
+/**
+ * Keeps producers from filling Redis. At its memory limit Redis refuses new leases and their renewal along
+ * with new jobs, so a producer that runs ahead would stop the very workers that make room.
+ */
+import type { Logger } from "pino";
+import type { QueueGauge, QueueLoad } from "../src/core/ports.ts";
+import { nowMs, type Observe } from "../src/core/telemetry.ts";
+
+/** What a job takes of Redis: about 1,000 bytes measured, and half as much as buffers and the event stream may add. */
+const BYTES_PER_JOB = 1500;
+/** Of the server's limit; the rest is for leases, events and whoever else is there. */
+const MEMORY_SHARE = 0.6;
+/** Of either limit: from here on each window waits a little, in proportion. */
+const SLOW_FROM = 0.8;
+/** A producer that stopped goes on below this, so that it does not stop again at once. */
+const GO_ON_BELOW = 0.9;
+const CHECK_INTERVAL_MS = 1000;
+/** Of a window just before the limit. */
+const LONGEST_PAUSE_CHECKS = 5;
+
+export interface BackpressureParams {
+  readonly gauge: QueueGauge;
+  /** Jobs waiting or active. */
+  readonly maxBacklog: number;
+  readonly log: Logger;
+  readonly observe: Observe;
+  readonly checkIntervalMs?: number;
+}
+
+interface Fullness {
+  /** 1 at the limit. */
+  readonly share: number;
+  readonly reason: string;
+}
+
+export class Backpressure {
+  readonly #params: BackpressureParams;
+  #waitsFor: string | null = null;
+
+  constructor(params: BackpressureParams) {
+    this.#params = params;
+  }
+
+  /** What the producer waits for; null while it goes on. */
+  get waitsFor(): string | null {
+    return this.#waitsFor;
+  }
+
+  /** Resolves when that many jobs more have room. To be asked before a window is planned: what is planned, anyone may queue. */
+  async untilRoom(params: Readonly<{ jobs: number }>): Promise<void> {
+    const { log, observe } = this.#params;
+    let { share, reason } = await this.#fullness(params.jobs);
+    if (share <= SLOW_FROM) return;
+    const startedMs = nowMs();
+    if (share < 1) await this.#sleep((LONGEST_PAUSE_CHECKS * (share - SLOW_FROM)) / (1 - SLOW_FROM));
+    else {
+      log.warn({ reason }, "planning waits for the workers");
+      for (; share >= GO_ON_BELOW; { share, reason } = await this.#fullness(params.jobs)) {
+        this.#waitsFor = reason;
+        await this.#sleep(1);
+      }
+      this.#waitsFor = null;
+      log.info({ waitedMs: Math.round(nowMs() - startedMs) }, "planning goes on");
+    }
+    observe({ kind: "backpressure", reason, durationMs: nowMs() - startedMs });
+  }
+
+  async #sleep(checks: number): Promise<void> {
+    const durationMs = checks * (this.#params.checkIntervalMs ?? CHECK_INTERVAL_MS);
+    await new Promise((resolve) => setTimeout(resolve, durationMs));
+  }
+
+  async #fullness(jobs: number): Promise<Fullness> {
+    const load = await this.#params.gauge.load();
+    // An empty queue takes a window of any size, or one larger than the limit would wait for ever.
+    const added = load.jobs === 0 ? 0 : jobs;
+    const backlog = backlogOf(load, added, this.#params.maxBacklog);
+    const memory = memoryOf(load, added);
+    return memory !== null && memory.share > backlog.share ? memory : backlog;
+  }
+}
+
+function backlogOf(load: QueueLoad, added: number, maxBacklog: number): Fullness {
+  const reason = `${load.jobs} jobs are queued and --max-backlog is ${maxBacklog}`;
+  return { share: load.jobs === 0 ? 0 : (load.jobs + added) / maxBacklog, reason };
+}
+
+function memoryOf({ usedBytes, limitBytes }: QueueLoad, added: number): Fullness | null {
+  if (limitBytes === null) return null;
+  const used = (usedBytes + added * BYTES_PER_JOB) / limitBytes;
+  const percent = Math.round((usedBytes / limitBytes) * 100);
+  return { share: used / MEMORY_SHARE, reason: `Redis is ${percent} % full and its maxmemory is ${limitBytes} bytes` };
+}
