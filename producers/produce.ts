@@ -23,6 +23,7 @@ import { jobOf, windowLimits } from "../src/core/planning.ts";
 import type { JobQueue, ObjectStore, Tokenizer } from "../src/core/ports.ts";
 import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { assertNotCancelled } from "../src/run/cancelled.ts";
+import { createSame } from "../src/run/create-same.ts";
 import { listData, readClosed, readWindows } from "../src/run/read-plan.ts";
 import { type Ledger, openLedger } from "./ledger.ts";
 import { type AdmittedItem, tokenise } from "./tokenise.ts";
@@ -229,14 +230,8 @@ class Producer {
     return files;
   }
 
-  /** One that is there must be the same to the byte: left by a killed producer, or made by another. */
   async #createSame(key: string, body: Uint8Array): Promise<void> {
-    const { store } = this.#params;
-    if ((await store.create({ key, body })) === "created") return;
-    // The size first: what another corpus left may be of any size.
-    const bytes = (await store.stat({ key }))?.bytes;
-    if (bytes !== body.length || Buffer.compare(await store.read({ key }), body) !== 0)
-      throw this.#conflict(`${store.url}/${key} exists with other content`);
+    await createSame(this.#params.store, { key, body, cure: NEW_RUN });
   }
 
   #conflict(message: string): FleetError {

@@ -309,6 +309,11 @@ export const OPTIONS = {
       "--model <name>",
       "a model's name or folder, to embed queries; may be repeated, the run's own by default",
     ).argParser(repeated((text) => text)),
+  delete: () => option("--delete", "remove them; without it they are only listed").default(false),
+  abandonedDays: () =>
+    option("--abandoned-days <n>", "a run that is not sealed may go when it was begun longer ago")
+      .argParser(wholeNumber(1))
+      .default(30),
   top: () => option("--top <n>", "how many rows to show").argParser(wholeNumber(1)).default(10),
 } as const;
 

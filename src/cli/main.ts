@@ -58,6 +58,8 @@ const COMMANDS = {
   resume: async () => (await inspect()).resume,
   cancel: async () => (await import("./commands/cancel.ts")).cancel,
   seal: async () => (await inspect()).seal,
+  compact: async () => (await import("./commands/keep.ts")).compact,
+  gc: async () => (await import("./commands/keep.ts")).gc,
   verify: async () => (await inspect()).verify,
   search: async () => (await import("./commands/search.ts")).search,
   export: async () => (await import("./commands/export.ts")).exportTo,
@@ -166,6 +168,14 @@ function addRuns(add: Add): void {
   add("seal", "prove that a run is whole and publish its manifest", ...options("out", "keepStaging", ...STORE, "json"))
     .addArgument(runArgument(true))
     .action(action("seal"));
+  add("compact", "write a delta and what it builds on as a full run, <run>-full", ...options("out", ...STORE, "json"))
+    .addArgument(runArgument(true))
+    .action(action("compact"));
+  add(
+    "gc",
+    "the runs that no other needs: superseded or abandoned ones, never the latest",
+    ...options("out", "delete", "abandonedDays", ...STORE, "json"),
+  ).action(action("gc"));
 }
 
 /** What reads results back. */

@@ -23,6 +23,11 @@ export function fleetKeys(fleet: string): { readonly prefix: string; marker(run:
   return { prefix, marker: (run) => prefix + run };
 }
 
+/** Says that a run was removed, for ever: its id is not used again. */
+export function removedKey(run: string): string {
+  return `removed/${run}`;
+}
+
 export function jobId(run: string, shard: string): string {
   return `${run}-${shard}`;
 }

@@ -31,16 +31,29 @@ export interface EffectiveRows extends ShardRows {
   readonly kept: Uint32Array;
 }
 
-/** Every result file of a chain, newest run first. What newer runs took away is kept on disk: memory is bounded. */
+/** Every result file of a chain, newest run first. */
 export async function* readEffective(store: ObjectStore, chain: readonly Manifest[]): AsyncGenerator<EffectiveRows> {
+  for await (const { manifest, isKept } of walkChain(store, chain)) {
+    for await (const { shard, rows } of sealedRows(store, manifest)) {
+      const all = Uint32Array.from(rows.ids.keys());
+      yield { manifest, shard, rows, kept: all.filter((row) => isKept(rows.ids[row]!, rows.chunks[row]!)) };
+    }
+  }
+}
+
+interface ChainStep {
+  readonly manifest: Manifest;
+  /** Whether no newer run has taken the row away; for this run's rows, and before the next step. */
+  readonly isKept: (id: string, chunk: number) => boolean;
+}
+
+/** The runs of a chain, newest first. What they take away is kept on disk: memory is bounded. */
+export async function* walkChain(store: ObjectStore, chain: readonly Manifest[]): AsyncGenerator<ChainStep> {
   const gone = new IdSet();
+  const isKept = (id: string, chunk: number): boolean => gone.size === 0 || !gone.has(rowKey(id, chunk));
   try {
     for (const manifest of chain) {
-      for await (const { shard, rows } of sealedRows(store, manifest)) {
-        const isKept = (row: number): boolean => !gone.has(rowKey(rows.ids[row]!, rows.chunks[row]!));
-        const all = Uint32Array.from(rows.ids.keys());
-        yield { manifest, shard, rows, kept: gone.size === 0 ? all : all.filter(isKept) };
-      }
+      yield { manifest, isKept };
       for await (const { ids, chunks } of readDeletes(store, manifest)) {
         ids.forEach((id, i) => gone.add(rowKey(id, chunks[i]!)));
       }

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from "node:util";
 import { CONTRACT_VERSION, type RunOptions, type RunRecord, runRecordSchema } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { findRecord, readRecord, toJsonBytes } from "../core/json.ts";
-import { runKeys } from "../core/layout.ts";
+import { removedKey, runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { resolveSince } from "./since.ts";
 
@@ -22,6 +22,7 @@ export async function openRun(
   const key = runKeys(run).record;
   const found = since === undefined ? null : await findRecord(store, key, runRecordSchema);
   if (found !== null) return { record: assertSame(found, params), isNew: false };
+  await assertNotRemoved(store, run);
   const lineage = since === undefined ? undefined : await resolveSince(store, { since, options });
   const wanted = runRecordSchema.parse({
     version: CONTRACT_VERSION,
@@ -33,6 +34,14 @@ export async function openRun(
   });
   const isNew = (await store.create({ key, body: toJsonBytes(wanted) })) === "created";
   return { record: isNew ? wanted : assertSame(await readRecord(store, key, runRecordSchema), params), isNew };
+}
+
+/** A worker that was away could still write into a removed run, so its id must not come to stand for another. */
+async function assertNotRemoved(store: ObjectStore, run: string): Promise<void> {
+  if ((await store.stat({ key: removedKey(run) })) === null) return;
+  throw new FleetError("run_conflict", `run ${run} was removed, and the id of a removed run is not used again`, {
+    cure: "take another --run id",
+  });
 }
 
 function assertSame(

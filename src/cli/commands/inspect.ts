@@ -25,7 +25,12 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(flags);
     const store = await openStoreOf(flags, closer);
-    const { options } = await readRun(store, run);
+    const { options, lineage } = await readRun(store, run);
+    if (lineage?.kind === "compact") {
+      throw new FleetError("bad_usage", `run ${run} is a compaction, which no worker can finish`, {
+        cure: `repeat: embedfleet compact ${lineage.supersedes}`,
+      });
+    }
     const queue = await openQueueOf(flags, options.model.id, closer, log);
     const outcome = await resumeRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
     if (flags.json) return printJson({ run, ...outcome });

@@ -1,0 +1,47 @@
+/** Commands that keep a store small: compact and gc. */
+import { findGarbage, removeRun } from "../../run/collect.ts";
+import { compactRun } from "../../run/compact.ts";
+import { probeStore } from "../../run/probe-store.ts";
+import { readProgress } from "../../run/progress.ts";
+import { openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { startProgress } from "../progress.ts";
+import { count, megabytes, printReport } from "../report.ts";
+
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+interface KeepFlags extends StoreFlags {
+  readonly json: boolean;
+}
+
+export async function compact(run: string, flags: KeepFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const store = await openStoreOf(flags, closer);
+    await probeStore(store);
+    const progress = startProgress("compacting", "files");
+    const manifest = await compactRun({
+      store,
+      run,
+      onFile: (done, total) => progress.update(done, total),
+    }).finally(() => progress.stop());
+    const report = await readProgress({ store, run: manifest.run, queue: null });
+    if (flags.json) return printJson(report);
+    printReport(report, store.url);
+  });
+}
+
+export async function gc(
+  flags: KeepFlags & { readonly delete: boolean; readonly abandonedDays: number },
+): Promise<void> {
+  await withCloser(async (closer) => {
+    const store = await openStoreOf(flags, closer);
+    const abandonedAfterMs = flags.abandonedDays * DAY_MS;
+    const garbage = await findGarbage({ store, nowMs: Date.now(), abandonedAfterMs });
+    if (flags.delete) for (const { run } of garbage) await removeRun(store, run);
+    if (flags.json) return printJson({ deleted: flags.delete, runs: garbage });
+    if (garbage.length === 0) console.log(`no run in ${store.url} may go`);
+    for (const { run, why, objects, bytes } of garbage)
+      console.log(`${run.padEnd(28)} ${why.padEnd(12)} ${count(objects)} objects, ${megabytes(bytes)}`);
+    if (garbage.length > 0 && !flags.delete)
+      console.log("nothing was deleted: add --delete when no reader needs these runs any more");
+  });
+}

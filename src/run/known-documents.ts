@@ -1,0 +1,148 @@
+/** What a chain of runs knows of its documents, in bounded memory. */
+import { PrintTable } from "../adapters/print-table.ts";
+import { CONTENT_KEY_BYTES } from "../core/content.ts";
+import type { ObjectStore } from "../core/ports.ts";
+import { readChain } from "./chain.ts";
+import { readDeletes, readDocumentIndex } from "./read-lists.ts";
+
+/** What is kept of each document: 96 bits of its content's hash, and one of `STATE`. */
+const CONTENT_WORDS = 3;
+const STATE_WORD = CONTENT_WORDS;
+const STATE = {
+  known: 1,
+  /** Was in an older run of the chain; a newer one took it away. */
+  goneBefore: 2,
+  unchanged: 3,
+  changed: 4,
+  new: 5,
+  listed: 6,
+} as const;
+type State = (typeof STATE)[keyof typeof STATE];
+/** Held in memory up to 5 million documents; then in a temporary file of 46 to 92 bytes a document. */
+const MEMORY_BYTES = 256 * 1024 * 1024;
+
+export type Admission = "new" | "unchanged" | "duplicate";
+
+/** A document of the chain that no corpus admitted since holds as it is. */
+export interface OutdatedDocument {
+  readonly id: string;
+  /** The first 16 bytes of `contentHash`. */
+  readonly contentKey: Uint8Array;
+  readonly chunks: number;
+  /** `changed` when it was admitted with other content. */
+  readonly reason: "removed" | "changed";
+}
+
+export class KnownDocuments {
+  readonly #store: ObjectStore;
+  readonly #table: PrintTable;
+  /** Oldest first. */
+  readonly #runs: readonly string[];
+
+  private constructor(store: ObjectStore, runs: readonly string[], memoryBytes: number) {
+    this.#store = store;
+    this.#runs = runs;
+    this.#table = new PrintTable({ words: STATE_WORD + 1, memoryBytes });
+  }
+
+  /** @throws FleetError when the run is not there, not sealed, or not as it was sealed. */
+  static async load(
+    params: Readonly<{ store: ObjectStore; run: string; memoryBytes?: number }>,
+  ): Promise<KnownDocuments> {
+    const { store, run, memoryBytes = MEMORY_BYTES } = params;
+    const chain = (await readChain(store, run)).toReversed();
+    const runs = chain.map((manifest) => manifest.run);
+    const known = new KnownDocuments(store, runs, memoryBytes);
+    try {
+      // From the oldest run on, so that what a newer one says of a document stands.
+      for (const manifest of chain) {
+        for await (const { ids } of readDeletes(store, manifest)) ids.forEach((id) => known.#forget(id));
+        for await (const { ids, contentKeys } of readDocumentIndex(store, manifest.run))
+          ids.forEach((id, i) => known.#learn(id, contentWords(contentKeys, i)));
+      }
+      return known;
+    } catch (error) {
+      known.close();
+      throw error;
+    }
+  }
+
+  #forget(id: string): void {
+    this.#table.visit(id, (words, isNew) => !isNew && setState(words, STATE.goneBefore));
+  }
+
+  #learn(id: string, content: Int32Array): void {
+    this.#table.visit(id, (words) => {
+      words.set(content);
+      return setState(words, STATE.known);
+    });
+  }
+
+  /** A document of another corpus. @param content SHA-256 of its content; its first 12 bytes are compared. */
+  admit(id: string, content: Uint8Array): Admission {
+    let admission: Admission = "new";
+    const key = contentWords(content, 0);
+    this.#table.visit(id, (words, isNew) => {
+      const state = words[STATE_WORD];
+      if (isNew || state === STATE.goneBefore) return setState(words, STATE.new);
+      if (state !== STATE.known) {
+        admission = "duplicate";
+        return false;
+      }
+      if (!isSame(words, key)) return setState(words, STATE.changed);
+      admission = "unchanged";
+      return setState(words, STATE.unchanged);
+    });
+    return admission;
+  }
+
+  /**
+   * What the chain knows and the admitted corpus has no more, or with other content: all that the chain
+   * knows, when nothing was admitted. To be asked once; always in the same order.
+   */
+  async *outdated(): AsyncGenerator<OutdatedDocument> {
+    for (const run of this.#runs) {
+      for await (const { ids, contentKeys, chunks } of readDocumentIndex(this.#store, run)) {
+        for (let i = 0; i < ids.length; i++) {
+          const id = ids[i]!;
+          const reason = this.#takeOutdated(id, contentWords(contentKeys, i));
+          if (reason === null) continue;
+          const contentKey = contentKeys.subarray(i * CONTENT_KEY_BYTES, (i + 1) * CONTENT_KEY_BYTES);
+          yield { id, contentKey, chunks: chunks[i]!, reason };
+        }
+      }
+    }
+  }
+
+  /** Null when the document is as it was, was listed before, or was of an older run with other content. */
+  #takeOutdated(id: string, content: Int32Array): OutdatedDocument["reason"] | null {
+    let reason: OutdatedDocument["reason"] | null = null;
+    this.#table.visit(id, (words) => {
+      const state = words[STATE_WORD];
+      if ((state !== STATE.known && state !== STATE.changed) || !isSame(words, content)) return false;
+      reason = state === STATE.changed ? "changed" : "removed";
+      return setState(words, STATE.listed);
+    });
+    return reason;
+  }
+
+  close(): void {
+    this.#table.close();
+  }
+}
+
+function contentWords(keys: Uint8Array, index: number): Int32Array {
+  const words = new Int32Array(CONTENT_WORDS);
+  const start = index * CONTENT_KEY_BYTES;
+  new Uint8Array(words.buffer).set(keys.subarray(start, start + words.byteLength));
+  return words;
+}
+
+function isSame(words: Int32Array, content: Int32Array): boolean {
+  return words[0] === content[0] && words[1] === content[1] && words[2] === content[2];
+}
+
+function setState(words: Int32Array, state: State): true {
+  words[STATE_WORD] = state;
+  return true;
+}
