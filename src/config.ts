@@ -272,6 +272,7 @@ export const OPTIONS = {
   metricsHost: () => option("--metrics-host <address>", "address that --metrics-port listens on").default("127.0.0.1"),
   metricsPush: () => option("--metrics-push <url>", "a Pushgateway that gets the metrics when the command ends"),
   watch: () => option("--watch", "draw again and again, as in a terminal, until the run is over").default(false),
+  file: () => option("--file <path>", "where the report goes; <run>.html by default"),
   host: () =>
     option("--host <address>", "address to listen on; beyond this machine it needs a --token").default("127.0.0.1"),
   port: () => option("--port <n>", "port to listen on; 0 takes a free one").argParser(portNumber).default(7878),

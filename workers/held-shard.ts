@@ -5,11 +5,18 @@ import { allocateShard, BROKEN, type RowRef, type ShardBuffers } from "../src/co
 import type { Reject, RunRecord, ShardStats } from "../src/core/contracts.ts";
 import { runKeys } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
-import { nowMs } from "../src/core/telemetry.ts";
-import { addIdle } from "../src/core/telemetry.ts";
+import { addIdle, nowMs, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
 import { type PlannedRows, textHashOf } from "../src/core/rows.ts";
 
 type ShardCost = Pick<ShardStats, "paddedTokens" | "batches" | "deviceMs" | "idleMs" | "idle">;
+
+/** Who makes a shard, and who hears of it. */
+export interface Committer {
+  readonly worker: string;
+  readonly observe: Observe;
+}
+
+const NOBODY: Committer = { worker: "unnamed", observe: unobserved };
 
 export class HeldShard {
   readonly job: LeasedJob;
@@ -19,6 +26,10 @@ export class HeldShard {
   readonly loadedAtMs = nowMs();
   /** What it takes of the worker's memory, vectors included. */
   readonly bytes: number;
+  /** How long it took to load. */
+  loadMs = 0;
+  #firstBatchAtMs = 0;
+  #lastBatchAtMs = 0;
   #rowsLeft: number;
   #hasStarted = false;
   readonly #cost: ShardCost = { paddedTokens: 0, batches: 0, deviceMs: 0, idleMs: 0, idle: {} };
@@ -51,12 +62,14 @@ export class HeldShard {
   }
 
   start(): void {
+    if (!this.#hasStarted) this.#firstBatchAtMs = nowMs();
     this.#hasStarted = true;
   }
 
   /** Books `rows` of this shard's rows as run in a batch, with their share of its cost. */
   finish(rows: number, cost: Readonly<ShardCost>): void {
     this.#rowsLeft -= rows;
+    this.#lastBatchAtMs = nowMs();
     this.#cost.paddedTokens += cost.paddedTokens;
     this.#cost.batches += cost.batches;
     this.#cost.deviceMs += cost.deviceMs;
@@ -87,20 +100,26 @@ export class HeldShard {
    * Encodes the shard's file and creates it, its rejects first, so that a file never names rejects
    * that are not there.
    */
-  async commit(store: ObjectStore): Promise<"created" | "exists"> {
+  async commit(store: ObjectStore, by: Committer = NOBODY): Promise<"created" | "exists"> {
+    const { worker, observe } = by;
     const { run, shard } = this.job.payload;
+    const of = { run, shard };
     const keys = runKeys(run);
-    const stats = this.stats;
+    const { stats } = this;
     const rejectsKey = stats.rejects === 0 ? null : keys.shardRejects(shard, randomBytes(4).toString("hex"));
     if (rejectsKey !== null) await store.create({ key: rejectsKey, body: this.#rejectLines() });
-    const body = encodeResults(assembleResults(this.rows, this.buffers), {
-      run,
-      shard,
-      options: this.record.options,
-      stats,
-      rejectsKey,
-    });
-    return store.create({ key: keys.data(shard), body });
+    const startedAtMs = nowMs();
+    const results = timedSync(observe, { stage: "assemble", of }, () => assembleResults(this.rows, this.buffers));
+    const made = {
+      worker,
+      loadMs: this.loadMs,
+      firstBatchAtMs: this.#firstBatchAtMs,
+      lastBatchAtMs: this.#lastBatchAtMs,
+      assembleMs: nowMs() - startedAtMs,
+    };
+    const meta = { run, shard, options: this.record.options, stats: { ...stats, made }, rejectsKey };
+    const body = timedSync(observe, { stage: "encode", of }, () => encodeResults(results, meta));
+    return timed(observe, { stage: "upload", of }, () => store.create({ key: keys.data(shard), body }));
   }
 
   #rejectLines(): Uint8Array {

@@ -9,7 +9,7 @@ import { FleetError, hasCode, messageOf } from "../src/core/errors.ts";
 import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { type IdleCause, nowMs, type Observe, timed, unobserved } from "../src/core/telemetry.ts";
-import type { HeldShard } from "./held-shard.ts";
+import type { Committer, HeldShard } from "./held-shard.ts";
 import { Ledger, type WorkerCounts } from "./ledger.ts";
 import type { Loader } from "./loader.ts";
 import { Quarantine } from "./quarantine.ts";
@@ -37,6 +37,8 @@ export interface WorkerParams {
   /** Shards are loaded while those held take less than this, vectors included. */
   readonly maxHeldBytes: number;
   readonly log: Logger;
+  /** Who made a shard, as its file says. */
+  readonly name?: string;
   /** Told of stages, batches and shards; nobody by default. */
   readonly observe?: Observe;
   /** Called when the queue has nothing for this worker and it holds nothing. Return true to end. */
@@ -46,6 +48,7 @@ export interface WorkerParams {
 export class FleetWorker {
   readonly #params: WorkerParams;
   readonly #observe: Observe;
+  readonly #committer: Committer;
   readonly #ledger: Ledger;
   readonly #packer: Packer<RowRef>;
   readonly #quarantine: Quarantine;
@@ -68,6 +71,7 @@ export class FleetWorker {
   constructor(params: WorkerParams) {
     this.#params = params;
     this.#observe = params.observe ?? unobserved;
+    this.#committer = { worker: params.name ?? "unnamed", observe: this.#observe };
     this.#ledger = new Ledger(this.#observe);
     this.#packer = new Packer(params.packing, rowLength);
     this.#quarantine = new Quarantine({
@@ -207,7 +211,9 @@ export class FleetWorker {
     const { loader } = this.#params;
     if ([...this.#held.values()].some((held) => held.job.id === job.id)) return;
     try {
+      const startedAtMs = nowMs();
       const loaded = await timed(this.#observe, { stage: "load", of: job.payload }, () => loader.load(job));
+      if (loaded.kind === "held") loaded.shard.loadMs = nowMs() - startedAtMs;
       if (loaded.kind !== "held") {
         await this.#completeUnneeded(job, loaded.kind);
         return;
@@ -329,7 +335,7 @@ export class FleetWorker {
     try {
       // Encoding blocks this thread, so a batch that ends meanwhile has no follower.
       this.#ledger.waitsFor("committing");
-      const committed = timed(this.#observe, { stage: "upload", of }, () => shard.commit(store));
+      const committed = shard.commit(store, this.#committer);
       this.#ledger.waitsFor(this.#cause);
       const outcome = await committed;
       this.#ledger.counts.shards++;

@@ -70,7 +70,26 @@ export function checkArrowMetadata(bytes: Uint8Array): void {
   else checkStream(bytes);
 }
 
+/**
+ * The same for a file's footer alone, which its schema lies in.
+ * @param bytes A whole file, or its end.
+ * @returns The footer with what makes it the end of a file.
+ */
+export function checkArrowFooter(bytes: Uint8Array): Uint8Array {
+  return bytes.subarray(footerOf(bytes).start);
+}
+
 function checkFile(bytes: Uint8Array): void {
+  const { footer } = footerOf(bytes);
+  if (footer.structs(footer.root, 2, BLOCK_BYTES).length > 0) throw new Error("it has dictionaries");
+  for (const block of footer.structs(footer.root, 3, BLOCK_BYTES)) {
+    const at = Number(block.getBigInt64(0, true));
+    // Told to read a batch where a schema lies, apache-arrow reads it for ever.
+    if (checkMessage(bytes, at)?.type !== RECORD_BATCH_TYPE) throw new Error(`no record batch begins at ${at}`);
+  }
+}
+
+function footerOf(bytes: Uint8Array): { readonly footer: Verifier; readonly start: number } {
   const tail = MAGIC.length + 4;
   if (bytes.length < 8 + tail) throw new Error("the file is too short to have a footer");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -79,12 +98,7 @@ function checkFile(bytes: Uint8Array): void {
   if (footerBytes < 8 || start < 8) throw new Error(`the footer's length is ${footerBytes}`);
   const footer = new Verifier(bytes.subarray(start, bytes.length - tail));
   footer.check(FOOTER);
-  if (footer.structs(footer.root, 2, BLOCK_BYTES).length > 0) throw new Error("it has dictionaries");
-  for (const block of footer.structs(footer.root, 3, BLOCK_BYTES)) {
-    const at = Number(block.getBigInt64(0, true));
-    // Told to read a batch where a schema lies, apache-arrow reads it for ever.
-    if (checkMessage(bytes, at)?.type !== RECORD_BATCH_TYPE) throw new Error(`no record batch begins at ${at}`);
-  }
+  return { footer, start };
 }
 
 function checkStream(bytes: Uint8Array): void {

@@ -3,7 +3,7 @@ import { type Data, DataType, RecordBatchReader, type RecordBatch, type Utf8 } f
 import type { VectorType } from "../core/contracts.ts";
 import { FleetError, messageOf } from "../core/errors.ts";
 import { fromHalf } from "../core/half.ts";
-import { checkArrowMetadata } from "./check-metadata.ts";
+import { checkArrowFooter, checkArrowMetadata } from "./check-metadata.ts";
 
 /** Typed, checked access to the columns of one record batch. */
 export class BatchView {
@@ -172,6 +172,24 @@ export function readSingleBatch(bytes: Uint8Array, what: string): BatchView {
   } catch (error) {
     if (error instanceof FleetError) throw error;
     throw new FleetError("object_corrupt", `${what} cannot be read as Arrow IPC: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+const FILE_START = Buffer.from("ARROW1\0\0", "latin1");
+
+/**
+ * The schema metadata of an Arrow IPC file, from its last bytes: the footer, made into a file of its own
+ * whose batches are never read.
+ * @throws FleetError `object_corrupt`, also when the footer does not lie within `end`.
+ */
+export function readFileMetadata(end: Uint8Array, what: string): ReadonlyMap<string, string> {
+  try {
+    const file = Buffer.concat([FILE_START, checkArrowFooter(end)]);
+    return RecordBatchReader.from(file).open().schema.metadata;
+  } catch (error) {
+    throw new FleetError("object_corrupt", `${what} cannot be read as an Arrow file: ${messageOf(error)}`, {
       cause: error,
     });
   }

@@ -16,7 +16,7 @@ import {
   vectorListColumn,
   type VectorValues,
 } from "./columns.ts";
-import { type BatchView, readSingleBatch } from "./read.ts";
+import { type BatchView, readFileMetadata, readSingleBatch } from "./read.ts";
 
 const STATS_KEY = "embedfleet.stats";
 
@@ -224,9 +224,27 @@ function resultRows(view: BatchView, options: RunOptions): ResultRows {
 }
 
 function parseStats(view: BatchView): ShardStats {
+  return parseStatsText(view.metadata.get(STATS_KEY), view.what);
+}
+
+function parseStatsText(text: string | undefined, what: string): ShardStats {
   try {
-    return shardStatsSchema.parse(JSON.parse(view.metadata.get(STATS_KEY) ?? "null"));
+    return shardStatsSchema.parse(JSON.parse(text ?? "null"));
   } catch {
-    return view.corrupt(`carry no valid ${STATS_KEY}`);
+    throw new FleetError("object_corrupt", `${what} carry no valid ${STATS_KEY}`);
   }
+}
+
+/** Enough for the footer of a result file, whose options are a few kilobytes. */
+export const RESULT_END_BYTES = 64 * 1024;
+
+/** How a shard was computed, from the last bytes of its file. @throws FleetError `object_corrupt` */
+export function decodeResultStats(params: Readonly<{ run: string; shard: string; end: Uint8Array }>): ShardStats {
+  const { run, shard, end } = params;
+  const what = `the results of shard ${shard} of run ${run}`;
+  assertWholeFile(end, what);
+  const metadata = readFileMetadata(end, what);
+  if (metadata.get("embedfleet.run") !== run || metadata.get("embedfleet.shard") !== shard)
+    throw new FleetError("object_corrupt", `${what} speak of another shard`);
+  return parseStatsText(metadata.get(STATS_KEY), what);
 }

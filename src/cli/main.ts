@@ -54,6 +54,7 @@ const COMMANDS = {
   enqueue: async () => (await import("./commands/enqueue.ts")).enqueue,
   work: async () => (await import("./commands/work.ts")).work,
   control: async () => (await import("./commands/control.ts")).control,
+  report: async () => (await import("./commands/report.ts")).report,
   status: async () => (await import("./commands/status.ts")).status,
   resume: async () => (await inspect()).resume,
   cancel: async () => (await import("./commands/cancel.ts")).cancel,
@@ -180,6 +181,9 @@ function addRuns(add: Add): void {
 
 /** What reads results back. */
 function addResults(add: Add): void {
+  add("report", "one HTML file with a run's figures and pictures", ...options("out", "file", ...STORE, "json"))
+    .addArgument(runArgument(true))
+    .action(action("report"));
   add("verify", "read a run back and count what is wrong with it", ...options(...STORE, "json"))
     .addArgument(outArgument())
     .addArgument(runArgument(false))

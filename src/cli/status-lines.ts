@@ -49,8 +49,8 @@ function rejects({ rejects, workers }: RunStatus): string {
 }
 
 function rateOf({ tokensPerSecondNow, tokensPerSecond }: RunStatus): string {
-  const now = tokensPerSecondNow === null ? "unknown" : count(tokensPerSecondNow);
-  return `${now} tokens a second now, ${count(tokensPerSecond)} on the mean`;
+  const now = tokensPerSecondNow === null ? "unknown" : `${count(tokensPerSecondNow)} tokens a second`;
+  return `${now} now, ${count(tokensPerSecond)} on the mean`;
 }
 
 function etaOf({ etaSeconds, etaUnknownBecause }: RunStatus): string {

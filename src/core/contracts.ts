@@ -256,6 +256,16 @@ export const shardStatsSchema = z.strictObject({
   /** Its share of the time the device waited while the worker held jobs. */
   idleMs: z.number().min(0),
   idle: idleSchema,
+  /** By whom and when, in milliseconds since the epoch; for reports, and left out of sums. */
+  made: z
+    .strictObject({
+      worker: z.string().max(256),
+      loadMs: z.number().min(0),
+      firstBatchAtMs: z.number().min(0),
+      lastBatchAtMs: z.number().min(0),
+      assembleMs: z.number().min(0),
+    })
+    .optional(),
 });
 export type ShardStats = z.infer<typeof shardStatsSchema>;
 

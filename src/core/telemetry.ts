@@ -150,3 +150,13 @@ export async function timed<T>(
     observe({ kind: "stage", ...stage, startedAtMs, durationMs: nowMs() - startedAtMs });
   }
 }
+
+/** The same for a stage that does not wait for anything. */
+export function timedSync<T>(observe: Observe, stage: Readonly<{ stage: Stage; of?: ShardName }>, act: () => T): T {
+  const startedAtMs = nowMs();
+  try {
+    return act();
+  } finally {
+    observe({ kind: "stage", ...stage, startedAtMs, durationMs: nowMs() - startedAtMs });
+  }
+}

@@ -14,6 +14,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   "src/adapters": ["src/core"],
   "src/telemetry": ["src/core"],
   "src/run": ["src/core", "src/arrow", "src/adapters"],
+  "src/report": ["src/core", "src/arrow", "src/run"],
   "src/control": ["src/core", "src/adapters", "src/run", "src/telemetry"],
   models: ["src/core"],
   producers: ["src/core", "src/arrow", "src/adapters", "src/run", "models"],

@@ -64,10 +64,12 @@ export class Presence {
 /** Workers present that say of themselves what can be read. */
 export async function readWorkers(presence: Presence): Promise<WorkerState[]> {
   const states = await presence.states();
-  return [...states.values()].flatMap((state) => {
-    const parsed = workerStateSchema.safeParse(state);
-    return parsed.success ? [parsed.data] : [];
-  });
+  return [...states.values()]
+    .flatMap((state) => {
+      const parsed = workerStateSchema.safeParse(state);
+      return parsed.success ? [parsed.data] : [];
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 /** What planning waits for, by run, where its producer says that it does. */

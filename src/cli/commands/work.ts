@@ -98,6 +98,7 @@ export async function work(flags: WorkFlags): Promise<void> {
     );
 
     const worker = new FleetWorker({
+      name,
       store,
       leases,
       embedder,

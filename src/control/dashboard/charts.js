@@ -146,7 +146,7 @@ export function barTable(heads, rows) {
     h(
       "tbody",
       {},
-      rows.map(({ name, value, cells }, i) =>
+      rows.map(({ name, value, cells }) =>
         h(
           "tr",
           { "data-key": name },
@@ -160,7 +160,7 @@ export function barTable(heads, rows) {
                   "svg",
                   { viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" },
                   h("rect", {
-                    class: `s${i % COLOURS}`,
+                    class: "bar",
                     width: Math.max((100 * value) / max, 0.5).toFixed(2),
                     height: 8,
                     rx: 1.5,

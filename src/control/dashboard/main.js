@@ -25,6 +25,7 @@ function draw(fleet) {
   fill($("stages"), views.stages(fleet));
   fill($("workers"), views.workers(fleet));
   fill($("lengths"), views.lengths(fleet));
+  fill($("queues"), views.queues(fleet));
   fill($("schedules"), views.schedules(fleet));
   fill($("past"), views.pastRuns(fleet));
   fill(

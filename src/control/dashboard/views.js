@@ -174,7 +174,7 @@ export function stages(fleet) {
     h(
       "p",
       { class: "caption" },
-      "Summed over workers. Stages overlap: everything but infer goes on while the device works.",
+      "Summed over workers. Everything but infer goes on while the device works; wait is the next batch, ready in good time.",
     ),
   ];
 }
@@ -219,6 +219,23 @@ export function schedules(fleet) {
         action("Run now", "trigger", schedule.name),
       ),
     ),
+  );
+}
+
+export function queues(fleet) {
+  if (fleet.queues.length === 0) return h("p", { class: "none" }, "No queue yet: the first run makes one.");
+  return table(
+    ["Queue", "Waiting", "Active", "Failed", "Tokens to do", "Workers", "Being read"],
+    fleet.queues.map(({ name, counts, tokens, workers, producers }) => [
+      name,
+      count(counts.waiting),
+      count(counts.active),
+      count(counts.failed),
+      short(tokens),
+      count(workers),
+      producers.length === 0 ? "–" : producers.join(", "),
+    ]),
+    1,
   );
 }
 

@@ -1,0 +1,43 @@
+/** `embedfleet report`: a run in one HTML file, with pictures and the figures behind them. */
+import { writeFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { FleetError, messageOf } from "../../core/errors.ts";
+import { collectFigures } from "../../report/figures.ts";
+import { renderReport } from "../../report/html.ts";
+import { openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { startProgress } from "../progress.ts";
+import { programVersion } from "../telemetry.ts";
+
+export interface ReportCommandFlags extends StoreFlags {
+  readonly file?: string;
+  readonly json: boolean;
+}
+
+export async function report(run: string, flags: ReportCommandFlags): Promise<void> {
+  await withCloser(async (closer) => {
+    const store = await openStoreOf(flags, closer);
+    const progress = startProgress("reading", "shards");
+    const figures = await collectFigures({
+      store,
+      run,
+      onShard: (done, planned) => progress.update(done, planned),
+    }).finally(() => progress.stop());
+    if (flags.json) printJson(figures);
+    if (flags.json && flags.file === undefined) return;
+    const file = resolve(flags.file ?? `${run}.html`);
+    await writeReport(file, renderReport(figures, programVersion()));
+    if (!flags.json) console.log(pathToFileURL(file).href);
+  });
+}
+
+async function writeReport(file: string, html: string): Promise<void> {
+  try {
+    await writeFile(file, html);
+  } catch (error) {
+    throw new FleetError("bad_usage", `the report cannot be written to ${file}: ${messageOf(error)}`, {
+      cure: "name another place with --file",
+      cause: error,
+    });
+  }
+}
