@@ -49,6 +49,11 @@ function depthList(text: string): number[] {
   return depths.toSorted((a, b) => a - b);
 }
 
+function tableName(text: string): string {
+  if (/^[A-Za-z][A-Za-z0-9_]{0,62}$/.test(text)) return text;
+  throw new InvalidArgumentError("It must be 1 to 63 letters, digits or '_', starting with a letter.");
+}
+
 /** An option that may be given several times. */
 function repeated(parse: (text: string) => string): (text: string, before: string[] | undefined) => string[] {
   return (text, before) => [...(before ?? []), parse(text)];
@@ -302,6 +307,14 @@ export const OPTIONS = {
       .argParser(wholeNumber(0))
       .default(200),
   to: () => option("--to <format>", "what the files are for").choices(EXPORT_FORMAT_NAMES).makeOptionMandatory(),
+  toIndex: () => option("--to <url>", "the index: lancedb:// and a folder or s3://bucket/prefix").makeOptionMandatory(),
+  index: () => option("--index <url>", "an index to look in, instead of the run's files: lancedb://…"),
+  table: () => option("--table <name>", "the index's table").argParser(tableName).default("embeddings"),
+  indexHeads: () =>
+    option("--heads <list>", "vectors to put in, those of dense in any case")
+      .argParser(headList)
+      .default(["dense", "sparse"], "dense,sparse"),
+  fullText: () => option("--full-text", "make a full-text index of the kept texts").default(false),
   dest: () => option("--dest <url>", "where to: file:///folder, s3://bucket/prefix or a path").makeOptionMandatory(),
   ofHeads: () =>
     option("--heads <list>", "vectors to take; all that the run and the target have by default").argParser(headList),

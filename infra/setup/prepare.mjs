@@ -32,6 +32,15 @@ export function installPackages() {
   run("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], { env });
 }
 
+/** LanceDB, which has packages of its own; see infra/lancedb/README.md. */
+export function installLanceDb() {
+  const folder = `${root}/infra/lancedb`;
+  const marker = `${folder}/node_modules/.package-lock.json`;
+  if (existsSync(marker) && statSync(marker).mtimeMs >= statSync(`${folder}/package-lock.json`).mtimeMs) return;
+  console.log("installing LanceDB");
+  run("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder]);
+}
+
 export function build() {
   run("npm", ["run", "--silent", "build"]);
 }

@@ -5,6 +5,7 @@ import {
   DEPLOY_TOOLS,
   installHelm,
   installModelTools,
+  installLanceDb,
   installPackages,
   installPrograms,
   requireRedis,
@@ -14,6 +15,7 @@ import {
 } from "./prepare.mjs";
 
 installPackages();
+installLanceDb();
 requireRedis();
 installPrograms(S3_SERVER);
 installPrograms(DEPLOY_TOOLS);

@@ -64,6 +64,7 @@ const COMMANDS = {
   verify: async () => (await inspect()).verify,
   search: async () => (await import("./commands/search.ts")).search,
   export: async () => (await import("./commands/export.ts")).exportTo,
+  index: async () => (await import("./commands/index-run.ts")).index,
   eval: async () => (await import("./commands/evaluate.ts")).evaluate,
   pullModel: async () => (await import("./commands/models.ts")).pull,
   listModels: async () => (await import("./commands/models.ts")).listKnown,
@@ -190,12 +191,33 @@ function addResults(add: Add): void {
     .action(action("verify"));
   add(
     "search",
-    "the nearest rows to a text, by an exact scan",
-    ...options("ofRun", "top", "weights", "withText", "ofModels", "models", "threads", ...STORE, "json"),
+    "the nearest rows to a text, by an exact scan or in an index",
+    ...options(
+      "ofRun",
+      "index",
+      "table",
+      "candidates",
+      "top",
+      "weights",
+      "withText",
+      "ofModels",
+      "models",
+      "threads",
+      ...STORE,
+      "json",
+    ),
   )
     .addArgument(outArgument())
     .argument("<query>", "what to look for")
     .action(action("search"));
+  add(
+    "index",
+    "a run, and later what deltas change, into an index",
+    ...options("toIndex", "table", "indexHeads", "fullText", ...STORE, "json"),
+  )
+    .addArgument(outArgument())
+    .addArgument(runArgument(false))
+    .action(action("index"));
   add("export", "a run as files that another system loads", ...options("to", "dest", "ofHeads", ...STORE, "json"))
     .addArgument(outArgument())
     .addArgument(runArgument(false))

@@ -16,6 +16,8 @@ export type ErrorCode =
   | "object_corrupt"
   | "store_unavailable"
   | "store_refused"
+  | "addon_missing"
+  | "index_conflict"
   | "redis_unavailable"
   | "redis_unsuitable"
   | "model_unknown"

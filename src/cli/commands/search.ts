@@ -2,13 +2,16 @@
 import { ThreadEmbedder } from "../../../models/embedder.ts";
 import { findModel } from "../../../models/registry.ts";
 import { openTokenizer } from "../../../models/model-tokenizer.ts";
-import type { RunOptions } from "../../core/contracts.ts";
+import type { Head, RunOptions } from "../../core/contracts.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
 import type { HeadWeights } from "../../core/scoring.ts";
+import type { LanceIndex } from "../../run/lance-index.ts";
 import { latestRun } from "../../run/list-runs.ts";
 import { readRun } from "../../run/read-plan.ts";
+import { searchIndex } from "../../run/search-index.ts";
 import { type Hit, searchRun } from "../../run/search.ts";
+import { openIndex } from "./index-run.ts";
 import { type Closer, loggerOf, modelOf, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
 
 const TEXT_CHARS = 200;
@@ -25,18 +28,40 @@ export interface SearchFlags extends QueryFlags {
   readonly run?: string;
   readonly top: number;
   readonly text: boolean;
+  readonly index?: string;
+  readonly table: string;
+  readonly candidates: number;
 }
 
 export async function search(out: string, query: string, flags: SearchFlags): Promise<void> {
   await withCloser(async (closer) => {
     const store = await openStoreOf({ ...flags, out }, closer);
-    const run = flags.run ?? (await latestRun(store));
+    const { top, weights, candidates, text: withText } = flags;
+    const index = flags.index === undefined ? null : await openIndex(flags.index, flags, closer);
+    const held = index && (await heldRun(index, flags));
+    const run = held?.run ?? flags.run ?? (await latestRun(store));
     const { options } = await readRun(store, run);
     const reader = await openReader({ run, options, flags, closer });
-    const { top, weights, text: withText } = flags;
-    const hits = await searchRun({ store, run, query, top, weights, withText, ...reader });
+    const asked = { run, query, top, weights, withText, ...reader };
+    const hits =
+      index && held
+        ? await searchIndex({ ...asked, index, candidates, options: { ...options, heads: held.heads } })
+        : await searchRun({ ...asked, store });
     if (flags.json) return printJson(hits);
     hits.forEach(printHit);
+  });
+}
+
+/** The run that an index holds. @throws FleetError `run_unknown` when it holds none, or another one than asked for. */
+async function heldRun(
+  index: LanceIndex,
+  flags: Pick<SearchFlags, "run" | "table">,
+): Promise<{ readonly run: string; readonly heads: Head[] }> {
+  const held = (await index.runs()).findLast(({ state }) => state === "done");
+  if (held !== undefined && held.run === (flags.run ?? held.run)) return held;
+  const found = held === undefined ? "holds no run yet" : `holds run ${held.run} and not ${flags.run}`;
+  throw new FleetError("run_unknown", `the table ${flags.table} of ${index.url} ${found}`, {
+    cure: `put it in: embedfleet index <out> ${flags.run ?? "<run>"} --to ${index.url}`,
   });
 }
 

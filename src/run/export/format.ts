@@ -1,15 +1,11 @@
 /** What an export format is, and what it is given: slices of result files, small enough to be held in text. */
 import type { ResultRows } from "../../arrow/results.ts";
 import type { Head, RunOptions } from "../../core/contracts.ts";
-import { rowKey } from "../../core/rows.ts";
-import { uuidV5 } from "../../core/uuid.ts";
+import { rowUuid } from "../../core/uuid.ts";
 
 /** Here and not beside their code, which the command line's help can do without. */
 export const EXPORT_FORMAT_NAMES = ["jsonl", "milvus", "numpy", "opensearch", "parquet", "pgvector", "qdrant"] as const;
 export type ExportFormatName = (typeof EXPORT_FORMAT_NAMES)[number];
-
-/** Of embedfleet's rows, and of nothing else. */
-const ROW_NAMESPACE = "6f1c1f3e-7a43-5c0b-9d0e-2b6f0c1a9e57";
 
 /** Some rows of one result file. */
 export interface Slice {
@@ -43,9 +39,8 @@ export interface ExportFormat {
   encode(slice: Slice, part: string, context: ExportContext): ExportedFile[];
 }
 
-/** The same for the same document and chunk in every run, so that what is loaded again replaces what was there. */
-export function rowUuid(rows: ResultRows, row: number): string {
-  return uuidV5(ROW_NAMESPACE, rowKey(rows.ids[row]!, rows.chunks[row]!));
+export function uuidOf(rows: ResultRows, row: number): string {
+  return rowUuid(rows.ids[row]!, rows.chunks[row]!);
 }
 
 /** A view of the row's dense vector. */

@@ -6,7 +6,7 @@ import {
   type ExportFormat,
   fieldsOf,
   jsonFile,
-  rowUuid,
+  uuidOf,
   shortNumber,
   shortNumbers,
   type Slice,
@@ -68,7 +68,7 @@ export const qdrant: ExportFormat = {
   ],
   encode: (slice, part) => {
     const points = Array.from(slice.picked, (row) => ({
-      id: rowUuid(slice.rows, row),
+      id: uuidOf(slice.rows, row),
       vector: vectorsOf(slice, row),
       payload: fieldsOf(slice, row),
     }));
@@ -115,7 +115,7 @@ export const opensearch: ExportFormat = {
           ...(dense && { dense: shortNumbers(dense) }),
           ...(weights && { sparse: Object.fromEntries(weights) }),
         };
-        return [{ index: { _id: rowUuid(slice.rows, row) } }, source];
+        return [{ index: { _id: uuidOf(slice.rows, row) } }, source];
       }).flat(),
     ),
 };

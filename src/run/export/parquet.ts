@@ -4,7 +4,7 @@ import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import type { ResultRows } from "../../arrow/results.ts";
 import type { Head } from "../../core/contracts.ts";
 import { TEXT_HASH_BYTES, textHashOf } from "../../core/rows.ts";
-import { colbertOf, denseOf, type ExportContext, type ExportFormat, rowUuid, type Slice, sparseOf } from "./format.ts";
+import { colbertOf, denseOf, type ExportContext, type ExportFormat, uuidOf, type Slice, sparseOf } from "./format.ts";
 
 /** The writer holds a slice as JavaScript arrays, at some ten times its size. */
 const SLICE_BYTES = 16 * 1024 * 1024;
@@ -143,7 +143,7 @@ export const milvus: ExportFormat = {
     const columns = [
       textColumn(
         "pk",
-        Array.from(slice.picked, (row) => rowUuid(rows, row)),
+        Array.from(slice.picked, (row) => uuidOf(rows, row)),
       ),
       textColumn("id", idsOf(slice)),
       int64Column("chunk", slice, rows.chunks),
