@@ -7,7 +7,11 @@ import type { Bench, Table } from "./bench.ts";
 
 const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
   arrow: () => import("./arrow.ts"),
+  bare: () => import("./bare.ts"),
+  growth: () => import("./growth.ts"),
   packing: () => import("./packing.ts"),
+  producer: () => import("./producer.ts"),
+  scaling: () => import("./scaling.ts"),
 };
 
 function printTable({ title, columns, rows }: Table): void {

@@ -1,0 +1,144 @@
+/** What a row costs as the corpus grows, what Redis holds and does, and how soon the first batch runs. */
+import { openMini } from "../fixtures/mini.ts";
+import { runOptions } from "../fixtures/run-options.ts";
+import type { BatchReport } from "../../src/core/batch.ts";
+import { connectRedis } from "../../src/adapters/redis/connect.ts";
+import type { Embedder } from "../../src/core/ports.ts";
+import { sealRun } from "../../src/run/seal.ts";
+import { lineChart } from "../../src/telemetry/chart.ts";
+import { type Bench, logNormalLengths, whole } from "./bench.ts";
+import { drain, type Ground, madeCorpus, openGround, openStore, plan } from "./fleet.ts";
+
+/** Takes no time at all, so that what is measured is everything else. */
+class InstantDevice implements Embedder {
+  readonly device = "instant";
+  firstBatchAtMs: number | null = null;
+
+  paddedLength(longest: number): number {
+    return longest;
+  }
+
+  async embed(): Promise<BatchReport> {
+    const nowMs = performance.timeOrigin + performance.now();
+    this.firstBatchAtMs ??= nowMs;
+    return { startedAtMs: nowMs, finishedAtMs: nowMs };
+  }
+
+  async close(): Promise<void> {}
+}
+
+interface Figures {
+  readonly rows: number;
+  readonly shards: number;
+  readonly cpuMicrosecondsARow: number;
+  readonly firstBatchSeconds: number;
+  /** With every job queued and none taken. */
+  readonly redisBytesAJob: number;
+  readonly redisCommandsAShard: number;
+}
+
+async function measure(ground: Ground, rows: number): Promise<Figures> {
+  const redisUrl = ground.redis.url;
+  const redis = connectRedis(redisUrl);
+  try {
+    const model = await openMini();
+    const options = runOptions({ model: { ...model.ref, dim: 16 }, heads: ["dense"], maxTokens: 1024 });
+    const lengths = logNormalLengths({ rows, median: 60, sigma: 0.8, maxTokens: 1024, seed: rows });
+    const emptyBytes = await usedMemory(redis);
+    await redis.config("RESETSTAT");
+    const cpu = process.cpuUsage();
+
+    // Once with a worker at work from the start, for the time to its first batch.
+    const run = `growth-${rows}`;
+    const store = await openStore(`${ground.folder}/${run}`);
+    const device = new InstantDevice();
+    let isPlanned = false;
+    const startedAtMs = performance.timeOrigin + performance.now();
+    const worker = drain({ store, redisUrl, options, embedder: device, vocabSize: 1000, isOver: () => isPlanned });
+    const closed = await plan({ store, redisUrl, run, options, ...madeCorpus(lengths) });
+    isPlanned = true;
+    await worker;
+    await sealRun({ store, run, keepStaging: false });
+    const { user, system } = process.cpuUsage(cpu);
+    const commands = commandsIn(await redis.info("commandstats"));
+
+    // And once without one, for what waiting jobs take.
+    const idle = await openStore(`${ground.folder}/${run}-idle`);
+    await plan({ store: idle, redisUrl, run: `${run}-idle`, options, ...madeCorpus(lengths) });
+    const heldBytes = (await usedMemory(redis)) - emptyBytes;
+    await redis.flushall();
+    return {
+      rows,
+      shards: closed.shards,
+      cpuMicrosecondsARow: (user + system) / rows,
+      firstBatchSeconds: (device.firstBatchAtMs! - startedAtMs) / 1000,
+      redisBytesAJob: heldBytes / closed.shards,
+      redisCommandsAShard: commands / closed.shards,
+    };
+  } finally {
+    redis.disconnect();
+  }
+}
+
+async function usedMemory(redis: ReturnType<typeof connectRedis>): Promise<number> {
+  return Number(/used_memory:(\d+)/.exec(await redis.info("memory"))![1]);
+}
+
+/** Every command that Redis ran, those inside BullMQ's scripts included. */
+function commandsIn(stats: string): number {
+  return [...stats.matchAll(/calls=(\d+)/g)].reduce((sum, [, calls]) => sum + Number(calls), 0);
+}
+
+export const bench: Bench = {
+  title: "Growth: what a row costs, whatever the size of the corpus",
+  async run({ size }) {
+    const sizes = size === "full" ? [1000, 10_000, 100_000, 1_000_000] : [1000, 10_000, 50_000];
+    const ground = await openGround();
+    const figures: Figures[] = [];
+    try {
+      // The first one warms the code up.
+      await measure(ground, 2000);
+      for (const rows of sizes) figures.push(await measure(ground, rows));
+    } finally {
+      await ground.close();
+    }
+    return {
+      figures,
+      tables: [
+        {
+          title: "Producer, queue, worker and seal, without tokeniser and model",
+          columns: [
+            "rows",
+            "shards",
+            "CPU µs a row",
+            "s to first batch",
+            "Redis bytes a job",
+            "Redis commands a shard",
+          ],
+          rows: figures.map((each) => [
+            whole(each.rows),
+            whole(each.shards),
+            each.cpuMicrosecondsARow.toFixed(0),
+            each.firstBatchSeconds.toFixed(2),
+            whole(each.redisBytesAJob),
+            each.redisCommandsAShard.toFixed(1),
+          ]),
+        },
+      ],
+      charts: {
+        growth: lineChart({
+          title: "CPU time of a row, without tokeniser and model",
+          xLabel: "rows of the corpus",
+          yLabel: "µs",
+          xScale: "log",
+          series: [
+            { name: "CPU µs a row", points: figures.map((each) => [each.rows, each.cpuMicrosecondsARow] as const) },
+          ],
+        }),
+      },
+      notes: [
+        "Rows of log-normal lengths (median 60 tokens) with a dense vector of 16 numbers. Redis commands are all that its INFO commandstats counts, those inside BullMQ's scripts included.",
+      ],
+    };
+  },
+};

@@ -1,0 +1,36 @@
+/** Plans one JSONL file into a folder store that is thrown away; as a process of its own, tells its peak memory. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loadTokenizer } from "../../models/tokenizer.ts";
+import { produce } from "../../producers/produce.ts";
+import { Corpus } from "../../producers/sources/corpus.ts";
+import { openRun } from "../../src/run/open-run.ts";
+import { MemoryQueue } from "../fixtures/memory-queue.ts";
+import { openMini } from "../fixtures/mini.ts";
+import { runOptions } from "../fixtures/run-options.ts";
+import { openStore } from "./fleet.ts";
+
+/** @returns Tokens planned, special tokens included. */
+export async function produceFile(file: string): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), "embedfleet-bench-"));
+  const model = await openMini();
+  const options = runOptions({ model: model.ref, maxTokens: 8192, maxDocumentBytes: 1 << 26 });
+  const corpus = new Corpus({ inputs: [file], ...options });
+  try {
+    const store = await openStore(folder);
+    const { record } = await openRun(store, { run: "bench", inputs: [file], options, since: undefined });
+    const tokenizer = await loadTokenizer(model.tokenizerPath);
+    const items = corpus.items();
+    const closed = await produce({ store, queue: new MemoryQueue(), tokenizer, record, items, maxRejects: null });
+    return closed.tokens;
+  } finally {
+    await corpus.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+if (process.send !== undefined && process.argv[2] !== undefined) {
+  await produceFile(process.argv[2]);
+  process.send(process.resourceUsage().maxRSS * 1024, () => process.disconnect());
+}
