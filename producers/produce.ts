@@ -170,9 +170,15 @@ class Producer {
 
   async #planRest(): Promise<void> {
     const { record, tokenizer } = this.#params;
-    const { maxTokens, overlap } = record.options;
+    const { chunking, chunkTokens: maxTokens, overlap } = record.options;
     let window = this.#newWindow();
-    for await (const item of tokenise(this.#source, { tokenizer, maxTokens, overlap, observe: this.#observe })) {
+    for await (const item of tokenise(this.#source, {
+      tokenizer,
+      chunking,
+      maxTokens,
+      overlap,
+      observe: this.#observe,
+    })) {
       if (item.kind === "reject") window.addReject(item);
       else if (item.kind === "unchanged") window.addUnchanged(item);
       else window.addDocument(item, item.chunks);

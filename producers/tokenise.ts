@@ -2,7 +2,8 @@
 import type { Document, SourceItem } from "../src/core/documents.ts";
 import type { Encoded, Tokenizer } from "../src/core/ports.ts";
 import { nowMs, type Observe } from "../src/core/telemetry.ts";
-import { type Chunk, chunkDocument } from "./chunker.ts";
+import type { Chunk } from "./chunker.ts";
+import { type Chunking, chunk, encodeTitles, outlineOf } from "./chunking.ts";
 
 type RejectedItem = SourceItem & { readonly kind: "reject" };
 
@@ -29,6 +30,8 @@ const BATCHES_IN_FLIGHT = 2;
 
 export type TokeniseParams = Readonly<{
   tokenizer: Tokenizer;
+  chunking: Chunking;
+  /** Of a chunk, special tokens included. */
   maxTokens: number;
   overlap: number;
   observe: Observe;
@@ -64,11 +67,18 @@ async function* batches(items: AsyncIterable<AdmittedItem>): AsyncGenerator<Admi
 }
 
 async function tokeniseBatch(items: readonly AdmittedItem[], params: TokeniseParams): Promise<TokenisedItem[]> {
-  const { tokenizer, maxTokens, overlap } = params;
+  const { tokenizer, chunking, maxTokens, overlap } = params;
   const { prefixIds, suffixIds } = tokenizer;
   const texts = items.flatMap((item) => (item.kind === "document" ? [item.document.text] : []));
   const startedAtMs = nowMs();
-  const encoded = await encodeAll(tokenizer, texts, maxTokens - prefixIds.length - suffixIds.length);
+  const outlines = texts.map((text) => outlineOf(text, chunking));
+  const titles = await encodeTitles(outlines, tokenizer);
+  const encoded = await encodeAll({
+    tokenizer,
+    texts,
+    room: maxTokens - prefixIds.length - suffixIds.length,
+    isCut: (i) => (outlines[i]?.length ?? 1) > 1,
+  });
   params.observe({
     kind: "tokenised",
     documents: texts.length,
@@ -79,9 +89,12 @@ async function tokeniseBatch(items: readonly AdmittedItem[], params: TokenisePar
   return items.map((item): TokenisedItem => {
     if (item.kind === "reject") return item;
     if (item.kind === "unchanged") return { ...item, kind: item.kind };
-    const chunks = chunkDocument({
+    const chunks = chunk({
       text: item.document.text,
-      encoded: encoded[document++]!,
+      encoded: encoded[document]!,
+      outline: outlines[document++]!,
+      titles,
+      chunking,
       maxTokens,
       overlap,
       prefixIds,
@@ -95,7 +108,16 @@ async function tokeniseBatch(items: readonly AdmittedItem[], params: TokenisePar
  * Positions of tokens cost time and only texts that are cut need them. A text of fewer characters
  * than a row has room for is not cut, save when normalisation lengthens it; then it is encoded again.
  */
-async function encodeAll(tokenizer: Tokenizer, texts: readonly string[], room: number): Promise<Encoded[]> {
+async function encodeAll(
+  params: Readonly<{
+    tokenizer: Tokenizer;
+    texts: readonly string[];
+    room: number;
+    /** Whether a text is cut even if it fits. */
+    isCut: (text: number) => boolean;
+  }>,
+): Promise<Encoded[]> {
+  const { tokenizer, texts, room, isCut } = params;
   const encoded: Encoded[] = [];
   const encode = async (which: readonly number[], withStarts: boolean): Promise<void> => {
     if (which.length === 0) return;
@@ -104,11 +126,11 @@ async function encodeAll(tokenizer: Tokenizer, texts: readonly string[], room: n
   };
   const all = [...texts.keys()];
   await encode(
-    all.filter((i) => texts[i]!.length <= room),
+    all.filter((i) => texts[i]!.length <= room && !isCut(i)),
     false,
   );
   await encode(
-    all.filter((i) => texts[i]!.length > room),
+    all.filter((i) => texts[i]!.length > room || isCut(i)),
     true,
   );
   await encode(

@@ -7,6 +7,7 @@ import { parseCondition } from "./core/conditions.ts";
 import {
   ALL_HEADS,
   type Condition,
+  chunkingSchema,
   formatSchema,
   type Head,
   headSchema,
@@ -199,6 +200,12 @@ export const OPTIONS = {
     option("--max-tokens <n>", "longest row, special tokens included; longer documents are cut")
       .argParser(wholeNumber(3))
       .default(8192),
+  chunking: () =>
+    option("--chunking <how>", "whole documents up to --max-tokens, or chunks of --chunk-tokens cut at these places")
+      .choices(chunkingSchema.options)
+      .default("document"),
+  chunkTokens: () =>
+    option("--chunk-tokens <n>", "longest chunk, special tokens included; 512 by default").argParser(wholeNumber(3)),
   overlap: () =>
     option("--overlap <n>", "tokens that neighbouring pieces of a document share").argParser(wholeNumber(0)).default(0),
   since: () =>

@@ -38,6 +38,8 @@ export interface PlanFlags {
   readonly dim?: number;
   readonly vectors: VectorType;
   readonly maxTokens: number;
+  readonly chunking: RunOptions["chunking"];
+  readonly chunkTokens?: number;
   readonly overlap: number;
   readonly idField: string;
   readonly textField: string[];
@@ -49,6 +51,8 @@ export interface PlanFlags {
   readonly keepText: boolean;
   readonly maxDocumentBytes: number;
 }
+
+const DEFAULT_CHUNK_TOKENS = 512;
 
 /** Closes what was opened, last first; the first failure is kept. */
 export class Closer {
@@ -135,11 +139,27 @@ export function runOptionsOf(flags: PlanFlags, model: Model): RunOptions {
     precision: model.precision,
     vectors: flags.vectors,
     maxTokens: flags.maxTokens,
+    chunking: flags.chunking,
+    chunkTokens: chunkTokensOf(flags),
     overlap: flags.overlap,
     ...selectionOf(flags),
     keepText: flags.keepText,
     maxDocumentBytes: flags.maxDocumentBytes,
   };
+}
+
+/** @throws FleetError `bad_usage` */
+function chunkTokensOf(flags: PlanFlags): number {
+  const { chunking, maxTokens, chunkTokens } = flags;
+  if (chunkTokens === undefined) return chunking === "document" ? maxTokens : Math.min(DEFAULT_CHUNK_TOKENS, maxTokens);
+  if (chunking === "document" && chunkTokens !== maxTokens)
+    throw new FleetError("bad_usage", "--chunk-tokens is of no use with --chunking document", {
+      cure: "choose --chunking tokens, sentences, paragraphs or markdown; whole documents are cut at --max-tokens",
+    });
+  if (chunkTokens <= maxTokens) return chunkTokens;
+  throw new FleetError("bad_usage", `--chunk-tokens ${chunkTokens} is above --max-tokens ${maxTokens}`, {
+    cure: "a chunk is a row: make it shorter, or --max-tokens larger",
+  });
 }
 
 export function selectionOf(flags: PlanFlags): Selection {

@@ -18,6 +18,8 @@ const PLAN: OptionName[] = [
   "dim",
   "vectors",
   "maxTokens",
+  "chunking",
+  "chunkTokens",
   "overlap",
   "idField",
   "textField",

@@ -46,6 +46,9 @@ export const modelRefSchema = z.strictObject({
 });
 export type ModelRef = z.infer<typeof modelRefSchema>;
 
+/** How a document that is longer than a chunk is cut. */
+export const chunkingSchema = z.enum(["document", "tokens", "sentences", "paragraphs", "markdown"]);
+
 export const formatSchema = z.enum(["auto", "jsonl", "csv", "tsv", "parquet", "text"]);
 export type Format = z.infer<typeof formatSchema>;
 
@@ -106,6 +109,9 @@ export const runOptionsSchema = z.strictObject({
   /** Runs of before there was a choice have none. */
   vectors: vectorTypeSchema.default("float32"),
   maxTokens: z.int().min(3),
+  chunking: chunkingSchema,
+  /** Longest chunk, special tokens and context included; never above `maxTokens`. */
+  chunkTokens: z.int().min(3),
   overlap: countSchema,
   ...selectionSchema.shape,
   keepText: z.boolean(),

@@ -2,7 +2,8 @@ import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { loadTokenizer } from "../../models/tokenizer.ts";
-import { chunkDocument } from "../../producers/chunker.ts";
+import { type Chunk, chunkDocument } from "../../producers/chunker.ts";
+import { type Chunking, chunk, encodeTitles, outlineOf } from "../../producers/chunking.ts";
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
 
 const MINI = fileURLToPath(new URL("../../models/mini/tokenizer.json", import.meta.url));
@@ -31,6 +32,20 @@ const PIECES = [
 const texts = fc
   .array(fc.oneof(fc.constantFrom(...PIECES), fc.string({ unit: "binary", maxLength: 8 })), { maxLength: 60 })
   .map((pieces) => pieces.join(""));
+
+/** What ends sentences, paragraphs and sections. */
+const MARKS = [
+  ". ",
+  "! ",
+  "。",
+  ".\n\n",
+  "\n# Title\n",
+  "\n## Under it\n\n",
+  "\nSetext\n===\n",
+  "\n```\n",
+  "\r\n\r\n",
+  "\n---\n",
+];
 
 const limits = fc
   .integer({ min: 3, max: 20 })
@@ -98,6 +113,44 @@ describe("chunks of any text, cut by the mini model's tokenizer", () => {
         expect(chunks.every((chunk) => chunk.text.isWellFormed())).toBe(true);
       }),
       { numRuns: 200 },
+    );
+  });
+
+  const strategies = fc.constantFrom<Chunking>("document", "tokens", "sentences", "paragraphs", "markdown");
+  const prose = fc
+    .array(fc.oneof(fc.constantFrom(...PIECES, ...MARKS), fc.string({ unit: "binary", maxLength: 8 })), {
+      maxLength: 60,
+    })
+    .map((pieces) => pieces.join(""));
+
+  async function chunksBy(chunking: Chunking, text: string, maxTokens: number, overlap: number): Promise<Chunk[]> {
+    const outline = outlineOf(text, chunking);
+    const titles = await encodeTitles([outline], tokenizer);
+    const { prefixIds, suffixIds } = tokenizer;
+    const encoded = await encode(text);
+    return chunk({ text, encoded, chunking, outline, titles, maxTokens, overlap, prefixIds, suffixIds });
+  }
+
+  test("by every strategy: none too long, none empty, the text without gaps, and the same each time", async () => {
+    await fc.assert(
+      fc.asyncProperty(strategies, prose, limits, async (chunking, text, { maxTokens, overlap }) => {
+        const chunks = await chunksBy(chunking, text, maxTokens, overlap);
+        expect(chunks.every(({ ids }) => ids.length <= maxTokens)).toBe(true);
+        expect(chunks[0]!.charStart).toBe(0);
+        expect(chunks.at(-1)!.charEnd).toBe(text.length);
+        chunks.forEach(({ charStart, charEnd, text: shown, ids }, k) => {
+          expect(shown.endsWith(text.slice(charStart, charEnd))).toBe(true);
+          if (k > 0) expect(charStart).toBeLessThanOrEqual(chunks[k - 1]!.charEnd);
+          if (k > 0) expect(charStart).toBeGreaterThanOrEqual(chunks[k - 1]!.charStart);
+          if (chunks.length > 1) expect(ids.length).toBeGreaterThan(2);
+        });
+        if (overlap === 0) {
+          const own = chunks.map(({ charStart, charEnd }) => text.slice(charStart, charEnd));
+          expect(own.join("")).toBe(text);
+        }
+        expect(await chunksBy(chunking, text, maxTokens, overlap)).toEqual(chunks);
+      }),
+      { numRuns: 300 },
     );
   });
 });

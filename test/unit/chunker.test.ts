@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { chunkDocument, tokenWindows } from "../../producers/chunker.ts";
+import { chunkDocument, cutSpans } from "../../producers/chunker.ts";
 
 /** One token a character, its id the code unit. */
 function perCharacter(text: string): { text: string; encoded: { ids: Int32Array; starts: Uint32Array } } {
@@ -66,7 +66,9 @@ describe("windows over tokens", () => {
       ],
     ],
   ])("%s", (_, tokens, room, overlap, expected) => {
-    expect(tokenWindows({ tokens, room, overlap }).map(({ start, end }) => [start, end])).toEqual(expected);
+    expect(
+      cutSpans({ start: 0, end: tokens, room, overlap, levels: [] }).map(({ start, end }) => [start, end]),
+    ).toEqual(expected);
   });
 });
 
