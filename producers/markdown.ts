@@ -48,7 +48,7 @@ function headingsOf(text: string): Heading[] {
   return tokens.flatMap((token, i): Heading[] => {
     // Of headings within quotes and lists the text around them is no section.
     if (token.type !== "heading_open" || token.level !== 0 || token.map === null) return [];
-    const [first, end] = token.map as [number, number];
+    const [first, end] = token.map;
     const title = (tokens[i + 1]?.content ?? "").replaceAll(/\s+/g, " ").trim();
     return [{ start: lines[first]!, bodyStart: lines[end] ?? text.length, level: Number(token.tag.slice(1)), title }];
   });
