@@ -1,0 +1,85 @@
+"""`python -m export`: the commands; `embedfleet models export` runs them in an environment of its own."""
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+from .graph import write_fused
+from .manifest import write_json, write_manifest
+from .shape import ExportError
+from .sources import read_source
+
+GRAPHS = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}
+
+
+def graph(arguments: argparse.Namespace) -> None:
+    """Write a folder that `--model` takes."""
+    source = read_source(arguments.source)
+    folder: Path = arguments.out
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source.tokenizer, folder / "tokenizer.json")
+    write_json(folder / "config.json", source.shape.config())
+    graphs: Dict[str, List[Path]] = {}
+    for precision in arguments.precision:
+        files = write_fused(folder / GRAPHS[precision], source.shape, source.weights, precision, arguments.keep_float)
+        graphs[precision] = files
+        print(f"{precision}: {', '.join(f'{file.name} {file.stat().st_size:,} bytes' for file in files)}")
+    print(f"wrote {write_manifest(folder, source, graphs)}")
+
+
+def checkpoint(arguments: argparse.Namespace) -> None:
+    """Write a made-up model as PyTorch files in the hub's layout."""
+    from .hub import write_hub
+
+    source = read_source(arguments.source)
+    write_hub(arguments.out, source.shape, source.weights, source.tokenizer)
+    print(f"wrote {arguments.out}")
+
+
+def reference(arguments: argparse.Namespace) -> None:
+    """Write what PyTorch answers for the sample of texts."""
+    from .reference import make_reference
+
+    texts = make_reference(Path(arguments.source), arguments.out)
+    print(f"wrote {arguments.out}: {texts} texts")
+
+
+def precisions(text: str) -> List[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in GRAPHS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(GRAPHS)}")
+    return names
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="export", description="ONNX graphs from PyTorch weights")
+    commands = root.add_subparsers(required=True)
+    for run, source in ((graph, "a folder in the hub's layout, or generated:{mini,tiny,large}"),
+                        (checkpoint, "generated:{mini,tiny,large}"), (reference, "a folder in the hub's layout")):
+        command = commands.add_parser(run.__name__, help=run.__doc__)
+        command.add_argument("source", help=source)
+        command.add_argument("--out", type=Path, required=True)
+        command.set_defaults(run=run)
+        if run is graph:
+            command.add_argument("--precision", type=precisions, default=list(GRAPHS))
+            command.add_argument("--keep-float", action="append", default=[], metavar="PATTERN",
+                                 help="layers that int8 leaves in float32, as in 'layers.0.*' or '*.ffn.down'")
+    return root
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    try:
+        arguments.run(arguments)
+    except ExportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

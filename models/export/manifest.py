@@ -1,0 +1,64 @@
+"""`manifest.json` of an exported folder, in the schema of `models/manifest.ts`."""
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+from .shape import Shape
+from .sources import Source
+
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
+BYTES_AT_ONCE = 2**20
+
+
+def file_entry(path: Path) -> Dict[str, Any]:
+    """Name, size and digest of a file that lies in the model's folder."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BYTES_AT_ONCE):
+            digest.update(block)
+    return {"path": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def special_ids(tokenizer: Path) -> List[int]:
+    """Ids that carry no lexical weight."""
+    added = json.loads(tokenizer.read_text(encoding="utf-8"))["added_tokens"]
+    return sorted(token["id"] for token in added if token["content"] in SPECIAL_TOKENS)
+
+
+def heads_of(source: Source, tokenizer: Path) -> Dict[str, Any]:
+    heads: Dict[str, Any] = {"dense": {"output": "dense_vecs", "finished": True}}
+    if "lexical.weight" in source.weights:
+        heads["sparse"] = {"output": "lexical_weights", "finished": True, "nonLexicalIds": special_ids(tokenizer)}
+    if "colbert.weight" in source.weights:
+        heads["colbert"] = {"output": "colbert_vecs", "finished": True}
+    return heads
+
+
+def architecture_of(shape: Shape) -> Dict[str, Any]:
+    return {"kind": "xlm-roberta", "hiddenSize": shape.hidden, "vocabSize": shape.vocab, "padId": shape.pad_id,
+            "positionOffset": shape.first_position, "maxTokens": shape.max_tokens}
+
+
+def write_manifest(folder: Path, source: Source, graphs: Dict[str, Sequence[Path]]) -> Path:
+    """`graphs`: the files of each precision, the graph first. The folder has its tokenizer.json."""
+    shape, tokenizer = source.shape, folder / "tokenizer.json"
+    weights = {precision: [file_entry(path) for path in files] for precision, files in graphs.items()}
+    digests = "".join(file["sha256"] for files in weights.values() for file in files)
+    manifest = {
+        "id": folder.resolve().name, "hub": None, "revision": hashlib.sha256(digests.encode()).hexdigest()[:12],
+        "description": f"XLM-R of {shape.layers} layers, {shape.hidden} wide, exported by embedfleet",
+        "notice": source.notice, "license": source.license,
+        "tokenizer": file_entry(tokenizer), "architecture": architecture_of(shape), "dim": shape.hidden,
+        "prefixes": {"query": "", "passage": ""},
+        "inputs": {"ids": "input_ids", "mask": "attention_mask"},
+        "heads": heads_of(source, tokenizer), "weights": weights,
+    }
+    return write_json(folder / "manifest.json", manifest)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path

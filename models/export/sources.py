@@ -1,0 +1,60 @@
+"""Where a model comes from: a folder in the hub's layout, or one that is made here."""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import numpy_helper
+
+from .generated import SHAPES, generate
+from .shape import ExportError, Shape, shape_of
+from .weights import Weights, check_weights
+
+MINI = Path(__file__).resolve().parent.parent / "mini"
+MADE = "generated:"
+MADE_NOTICE = "its weights are made up: it is for tests of speed, memory and precision, and its vectors mean nothing"
+
+
+@dataclass(frozen=True)
+class Source:
+    shape: Shape
+    weights: Weights
+    tokenizer: Path
+    notice: str | None
+    license: str
+
+
+def read_source(name: str) -> Source:
+    """`generated:tiny`, `generated:large`, `generated:mini`, or a folder."""
+    if not name.startswith(MADE):
+        return read_folder(Path(name))
+    made = name[len(MADE):]
+    if made == "mini":
+        shape, weights = read_mini()
+        return Source(shape, weights, MINI / "tokenizer.json", "mini is lexical: it finds shared words", "Apache-2.0")
+    if made not in SHAPES:
+        raise ExportError(f"there is no {name}\n  choose one of: {', '.join(MADE + each for each in ('mini', *SHAPES))}")
+    return Source(SHAPES[made], generate(SHAPES[made]), MINI / "tokenizer.json", MADE_NOTICE, "Apache-2.0")
+
+
+def read_folder(folder: Path) -> Source:
+    from .hub import read_hub  # PyTorch is for reading its own files alone.
+
+    shape, weights = read_hub(folder)
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.exists():
+        raise ExportError(f"{tokenizer} does not exist\n  it is one of the model's files on the hub")
+    return Source(shape, weights, tokenizer, None, "see the model's own card")
+
+
+def read_mini() -> tuple[Shape, Weights]:
+    """mini's weights out of its graph; its embedding tables are int8 there, with a scale per row."""
+    graph = onnx.load(str(MINI / "model.onnx")).graph
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for table in ("embeddings.word", "embeddings.position"):
+        weights[table] = weights[f"{table}.rows"] * weights[f"{table}.scale"]
+    shape = shape_of(json.loads((MINI / "config.json").read_text(encoding="utf-8")), "mini/config.json")
+    check_weights(weights, shape, "mini/model.onnx")
+    return shape, weights
