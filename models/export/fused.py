@@ -70,6 +70,7 @@ class FusedLayers:
 
     def add_and_norm(self, name: str, update: str, residual: str, bias: str, output: str) -> str:
         parameters = [self.a.parameter(each) for each in (f"{name}.gamma", f"{name}.beta", bias)]
+        self.a.note_norm(name, output)
         return self.g.node("SkipLayerNormalization", [update, residual, *parameters], output, FUSED,
                            epsilon=self.shape.epsilon)
 

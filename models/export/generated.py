@@ -46,7 +46,7 @@ READERS = ("attention.query", "attention.key", "attention.value", "ffn.up")
 #: Deviation of an embedding table, where it is not that of a bias.
 TABLES = {"embeddings.word": 1.0, "embeddings.position": 0.3}
 #: Lets most tokens, not all, have a lexical weight.
-LEXICAL_BIAS = 0.5
+LEXICAL_BIAS = 1.0
 
 
 def bell(name: str, shape: Tuple[int, ...]) -> np.ndarray:

@@ -96,9 +96,9 @@ def colbert_head(a: Arithmetic, hidden: str, mask: str) -> None:
     """
     g = a.graph
     bounds = [g.integers("one", [1]), g.integers("end", [np.iinfo(np.int64).max]), g.integers("seq_axis", [1])]
-    rest = g.node("Slice", [hidden, *bounds], "colbert/rest")
-    projected = a.product(rest, "colbert", "colbert/projected")
-    vectors = g.node("Add", [projected, a.parameter("colbert.bias")], "colbert/vectors")
+    projected = a.product(hidden, "colbert", "colbert/projected")
+    rest = g.node("Slice", [projected, *bounds], "colbert/rest")
+    vectors = g.node("Add", [rest, a.parameter("colbert.bias")], "colbert/vectors")
     rest_mask = g.node("Slice", [mask, *bounds], "colbert/mask")
     column = g.node("Unsqueeze", [rest_mask, g.integers("last_axis", [2])], "colbert/mask_column")
     masked = g.node("Mul", [g.cast(vectors, np.float32, "colbert/float"), column], "colbert/masked")

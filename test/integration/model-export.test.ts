@@ -1,0 +1,136 @@
+/**
+ * Exported graphs against PyTorch: `models/export/torch_reference.py` made the reference files, text by
+ * text and without padding. The graphs are made here, from the same weights, by the exporter.
+ */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { sessionParams } from "../../models/embedder.ts";
+import { openModel } from "../../models/open-model.ts";
+import { findModel } from "../../models/registry.ts";
+import { ModelSession } from "../../models/session.ts";
+import { loadTokenizer } from "../../models/tokenizer.ts";
+import { allocateShard, type ShardBuffers } from "../../src/core/batch.ts";
+import { ALL_HEADS, type Precision } from "../../src/core/contracts.ts";
+import { runExport } from "../fixtures/model-export.ts";
+
+interface ReferenceRow {
+  readonly id: string;
+  readonly text: string;
+  readonly ids: readonly number[];
+  readonly dense: string;
+  readonly sparse: Readonly<{ indices: readonly number[]; values: string }>;
+  readonly colbert: Readonly<{ rows: readonly number[]; vectors: string }>;
+}
+interface Reference {
+  readonly dim: number;
+  readonly rows: readonly ReferenceRow[];
+}
+
+/** Least mean cosine of each head to PyTorch's float32. */
+const GATES: Readonly<Record<Precision, number>> = { fp32: 0.99999, fp16: 0.9995, int8: 0.985 };
+const PRECISIONS = Object.keys(GATES) as Precision[];
+const folder = mkdtempSync(join(tmpdir(), "embedfleet-test-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function floats(base64: string): Float32Array {
+  return new Float32Array(Uint8Array.from(Buffer.from(base64, "base64")).buffer);
+}
+
+function cosine(a: Iterable<number>, b: ArrayLike<number>): number {
+  let [dot, aa, bb] = [0, 0, 0];
+  [...a].forEach((value, i) => {
+    dot += value * b[i]!;
+    aa += value * value;
+    bb += b[i]! * b[i]!;
+  });
+  return dot / Math.sqrt(aa * bb);
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function referenceOf(model: string): Reference {
+  return JSON.parse(readFileSync(new URL(`../fixtures/reference/${model}.json`, import.meta.url), "utf8"));
+}
+
+/** What the session answers for all rows, in one padded batch or one after the other. */
+async function embed(session: ModelSession, reference: Reference, isBatched: boolean): Promise<ShardBuffers> {
+  const { rows, dim } = reference;
+  const shard = allocateShard({ lengths: rows.map(({ ids }) => ids.length), dim, heads: ALL_HEADS });
+  shard.ids.set(rows.flatMap(({ ids }) => ids));
+  const refs = rows.map((_, row) => ({ shard, row }));
+  for (const batch of isBatched ? [refs] : refs.map((ref) => [ref])) await session.run(batch);
+  return shard;
+}
+
+/** Cosines of one row's answer to the reference, by head; null where the reference has nothing to compare. */
+function cosines(shard: ShardBuffers, row: number, wanted: ReferenceRow): Record<string, number | null> {
+  const { dim, offsets, sparseIndices, sparseValues, sparseCounts, dense, colbert } = shard;
+  const start = offsets[row]!;
+  const found = new Map<number, number>();
+  for (let i = start; i < start + sparseCounts![row]!; i++) found.set(sparseIndices![i]!, sparseValues![i]!);
+  const golden = new Map(wanted.sparse.indices.map((id, i) => [id, floats(wanted.sparse.values)[i]!]));
+  const ids = [...new Set([...found.keys(), ...golden.keys()])];
+  const weights = (of: Map<number, number>): number[] => ids.map((id) => of.get(id) ?? 0);
+  const vectors = wanted.colbert.rows.flatMap((vector) => {
+    const at = (start - row + vector) * dim;
+    return [...colbert!.subarray(at, at + dim)];
+  });
+  return {
+    dense: cosine(dense!.subarray(row * dim, (row + 1) * dim), floats(wanted.dense)),
+    sparse: golden.size === 0 ? null : cosine(weights(found), weights(golden)),
+    colbert: cosine(vectors, floats(wanted.colbert.vectors)),
+  };
+}
+
+function meanCosines(shard: ShardBuffers, { rows }: Reference): Record<string, number> {
+  const all = rows.map((row, index) => cosines(shard, index, row));
+  return Object.fromEntries(
+    ALL_HEADS.map((head) => [head, mean(all.map((each) => each[head]!).filter((value) => value !== null))]),
+  );
+}
+
+/** What mini pools in its second layer is multiplied by 20, and a quantisation error on its way with it. */
+const KEPT_FLOAT: Record<string, readonly string[]> = {
+  mini: ["*.attention.value", "*.attention.output"],
+  tiny: [],
+};
+
+describe.each(Object.keys(KEPT_FLOAT))("%s", (name) => {
+  const reference = referenceOf(name);
+  const path = join(folder, name);
+  const kept = KEPT_FLOAT[name]!.flatMap((pattern) => ["--keep-float", pattern]);
+  const exported = runExport("graph", `generated:${name}`, "--out", path, ...kept);
+
+  test("is written, and its vectors can tell texts apart", async () => {
+    expect(exported.status, exported.output).toBe(0);
+    const [first, second] = reference.rows.map(({ dense }) => floats(dense));
+    expect(cosine(first!, second!)).toBeLessThan(0.98);
+    expect(reference.rows.filter(({ sparse }) => sparse.indices.length > 0).length).toBeGreaterThan(20);
+  });
+
+  test("its tokenizer gives the ids that the reference was made with", async () => {
+    const tokenizer = await loadTokenizer(join(path, "tokenizer.json"));
+    const encoded = await tokenizer.encode({ texts: reference.rows.map(({ text }) => text), withStarts: false });
+    encoded.forEach(({ ids }, i) => {
+      expect([...tokenizer.prefixIds, ...ids, ...tokenizer.suffixIds]).toEqual(reference.rows[i]!.ids);
+    });
+  });
+
+  test.each(PRECISIONS)("%s is as near to PyTorch as promised, batched and alone", async (precision) => {
+    const model = await openModel(findModel(path, { modelsFolder: folder }), { precision });
+    const session = await ModelSession.open(sessionParams({ model, threads: 2 }));
+    const batched = await embed(session, reference, true);
+    for (const [head, value] of Object.entries(meanCosines(batched, reference)))
+      expect(value, `${precision} ${head}`).toBeGreaterThanOrEqual(GATES[precision]);
+    const alone = { ...reference, rows: reference.rows.slice(0, 4) };
+    const single = await embed(session, alone, false);
+    alone.rows.forEach((_, row) => {
+      const span = [row * reference.dim, (row + 1) * reference.dim] as const;
+      expect(cosine(single.dense!.subarray(...span), batched.dense!.subarray(...span))).toBeGreaterThan(0.99999);
+    });
+  });
+});
