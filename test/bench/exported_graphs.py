@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Memory and speed of exported graphs at full size (24 x 1024, made-up weights) on this CPU.
+
+    python3 test/bench/exported_graphs.py memory --out docs/bench/export-memory.json
+    python3 test/bench/exported_graphs.py speed  --out docs/bench/export-speed.json
+
+Needs the packages of models/export/requirements.txt. Graphs are written into --work, about 5 GB.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
+from export.graph import write_fused, write_plain  # noqa: E402
+from export.sources import read_source  # noqa: E402
+
+GRAPHS = {"plain fp32": "plain.onnx", "fused fp32": "fused.onnx", "fused int8": "int8.onnx"}
+ROWS = {"memory": [(1, 2048), (1, 4096), (1, 8192)], "speed": [(32, 128), (8, 512)]}
+
+
+def write_graphs(work: Path, model: str) -> None:
+    """The graphs that are not there yet."""
+    missing = [kind for kind, file in GRAPHS.items() if not (work / file).exists()]
+    if not missing:
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    source = read_source(f"generated:{model}")
+    for kind in missing:
+        write, precision = (write_plain if "plain" in kind else write_fused), kind.split()[1]
+        write(work / GRAPHS[kind], source.shape, source.weights, precision)
+
+
+def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def feeds(batch: int, tokens: int) -> dict:
+    """Rows of random ids; all but the first of a batch have a tail of padding."""
+    ids = np.random.default_rng(0).integers(4, 20_000, (batch, tokens))
+    mask = np.ones_like(ids)
+    mask[1:, tokens - tokens // 16:] = 0
+    return {"input_ids": np.where(mask == 1, ids, 1), "attention_mask": mask}
+
+
+def peak(path: Path, tokens: int, threads: int) -> None:
+    """In a process of its own: load, run one row, print the peak of resident memory."""
+    # Where memory runs out, let it be this process that ends.
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    model = session(path, threads)
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    model.run(["dense_vecs"], feeds(1, tokens))
+    print(json.dumps({"loadedMiB": loaded // 1024, "seconds": round(time.perf_counter() - start, 1),
+                      "peakMiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
+
+
+def memory(work: Path, threads: int) -> list:
+    results = []
+    for _, tokens in ROWS["memory"]:
+        for kind, file in GRAPHS.items():
+            done = subprocess.run([sys.executable, __file__, "peak", str(work / file), str(tokens), str(threads)],
+                                  capture_output=True, text=True, check=True)
+            results.append({"graph": kind, "rows": 1, "tokens": tokens, **json.loads(done.stdout)})
+            print(results[-1], flush=True)
+    return results
+
+
+def speed(work: Path, threads: int, rounds: int) -> list:
+    """In alternation, so that whatever else the machine does falls on both."""
+    kinds = ["fused fp32", "fused int8"]
+    models = {kind: session(work / GRAPHS[kind], threads) for kind in kinds}
+    results = []
+    for batch, tokens in ROWS["speed"]:
+        given, taken = feeds(batch, tokens), {kind: [] for kind in kinds}
+        for _ in range(rounds):
+            for kind in kinds:
+                start = time.perf_counter()
+                models[kind].run(["dense_vecs", "lexical_weights", "colbert_vecs"], given)
+                taken[kind].append(time.perf_counter() - start)
+        ratios = [a / b for a, b in zip(taken[kinds[0]], taken[kinds[1]])]
+        results.append({"rows": batch, "tokens": tokens, "int8OverFp32": round(statistics.median(ratios), 2),
+                        "ratios": [round(ratio, 2) for ratio in ratios],
+                        "rowsPerSecond": {kind: round(batch / min(taken[kind]), 2) for kind in kinds}})
+        print(results[-1], flush=True)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["memory", "speed"])
+    parser.add_argument("--work", type=Path, default=Path("/tmp/embedfleet-graphs"))
+    parser.add_argument("--model", default="large")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    write_graphs(arguments.work, arguments.model)
+    results = (memory(arguments.work, arguments.threads) if arguments.what == "memory"
+               else speed(arguments.work, arguments.threads, arguments.rounds))
+    about = {"model": arguments.model, "threads": arguments.threads, "loadAverage": os.getloadavg()[0],
+             "machine": platform.machine(), "onnxruntime": onnxruntime.__version__, "results": results}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["peak"]:
+        peak(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    else:
+        main()
