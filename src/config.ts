@@ -117,10 +117,12 @@ export function hubToken(): string | undefined {
   return process.env["HF_TOKEN"] || undefined;
 }
 
-function deviceChoice(text: string): Device | "auto" {
-  const device = text === "auto" ? text : parseDevice(text);
-  if (device !== null) return device;
-  throw new InvalidArgumentError("It must be auto, cpu, cuda:N or tensorrt:N.");
+function deviceList(text: string): (Device | "auto")[] {
+  return text.split(",").map((name) => {
+    const device = name === "auto" ? name : parseDevice(name);
+    if (device !== null) return device;
+    throw new InvalidArgumentError("It must be auto, cpu, cuda:N or tensorrt:N, or several with commas.");
+  });
 }
 
 /** The user's cache by the XDG rules. */
@@ -243,11 +245,14 @@ export const OPTIONS = {
     option("--max-rejects <n>", "stop when more documents than this are rejected; no limit by default").argParser(
       wholeNumber(0),
     ),
-  workers: () => option("--workers <n>", "worker processes on this machine").argParser(wholeNumber(1)).default(1),
+  workers: () =>
+    option("--workers <n>", "worker processes on this machine; at least one a device")
+      .argParser(wholeNumber(1))
+      .default(1),
   device: () =>
-    option("--device <name>", "where the model runs: auto, cpu, cuda:N or tensorrt:N")
-      .argParser(deviceChoice)
-      .default("auto"),
+    option("--device <names>", "where the model runs: auto, cpu, cuda:N or tensorrt:N; several with commas")
+      .argParser(deviceList)
+      .default(["auto"], "auto"),
   threads: () =>
     option("--threads <n>", "CPU threads of the model; all cores by default")
       .argParser(wholeNumber(1))

@@ -12,18 +12,18 @@ const MAX_CRASHES_IN_A_ROW = 5;
 const STABLE_AFTER_MS = 60_000;
 
 export class Supervisor {
-  readonly #params: { readonly argv: readonly string[]; readonly env: NodeJS.ProcessEnv; readonly log: Logger };
+  readonly #params: { readonly argvs: readonly string[][]; readonly env: NodeJS.ProcessEnv; readonly log: Logger };
   readonly #children = new Set<ChildProcess>();
   readonly #lives: Promise<void>[] = [];
   #isStopping = false;
 
-  /** @param params.argv Arguments for this Node.js: a script and what it is given. */
-  constructor(params: Readonly<{ argv: readonly string[]; env: NodeJS.ProcessEnv; log: Logger }>) {
+  /** @param params.argvs For each worker, arguments for this Node.js: a script and what it is given. */
+  constructor(params: Readonly<{ argvs: readonly string[][]; env: NodeJS.ProcessEnv; log: Logger }>) {
     this.#params = params;
   }
 
-  start(workers: number): void {
-    for (let i = 0; i < workers; i++) this.#lives.push(this.#keepAlive(i));
+  start(): void {
+    this.#params.argvs.forEach((argv, i) => this.#lives.push(this.#keepAlive(i, argv)));
     // A rejection is seen by whoever awaits `ended`; until then it is not unhandled.
     for (const life of this.#lives) life.catch(() => {});
   }
@@ -39,12 +39,12 @@ export class Supervisor {
     await Promise.allSettled(this.#lives);
   }
 
-  async #keepAlive(index: number): Promise<void> {
-    const { argv, env, log } = this.#params;
+  async #keepAlive(index: number, argv: readonly string[]): Promise<void> {
+    const { env, log } = this.#params;
     let crashes = 0;
     while (!this.#isStopping) {
       const startedMs = Date.now();
-      const child = spawn(process.execPath, argv, { env, stdio: ["ignore", "ignore", "inherit"] });
+      const child = spawn(process.execPath, argv, { env, stdio: ["ignore", "inherit", "inherit"] });
       this.#children.add(child);
       const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
       this.#children.delete(child);

@@ -145,7 +145,18 @@ function addWork(add: Add): void {
   add(
     "work",
     "take jobs from the queue until stopped",
-    ...options("out", ...MODEL, ...QUEUE, ...DEVICE, "exitWhenDone", ...METRICS, ...STORE, "unsafeStore", "json"),
+    ...options(
+      "out",
+      ...MODEL,
+      ...QUEUE,
+      "workers",
+      ...DEVICE,
+      "exitWhenDone",
+      ...METRICS,
+      ...STORE,
+      "unsafeStore",
+      "json",
+    ),
   ).action(action("work"));
   add(
     "control",

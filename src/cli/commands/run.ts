@@ -1,9 +1,5 @@
 /** `embedfleet run`: enqueue, workers and seal on this machine. */
-import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
-import { chooseDevice, deviceName } from "../../../models/device.ts";
-import type { Model } from "../../../models/open-model.ts";
-import { Supervisor } from "../../../workers/supervisor.ts";
 import type { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { PrivateRedis } from "../../adapters/redis/private-redis.ts";
 import { queueName } from "../../adapters/redis/queue-options.ts";
@@ -15,20 +11,18 @@ import { sealRun } from "../../run/seal.ts";
 import { loggerOf, openQueueOf, printJson, withCloser } from "../context.ts";
 import { startProgress } from "../progress.ts";
 import { printReport } from "../report.ts";
+import { placesOf, superviseWorkers, type WorkFlags } from "../worker-processes.ts";
 import { type EnqueueFlags, newRunId, plan, prepare } from "./enqueue.ts";
-import type { WorkFlags } from "./work.ts";
 
 const POLL_INTERVAL_MS = 500;
 
-export interface RunFlags extends EnqueueFlags, Omit<WorkFlags, "exitWhenDone"> {
-  readonly workers: number;
-}
+export interface RunFlags extends EnqueueFlags, Omit<WorkFlags, "exitWhenDone"> {}
 
 export async function run(inputs: readonly string[], given: RunFlags): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(given);
     // Its workers would each refuse it, after the corpus was read.
-    chooseDevice(given.device);
+    const places = placesOf(given);
     const { store, model, tokenizer, corpus, observe } = await prepare(inputs, given, closer, log);
     const redis = given.redis ?? closer.add(await PrivateRedis.start()).url;
     const runId = given.run ?? newRunId();
@@ -38,10 +32,12 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const allowVolatileRedis = given.redis === undefined || given.allowVolatileRedis;
     const flags: RunFlags = { ...given, redis, fleet, run: runId, allowVolatileRedis };
     const queue = await openQueueOf(flags, model.manifest.id, closer, given.redis === undefined ? quiet(log) : log);
-    const env = { ...process.env, ...secretsOf(flags) };
-    const supervisor = new Supervisor({ argv: workerArguments(flags, model), env, log });
+    // Their ordinary lines would drown the run's own, and their warnings would repeat it.
+    const logLevel = flags.logLevel === "debug" ? "debug" : "error";
+    const workFlags = { ...flags, exitWhenDone: false, json: false };
+    const supervisor = superviseWorkers({ flags: workFlags, model, places, logLevel, firstMetricsPort: null, log });
     closer.add({ close: () => supervisor.stop() });
-    supervisor.start(flags.workers);
+    supervisor.start();
     const stopped = untilSignalled();
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
     const planned = plan({ inputs, flags, corpus, store, queue, model, tokenizer, observe, closer, log });
@@ -60,46 +56,6 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
 
 function quiet(log: Logger): Logger {
   return log.child({}, { level: "error" });
-}
-
-/** A worker's command line: what the run was given, and this very program. */
-function workerArguments(flags: RunFlags, model: Model): string[] {
-  const main = fileURLToPath(new URL("../main.js", import.meta.url));
-  const threads = Math.max(1, Math.floor(flags.threads / flags.workers));
-  const args: [string, string | number | undefined][] = [
-    ["--out", flags.out],
-    ["--fleet", flags.fleet],
-    ["--model", flags.model],
-    ["--models", flags.models],
-    ["--precision", model.precision],
-    ["--device", flags.device === "auto" ? "auto" : deviceName(flags.device)],
-    ["--threads", threads],
-    ["--max-batch-tokens", flags.maxBatchTokens],
-    ["--max-batch-rows", flags.maxBatchRows],
-    ["--max-batch-seconds", flags.maxBatchSeconds],
-    ["--max-held-bytes", flags.maxHeldBytes],
-    ["--cache-folder", flags.cacheFolder],
-    ["--lock-seconds", flags.lockSeconds],
-    ["--tend-seconds", flags.tendSeconds],
-    ["--s3-endpoint", flags.s3Endpoint],
-    ["--s3-region", flags.s3Region],
-    ["--s3-timeout-seconds", flags.s3TimeoutSeconds],
-    // Their ordinary lines would drown the run's own, and their warnings would repeat it.
-    ["--log-level", flags.logLevel === "debug" ? "debug" : "error"],
-  ];
-  const given = args.flatMap(([flag, value]) => (value === undefined ? [] : [flag, String(value)]));
-  const switches = [
-    flags.keepStaging ? "--keep-staging" : [],
-    flags.unsafeStore ? "--unsafe-store" : [],
-    flags.allowVolatileRedis ? "--allow-volatile-redis" : [],
-  ];
-  return [main, "work", ...given, ...switches.flat()];
-}
-
-/** What may hold a password: `ps` shows a command line to everyone, and an environment to nobody else. */
-function secretsOf(flags: RunFlags): NodeJS.ProcessEnv {
-  const { redis, metricsPush } = flags;
-  return { REDIS_URL: redis, ...(metricsPush !== undefined && { EMBEDFLEET_METRICS_PUSH: metricsPush }) };
 }
 
 function untilSignalled(): Promise<never> {

@@ -1,6 +1,5 @@
-/** `embedfleet work`: one worker process. */
+/** `embedfleet work`: one worker, or several in processes of their own. */
 import type { Logger } from "pino";
-import { chooseDevice, type Device } from "../../../models/device.ts";
 import { ThreadEmbedder } from "../../../models/embedder.ts";
 import { openTokenizer } from "../../../models/model-tokenizer.ts";
 import type { Model } from "../../../models/open-model.ts";
@@ -25,42 +24,38 @@ import { Tender } from "../../run/tend.ts";
 import { reportFailure } from "../errors.ts";
 import {
   loggerOf,
-  type ModelFlags,
   modelOf,
   openQueueOf,
   openStoreOf,
   printJson,
   probeStoreOf,
-  type QueueFlags,
   redisOf,
-  type StoreFlags,
   withCloser,
 } from "../context.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { WorkerTally } from "../../telemetry/worker-tally.ts";
-import { type MetricsFlags, openMetrics } from "../telemetry.ts";
-
-export interface WorkFlags extends StoreFlags, QueueFlags, ModelFlags, MetricsFlags {
-  readonly device: Device | "auto";
-  readonly threads: number;
-  readonly maxBatchTokens: number;
-  readonly maxBatchRows: number;
-  readonly maxBatchSeconds: number;
-  readonly unsafeStore: boolean;
-  readonly maxHeldBytes: number;
-  readonly cacheFolder: string;
-  readonly exitWhenDone: boolean;
-  readonly keepStaging: boolean;
-  readonly lockSeconds: number;
-  readonly tendSeconds: number;
-  readonly json: boolean;
-}
+import { openMetrics } from "../telemetry.ts";
+import { placesOf, superviseWorkers, type WorkerPlace, type WorkFlags } from "../worker-processes.ts";
 
 export async function work(flags: WorkFlags): Promise<void> {
+  const [first, ...others] = placesOf(flags);
+  if (others.length === 0) return workAt(first!, flags);
+  const log = loggerOf(flags);
+  const model = await modelOf(flags, log);
+  redisOf(flags);
+  const { logLevel, metricsPort: firstMetricsPort = null } = flags;
+  const supervisor = superviseWorkers({ flags, model, places: [first!, ...others], logLevel, firstMetricsPort, log });
+  const stop = (): void => void supervisor.stop();
+  process.once("SIGTERM", stop).once("SIGINT", stop);
+  supervisor.start();
+  await supervisor.ended().finally(() => supervisor.stop());
+}
+
+async function workAt({ device, threads }: WorkerPlace, given: WorkFlags): Promise<void> {
+  const flags = { ...given, threads };
   await withCloser(async (closer) => {
     const name = workerName();
     const log = loggerOf(flags).child({ worker: name });
-    const device = chooseDevice(flags.device);
     const model = await modelOf(flags, log);
     await openTokenizer(model, "passage");
     const tally = new WorkerTally({ name, model: model.manifest.id });

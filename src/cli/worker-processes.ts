@@ -1,0 +1,116 @@
+/** Several workers on one machine: a process each, over the devices in turn, kept alive by a supervisor. */
+import { fileURLToPath } from "node:url";
+import type { Logger } from "pino";
+import { chooseDevice, type Device, deviceName } from "../../models/device.ts";
+import type { Model } from "../../models/open-model.ts";
+import { Supervisor } from "../../workers/supervisor.ts";
+import type { ModelFlags, QueueFlags, StoreFlags } from "./context.ts";
+import type { MetricsFlags } from "./telemetry.ts";
+
+export interface WorkFlags extends StoreFlags, QueueFlags, ModelFlags, MetricsFlags {
+  readonly device: readonly (Device | "auto")[];
+  readonly workers: number;
+  readonly threads: number;
+  readonly maxBatchTokens: number;
+  readonly maxBatchRows: number;
+  readonly maxBatchSeconds: number;
+  readonly unsafeStore: boolean;
+  readonly maxHeldBytes: number;
+  readonly cacheFolder: string;
+  readonly exitWhenDone: boolean;
+  readonly keepStaging: boolean;
+  readonly lockSeconds: number;
+  readonly tendSeconds: number;
+  readonly json: boolean;
+}
+
+export interface WorkerPlace {
+  readonly device: Device;
+  /** CPU threads of its model. */
+  readonly threads: number;
+}
+
+/**
+ * At least one worker a device. Those on the CPU divide its threads among them; those on other devices
+ * need a core or two each, which is theirs as it comes.
+ *
+ * @throws FleetError `bad_usage` when a device is named that this installation cannot use.
+ */
+export function placesOf(flags: Pick<WorkFlags, "device" | "workers" | "threads">): WorkerPlace[] {
+  const devices = flags.device.map(chooseDevice);
+  const count = Math.max(flags.workers, devices.length);
+  const places = Array.from({ length: count }, (_, i) => devices[i % devices.length]!);
+  const onCpu = places.filter(({ kind }) => kind === "cpu").length;
+  const share = Math.max(1, Math.floor(flags.threads / Math.max(1, onCpu)));
+  return places.map((device) => ({ device, threads: device.kind === "cpu" ? share : flags.threads }));
+}
+
+/** Not yet started. */
+export function superviseWorkers(
+  params: Readonly<{
+    flags: WorkFlags;
+    model: Model;
+    places: readonly WorkerPlace[];
+    logLevel: string;
+    /** Neighbours cannot share one, so each takes the next; null where they serve none. */
+    firstMetricsPort: number | null;
+    log: Logger;
+  }>,
+): Supervisor {
+  const { flags, model, places, logLevel, firstMetricsPort, log } = params;
+  const argvs = places.map((place, index) => {
+    const metricsPort = firstMetricsPort === null ? undefined : firstMetricsPort + index;
+    return workerArguments({ flags, model, place, metricsPort, logLevel });
+  });
+  return new Supervisor({ argvs, env: { ...process.env, ...secretsOf(flags) }, log });
+}
+
+/** A worker's command line: what its parent was given, and this very program. */
+function workerArguments(
+  params: Readonly<{
+    flags: WorkFlags;
+    model: Model;
+    place: WorkerPlace;
+    metricsPort: number | undefined;
+    logLevel: string;
+  }>,
+): string[] {
+  const { flags, model, place, metricsPort, logLevel } = params;
+  const main = fileURLToPath(new URL("./main.js", import.meta.url));
+  const args: [string, string | number | undefined][] = [
+    ["--out", flags.out],
+    ["--fleet", flags.fleet],
+    ["--model", flags.model],
+    ["--models", flags.models],
+    ["--precision", model.precision],
+    ["--device", deviceName(place.device)],
+    ["--threads", place.threads],
+    ["--max-batch-tokens", flags.maxBatchTokens],
+    ["--max-batch-rows", flags.maxBatchRows],
+    ["--max-batch-seconds", flags.maxBatchSeconds],
+    ["--max-held-bytes", flags.maxHeldBytes],
+    ["--cache-folder", flags.cacheFolder],
+    ["--lock-seconds", flags.lockSeconds],
+    ["--tend-seconds", flags.tendSeconds],
+    ["--metrics-port", metricsPort],
+    ["--metrics-host", metricsPort === undefined ? undefined : flags.metricsHost],
+    ["--s3-endpoint", flags.s3Endpoint],
+    ["--s3-region", flags.s3Region],
+    ["--s3-timeout-seconds", flags.s3TimeoutSeconds],
+    ["--log-level", logLevel],
+  ];
+  const given = args.flatMap(([flag, value]) => (value === undefined ? [] : [flag, String(value)]));
+  const switches = [
+    flags.exitWhenDone ? "--exit-when-done" : [],
+    flags.json ? "--json" : [],
+    flags.keepStaging ? "--keep-staging" : [],
+    flags.unsafeStore ? "--unsafe-store" : [],
+    flags.allowVolatileRedis ? "--allow-volatile-redis" : [],
+  ];
+  return [main, "work", ...given, ...switches.flat()];
+}
+
+/** What may hold a password: `ps` shows a command line to everyone, and an environment to nobody else. */
+function secretsOf({ redis, metricsPush }: WorkFlags): NodeJS.ProcessEnv {
+  return { REDIS_URL: redis, ...(metricsPush !== undefined && { EMBEDFLEET_METRICS_PUSH: metricsPush }) };
+}

@@ -1,0 +1,62 @@
+import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { pino } from "pino";
+import { describe, expect, test } from "vitest";
+import { CPU } from "../../models/device.ts";
+import { placesOf } from "../../src/cli/worker-processes.ts";
+import { Supervisor } from "../../workers/supervisor.ts";
+import { tempFolder } from "../fixtures/temp-folder.ts";
+
+describe("placesOf", () => {
+  test("workers on the CPU divide its threads among them, and have one each at least", () => {
+    expect(placesOf({ device: [CPU], workers: 1, threads: 8 })).toEqual([{ device: CPU, threads: 8 }]);
+    expect(placesOf({ device: [CPU], workers: 3, threads: 8 }).map(({ threads }) => threads)).toEqual([2, 2, 2]);
+    expect(placesOf({ device: [CPU], workers: 4, threads: 2 }).map(({ threads }) => threads)).toEqual([1, 1, 1, 1]);
+  });
+
+  test("every device named has a worker, whatever the number asked for", () => {
+    expect(placesOf({ device: [CPU, CPU, CPU], workers: 1, threads: 6 })).toHaveLength(3);
+    expect(placesOf({ device: [CPU, CPU], workers: 5, threads: 5 })).toHaveLength(5);
+  });
+
+  test.skipIf(existsSync("node_modules/onnxruntime-node/bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so"))(
+    "a device that this installation cannot use is refused before anything is started",
+    () => {
+      const cuda = { kind: "cuda", index: 1 } as const;
+      expect(() => placesOf({ device: [CPU, cuda], workers: 2, threads: 2 })).toThrow(/cuda:1/);
+    },
+  );
+});
+
+describe("Supervisor", () => {
+  const log = pino({ level: "silent" });
+
+  test("starts each worker with its own arguments, and one that crashed again", async () => {
+    const folder = await tempFolder();
+    const script = join(folder, "worker.mjs");
+    // Crashes once, and ends well the second time.
+    await writeFile(
+      script,
+      `import { existsSync, writeFileSync } from "node:fs";
+       const [, , marker] = process.argv;
+       if (existsSync(marker)) process.exit(0);
+       writeFileSync(marker, "");
+       process.kill(process.pid, "SIGKILL");`,
+    );
+    const markers = ["one", "two"].map((name) => join(folder, name));
+    const supervisor = new Supervisor({ argvs: markers.map((marker) => [script, marker]), env: process.env, log });
+    supervisor.start();
+    await supervisor.ended();
+    expect(markers.map((marker) => existsSync(marker))).toEqual([true, true]);
+  });
+
+  test("stops those that would work for ever", async () => {
+    const script = join(await tempFolder(), "worker.mjs");
+    await writeFile(script, "setInterval(() => {}, 1000);");
+    const supervisor = new Supervisor({ argvs: [[script], [script]], env: process.env, log });
+    supervisor.start();
+    await supervisor.stop();
+    await supervisor.ended();
+  });
+});
