@@ -15,10 +15,10 @@ const out = pathToFileURL(folder).href;
 rmSync(folder, { recursive: true, force: true });
 
 /** The Markdown of the installed packages, and paragraphs in twelve languages written for the project. */
-const corpus = ["node_modules", "test/fixtures/corpus/multilingual.jsonl"];
+const corpus = ["node_modules/**/*.{md,markdown,txt}", "test/fixtures/corpus/multilingual.jsonl"];
 
 function say(title, args) {
-  console.log(`\n# ${title}\n$ embedfleet ${args.map((arg) => (/[ ()]/.test(arg) ? `"${arg}"` : arg)).join(" ")}`);
+  console.log(`\n# ${title}\n$ embedfleet ${args.map((arg) => (/[ ()*]/.test(arg) ? `"${arg}"` : arg)).join(" ")}`);
   run(process.execPath, [cli, ...args]);
 }
 

@@ -11,12 +11,23 @@ const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
   ".tsv": "tsv",
   ".parquet": "parquet",
   ".pq": "parquet",
+  ".arrow": "arrow",
+  ".arrows": "arrow",
+  ".feather": "arrow",
+  ".ipc": "arrow",
   ".txt": "text",
   ".md": "text",
   ".markdown": "text",
+  ".html": "html",
+  ".htm": "html",
 };
 export const KNOWN_NAMES = `${Object.keys(BY_EXTENSION).join(", ")}, each also .gz or .zst`;
-const PARQUET_MAGIC = "PAR1";
+const MAGIC: Readonly<Record<string, KnownFormat>> = {
+  PAR1: "parquet",
+  ARROW1: "arrow",
+  // A stream: the mark of continuation.
+  "\xff\xff\xff\xff": "arrow",
+};
 
 /** Null when the name tells nothing. */
 export function formatByName(name: string): KnownFormat | null {
@@ -44,10 +55,12 @@ function extensionOf(path: string): string {
 
 /** @param head The first bytes as they lie in the object. */
 export function formatByMagic(head: Buffer): KnownFormat | null {
-  return head.toString("latin1", 0, PARQUET_MAGIC.length) === PARQUET_MAGIC ? "parquet" : null;
+  const bytes = head.toString("latin1");
+  return Object.entries(MAGIC).find(([magic]) => bytes.startsWith(magic))?.[1] ?? null;
 }
 
 /** @param text The first characters, inflated and decoded, of an object whose name tells nothing. */
 export function formatByText(text: string): KnownFormat | null {
+  if (/^\s*<(?:!doctype\s+html|html)\b/i.test(text)) return "html";
   return /^\s*(?:\{|$)/.test(text) ? "jsonl" : null;
 }

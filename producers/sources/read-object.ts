@@ -2,13 +2,15 @@
 import type { Selection } from "../../src/core/contracts.ts";
 import { rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
+import { readArrow } from "./arrow.ts";
 import { readCsv } from "./csv.ts";
 import { peek, plainText } from "./decode.ts";
 import { formatByMagic, formatByName, formatByText, KNOWN_NAMES, type KnownFormat } from "./formats.ts";
+import { htmlText } from "./html.ts";
 import { readJsonl } from "./jsonl.ts";
 import type { CorpusObject } from "./objects.ts";
 import { readParquet } from "./parquet.ts";
-import { readText } from "./text.ts";
+import { readText, utf8Text } from "./text.ts";
 import { unreadableAt } from "./unreadable.ts";
 
 /** Enough for any magic number. */
@@ -28,7 +30,7 @@ export async function* readObject(object: CorpusObject, options: ReadOptions): A
     source = await object.open();
   } catch (error) {
     const format = options.format === "auto" ? formatByName(object.name) : options.format;
-    yield unreadableAt({ file: object.name }, error, null, format === "text" ? object.id : null);
+    yield unreadableAt({ file: object.name }, error, null, format === "text" || format === "html" ? object.id : null);
     return;
   }
   try {
@@ -50,10 +52,14 @@ function readAs(
     case "csv":
     case "tsv":
       return readCsv(source, { ...options, format });
+    case "arrow":
+      return readArrow(source, options);
     case "parquet":
       return readParquet(source, options);
     case "text":
-      return readText(source, { ...options, id: object.id });
+      return readText(source, { ...options, id: object.id, decode: utf8Text });
+    case "html":
+      return readText(source, { ...options, id: object.id, decode: htmlText });
     default:
       return readJsonl(source, options);
   }
@@ -70,11 +76,12 @@ export async function sniff(
   if (byName === "parquet") return { format: byName, opened: source };
   const raw = await peek(source.stream(), HEAD_BYTES);
   const byMagic = formatByMagic(raw.head);
-  if (byMagic !== null) {
+  if (byMagic === "parquet") {
     await raw.chunks.return(undefined);
     return { format: byMagic, opened: source };
   }
   const opened = { ...ports(source), stream: () => raw.chunks };
+  if (byMagic !== null) return { format: byMagic, opened };
   if (byName !== null) return { format: byName, opened };
   const text = await peek(plainText(opened), SNIFF_BYTES);
   // What is piped in is JSONL unless it looks otherwise: nobody can be asked once it flows.

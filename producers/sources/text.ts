@@ -1,4 +1,4 @@
-/** A text or Markdown file, plain, gzip or zstd: one document. */
+/** A text, Markdown or HTML file, plain, gzip or zstd: one document. */
 import { isUtf8 } from "node:buffer";
 import { holds } from "../../src/core/conditions.ts";
 import { type Origin, rejectAt, type SourceItem } from "../../src/core/documents.ts";
@@ -12,6 +12,13 @@ import { unreadableAt } from "./unreadable.ts";
 interface TextOptions extends Pick<RecordOptions, "where" | "sample" | "maxDocumentBytes"> {
   /** Of the document. */
   readonly id: string;
+  /** The text of the bytes; null when they are not what they should be. */
+  readonly decode: (bytes: Buffer) => string | null;
+}
+
+/** Of a file that is nothing but its text. */
+export function utf8Text(bytes: Buffer): string | null {
+  return isUtf8(bytes) ? bytes.toString("utf8") : null;
 }
 
 export async function* readText(source: ByteSource, options: TextOptions): AsyncGenerator<SourceItem> {
@@ -30,9 +37,10 @@ async function readWhole(source: ByteSource, params: TextOptions): Promise<Sourc
       const detail = `the file has ${size} bytes; --max-document-bytes allows ${maxDocumentBytes}`;
       return { kind: "reject", reject: rejectAt(origin, "too_long", detail, id) };
     }
-    if (!isUtf8(bytes))
+    const text = params.decode(bytes);
+    if (text === null)
       return { kind: "reject", reject: rejectAt(origin, "invalid_utf8", "the file is not valid UTF-8", id) };
-    return checkDocument(id, bytes.toString("utf8"), origin);
+    return checkDocument(id, text, origin);
   } catch (error) {
     return unreadableAt(origin, error, null, id);
   }

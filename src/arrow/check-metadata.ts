@@ -46,6 +46,23 @@ const MESSAGE: Fields = {
   [MESSAGE_HEADER]: { kind: "union", byType: { 1: () => SCHEMA, [RECORD_BATCH_TYPE]: () => RECORD_BATCH } },
   4: KEY_VALUES,
 };
+const DICTIONARY_BATCH_TYPE = 2;
+const DICTIONARY_BATCH: Fields = { 1: { kind: "table", fields: () => RECORD_BATCH } };
+/** What others write may have dictionaries too. */
+const FOREIGN_MESSAGE: Fields = {
+  [MESSAGE_HEADER]: {
+    kind: "union",
+    byType: {
+      1: () => SCHEMA,
+      [DICTIONARY_BATCH_TYPE]: () => DICTIONARY_BATCH,
+      [RECORD_BATCH_TYPE]: () => RECORD_BATCH,
+    },
+  },
+  4: KEY_VALUES,
+};
+const COMPRESSION_FIELD = 3;
+/** Of a compressed body it cannot be told how many values it holds. */
+const MAX_COMPRESSED_VALUES = 2n ** 31n;
 const BLOCK_BYTES = 24;
 const FOOTER: Fields = {
   1: { kind: "table", fields: () => SCHEMA },
@@ -77,6 +94,34 @@ export function checkArrowMetadata(bytes: Uint8Array): void {
  */
 export function checkArrowFooter(bytes: Uint8Array): Uint8Array {
   return bytes.subarray(footerOf(bytes).start);
+}
+
+export interface MessageInfo {
+  readonly kind: "schema" | "dictionary" | "batch";
+  /** Of a batch. */
+  readonly rows: number;
+  readonly bodyBytes: number;
+}
+
+/**
+ * The same for one message of a file that somebody else has written.
+ * @param metadata The message's, without its body.
+ */
+export function checkForeignMessage(metadata: Uint8Array): MessageInfo {
+  const message = new Verifier(metadata);
+  message.check(FOREIGN_MESSAGE);
+  const bodyBytes = Number(message.int64(message.root, 3));
+  if (!Number.isSafeInteger(bodyBytes) || bodyBytes < 0) throw new Error(`a message's body has ${bodyBytes} bytes`);
+  const type = message.typeOfUnion(MESSAGE_HEADER);
+  if (type !== RECORD_BATCH_TYPE && type !== DICTIONARY_BATCH_TYPE) return { kind: "schema", rows: 0, bodyBytes };
+  const header = message.tableOf(message.root, MESSAGE_HEADER);
+  const batch = type === DICTIONARY_BATCH_TYPE ? message.tableOf(header, 1) : header;
+  checkBatch(message, batch, bodyBytes);
+  return {
+    kind: type === RECORD_BATCH_TYPE ? "batch" : "dictionary",
+    rows: Number(message.int64(batch, 0)),
+    bodyBytes,
+  };
 }
 
 function checkFile(bytes: Uint8Array): void {
@@ -123,15 +168,14 @@ function checkMessage(bytes: Uint8Array, at: number): { readonly type: number; r
   const bodyBytes = Number(message.int64(message.root, 3));
   if (bodyBytes < 0 || end + bodyBytes > bytes.length) throw new Error(`a message's body has ${bodyBytes} bytes`);
   const type = message.typeOfUnion(MESSAGE_HEADER);
-  if (type === RECORD_BATCH_TYPE) checkBatch(message, bodyBytes);
+  if (type === RECORD_BATCH_TYPE) checkBatch(message, message.tableOf(message.root, MESSAGE_HEADER), bodyBytes);
   return { type, end: end + bodyBytes };
 }
 
 /** Lengths that the body could not hold make apache-arrow fill bitmaps and lists of that length itself. */
-function checkBatch(message: Verifier, bodyBytes: number): void {
-  const batch = message.tableOf(MESSAGE_HEADER);
-  // Every value of ours takes a bit or more, and a list of nothing has its offsets.
-  const limit = BigInt(bodyBytes) * 8n;
+function checkBatch(message: Verifier, batch: number, bodyBytes: number): void {
+  // Every value takes a bit or more, and a list of nothing has its offsets.
+  const limit = message.has(batch, COMPRESSION_FIELD) ? MAX_COMPRESSED_VALUES : BigInt(bodyBytes) * 8n;
   const lengths = [message.int64(batch, 0)];
   for (const node of message.structs(batch, 1, 16)) lengths.push(node.getBigInt64(0, true), node.getBigInt64(8, true));
   const bad = lengths.find((length) => length < 0n || length > limit);
@@ -159,9 +203,15 @@ class Verifier {
     return this.#pointer(0);
   }
 
-  /** The table that a field of the root points at. Only after `check`, and where the field is there. */
-  tableOf(field: number): number {
-    return this.#pointer(this.#fieldAt(this.root, field) ?? 0);
+  /** The table that a field of another points at. Only after `check`. */
+  tableOf(table: number, field: number): number {
+    const at = this.#fieldAt(table, field);
+    if (at === null) throw new Error("its metadata lacks a part");
+    return this.#pointer(at);
+  }
+
+  has(table: number, field: number): boolean {
+    return this.#fieldAt(table, field) !== null;
   }
 
   /** Which table the union in a field of the root holds. */

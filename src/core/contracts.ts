@@ -49,7 +49,7 @@ export type ModelRef = z.infer<typeof modelRefSchema>;
 /** How a document that is longer than a chunk is cut. */
 export const chunkingSchema = z.enum(["document", "tokens", "sentences", "paragraphs", "markdown"]);
 
-export const formatSchema = z.enum(["auto", "jsonl", "csv", "tsv", "parquet", "text"]);
+export const formatSchema = z.enum(["auto", "jsonl", "csv", "tsv", "parquet", "arrow", "text", "html"]);
 export type Format = z.infer<typeof formatSchema>;
 
 /** One `--where`: a field, by dotted path, compared with a value as it was typed. */

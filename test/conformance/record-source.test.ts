@@ -16,6 +16,11 @@ stored("rows.jsonl.zst", { hasSchema: false, hasNulls: true });
 stored("snappy.parquet", TYPED);
 stored("zstd-v2.parquet", TYPED);
 stored("plain.parquet", TYPED);
+stored("plain.arrow", TYPED);
+stored("lz4.arrow", TYPED);
+stored("zstd.arrow", TYPED);
+stored("dictionary.arrow", TYPED);
+stored("dictionary.arrows", TYPED);
 stored("pyarrow.csv", CSV);
 stored("pandas.tsv", CSV);
 
@@ -46,4 +51,7 @@ function byPolars(name: string, format: Omit<RecordFormat, "file">, write: Write
 byPolars("rows.parquet", TYPED, (frame, path) => frame.writeParquet(path, { compression: "zstd" }));
 byPolars("lz4.parquet", TYPED, (frame, path) => frame.writeParquet(path, { compression: "lz4" }));
 byPolars("gzip.parquet", TYPED, (frame, path) => frame.writeParquet(path, { compression: "gzip" }));
+byPolars("rows.arrow", TYPED, (frame, path) => frame.writeIPC(path, { compression: "uncompressed" }));
+byPolars("lz4.arrow", TYPED, (frame, path) => frame.writeIPC(path, { compression: "lz4" }));
+byPolars("zstd.arrow", TYPED, (frame, path) => frame.writeIPC(path, { compression: "zstd" }));
 byPolars("rows.csv", CSV, (frame, path) => frame.writeCSV(path));

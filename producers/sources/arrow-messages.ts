@@ -1,0 +1,77 @@
+/** The messages of an Arrow IPC file or stream, as they follow each other. */
+import { checkForeignMessage, type MessageInfo } from "../../src/arrow/check-metadata.ts";
+import { FleetError } from "../../src/core/errors.ts";
+import type { ByteSource } from "../../src/core/ports.ts";
+import { plainText } from "./decode.ts";
+import { damageOf } from "./unreadable.ts";
+
+const FILE_MAGIC = Buffer.from("ARROW1\0\0");
+const CONTINUATION = 0xffffffff;
+const MAX_METADATA_BYTES = 64 * 1024 * 1024;
+/** A batch is held whole, once as it came and once decoded. */
+const MAX_BODY_BYTES = 1024 * 1024 * 1024;
+
+export interface Message extends Pick<MessageInfo, "kind" | "rows"> {
+  /** The whole message, its body included. */
+  readonly bytes: Buffer;
+}
+
+/** @throws FleetError `source_unreadable` where the framing is damaged, and what `source` throws. */
+export async function* readMessages(source: ByteSource): AsyncGenerator<Message> {
+  const reader = new ExactReader(plainText(source));
+  const refuse = (problem: string): FleetError => new FleetError("source_unreadable", `${source.name} ${problem}`);
+  let head = await reader.read(8);
+  if (head.equals(FILE_MAGIC)) head = await reader.read(8);
+  let isFirst = true;
+  for (; head.length > 0; head = await reader.read(8)) {
+    if (head.length < 8 || head.readUInt32LE(0) !== CONTINUATION)
+      throw refuse(isFirst ? "does not begin as Arrow IPC does" : "ends early");
+    const metadataBytes = head.readInt32LE(4);
+    if (metadataBytes === 0) return;
+    if (metadataBytes < 0 || metadataBytes > MAX_METADATA_BYTES)
+      throw refuse(`has a message whose metadata has ${metadataBytes} bytes`);
+    const metadata = await reader.read(metadataBytes);
+    if (metadata.length < metadataBytes) throw refuse("ends early");
+    const { kind, rows, bodyBytes } = checked(source.name, metadata);
+    if (bodyBytes > MAX_BODY_BYTES)
+      throw refuse(
+        `has a batch of ${bodyBytes} bytes; at most ${MAX_BODY_BYTES} are read at once: write smaller batches`,
+      );
+    const body = await reader.read(bodyBytes);
+    if (body.length < bodyBytes) throw refuse(`ends early, within a batch of ${rows} rows`);
+    yield { kind, rows, bytes: Buffer.concat([head, metadata, body]) };
+    isFirst = false;
+  }
+}
+
+function checked(name: string, metadata: Buffer): MessageInfo {
+  try {
+    return checkForeignMessage(metadata);
+  } catch (error) {
+    throw damageOf(name, error);
+  }
+}
+
+/** Exactly so many bytes at a time; fewer only at the end. */
+class ExactReader {
+  readonly #chunks: AsyncIterator<Buffer>;
+  #rest: Buffer = Buffer.alloc(0);
+
+  constructor(chunks: AsyncIterable<Buffer>) {
+    this.#chunks = chunks[Symbol.asyncIterator]();
+  }
+
+  async read(bytes: number): Promise<Buffer> {
+    const parts: Buffer[] = [this.#rest];
+    let have = this.#rest.length;
+    while (have < bytes) {
+      const next = await this.#chunks.next();
+      if (next.done === true) break;
+      parts.push(next.value);
+      have += next.value.length;
+    }
+    const all = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+    this.#rest = all.subarray(bytes);
+    return all.subarray(0, bytes);
+  }
+}

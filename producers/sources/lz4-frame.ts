@@ -1,0 +1,89 @@
+/**
+ * LZ4 frames (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md): what Arrow's LZ4 bodies are. Of the
+ * packages, the pure one garbles frames that Polars writes, and the others are native.
+ */
+
+const MAGIC = 0x184d2204;
+const INDEPENDENT_HEADER_BYTES = 7;
+const UNCOMPRESSED = 0x80000000;
+const MIN_MATCH = 4;
+
+/** @throws Error or RangeError when the bytes are no whole frame. Checksums are not looked at. */
+export function unlz4(frame: Uint8Array): Uint8Array {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  if (view.getUint32(0, true) !== MAGIC) throw new Error("no LZ4 frame begins where one should");
+  const flags = view.getUint8(4);
+  const hasBlockChecksum = (flags & 0x10) !== 0;
+  let at = INDEPENDENT_HEADER_BYTES + ((flags & 0x08) === 0 ? 0 : 8) + ((flags & 0x01) === 0 ? 0 : 4);
+  const output = new Output();
+  for (let size = view.getUint32(at, true); size !== 0; size = view.getUint32(at, true)) {
+    const bytes = size >= UNCOMPRESSED ? size - UNCOMPRESSED : size;
+    const block = frame.subarray(at + 4, at + 4 + bytes);
+    if (block.length < bytes) throw new RangeError("an LZ4 block ends early");
+    if (size >= UNCOMPRESSED) output.append(block);
+    else decodeBlock(block, output);
+    at += 4 + bytes + (hasBlockChecksum ? 4 : 0);
+  }
+  return output.bytes();
+}
+
+/** A block may refer back to what the blocks before it gave. */
+function decodeBlock(block: Uint8Array, output: Output): void {
+  let at = 0;
+  const next = (): number => {
+    const byte = block[at++];
+    if (byte === undefined) throw new RangeError("an LZ4 block ends early");
+    return byte;
+  };
+  /** A nibble of fifteen goes on in bytes, until one is not 255. */
+  const length = (nibble: number): number => {
+    let total = nibble;
+    if (nibble < 15) return total;
+    for (let byte = 255; byte === 255; total += byte) byte = next();
+    return total;
+  };
+  while (at < block.length) {
+    const token = next();
+    const literals = length(token >> 4);
+    if (at + literals > block.length) throw new RangeError("an LZ4 block ends early");
+    output.append(block.subarray(at, at + literals));
+    at += literals;
+    if (at === block.length) return;
+    const offset = next() | (next() << 8);
+    output.repeat(offset, length(token & 15) + MIN_MATCH);
+  }
+}
+
+class Output {
+  #bytes = new Uint8Array(64 * 1024);
+  #length = 0;
+
+  append(bytes: Uint8Array): void {
+    this.#reserve(bytes.length);
+    this.#bytes.set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+
+  /** Byte by byte where the stretch reaches into itself, which is how runs are written. */
+  repeat(offset: number, count: number): void {
+    const from = this.#length - offset;
+    if (offset === 0 || from < 0) throw new RangeError("an LZ4 block refers to bytes before its beginning");
+    this.#reserve(count);
+    const bytes = this.#bytes;
+    if (offset >= count) bytes.copyWithin(this.#length, from, from + count);
+    else for (let i = 0; i < count; i++) bytes[this.#length + i] = bytes[from + i]!;
+    this.#length += count;
+  }
+
+  /** Memory of its own, so that it begins at a multiple of eight. */
+  bytes(): Uint8Array {
+    return this.#bytes.slice(0, this.#length);
+  }
+
+  #reserve(count: number): void {
+    if (this.#length + count <= this.#bytes.length) return;
+    const grown = new Uint8Array(Math.max(this.#bytes.length * 2, this.#length + count));
+    grown.set(this.#bytes.subarray(0, this.#length));
+    this.#bytes = grown;
+  }
+}

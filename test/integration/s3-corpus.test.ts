@@ -1,0 +1,79 @@
+/** A corpus in a bucket of a real server. */
+import { PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, expect, test } from "vitest";
+import { Corpus } from "../../producers/sources/corpus.ts";
+import { FILES, readItems } from "../conformance/record-source.suite.ts";
+import { describeS3 } from "../fixtures/describe-s3.ts";
+import { SELECTION } from "../fixtures/run-options.ts";
+
+describeS3("a corpus on S3", ({ bucket, endpoint, region, credentials }) => {
+  const prefix = `corpus/${randomUUID()}`;
+  const s3 = { endpoint, region, credentials };
+  const url = (path: string): string => `s3://${bucket}/${prefix}/${path}`;
+
+  async function put(key: string, body: Buffer | string): Promise<void> {
+    const client = new S3Client({ ...s3, forcePathStyle: true });
+    await client.send(new PutObjectCommand({ Bucket: bucket, Key: `${prefix}/${key}`, Body: body }));
+    client.destroy();
+  }
+
+  beforeAll(async () => {
+    for (const name of ["zstd-v2.parquet", "pandas.tsv", "rows.jsonl.zst"])
+      await put(`rows/${name}`, await readFile(join(FILES, name)));
+    for (let i = 0; i < 7; i++) await put(`many/${i}.txt`, `text ${i}`);
+    await put("many/_SUCCESS", "");
+    await put("many/.hidden.txt", "hidden");
+    await put("many/sub/é.txt", "accent");
+    await put("many/sub/part-00000", '{"id":"p","text":"x"}');
+    await put("many-others.txt", "not below the prefix");
+  });
+
+  async function idsAt(path: string, options: Parameters<typeof readItems>[1] = {}): Promise<(string | null)[]> {
+    const items = await readItems([url(path)], { s3, ...options });
+    return items.map((item) => (item.kind === "document" ? item.document.id : item.reject.reason));
+  }
+
+  test.each(["zstd-v2.parquet", "pandas.tsv", "rows.jsonl.zst"])("%s is read as from a file", async (name) => {
+    const remote = await readItems([url(`rows/${name}`)], { s3 });
+    const local = await readItems([join(FILES, name)]);
+    const bare = (items: typeof local): unknown[] =>
+      items.map(
+        (item) => item.kind === "document" && [item.document.id, item.document.text, item.document.origin.line],
+      );
+    expect(remote).toHaveLength(90);
+    expect(bare(remote)).toEqual(bare(local));
+    expect(remote[0]).toMatchObject({ document: { origin: { file: url(`rows/${name}`) } } });
+  });
+
+  test("a prefix is a folder, listed page by page in order of keys", async () => {
+    const expected = ["0.txt", "1.txt", "2.txt", "3.txt", "4.txt", "5.txt", "6.txt", "sub/é.txt"];
+    expect(await idsAt("many", { s3: { ...s3, pageSize: 3 } })).toEqual(expected);
+    expect(await idsAt("many/")).toEqual(expected);
+    expect(await idsAt("many", { format: "jsonl" })).toEqual(["p"]);
+  });
+
+  test("a pattern", async () => {
+    expect(await idsAt("many/[1-3].txt")).toEqual(["1.txt", "2.txt", "3.txt"]);
+    expect(await idsAt("**/s*/*.txt")).toEqual(["many/sub/é.txt"]);
+  });
+
+  test("nothing there is said before anything is started", async () => {
+    await expect(idsAt("nowhere")).rejects.toMatchObject({ code: "source_unreadable", cure: expect.any(String) });
+    await expect(idsAt("nowhere/*.csv")).rejects.toMatchObject({ code: "source_unreadable" });
+    await expect(readItems(["s3://x"], { s3 })).rejects.toMatchObject({ code: "bad_usage" });
+  });
+
+  test("an object that is replaced after it was listed ends the reading", async () => {
+    await put("pinned/a.txt", "before");
+    await put("pinned/b.jsonl", '{"id":"b","text":"before"}\n');
+    const corpus = new Corpus({ inputs: [url("pinned")], ...SELECTION, maxDocumentBytes: 1000, s3 });
+    const items = corpus.items();
+    expect((await items.next()).value).toMatchObject({ document: { text: "before" } });
+    await put("pinned/b.jsonl", '{"id":"b","text":"after!"}\n');
+    await expect(items.next()).rejects.toMatchObject({ code: "source_changed" });
+    await corpus.close();
+  });
+});
