@@ -9,6 +9,7 @@ import { z } from "zod";
 import type { Precision } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import type { ModelFile, ModelManifest } from "./manifest.ts";
+import { readText } from "./read-text.ts";
 
 const configSchema = z.object({
   model_type: z.string().min(1),
@@ -143,7 +144,7 @@ function readOptional<T>(folder: string, name: string, schema: z.ZodType<T>): T 
 
 function readJson<T>(folder: string, name: string, schema: z.ZodType<T>): T {
   try {
-    return schema.parse(JSON.parse(readFileSync(join(folder, name), "utf8")));
+    return schema.parse(JSON.parse(readText(join(folder, name))));
   } catch (error) {
     throw new FleetError("model_invalid", `${join(folder, name)} cannot be used: ${messageOf(error)}`, {
       cure: "pull the whole repository of the model, or give its folder a manifest.json: see docs/models.md",

@@ -2,10 +2,11 @@
  * Models by name (a manifest that comes with embedfleet, its files there too or pulled) or by path: a
  * folder with a `manifest.json`, or one in the layout of the Hugging Face hub.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Head } from "../src/core/contracts.ts";
+import { readText } from "./read-text.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { describeFolder } from "./hub-folder.ts";
 import { type ModelManifest, modelManifestSchema } from "./manifest.ts";
@@ -95,7 +96,7 @@ export function assertModelCan(
 /** @throws FleetError `model_unknown`, `model_invalid` */
 export function readManifest(file: string): ModelManifest {
   try {
-    return modelManifestSchema.parse(JSON.parse(readFileSync(file, "utf8")));
+    return modelManifestSchema.parse(JSON.parse(readText(file)));
   } catch (error) {
     throw new FleetError("model_invalid", `the model manifest ${file} is not valid: ${messageOf(error)}`, {
       cause: error,

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import type { Encoded, Tokenizer } from "../src/core/ports.ts";
+import { assertTokenizerSize } from "./read-text.ts";
 
 type NativeModule = typeof import("tokenizers");
 type Native = InstanceType<NativeModule["Tokenizer"]>;
@@ -25,6 +26,7 @@ export async function loadTokenizer(file: string): Promise<Tokenizer> {
   const { Tokenizer: NativeTokenizer } = await importNative();
   let native: Native;
   try {
+    assertTokenizerSize(file);
     native = NativeTokenizer.fromFile(file);
   } catch (error) {
     throw new FleetError("model_invalid", `the tokenizer ${file} cannot be read: ${messageOf(error)}`, {

@@ -77,6 +77,8 @@ export function installPrograms({ programs, packages }) {
 }
 
 export const REDIS = { programs: ["redis-server"], packages: ["redis-server"] };
+/** Certificates for the tests of TLS. */
+export const OPENSSL = { programs: ["openssl"], packages: ["openssl"] };
 /** A real S3 server for the tests, from Debian's packages. */
 export const S3_SERVER = {
   programs: ["radosgw", "ceph-mon", "ceph-osd", "ceph"],

@@ -8,6 +8,7 @@ import {
   installLanceDb,
   installPackages,
   installPrograms,
+  OPENSSL,
   requireRedis,
   root,
   run,
@@ -17,6 +18,7 @@ import {
 installPackages();
 installLanceDb();
 requireRedis();
+installPrograms(OPENSSL);
 installPrograms(S3_SERVER);
 installPrograms(DEPLOY_TOOLS);
 installPrograms(BROWSER);

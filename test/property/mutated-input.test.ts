@@ -4,6 +4,12 @@
  */
 import { expect, test } from "vitest";
 import { readJsonl } from "../../producers/sources/jsonl.ts";
+import {
+  decodeDeletes,
+  decodeDocumentIndex,
+  encodeDeletes,
+  encodeDocumentIndex,
+} from "../../src/arrow/document-index.ts";
 import { decodeResults, encodeResults, type ResultRows } from "../../src/arrow/results.ts";
 import { decodeStagedShard, encodeStagedShard } from "../../src/arrow/staged.ts";
 import {
@@ -108,6 +114,16 @@ test("result files", async () => {
   const of = { run: "r", shard: "w000000-s0000", options };
   const bytes = encodeResults(results, { ...of, stats, rejectsKey: null });
   await forEachMutant(bytes, (mutant) => decodeResults({ ...of, bytes: mutant }));
+});
+
+test("document indexes", async () => {
+  const index = { ids: ["a", "灯塔", "c"], contentKeys: new Uint8Array(48).fill(7), chunks: Uint32Array.of(1, 2, 1) };
+  await forEachMutant(encodeDocumentIndex("r", index), (mutant) => decodeDocumentIndex("r", mutant));
+});
+
+test("lists of deleted rows", async () => {
+  const gone = { ids: ["a", "b"], chunks: Uint32Array.of(0, 1), reasons: ["removed", "changed"] as const };
+  await forEachMutant(encodeDeletes("r", gone), (mutant) => decodeDeletes("r", mutant));
 });
 
 const shard = {
