@@ -3,6 +3,7 @@ import { availableParallelism, homedir, hostname } from "node:os";
 import { join } from "node:path";
 import { InvalidArgumentError, Option } from "commander";
 import { type Device, parseDevice } from "../models/device.ts";
+import { overlapPolicySchema, scheduleNameSchema } from "./core/backfill.ts";
 import { parseCondition } from "./core/conditions.ts";
 import {
   ALL_HEADS,
@@ -128,6 +129,13 @@ function deviceList(text: string): (Device | "auto")[] {
 /** The user's cache by the XDG rules. */
 function cacheFolder(): string {
   return join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "embedfleet");
+}
+
+/** @returns A schedule's name, checked. */
+export function parseScheduleName(text: string): string {
+  const parsed = scheduleNameSchema.safeParse(text);
+  if (parsed.success) return parsed.data;
+  throw new InvalidArgumentError(`It must be ${parsed.error.issues[0]?.message ?? "a plain name"}.`);
 }
 
 /** @returns The run id, checked. */
@@ -335,6 +343,13 @@ export const OPTIONS = {
       "--model <name>",
       "a model's name or folder, to embed queries; may be repeated, the run's own by default",
     ).argParser(repeated((text) => text)),
+  cron: () => option("--cron <pattern>", 'minute hour day month weekday, as in "0 2 * * *"').makeOptionMandatory(),
+  tz: () => option("--tz <zone>", "time zone that the pattern is read in, such as Europe/Helsinki").default("UTC"),
+  overlapPolicy: () =>
+    option("--overlap-policy <policy>", "what a tick does while the run before is still going")
+      .choices(overlapPolicySchema.options)
+      .default("wait"),
+  webhook: () => option("--webhook <url>", "told, signed, of each run that is sealed or fails"),
   delete: () => option("--delete", "remove them; without it they are only listed").default(false),
   abandonedDays: () =>
     option("--abandoned-days <n>", "a run that is not sealed may go when it was begun longer ago")
@@ -342,6 +357,37 @@ export const OPTIONS = {
       .default(30),
   top: () => option("--top <n>", "how many rows to show").argParser(wholeNumber(1)).default(10),
 } as const;
+
+/** What `enqueue` is told of a corpus, and a schedule keeps. */
+export const PLAN_OPTIONS = [
+  "model",
+  "models",
+  "precision",
+  "heads",
+  "dim",
+  "vectors",
+  "maxTokens",
+  "chunking",
+  "chunkTokens",
+  "overlap",
+  "idField",
+  "textField",
+  "format",
+  "where",
+  "sample",
+  "limit",
+  "keep",
+  "keepText",
+  "maxDocumentBytes",
+  "maxRejects",
+  "strict",
+  "maxBacklog",
+] as const satisfies (keyof typeof OPTIONS)[];
+
+/** Signs what webhooks are told. In the environment alone: a flag would show in lists of processes. */
+export function webhookSecret(): string | undefined {
+  return process.env[`${PREFIX}WEBHOOK_SECRET`];
+}
 
 /** Names this process in logs and in `status`. */
 export function workerName(): string {

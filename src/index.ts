@@ -4,6 +4,7 @@ export { openTokenizer } from "../models/model-tokenizer.ts";
 export { type Model, openModel } from "../models/open-model.ts";
 export { type FoundModel, findModel, listModels } from "../models/registry.ts";
 export { loadTokenizer } from "../models/tokenizer.ts";
+export { isSigned } from "../producers/backfill/webhook.ts";
 export { type ProduceParams, produce } from "../producers/produce.ts";
 export { Corpus, type CorpusParams } from "../producers/sources/corpus.ts";
 export { Loader } from "../workers/loader.ts";

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command table. What a command does is in `commands/`; how it ends is in `errors.ts`. */
 import { Argument, Command, CommanderError, type Option } from "commander";
-import { OPTIONS, parseRunId } from "../config.ts";
+import { OPTIONS, parseRunId, parseScheduleName, PLAN_OPTIONS } from "../config.ts";
 import { reportFailure } from "./errors.ts";
 
 type OptionName = keyof typeof OPTIONS;
@@ -9,31 +9,7 @@ type OptionName = keyof typeof OPTIONS;
 const STORE: OptionName[] = ["s3Endpoint", "s3Region", "s3TimeoutSeconds", "logLevel"];
 const QUEUE: OptionName[] = ["redis", "allowVolatileRedis", "fleet"];
 const MODEL: OptionName[] = ["model", "models", "precision"];
-const PLAN: OptionName[] = [
-  "out",
-  "run",
-  "since",
-  ...MODEL,
-  "heads",
-  "dim",
-  "vectors",
-  "maxTokens",
-  "chunking",
-  "chunkTokens",
-  "overlap",
-  "idField",
-  "textField",
-  "format",
-  "where",
-  "sample",
-  "limit",
-  "keep",
-  "keepText",
-  "maxDocumentBytes",
-  "maxRejects",
-  "strict",
-  "maxBacklog",
-];
+const PLAN: OptionName[] = ["out", "run", "since", ...PLAN_OPTIONS];
 const METRICS: OptionName[] = ["metricsPort", "metricsHost", "metricsPush"];
 const CORPUS = "files, folders, patterns, s3://bucket/prefix, or - for standard input";
 const DEVICE: OptionName[] = [
@@ -50,6 +26,7 @@ const DEVICE: OptionName[] = [
 ];
 
 /** Commands are loaded when called: help and usage errors need neither a queue nor a model runtime. */
+const backfill = (): Promise<typeof import("./commands/backfill.ts")> => import("./commands/backfill.ts");
 const inspect = (): Promise<typeof import("./commands/inspect.ts")> => import("./commands/inspect.ts");
 const COMMANDS = {
   run: async () => (await import("./commands/run.ts")).run,
@@ -69,6 +46,12 @@ const COMMANDS = {
   index: async () => (await import("./commands/index-run.ts")).index,
   eval: async () => (await import("./commands/evaluate.ts")).evaluate,
   pullModel: async () => (await import("./commands/models.ts")).pull,
+  addBackfill: async () => (await backfill()).addBackfill,
+  listBackfills: async () => (await backfill()).listBackfills,
+  removeBackfill: async () => (await backfill()).removeBackfill,
+  pauseBackfill: async () => (await backfill()).pauseBackfill,
+  resumeBackfill: async () => (await backfill()).resumeBackfill,
+  triggerBackfill: async () => (await backfill()).triggerBackfill,
   listModels: async () => (await import("./commands/models.ts")).listKnown,
 };
 
@@ -104,6 +87,7 @@ function build(): Command {
   addRuns(add);
   addResults(add);
   addModels(adderTo(program.command("models").description("models that can be used")));
+  addBackfills(adderTo(program.command("backfill").description("nightly runs of what is new or changed")));
   return program;
 }
 
@@ -183,7 +167,11 @@ function addRuns(add: Add): void {
   add("seal", "prove that a run is whole and publish its manifest", ...options("out", "keepStaging", ...STORE, "json"))
     .addArgument(runArgument(true))
     .action(action("seal"));
-  add("compact", "write a delta and what it builds on as a full run, <run>-full", ...options("out", ...STORE, "json"))
+  add(
+    "compact",
+    "write a delta and what it builds on as a full run, <run>-full",
+    ...options("out", ...STORE, "unsafeStore", "json"),
+  )
     .addArgument(runArgument(true))
     .action(action("compact"));
   add(
@@ -243,6 +231,28 @@ function addResults(add: Add): void {
     .addArgument(outArgument())
     .addArgument(runArgument(false))
     .action(action("eval"));
+}
+
+/** @param add To the commands of `backfill`. */
+function addBackfills(add: Add): void {
+  const scheduleName = (): Argument => new Argument("<name>", "the schedule's name").argParser(parseScheduleName);
+  const flags = (...more: OptionName[]): Option[] => options("out", ...QUEUE, ...more, ...STORE, "json");
+  const when = ["cron", "tz", "overlapPolicy", "webhook", "since"] as const;
+  add("add", "embed a corpus again and again", ...flags(...when, ...PLAN_OPTIONS))
+    .addArgument(scheduleName())
+    .argument("<corpus...>", CORPUS)
+    .action(action("addBackfill"));
+  add("list", "the schedules of a store", ...flags()).action(action("listBackfills"));
+  const changes = [
+    ["remove", "removeBackfill", "forget a schedule; its runs stay"],
+    ["pause", "pauseBackfill", "let a schedule rest"],
+    ["resume", "resumeBackfill", "end a pause; what was due meanwhile is not made up for"],
+    ["trigger", "triggerBackfill", "run a schedule now"],
+  ] as const;
+  for (const [name, handler, description] of changes)
+    add(name, description, ...flags())
+      .addArgument(scheduleName())
+      .action(action(handler));
 }
 
 /** Usage errors end with 2; help and version are no errors. */

@@ -1,4 +1,5 @@
 /** Figures for people. */
+import type { BackfillView } from "../../producers/backfill/desk.ts";
 import type { RunReport } from "../run/progress.ts";
 
 export function printReport(report: RunReport, storeUrl: string): void {
@@ -39,6 +40,15 @@ function waits({ deviceIdleRatios }: RunReport): string {
     .sort((a, b) => b[1] - a[1])
     .map(([cause, ratio]) => `${cause} ${percent(ratio)}`);
   return shown.length === 0 ? "" : `; waited for ${shown.join(", ")}`;
+}
+
+/** One line of a list of schedules. */
+export function scheduleLine(view: BackfillView): string {
+  const { name, pattern, timezone, isPaused, nextAt, lastRun, lastState, problem } = view;
+  const next = isPaused ? "paused" : `next ${nextAt}`;
+  const last = lastRun === null ? "no run yet" : `last ${lastRun}`;
+  const how = problem ?? lastState ?? "";
+  return `${name.padEnd(20)} ${pattern} ${timezone}, ${next}, ${last}${how === "" ? "" : ` (${how})`}`;
 }
 
 export function count(value: number): string {

@@ -23,6 +23,26 @@ export function fleetKeys(fleet: string): { readonly prefix: string; marker(run:
   return { prefix, marker: (run) => prefix + run };
 }
 
+export const SCHEDULES_PREFIX = "schedules/";
+
+export interface ScheduleKeys {
+  readonly record: string;
+  readonly state: string;
+  readonly ticksPrefix: string;
+  /** What became of a tick; see `core/backfill.ts`. */
+  tick(slot: string, event: string): string;
+}
+
+export function scheduleKeys(name: string): ScheduleKeys {
+  const root = `${SCHEDULES_PREFIX}${name}/`;
+  return {
+    record: `${SCHEDULES_PREFIX}${name}.json`,
+    state: `${root}state.json`,
+    ticksPrefix: `${root}ticks/`,
+    tick: (slot, event) => `${root}ticks/${slot}/${event}.json`,
+  };
+}
+
 /** Says that a run was removed, for ever: its id is not used again. */
 export function removedKey(run: string): string {
   return `removed/${run}`;

@@ -31,7 +31,7 @@ export interface ObjectStore {
   readonly url: string;
   /** Creates the object whole, or leaves the one that is there. Never a partial object. */
   create(params: Readonly<{ key: string; body: Uint8Array }>): Promise<CreateOutcome>;
-  /** Atomically replaces; only `latest.json` is ever replaced. */
+  /** Atomically replaces; only `latest.json` and the state of a schedule ever are. */
   replace(params: Readonly<{ key: string; body: Uint8Array }>): Promise<void>;
   /** @throws FleetError `object_missing`; `object_corrupt` if the object is larger than `maxBytes` or shorter than `range`. */
   read(params: Readonly<{ key: string; range?: ByteRange; maxBytes?: number }>): Promise<Uint8Array>;

@@ -9,6 +9,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   arrow: () => import("./arrow.ts"),
   bare: () => import("./bare.ts"),
   growth: () => import("./growth.ts"),
+  known: () => import("./known.ts"),
   packing: () => import("./packing.ts"),
   producer: () => import("./producer.ts"),
   scaling: () => import("./scaling.ts"),

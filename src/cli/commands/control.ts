@@ -6,12 +6,12 @@ import { FleetQueue } from "../../control/fleet-queue.ts";
 import { FleetWatch } from "../../control/fleet-watch.ts";
 import { recordSnapshot } from "../../control/snapshot-metrics.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
-import type { Schedules } from "../../core/schedules.ts";
 import { listen } from "../../telemetry/listen.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { observeMetrics } from "../../telemetry/observe-metrics.ts";
 import { loggerOf, openStoreOf, probeStoreOf, redisOf, type StoreFlags, withCloser } from "../context.ts";
+import { startNightly } from "../nightly.ts";
 import { programVersion } from "../telemetry.ts";
 
 const LOOK_INTERVAL_MS = 2000;
@@ -42,8 +42,7 @@ export async function control(flags: ControlFlags): Promise<void> {
     const store = new ObservedStore(await openStoreOf(flags, closer), observe);
     await probeStoreOf(store, flags, log);
     const board = new Board();
-    // Nightly backfills plug in here.
-    const schedules: Schedules | null = null;
+    const schedules = await startNightly({ flags: { ...flags, redis: redisUrl }, store, closer, log });
     const watch = closer.add(
       new FleetWatch({
         store,

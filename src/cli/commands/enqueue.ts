@@ -99,6 +99,7 @@ export async function plan(
     tokenizer: Tokenizer;
     closer: Closer;
     log: Logger;
+    signal?: AbortSignal;
   }>,
 ): Promise<{ run: string; closed: ClosedRecord }> {
   const { inputs, flags, corpus, store, queue, model, tokenizer, observe, closer, log } = params;
@@ -126,6 +127,7 @@ export async function plan(
       observe,
       untilRoom: (window) => backpressure.untilRoom(window),
       onProgress: ({ documents }) => progress.update(documents, documents),
+      ...(params.signal && { signal: params.signal }),
     });
     if (closed.rejects > 0)
       log.warn(

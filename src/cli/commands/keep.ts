@@ -1,9 +1,8 @@
 /** Commands that keep a store small: compact and gc. */
 import { findGarbage, removeRun } from "../../run/collect.ts";
 import { compactRun } from "../../run/compact.ts";
-import { probeStore } from "../../run/probe-store.ts";
 import { readProgress } from "../../run/progress.ts";
-import { openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { loggerOf, openStoreOf, printJson, probeStoreOf, type StoreFlags, withCloser } from "../context.ts";
 import { startProgress } from "../progress.ts";
 import { count, megabytes, printReport } from "../report.ts";
 
@@ -13,10 +12,10 @@ interface KeepFlags extends StoreFlags {
   readonly json: boolean;
 }
 
-export async function compact(run: string, flags: KeepFlags): Promise<void> {
+export async function compact(run: string, flags: KeepFlags & { readonly unsafeStore: boolean }): Promise<void> {
   await withCloser(async (closer) => {
     const store = await openStoreOf(flags, closer);
-    await probeStore(store);
+    await probeStoreOf(store, flags, loggerOf(flags));
     const progress = startProgress("compacting", "files");
     const manifest = await compactRun({
       store,

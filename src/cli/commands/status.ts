@@ -1,4 +1,5 @@
 /** `embedfleet status`: how far a run is, how fast it goes, and what it waits for. */
+import { BackfillDesk } from "../../../producers/backfill/desk.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { Presence, readPlanningWaits, readWorkers } from "../../adapters/redis/presence.ts";
 import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
@@ -9,7 +10,7 @@ import { readProgress, reportOf, type RunReport } from "../../run/progress.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { RunWatch } from "../../run/run-watch.ts";
 import { type Closer, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
-import { count, printReport } from "../report.ts";
+import { count, printReport, scheduleLine } from "../report.ts";
 import { Screen } from "../screen.ts";
 import { type RunStatus, statusLines } from "../status-lines.ts";
 
@@ -106,6 +107,7 @@ async function printRuns(store: ObjectStore, json: boolean): Promise<void> {
   const reports: RunReport[] = [];
   for (const run of await listRuns(store)) reports.push(await readProgress({ store, run, queue: null }));
   if (json) return printJson(reports);
+  for (const schedule of await new BackfillDesk({ store, queue: null }).list()) console.log(scheduleLine(schedule));
   if (reports.length === 0) console.log(`no runs in ${store.url}`);
   for (const { run, state, rows, plannedRows, rejects } of reports) {
     console.log(

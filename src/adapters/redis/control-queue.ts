@@ -1,0 +1,157 @@
+/** Schedules kept in Redis by BullMQ's job schedulers, and their ticks, worked on by an ordinary processor. */
+import { DelayedError, type Job, Queue, UnrecoverableError, Worker } from "bullmq";
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import { messageOf } from "../../core/errors.ts";
+import { connectRedis } from "./connect.ts";
+import { QUEUE_PREFIX } from "./queue-options.ts";
+
+const TICKS_AT_ONCE = 4;
+const ATTEMPTS = 5;
+const FIRST_PAUSE_MS = 30_000;
+const WAITING_STATES = ["active", "waiting", "prioritized", "delayed"] as const;
+
+export interface Tick {
+  readonly schedule: string;
+  /** When it was due. */
+  readonly slotMs: number;
+  /** Asked for by someone, at any time. */
+  readonly isTriggered: boolean;
+}
+
+/** - `later`: again after `waitMs`, as the same tick. - `failed`: for good. A processor that throws is tried again. */
+export type TickOutcome =
+  | { readonly kind: "done" }
+  | { readonly kind: "later"; readonly waitMs: number }
+  | { readonly kind: "failed"; readonly reason: string };
+
+export interface TickHandlers {
+  readonly onTick: (tick: Tick) => Promise<TickOutcome>;
+  /** Every attempt has thrown. */
+  readonly onGivenUp: (tick: Tick, reason: string) => Promise<void>;
+}
+
+interface TickData {
+  readonly schedule: string;
+  /** Absent in a tick of a job scheduler: its job's id says when it was due. */
+  readonly slotMs?: number;
+  readonly isTriggered?: boolean;
+}
+
+/** BullMQ allows no colon in a queue's name. */
+export function controlQueueName(fleet: string): string {
+  return `${fleet}--backfill`.replaceAll(/[^A-Za-z0-9_.-]/g, "_");
+}
+
+export class ControlQueue {
+  readonly #params: { readonly redisUrl: string; readonly fleet: string; readonly log: Logger };
+  readonly #redis: Redis;
+  readonly #queue: Queue<TickData>;
+  #worker: Worker<TickData> | null = null;
+  #workerRedis: Redis | null = null;
+
+  constructor(params: Readonly<{ redisUrl: string; fleet: string; log: Logger }>) {
+    this.#params = params;
+    this.#redis = connectRedis(params.redisUrl);
+    this.#queue = new Queue(controlQueueName(params.fleet), { connection: this.#redis, prefix: QUEUE_PREFIX });
+    // Without a listener a lost connection would end the process; ioredis reconnects by itself.
+    this.#queue.on("error", () => {});
+  }
+
+  /**
+   * Keeps the schedule in Redis. One that is there and the same is left alone: to write it again would take
+   * away a tick that is due and not begun.
+   */
+  async keep(schedule: Readonly<{ name: string; cron: string; tz: string }>): Promise<void> {
+    const { name, cron, tz } = schedule;
+    const kept = await this.#queue.getJobScheduler(name);
+    if (kept?.pattern === cron && kept.tz === tz) return;
+    await this.#queue.upsertJobScheduler(
+      name,
+      { pattern: cron, tz },
+      { name: "tick", data: { schedule: name }, opts: TICK },
+    );
+  }
+
+  async drop(name: string): Promise<void> {
+    await this.#queue.removeJobScheduler(name);
+  }
+
+  /** Names of the schedules that Redis keeps. */
+  async kept(): Promise<string[]> {
+    return (await this.#queue.getJobSchedulers()).map(({ key }) => key);
+  }
+
+  /** Adds a tick by hand; one of the same schedule and time that is there is left alone. */
+  async add(tick: Tick): Promise<void> {
+    const jobId = `${tick.isTriggered ? "trigger" : "missed"}-${tick.schedule}-${tick.slotMs}`;
+    await this.#queue.add("tick", { ...tick }, { ...TICK, jobId });
+  }
+
+  /** Ticks that are worked on, or are due by `nowMs` and will be. */
+  async pending(nowMs: number): Promise<Tick[]> {
+    const jobs = await this.#queue.getJobs([...WAITING_STATES]);
+    return jobs.flatMap((job) => {
+      const tick = job === undefined ? null : tickOf(job);
+      return tick === null || tick.slotMs > nowMs ? [] : [tick];
+    });
+  }
+
+  /** Begins to work on ticks. */
+  async work(handlers: TickHandlers): Promise<void> {
+    if (this.#worker !== null) return;
+    const { redisUrl, fleet, log } = this.#params;
+    this.#workerRedis = connectRedis(redisUrl);
+    this.#worker = new Worker<TickData>(controlQueueName(fleet), (job, token) => process(job, token, handlers), {
+      connection: this.#workerRedis,
+      prefix: QUEUE_PREFIX,
+      concurrency: TICKS_AT_ONCE,
+      // A tick whose process died is another's to go on with, as often as it takes.
+      maxStalledCount: 1000,
+    });
+    this.#worker.on("error", (error) => log.warn({ err: error }, "the control queue reported an error"));
+    this.#worker.on("failed", (job, error) => {
+      const tick = job === undefined ? null : tickOf(job);
+      log.error({ ...tick, err: error }, `a tick failed: ${messageOf(error)}`);
+    });
+    await this.#worker.waitUntilReady();
+  }
+
+  /** Waits for the ticks that are worked on. */
+  async close(): Promise<void> {
+    await this.#worker?.close();
+    await this.#queue.close();
+    this.#workerRedis?.disconnect();
+    this.#redis.disconnect();
+  }
+}
+
+const TICK = {
+  attempts: ATTEMPTS,
+  backoff: { type: "exponential", delay: FIRST_PAUSE_MS },
+  // The store has the record of what became of it.
+  removeOnComplete: true,
+  removeOnFail: true,
+} as const;
+
+async function process(job: Job<TickData>, token: string | undefined, handlers: TickHandlers): Promise<void> {
+  const tick = tickOf(job);
+  if (tick === null) throw new UnrecoverableError("the job is no tick of a schedule");
+  const outcome = await handlers.onTick(tick).catch(async (error: unknown) => {
+    if (job.attemptsMade + 1 >= (job.opts.attempts ?? 1)) await handlers.onGivenUp(tick, messageOf(error));
+    throw error;
+  });
+  if (outcome.kind === "failed") throw new UnrecoverableError(outcome.reason);
+  if (outcome.kind === "done") return;
+  await job.moveToDelayed(Date.now() + outcome.waitMs, token);
+  throw new DelayedError();
+}
+
+/** `repeat:<schedule>:<milliseconds>` is the id of a job scheduler's tick. */
+function tickOf(job: Job<TickData>): Tick | null {
+  const { schedule, slotMs, isTriggered } = job.data;
+  if (typeof schedule !== "string") return null;
+  if (typeof slotMs === "number") return { schedule, slotMs, isTriggered: isTriggered === true };
+  const due = /^repeat:.*:(\d+)$/.exec(job.id ?? "")?.[1];
+  return due === undefined ? null : { schedule, slotMs: Number(due), isTriggered: false };
+}

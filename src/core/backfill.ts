@@ -1,0 +1,71 @@
+/** Nightly runs: what a schedule is, what becomes of its ticks, and how their runs are called. */
+import { z } from "zod";
+import { CONTRACT_VERSION, runIdSchema } from "./contracts.ts";
+
+/** Short enough that a compacted run's id, `<name>-<slot>-full`, is one. */
+export const scheduleNameSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$/, "1 to 40 letters, digits, '-' or '_', starting with a letter or digit");
+
+export const overlapPolicySchema = z.enum(["wait", "skip"]);
+export type OverlapPolicy = z.infer<typeof overlapPolicySchema>;
+
+/** `schedules/<name>.json` */
+export const scheduleSchema = z.strictObject({
+  version: z.literal(CONTRACT_VERSION),
+  name: scheduleNameSchema,
+  createdAt: z.iso.datetime(),
+  cron: z.string(),
+  tz: z.string(),
+  overlapPolicy: overlapPolicySchema,
+  /** Told of each run that is sealed or fails. */
+  webhook: z.url().nullable(),
+  /** What the first run builds on; the others build on the one before. */
+  since: runIdSchema.nullable(),
+  inputs: z.array(z.string()).min(1),
+  /** Options of `enqueue`, by the names that the program gives them. */
+  options: z.record(z.string(), z.json()),
+});
+export type Schedule = z.infer<typeof scheduleSchema>;
+
+/** `schedules/<name>/state.json`, the one object of a schedule that is replaced. */
+export const scheduleStateSchema = z.strictObject({
+  version: z.literal(CONTRACT_VERSION),
+  isPaused: z.boolean(),
+  /** Ticks that were due before are not made up for. */
+  changedAt: z.iso.datetime(),
+});
+export type ScheduleState = z.infer<typeof scheduleStateSchema>;
+
+export const tickEventSchema = z.enum(["started", "waiting", "skipped", "sealed", "failed", "told"]);
+export type TickEvent = z.infer<typeof tickEventSchema>;
+
+/** `schedules/<name>/ticks/<slot>/<event>.json`: each is created once. */
+export const tickRecordSchema = z.strictObject({
+  version: z.literal(CONTRACT_VERSION),
+  run: runIdSchema,
+  at: z.iso.datetime(),
+  /** Of `started`: what the run builds on. */
+  since: runIdSchema.nullable().optional(),
+  /** Why it was skipped or failed, or what it waits for. */
+  reason: z.string().optional(),
+});
+export type TickRecord = z.infer<typeof tickRecordSchema>;
+
+/** `20261124T000000Z` */
+export function slotName(slotMs: number): string {
+  return `${new Date(slotMs).toISOString().slice(0, 19).replaceAll(/[-:]/g, "")}Z`;
+}
+
+/** The instant of a slot's name, in milliseconds since the epoch; null for another name. */
+export function slotOf(name: string): number | null {
+  const parts = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(name);
+  if (parts === null) return null;
+  const [, year, month, day, hour, minute, second] = parts;
+  return Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+}
+
+/** Two processes that are told of one tick come to one run. */
+export function runOfSlot(name: string, slotMs: number): string {
+  return `${name}-${slotName(slotMs)}`;
+}
