@@ -144,6 +144,7 @@ export class Window {
       carriedBytes: this.#rows.map(({ id, text, kept }) =>
         [id, text, ...kept].reduce((bytes, value) => bytes + Buffer.byteLength(value ?? ""), 0),
       ),
+      ...(options.dedupe === true && { firsts: this.#firstsOfTexts() }),
       shape: { dim: options.model.dim, heads: options.heads, vectors: options.vectors },
     });
     const parts: Uint8Array[] = [];
@@ -182,6 +183,16 @@ export class Window {
       shards,
     };
     return { plan, staged: Buffer.concat(parts), index, rejectLines: toLines(this.#rejects) };
+  }
+
+  #firstsOfTexts(): number[] {
+    const firsts = new Map<string, number>();
+    return this.#rows.map(({ textHash }, row) => {
+      const key = textHash.toString("base64");
+      const first = firsts.get(key) ?? row;
+      firsts.set(key, first);
+      return first;
+    });
   }
 
   #encodeIndex(): Uint8Array {

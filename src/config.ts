@@ -244,6 +244,7 @@ export const OPTIONS = {
       .argParser(severalTimes(keptNames))
       .default([], "none"),
   strict: () => option("--strict", "stop at the first document that is rejected").default(false),
+  dedupe: () => option("--dedupe", "embed equal texts once, and write a row for each").default(false),
   keepText: () => option("--keep-text", "put each row's text into the output").default(false),
   maxDocumentBytes: () =>
     option("--max-document-bytes <n>", "a longer line, row or file is rejected")
@@ -378,6 +379,7 @@ export const PLAN_OPTIONS = [
   "limit",
   "keep",
   "keepText",
+  "dedupe",
   "maxDocumentBytes",
   "maxRejects",
   "strict",

@@ -1,7 +1,7 @@
 /** A shard from the moment a worker has loaded its rows until its file is committed. */
-import { randomBytes } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import { assembleResults, encodeResults } from "../src/arrow/results.ts";
-import { allocateShard, BROKEN, type RowRef, type ShardBuffers } from "../src/core/batch.ts";
+import { allocateShard, BROKEN, copyRow, rowLength, type RowRef, type ShardBuffers } from "../src/core/batch.ts";
 import type { Reject, RunRecord, ShardStats } from "../src/core/contracts.ts";
 import { runKeys } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
@@ -30,6 +30,8 @@ export class HeldShard {
   loadMs = 0;
   #firstBatchAtMs = 0;
   #lastBatchAtMs = 0;
+  /** With `--dedupe`: for each row the first one of the same tokens, itself when it is the first. */
+  readonly #firsts: Uint32Array | null;
   #rowsLeft: number;
   #hasStarted = false;
   readonly #cost: ShardCost = { paddedTokens: 0, batches: 0, deviceMs: 0, idleMs: 0, idle: {} };
@@ -46,11 +48,18 @@ export class HeldShard {
       (sum, value) => sum + (ArrayBuffer.isView(value) ? value.byteLength : 0),
       rows.tokenIds.byteLength,
     );
-    this.#rowsLeft = rows.ids.length;
+    this.#firsts = record.options.dedupe === true ? firstsOf(rows) : null;
+    this.#rowsLeft = this.rowRefs.length;
   }
 
+  /** The rows that have to go through the model. */
   get rowRefs(): RowRef[] {
-    return Array.from(this.rows.ids.keys(), (row) => ({ shard: this.buffers, row }));
+    const rows = Array.from(this.rows.ids.keys()).filter((row) => this.#firstOf(row) === row);
+    return rows.map((row) => ({ shard: this.buffers, row }));
+  }
+
+  #firstOf(row: number): number {
+    return this.#firsts === null ? row : this.#firsts[row]!;
   }
 
   get hasStarted(): boolean {
@@ -70,6 +79,7 @@ export class HeldShard {
   finish(rows: number, cost: Readonly<ShardCost>): void {
     this.#rowsLeft -= rows;
     this.#lastBatchAtMs = nowMs();
+    if (this.#rowsLeft === 0) this.#copyTwins();
     this.#cost.paddedTokens += cost.paddedTokens;
     this.#cost.batches += cost.batches;
     this.#cost.deviceMs += cost.deviceMs;
@@ -77,12 +87,19 @@ export class HeldShard {
     addIdle(this.#cost.idle, cost.idle);
   }
 
+  #copyTwins(): void {
+    const shard = this.buffers;
+    this.#firsts?.forEach((first, row) => {
+      if (first !== row) copyRow({ shard, row: first }, { shard, row });
+    });
+  }
+
   get stats(): ShardStats {
     const rejects = this.buffers.broken.reduce((sum, broken) => sum + (broken === 0 ? 0 : 1), 0);
     return {
       rows: this.rows.ids.length - rejects,
       rejects,
-      realTokens: this.rows.tokenIds.length,
+      realTokens: this.rowRefs.reduce((sum, ref) => sum + rowLength(ref), 0),
       ...this.#cost,
     };
   }
@@ -142,6 +159,18 @@ export class HeldShard {
     });
     return Buffer.from(lines.join(""));
   }
+}
+
+/** Rows of the same tokens have the same vectors, whoever's they are. */
+function firstsOf({ offsets, tokenIds, ids }: PlannedRows): Uint32Array {
+  const firsts = new Map<string, number>();
+  return Uint32Array.from(ids.keys(), (row) => {
+    const tokens = tokenIds.subarray(offsets[row], offsets[row + 1]);
+    const key = hash("sha256", new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength), "base64");
+    const first = firsts.get(key) ?? row;
+    firsts.set(key, first);
+    return first;
+  });
 }
 
 /** @param broken One of `BROKEN`. */

@@ -49,6 +49,7 @@ export interface PlanFlags {
   readonly limit?: number;
   readonly keep: string[];
   readonly keepText: boolean;
+  readonly dedupe: boolean;
   readonly maxDocumentBytes: number;
 }
 
@@ -144,6 +145,7 @@ export function runOptionsOf(flags: PlanFlags, model: Model): RunOptions {
     overlap: flags.overlap,
     ...selectionOf(flags),
     keepText: flags.keepText,
+    ...(flags.dedupe && { dedupe: true as const }),
     maxDocumentBytes: flags.maxDocumentBytes,
   };
 }

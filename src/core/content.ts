@@ -18,6 +18,7 @@ const READING_OPTIONS: ReadonlySet<string> = new Set([
   "sample",
   "limit",
   "maxDocumentBytes",
+  "dedupe",
 ] satisfies (keyof RunOptions)[]);
 
 /** A document's text, and whatever else a source has put on it, in 32 bytes: SHA-256 of the text when that is all. */

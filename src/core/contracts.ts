@@ -115,6 +115,8 @@ export const runOptionsSchema = z.strictObject({
   overlap: countSchema,
   ...selectionSchema.shape,
   keepText: z.boolean(),
+  /** Rows of one shard with the same tokens go through the model once; equal texts of a window are put together. */
+  dedupe: z.literal(true).optional(),
   /** Longest accepted input line or file, in bytes. */
   maxDocumentBytes: z.int().min(1),
 });

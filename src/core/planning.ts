@@ -114,11 +114,14 @@ export function planShards(
     lengths: ArrayLike<number>;
     carriedBytes: ArrayLike<number>;
     shape: OutputShape;
+    /** For each row, the first row of the same text: rows of equal length and text then lie together. */
+    firsts?: ArrayLike<number>;
     limits?: ShardLimits;
   }>,
 ): ShardLayout {
-  const { lengths, carriedBytes, shape } = params;
+  const { lengths, carriedBytes, shape, firsts } = params;
   const order = longestFirst(lengths);
+  if (firsts !== undefined) order.sort((a, b) => lengths[b]! - lengths[a]! || firsts[a]! - firsts[b]! || a - b);
   const limits = spread(params.limits ?? SHARD_LIMITS, lengths);
   const shards: ShardSlice[] = [];
   let start = 0;
