@@ -1,5 +1,5 @@
 /** A sealed run into an index: all of it at first, and then what each delta changes. */
-import type { IndexedRun, LanceIndex } from "./lance-index.ts";
+import { type IndexedRun, type LanceIndex, OWN_COLUMNS } from "./lance-index.ts";
 import { selectRows } from "../arrow/select-rows.ts";
 import type { Head, Manifest } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
@@ -44,12 +44,7 @@ export async function indexRun(
   const { store, run, index } = params;
   const chain = await readChain(store, run);
   const { options } = chain[0]!;
-  if (!options.heads.includes("dense") || (params.fullText && !options.keepText)) {
-    const lacks = options.heads.includes("dense") ? "no text" : "no dense vectors";
-    throw new FleetError("bad_usage", `run ${run} has ${lacks} to index`, {
-      cure: `embed the corpus with ${options.heads.includes("dense") ? "--keep-text" : "--heads dense"}`,
-    });
-  }
+  assertFits(chain[0]!, params.fullText);
   const heads = options.heads.filter((head) => params.heads.includes(head) || head === "dense");
   const before = await index.runs();
   assertSameVectors(index, before, chain[0]!, heads);
@@ -66,6 +61,17 @@ export async function indexRun(
   await index.optimize(params);
   await record("done");
   return { run, kind: steps.kind === "deltas" ? "updated" : "loaded", ...changed, rows: await index.count() };
+}
+
+function assertFits({ run, options }: Manifest, fullText: boolean): void {
+  const refuse = (lack: string, cure: string): never => {
+    throw new FleetError("bad_usage", `run ${run} ${lack}`, { cure });
+  };
+  const taken = options.keep.find((name) => OWN_COLUMNS.includes(name));
+  if (!options.heads.includes("dense")) refuse("has no dense vectors to index", "embed the corpus with --heads dense");
+  if (fullText && !options.keepText) refuse("has no text to index", "leave --full-text out, or embed with --keep-text");
+  if (taken !== undefined)
+    refuse(`kept a field ${taken}, a name that the table needs`, "rename the field in the corpus");
 }
 
 function describe({ run, options: { model } }: Manifest, heads: readonly Head[]): Omit<IndexedRun, "state"> {

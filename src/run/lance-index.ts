@@ -1,6 +1,7 @@
 /** A LanceDB table of rows, and beside it a table of the runs that were put into it. */
 import { Table } from "apache-arrow";
 import {
+  optionalUtf8Column,
   sparseColumn,
   toRecordBatch,
   uint32Column,
@@ -19,6 +20,9 @@ const KEYS_PER_DELETE = 500;
 /** Below it a scan of all vectors is as fast as an index, and exact. */
 const MIN_INDEXED_ROWS = 1000;
 const URL = /^lancedb:\/\/(.+)$/;
+
+/** Columns that the table has beside those of the result files. */
+export const OWN_COLUMNS: readonly string[] = ["key", "run"];
 
 /** What became of a run: rows of one that has only begun may be there in part. */
 export interface IndexedRun {
@@ -201,6 +205,7 @@ function toTable(rows: ResultRows, run: string): Table {
   if (rows.sparse) columns.push(sparseColumn("sparse", rows.sparse.offsets, rows.sparse.indices, rows.sparse.values));
   if (rows.colbert) columns.push(vectorListColumn("colbert", rows.colbert.offsets, rows.colbert.values, rows.dim));
   if (rows.texts) columns.push(utf8Column("text", rows.texts));
+  for (const { name, values } of rows.kept) columns.push(optionalUtf8Column(name, values));
   return new Table([toRecordBatch(columns, new Map())]);
 }
 

@@ -25,6 +25,8 @@ const AWKWARD = [
   { id: "灯塔 🏮", text: "岩石岛上的灯塔看守人每天傍晚擦拭灯具，并把天气写进一本皮面的本子里 🏮🏮" },
   { id: "short", text: "." },
 ];
+/** Kept with `--keep`: a field that not every document has. */
+const TITLE = 'a "title"\twith \\N';
 const LONG = Array.from({ length: 30 }, (_, i) => ({
   id: `n${i}`,
   text: `document number ${i} about copper lanterns`,
@@ -37,15 +39,22 @@ let rows: ResultRows;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "embedfleet-export-"));
   const corpus = join(folder, "corpus.jsonl");
-  await writeFile(corpus, [...AWKWARD, ...LONG].map((document) => `${JSON.stringify(document)}\n`).join(""));
+  await writeFile(
+    corpus,
+    [...AWKWARD, ...LONG]
+      .map((document, i) => (i % 2 === 0 ? { ...document, title: TITLE } : document))
+      .map((document) => `${JSON.stringify(document)}\n`)
+      .join(""),
+  );
   const out = join(folder, "out");
-  const args = ["--run", "r", "--keep-text", "--max-tokens", "16", "--log-level", "silent"];
+  const args = ["--run", "r", "--keep-text", "--keep", "title", "--max-tokens", "16", "--log-level", "silent"];
   const done = await cli(["run", corpus, "--out", out, ...args]);
   expect(done.code, done.stderr).toBe(0);
   store = await openStore(out);
   const manifest = await readSealed(store, "r");
   expect(manifest.files).toHaveLength(1);
   for await (const shard of sealedRows(store, manifest)) rows = shard.rows;
+  expect(new Set(rows.kept[0]!.values)).toEqual(new Set([TITLE, null]));
   expect(rows.ids.length).toBeGreaterThan(AWKWARD.length + LONG.length);
 });
 afterAll(async () => {
@@ -91,6 +100,10 @@ function colbertOf(row: number): number[][] {
   return vectors;
 }
 
+function titleOf(row: number): string | null {
+  return rows.kept.find(({ name }) => name === "title")!.values[row]!;
+}
+
 /** Rounds what was read from text back to float32, as every target does. */
 function fround(values: readonly number[]): number[] {
   return values.map(Math.fround);
@@ -100,6 +113,7 @@ interface JsonRow {
   readonly id: string;
   readonly chunk: number;
   readonly text: string;
+  readonly title: string | null;
   readonly dense: number[];
   readonly sparse: { readonly indices: number[]; readonly values: number[] };
   readonly colbert: number[][];
@@ -109,7 +123,7 @@ interface JsonRow {
 function expectSame(found: readonly JsonRow[]): void {
   expect(found.map(({ id }) => id)).toEqual(rows.ids);
   found.forEach((each, row) => {
-    expect(each).toMatchObject({ chunk: rows.chunks[row], text: rows.texts![row] });
+    expect(each).toMatchObject({ chunk: rows.chunks[row], text: rows.texts![row], title: titleOf(row) });
     expect(fround(each.dense)).toEqual([...denseOf(row)]);
     expect({ ...each.sparse, values: fround(each.sparse.values) }).toEqual(sparseOf(row));
     expect(each.colbert.map(fround)).toEqual(colbertOf(row));
@@ -145,6 +159,7 @@ test("hyparquet and Polars read the Parquet file, bit for bit", async () => {
     "sparse",
     "colbert",
     "text",
+    "title",
   ]);
   expect(table.getColumn("chunk").dtype.equals(pl.UInt32)).toBe(true);
   const records = table.drop("text_hash").toRecords() as unknown as JsonRow[];
@@ -201,13 +216,14 @@ describe("pgvector", () => {
     const copy = await readFile(await onlyFile(join(path, "data")));
     await pg.query("COPY embeddings FROM '/dev/blob'", [], { blob: new Blob([copy]) });
     await pg.exec(await readFile(join(path, "index.sql"), "utf8"));
-    const { rows: found } = await pg.query<{ id: string; chunk: number; text: string; dense: string; sparse: string }>(
+    const { rows: found } = await pg.query<{ id: string; chunk: number; text: string; title: string; dense: string }>(
       "SELECT * FROM embeddings",
     );
     expect(found).toHaveLength(rows.ids.length);
     for (const each of found) {
       const row = rows.ids.findIndex((id, i) => id === each.id && rows.chunks[i] === each.chunk);
       expect(each.text).toBe(rows.texts![row]);
+      expect(each.title).toBe(titleOf(row));
       expect(fround(JSON.parse(each.dense))).toEqual([...denseOf(row)]);
     }
     const query = rows.ids.indexOf("n7");

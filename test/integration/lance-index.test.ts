@@ -25,12 +25,24 @@ function textOf(i: number): string {
 
 async function embed(
   run: string,
-  documents: readonly { id: string; text: string }[],
+  documents: readonly { id: string; text: string; topic?: string }[],
   ...args: string[]
 ): Promise<void> {
   const corpus = join(folder, `${run}.jsonl`);
   await writeFile(corpus, documents.map((document) => `${JSON.stringify(document)}\n`).join(""));
-  const common = ["--out", out, "--run", run, "--heads", "dense,sparse", "--keep-text", "--log-level", "silent"];
+  const common = [
+    "--out",
+    out,
+    "--run",
+    run,
+    "--heads",
+    "dense,sparse",
+    "--keep-text",
+    "--keep",
+    "topic",
+    "--log-level",
+    "silent",
+  ];
   const done = await cli(["run", corpus, ...common, ...args]);
   expect(done.code, done.stderr).toBe(0);
 }
@@ -38,7 +50,11 @@ async function embed(
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "embedfleet-lance-"));
   out = join(folder, "out");
-  const base = Array.from({ length: DOCUMENTS }, (_, i) => ({ id: `d'${i}`, text: textOf(i) }));
+  const base = Array.from({ length: DOCUMENTS }, (_, i) => ({
+    id: `d'${i}`,
+    text: textOf(i),
+    ...(i % 3 === 0 && { topic: `t${i % 7}` }),
+  }));
   await embed("base", base);
   // One per cent changed, one per cent gone, one per cent new.
   const next = base
@@ -82,9 +98,9 @@ function contentOf(table: string): Promise<Map<string, unknown>> {
   return withTable(table, async (opened) => {
     // oxlint-disable-next-line typescript/no-explicit-any -- LanceDB's own type of a row
     const rows: any[] = await opened.query().toArray();
-    const entries = rows.map(({ key, id, chunk, text, dense, sparse }) => {
+    const entries = rows.map(({ key, id, chunk, text, topic, dense, sparse }) => {
       const vectors = [dense.toArray(), sparse.indices.toArray(), sparse.values.toArray()].map((each) => [...each]);
-      return [key as string, { id, chunk, text, vectors }] as const;
+      return [key as string, { id, chunk, text, topic, vectors }] as const;
     });
     expect(new Set(rows.map(({ key }) => key)).size).toBe(rows.length);
     return new Map(entries);
@@ -102,7 +118,13 @@ async function expected(run: string): Promise<Map<string, unknown>> {
         [...indices.subarray(offsets[row], offsets[row + 1])],
         [...values.subarray(offsets[row], offsets[row + 1])],
       ];
-      rowsByKey.set(rowUuid(id, chunk), { id, chunk, text: rows.texts![row], vectors });
+      rowsByKey.set(rowUuid(id, chunk), {
+        id,
+        chunk,
+        text: rows.texts![row],
+        topic: rows.kept[0]!.values[row],
+        vectors,
+      });
     }
   }
   return rowsByKey;

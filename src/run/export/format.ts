@@ -69,17 +69,8 @@ export function colbertOf({ rows, heads }: Slice, row: number): Float32Array[] |
   );
 }
 
-/** What every format says of a row beside its vectors. */
-export interface RowFields {
-  readonly id: string;
-  readonly chunk: number;
-  readonly char_start: number;
-  readonly char_end: number;
-  readonly n_tokens: number;
-  readonly text?: string;
-}
-
-export function fieldsOf({ rows }: Slice, row: number): RowFields {
+/** What every format says of a row beside its vectors: the columns of the result files, fields that the run kept last. */
+export function fieldsOf({ rows }: Slice, row: number): Record<string, string | number | null> {
   return {
     id: rows.ids[row]!,
     chunk: rows.chunks[row]!,
@@ -87,6 +78,7 @@ export function fieldsOf({ rows }: Slice, row: number): RowFields {
     char_end: rows.charEnds[row]!,
     n_tokens: rows.tokenCounts[row]!,
     ...(rows.texts !== null && { text: rows.texts[row]! }),
+    ...Object.fromEntries(rows.kept.map(({ name, values }) => [name, values[row]!])),
   };
 }
 

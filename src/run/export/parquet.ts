@@ -77,15 +77,13 @@ function vectorColumns(slice: Slice): ParquetColumn[] {
   return columns;
 }
 
+/** The text, and the fields that the run kept, which may be null. */
 function textColumns({ rows, picked }: Slice): ParquetColumn[] {
-  return rows.texts === null
-    ? []
-    : [
-        textColumn(
-          "text",
-          Array.from(picked, (row) => rows.texts![row]!),
-        ),
-      ];
+  const of = <T>(values: readonly T[]): T[] => Array.from(picked, (row) => values[row]!);
+  const kept = rows.kept.map(({ name, values }): ParquetColumn => {
+    return { schema: [leaf(name, { ...STRING, repetition_type: "OPTIONAL" })], data: of(values) };
+  });
+  return rows.texts === null ? kept : [textColumn("text", of(rows.texts)), ...kept];
 }
 
 function encode(columns: readonly ParquetColumn[], { run, options }: ExportContext): Uint8Array {

@@ -5,7 +5,6 @@ import {
   type ExportContext,
   type ExportFormat,
   fieldsOf,
-  type RowFields,
   shortNumber,
   type Slice,
   sparseOf,
@@ -25,6 +24,7 @@ function schemaSql({ options, heads }: ExportContext): string {
     "char_end bigint NOT NULL",
     "n_tokens bigint NOT NULL",
     ...(options.keepText ? ["text text NOT NULL"] : []),
+    ...options.keep.map((name) => `"${name.replaceAll('"', '""')}" text`),
     ...(heads.includes("dense") ? [`dense vector(${dim}) NOT NULL`] : []),
     ...(heads.includes("sparse") ? [`sparse sparsevec(${SPARSE_DIM}) NOT NULL`] : []),
     "PRIMARY KEY (id, chunk)",
@@ -53,21 +53,24 @@ function escape(text: string): string {
 }
 
 function copyLine(slice: Slice, row: number): string {
-  const fields: RowFields = fieldsOf(slice, row);
+  const fields = fieldsOf(slice, row);
   const dense = denseOf(slice, row);
   const sparse = sparseOf(slice, row);
-  const cells = Object.values(fields).map((value: string | number) => escape(String(value)));
+  const cells = Object.values(fields).map((value) => (value === null ? "\\N" : escape(String(value))));
   if (dense !== null) cells.push(`[${Array.from(dense, shortNumber).join(",")}]`);
   if (sparse !== null) cells.push(sparsevec(sparse, fields));
   return `${cells.join("\t")}\n`;
 }
 
 /** Indices count from 1. */
-function sparsevec({ indices, values }: NonNullable<ReturnType<typeof sparseOf>>, fields: RowFields): string {
+function sparsevec(
+  { indices, values }: NonNullable<ReturnType<typeof sparseOf>>,
+  { id, chunk }: ReturnType<typeof fieldsOf>,
+): string {
   if (indices.length > 0 && indices.at(-1)! >= SPARSE_DIM) {
     throw new FleetError(
       "object_corrupt",
-      `row ${fields.id} chunk ${fields.chunk} has the sparse index ${indices.at(-1)}; the table ends at ${SPARSE_DIM}`,
+      `row ${id} chunk ${chunk} has the sparse index ${indices.at(-1)}; the table ends at ${SPARSE_DIM}`,
       { cure: "export without the sparse vectors: --heads dense" },
     );
   }
