@@ -254,11 +254,11 @@ function tooManyRejects(examples: readonly Reject[], limit: number): FleetError 
   const shown = examples.map(
     ({ file, line, reason, detail }) => `${file}${line === undefined ? "" : `:${line}`}: ${reason}, ${detail}`,
   );
-  return new FleetError(
-    "too_many_rejects",
-    `${limit + 1} documents were rejected and --max-rejects is ${limit}; the first: ${shown.join("; ")}`,
-    {
-      cure: "mend the corpus, or raise --max-rejects and run the same command again to continue",
-    },
-  );
+  const found =
+    limit === 0
+      ? "a document was rejected and none may be (--strict)"
+      : `${limit + 1} documents were rejected and --max-rejects is ${limit}; the first`;
+  return new FleetError("too_many_rejects", `${found}: ${shown.join("; ")}`, {
+    cure: "mend the corpus, or leave --strict out or raise --max-rejects, and run the same command again to continue",
+  });
 }
