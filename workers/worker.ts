@@ -168,11 +168,15 @@ export class FleetWorker {
     return runs;
   }
 
-  get #isFull(): boolean {
+  get #heldBytes(): number {
     let bytes = 0;
     for (const shard of this.#held.values()) bytes += shard.bytes;
+    return bytes;
+  }
+
+  get #isFull(): boolean {
     const enoughTokens = POOL_BATCHES * this.#params.packing.maxBatchTokens;
-    const enoughBytes = this.#held.size > 0 && bytes >= this.#params.maxHeldBytes;
+    const enoughBytes = this.#held.size > 0 && this.#heldBytes >= this.#params.maxHeldBytes;
     return this.#packer.pendingTokens >= enoughTokens || enoughBytes || this.#quarantine.size >= MAX_SUSPECTS;
   }
 
@@ -199,6 +203,8 @@ export class FleetWorker {
     this.#loads = jobs.length;
     this.#notify();
     await Promise.all(jobs.map((job) => this.#admit(job).finally(() => this.#loads--)));
+    const { pendingTokens: poolTokens } = this.#packer;
+    this.#observe({ kind: "held", shards: this.#held.size, bytes: this.#heldBytes, poolTokens });
     this.#notify();
   }
 

@@ -1,12 +1,15 @@
-/** A command's metrics: counted always, served and pushed where asked for. */
+/** Who hears what a command does: metrics, which are served and pushed where asked for, traces and logs. */
 import { createRequire } from "node:module";
 import type { Logger } from "pino";
 import { Pushgateway } from "prom-client";
+import { redactUrl } from "../adapters/redis/connect.ts";
 import { messageOf } from "../core/errors.ts";
 import { type Observe, observeAll } from "../core/telemetry.ts";
 import { Metrics, type Role } from "../telemetry/metrics.ts";
 import { observeMetrics } from "../telemetry/observe-metrics.ts";
+import { observeLog } from "../telemetry/observe-log.ts";
 import { ProgressWatch, serveMetrics } from "../telemetry/serve-metrics.ts";
+import { observeTraces } from "../telemetry/traces.ts";
 import type { Closer } from "./context.ts";
 
 const PUSH_TIMEOUT_MS = 5000;
@@ -37,7 +40,7 @@ export async function openMetrics(
     const server = closer.add(await serveMetrics({ metrics, watch, host: flags.metricsHost, port: flags.metricsPort }));
     log.info({ url: `${server.url}/metrics` }, "metrics are served");
   }
-  return observeAll([observeMetrics(metrics), watch.observe]);
+  return observeAll([observeMetrics(metrics), watch.observe, observeTraces(), observeLog(log)]);
 }
 
 /** Figures that do not arrive are no reason for the work they are about to fail. */
@@ -49,6 +52,6 @@ async function push(
     const gateway = new Pushgateway(url, { timeout: PUSH_TIMEOUT_MS }, metrics.registry);
     await gateway.push({ jobName: `embedfleet_${role}`, groupings: { instance } });
   } catch (error) {
-    log.warn({ err: error, url }, `the metrics could not be pushed: ${messageOf(error)}`);
+    log.warn({ err: error, url: redactUrl(url) }, `the metrics could not be pushed: ${messageOf(error)}`);
   }
 }
