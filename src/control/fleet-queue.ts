@@ -1,7 +1,7 @@
 /** One queue of the fleet, with who is at it and who tends it. */
 import type { Logger } from "pino";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
-import { Presence, readWorkers } from "../adapters/redis/presence.ts";
+import { Presence, readPlanningWaits, readWorkers } from "../adapters/redis/presence.ts";
 import { producersKey, turnKey, workersKey } from "../adapters/redis/queue-options.ts";
 import { RedisTurn } from "../adapters/redis/redis-turn.ts";
 import type { ObjectStore } from "../core/ports.ts";
@@ -55,6 +55,11 @@ export class FleetQueue {
   /** Runs whose corpus is being read. */
   producers(): Promise<string[]> {
     return this.#producers.present();
+  }
+
+  /** What planning waits for, by run, where it does. */
+  planningWaits(): Promise<ReadonlyMap<string, string>> {
+    return readPlanningWaits(this.#producers);
   }
 
   async close(): Promise<void> {

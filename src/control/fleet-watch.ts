@@ -23,6 +23,8 @@ const ANSWER_TIMEOUT_MS = 5000;
 const LOOK_AGAIN_MS = 60_000;
 const SHOWN_RUNS = 200;
 const SHOWN_FAILURES = 20;
+/** Failed jobs of a run that are counted; more are as bad. */
+const COUNTED_FAILURES = 200;
 const SAMPLES = 600;
 
 export interface FleetWatchParams {
@@ -40,6 +42,7 @@ export interface FleetWatchParams {
 interface Attended {
   readonly view: Omit<QueueView, "tokens">;
   readonly workers: readonly WorkerView[];
+  readonly planningWaits: ReadonlyMap<string, string>;
 }
 
 export class FleetWatch {
@@ -217,10 +220,16 @@ export class FleetWatch {
   }
 
   async #attend(queue: FleetQueue): Promise<Attended> {
-    const [counts, workers, producers] = await Promise.all([queue.jobs.counts(), queue.workers(), queue.producers()]);
+    const [counts, workers, producers, planningWaits] = await Promise.all([
+      queue.jobs.counts(),
+      queue.workers(),
+      queue.producers(),
+      queue.planningWaits(),
+    ]);
     return {
       view: { name: queue.name, counts, workers: workers.length, producers },
       workers: workers.map((worker) => ({ ...worker, queue: queue.name })),
+      planningWaits,
     };
   }
 
@@ -249,9 +258,16 @@ export class FleetWatch {
     const seen = markedBy === name ? attended.get(name) : undefined;
     const report = reportOf(sight, seen?.view.counts ?? null);
     const isActive = markedBy === name && report.state !== "sealed" && report.state !== "cancelled";
+    const failures = isActive && (report.queue?.failed ?? 0) > 0 ? await this.#failures(name, sight) : [];
+    const attendance = {
+      workers: seen?.workers ?? null,
+      producers: seen?.view.producers ?? null,
+      planningWaits: seen?.planningWaits ?? new Map<string, string>(),
+      failedJobs: failures.length,
+    };
     return {
       ...report,
-      ...outlookOf(report, { workers: seen?.workers ?? null, producers: seen?.view.producers ?? null }),
+      ...outlookOf(report, attendance),
       createdAt: record.createdAt,
       inputs: record.inputs,
       model: record.options.model.id,
@@ -259,12 +275,13 @@ export class FleetWatch {
       queueName: name,
       isActive,
       rowsByLength: isActive ? sight.rowsByLength : [],
-      failures: isActive && (report.queue?.failed ?? 0) > 0 ? await this.#failures(name, sight) : [],
+      failedJobs: failures.length,
+      failures: failures.slice(0, SHOWN_FAILURES),
     };
   }
 
   #failures(queue: string, { record }: RunSight): Promise<{ shard: string; reason: string }[]> {
-    const ask = this.#queue(queue).jobs.failures({ run: record.run, limit: SHOWN_FAILURES });
+    const ask = this.#queue(queue).jobs.failures({ run: record.run, limit: COUNTED_FAILURES });
     return within(ask, `queue ${queue}`);
   }
 }

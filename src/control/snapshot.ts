@@ -16,6 +16,8 @@ export interface RunView extends RunReport, Outlook {
   readonly isActive: boolean;
   /** Planned rows counted between `LENGTH_BOUNDS`; empty once the run is sealed. */
   readonly rowsByLength: readonly number[];
+  /** Failed jobs of this run, as far as they were counted, and the first of them. */
+  readonly failedJobs: number;
   readonly failures: readonly { readonly shard: string; readonly reason: string }[];
 }
 

@@ -9,6 +9,8 @@ export interface Attendance {
   readonly producers: readonly string[] | null;
   /** What planning waits for, by run, where it does. */
   readonly planningWaits?: ReadonlyMap<string, string>;
+  /** Jobs of this run that failed, as far as they were counted. */
+  readonly failedJobs: number;
 }
 
 export interface Outlook {
@@ -63,9 +65,9 @@ function whatItWaitsFor(report: RunReport, attendance: Attendance, rate: number 
   if (workers?.length === 0) return "a worker: none is at work; start one with `embedfleet work`";
   if (queue === null) return null;
   const undone = plannedShards - shards;
-  if (undone > 0 && queue.failed > 0 && queue.waiting + queue.active === 0)
-    return `someone to look: its jobs failed; mend the cause, then \`embedfleet resume ${report.run}\``;
-  if (undone > 0 && queue.waiting + queue.active === 0)
+  if (undone > 0 && attendance.failedJobs >= undone)
+    return `someone to look: its jobs that are left have failed; mend the cause, then \`embedfleet resume ${report.run}\``;
+  if (undone > attendance.failedJobs && queue.waiting + queue.active === 0)
     return "the next round of tending: the queue has lost its jobs, and they are queued again";
   if (state === "planning" && undone === 0) return "its producer: all that is planned is done";
   return rate === 0 && queue.waiting > 0 ? "its turn: the workers have not come to its jobs yet" : null;

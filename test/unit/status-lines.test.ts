@@ -51,7 +51,12 @@ function worker(run: string, tokensPerSecond: number): WorkerState {
 
 function statusOf(report: Partial<RunReport>, attendance: Partial<Attendance>): RunStatus {
   const whole = { ...REPORT, ...report };
-  const asked: Attendance = { workers: [worker("spring", 1500), worker("spring", 500)], producers: [], ...attendance };
+  const asked: Attendance = {
+    workers: [worker("spring", 1500), worker("spring", 500)],
+    producers: [],
+    failedJobs: 0,
+    ...attendance,
+  };
   return { ...whole, ...outlookOf(whole, asked), workers: asked.workers };
 }
 
@@ -83,9 +88,9 @@ describe("the outlook", () => {
   });
 
   test("failed jobs and nothing else left wait for a person; lost jobs do not", () => {
-    expect(statusOf({ queue: { waiting: 0, active: 0, failed: 3 } }, {}).waitsFor).toContain(
-      "embedfleet resume spring",
-    );
+    const failed = { queue: { waiting: 30, active: 2, failed: 9 } };
+    expect(statusOf(failed, { failedJobs: 6 }).waitsFor).toContain("embedfleet resume spring");
+    expect(statusOf(failed, { failedJobs: 2 }).waitsFor).toBeNull();
     expect(statusOf({ queue: { waiting: 0, active: 0, failed: 0 } }, {}).waitsFor).toContain("tending");
   });
 

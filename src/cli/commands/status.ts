@@ -17,6 +17,8 @@ import { type RunStatus, statusLines } from "../status-lines.ts";
 const REFRESH_INTERVAL_MS = 1000;
 /** Looking takes at most this share of the time, however large the run is. */
 const LOOK_SHARE = 0.25;
+/** Failed jobs of a run that are counted; more are as bad. */
+const COUNTED_FAILURES = 200;
 
 export interface StatusFlags extends StoreFlags {
   readonly redis?: string;
@@ -46,29 +48,35 @@ async function looker(
 ): Promise<() => Promise<RunStatus>> {
   const runWatch = new RunWatch({ store, run });
   const { options } = await readRun(store, run);
-  const ask = flags.redis === undefined ? null : asker(flags.redis, queueName(flags.fleet, options.model.id), closer);
+  const fleet = queueName(flags.fleet, options.model.id);
+  const ask = flags.redis === undefined ? null : asker({ redisUrl: flags.redis, fleet, run, closer });
   return async () => {
     const sight = await runWatch.look();
-    const { counts, ...attendance } = ask === null ? { counts: null, workers: null, producers: null } : await ask();
+    const { counts, ...attendance } =
+      ask === null ? { counts: null, workers: null, producers: null, failedJobs: 0 } : await ask();
     const report = reportOf(sight, counts);
     return { ...report, ...outlookOf(report, attendance), workers: attendance.workers };
   };
 }
 
 function asker(
-  redisUrl: string,
-  fleet: string,
-  closer: Closer,
+  params: Readonly<{ redisUrl: string; fleet: string; run: string; closer: Closer }>,
 ): () => Promise<Attendance & { readonly counts: QueueCounts }> {
+  const { redisUrl, fleet, run, closer } = params;
   const queue = closer.add(new BullQueue({ redisUrl, name: fleet }));
   const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
   const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
-  return async () => ({
-    counts: await queue.counts(),
-    workers: await readWorkers(workers),
-    producers: await producers.present(),
-    planningWaits: await readPlanningWaits(producers),
-  });
+  return async () => {
+    const counts = await queue.counts();
+    const failures = counts.failed === 0 ? [] : await queue.failures({ run, limit: COUNTED_FAILURES });
+    return {
+      counts,
+      workers: await readWorkers(workers),
+      producers: await producers.present(),
+      planningWaits: await readPlanningWaits(producers),
+      failedJobs: failures.length,
+    };
+  };
 }
 
 /** Redraws until the run is over or the reader has seen enough. @returns The last look. */

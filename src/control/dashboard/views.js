@@ -89,10 +89,11 @@ function runCard(run) {
       fact("Rows", `${count(run.rows)} of ${count(run.plannedRows)}`),
       fact("Rate now", run.tokensPerSecondNow === null ? "unknown" : `${short(run.tokensPerSecondNow)} a second`),
       fact("Rate, mean", `${short(run.tokensPerSecond)} a second`),
-      fact("ETA", run.etaSeconds === null ? `unknown: ${run.etaUnknownBecause}` : duration(run.etaSeconds)),
+      fact("ETA", run.etaSeconds === null ? "unknown" : duration(run.etaSeconds)),
       fact("Rejects", count(run.rejects)),
       fact("Began", ago(run.createdAt)),
     ),
+    run.etaUnknownBecause !== null && h("p", { class: "caption" }, `ETA unknown: ${run.etaUnknownBecause}.`),
     run.waitsFor !== null && h("p", { class: "waits" }, h("strong", {}, "Waits for "), `${run.waitsFor}.`),
     run.failures.length > 0 && failures(run),
   );
@@ -102,7 +103,7 @@ function failures(run) {
   return h(
     "details",
     { open: true, class: "failures" },
-    h("summary", {}, `${plural(run.queue.failed, "job")} failed`),
+    h("summary", {}, `${plural(run.failedJobs, "job")} failed`),
     h(
       "table",
       {},
