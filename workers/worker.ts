@@ -307,7 +307,8 @@ export class FleetWorker {
       this.#fault === null && this.#batchesInFlight < BATCHES_IN_FLIGHT && this.#commits.size < MAX_COMMITS_IN_FLIGHT;
     if (!isReady) return null;
     // With no room for more shards nothing can come that would fill a remainder up, unless a batch ends.
-    const nothingComes = this.#queueIsDry || this.#hasFed || (this.#isFull && this.#batchesInFlight === 0);
+    const isStuck = this.#isFull && this.#batchesInFlight === 0;
+    const nothingComes = this.#hasFed || ((this.#queueIsDry || isStuck) && this.#loads === 0);
     return this.#packer.next({ flush: nothingComes });
   }
 

@@ -24,6 +24,8 @@ export const DEFAULT_PACKING: PackingLimits = {
   paddedLength: (longest) => longest,
 };
 
+const ROUNDING = 1e-9;
+
 /**
  * Cuts rows, longest first, into consecutive batches of least total time.
  *
@@ -47,8 +49,8 @@ export function planBatches(lengths: ArrayLike<number>, limits: PackingLimits): 
       const ms = limits.cost.batchMs + batchRows * rowMs[start]!;
       if (batchRows > 1 && !fits(limits, batchRows, padded[start]!, ms)) break;
       const sum = total[start]! + ms;
-      // Of equal plans the one with fewer batches: what a model says of small ones is less sure.
-      if (sum <= total[end]!) {
+      // Of plans that are equal but for rounding, the one whose last batch is shortest: that one waits for more rows.
+      if (sum < total[end]! * (1 - ROUNDING)) {
         total[end] = sum;
         startOf[end] = start;
       }

@@ -90,8 +90,28 @@ describe("planBatches", () => {
     expect(planBatches(rows, { ...cheap, cost: { batchMs: 500, tokenMs: 1, pairMs: 0.01 } })).toEqual([1, 4]);
   });
 
+  test("of equal rows only the last batch is short", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 300 }),
+        fc.integer({ min: 1, max: 40 }),
+        costArbitrary,
+        (rows, most, cost) => {
+          const limits = { ...DEFAULT_PACKING, maxBatchRows: most, cost: { ...cost, batchMs: cost.batchMs + 1 } };
+          const ends = planBatches(
+            Array.from({ length: rows }, () => 10),
+            limits,
+          );
+          const full = ends.filter((end, i) => end - (ends[i - 1] ?? 0) === Math.min(most, rows));
+          expect(full.length).toBeGreaterThanOrEqual(ends.length - 1);
+          expect(ends).toHaveLength(Math.ceil(rows / most));
+        },
+      ),
+    );
+  });
+
   test("a slow device gets smaller batches, so that it can stop soon", () => {
-    const slow = { ...DEFAULT_PACKING, cost: { batchMs: 0, tokenMs: 4, pairMs: 0 }, maxBatchMs: 5000 };
+    const slow = { ...DEFAULT_PACKING, cost: { batchMs: 1, tokenMs: 4, pairMs: 0 }, maxBatchMs: 5000 };
     expect(
       planBatches(
         Array.from({ length: 32 }, () => 256),
