@@ -51,6 +51,7 @@ process.on("message", (request: SandboxRequest) => {
       const code = error instanceof FleetError ? error.code : "inference_failed";
       return { kind: "failed", code, message: messageOf(error) };
     })
-    .then((reply) => process.send!(reply));
+    // A parent that is gone hears nothing; `disconnect` then ends this process, too.
+    .then((reply) => process.send!(reply, undefined, undefined, () => {}));
 });
 process.on("disconnect", () => process.exit());

@@ -59,15 +59,18 @@ export class SandboxEmbedder implements Embedder {
 
   async #ask(child: ChildProcess, request: SandboxRequest): Promise<SandboxReply> {
     const timer = setTimeout(() => child.kill("SIGKILL"), this.#maxBatchMs);
+    let died: (code: number | null, signal: NodeJS.Signals | null) => void = () => {};
     try {
       return await new Promise<SandboxReply>((resolve, reject) => {
         child.once("message", (message) => resolve(message as SandboxReply));
-        child.once("exit", (code, signal) => reject(crash(signal ?? `exit code ${code}`)));
+        died = (code, signal) => reject(crash(signal ?? `exit code ${code}`));
+        child.once("exit", died);
         // A process that died is told of by its exit.
         child.send(request, () => {});
       });
     } finally {
       clearTimeout(timer);
+      child.off("exit", died);
       child.removeAllListeners("message");
     }
   }
