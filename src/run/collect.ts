@@ -1,4 +1,5 @@
 /** Garbage collection: runs that nothing needs any more, found and removed. */
+import { isDeepStrictEqual } from "node:util";
 import { latestSchema, type RunRecord, runIdSchema } from "../core/contracts.ts";
 import { findRecord } from "../core/json.ts";
 import { LATEST_KEY, removedKey, runKeys } from "../core/layout.ts";
@@ -100,7 +101,8 @@ function supersededOf(runs: ReadonlyMap<string, Found>): Set<string> {
   const successors = new Map<string, string[]>();
   for (const [successor, found] of runs) {
     const place = found.isSealed ? placeTaken(found) : null;
-    if (place === null) continue;
+    // `--since latest` may have named a run of another corpus; that one's place is not taken.
+    if (place === null || !isDeepStrictEqual(runs.get(place)?.record?.inputs, found.record?.inputs)) continue;
     for (const run of [place, ...needsOf(runs, place)])
       successors.set(run, [...(successors.get(run) ?? []), successor]);
   }

@@ -131,10 +131,13 @@ test("a superseded chain may go, newest first; what a kept delta needs stays", a
 });
 
 test("a run that could not be a delta supersedes the one it would have built on; other corpora's runs stay", async () => {
-  const { store } = await threeNights();
+  const { store, objects } = await threeNights();
   await runAll(store, { run: "elsewhere", corpus: [["x", "another corpus"]] });
   await runAll(store, { run: "longer", corpus: monday, since: "wednesday", options: { ...OPTIONS, maxTokens: 24 } });
   expect((await garbageOf(store)).map(({ run }) => run)).toEqual(["wednesday", "tuesday", "monday"]);
+  const record = JSON.parse(Buffer.from(objects.get(runKeys("longer").record)!).toString());
+  objects.set(runKeys("longer").record, Buffer.from(JSON.stringify({ ...record, inputs: ["another"] })));
+  expect(await garbageOf(store)).toEqual([]);
 });
 
 test("runs that were begun and never sealed may go after their time, with a base they still need kept before", async () => {
