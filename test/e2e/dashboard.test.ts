@@ -5,11 +5,15 @@ import { randomUUID } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { describeInBrowser, type OpenPage, openPage } from "../fixtures/browser.ts";
 import { cli, startCli } from "../fixtures/cli.ts";
 import { startControl, type StartedControl, TOKEN } from "../fixtures/control.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
+
+/** For people to look at. */
+const SCREENSHOTS = fileURLToPath(new URL("../../out/screenshots", import.meta.url));
 
 describeInBrowser("the dashboard", () => {
   let folder = "";
@@ -78,6 +82,7 @@ describeInBrowser("the dashboard", () => {
     const { page } = light;
     await page.emulateMedia({ colorScheme: scheme });
     await page.locator(`html[data-theme=${scheme}]`).waitFor();
+    await page.screenshot({ path: join(SCREENSHOTS, `dashboard-${scheme}.png`), fullPage: true });
     expect(await page.evaluate(worstContrast)).toBeGreaterThanOrEqual(4.5);
   });
 
