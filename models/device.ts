@@ -49,6 +49,11 @@ export function providersOf(device: Device): InferenceSession.ExecutionProviderC
   return kind === "tensorrt" ? [own, { name: "cuda", deviceId: index }] : [own];
 }
 
+/** The graph itself runs on CUDA, beside the engines that were made from it. */
+export function cudaOf({ index }: Device): Device {
+  return { kind: "cuda", index };
+}
+
 /** Asking the runtime itself would print its own error first. */
 function isInstalled(kind: "cuda" | "tensorrt"): boolean {
   if (process.platform !== "linux") return false;

@@ -1,4 +1,5 @@
 /** A model on a device, behind a thread of its own. Sessions leak when cycled: one per process. */
+import { createRequire } from "node:module";
 import { Worker } from "node:worker_threads";
 import type { BatchReport, RowRef, ShardBuffers } from "../src/core/batch.ts";
 import { type ErrorCode, FleetError, messageOf } from "../src/core/errors.ts";
@@ -7,7 +8,8 @@ import type { Embedder } from "../src/core/ports.ts";
 import type { BatchRequest, ThreadReply } from "./inference.thread.ts";
 import type { Model } from "./open-model.ts";
 import { CPU, type Device, deviceName } from "./device.ts";
-import type { SessionParams } from "./session.ts";
+import { paddedLengthOf, type SessionParams } from "./session.ts";
+import { type Engine, gpuArchOf, usableEngines } from "./tiers.ts";
 
 export interface OpenParams {
   readonly model: Model;
@@ -25,7 +27,13 @@ export function sessionParams({
   maxBatchTokens = DEFAULT_PACKING.maxBatchTokens,
 }: OpenParams): SessionParams {
   const { manifest, folder, weightsPath } = model;
-  return { manifest, folder, weightsPath, device, threads, maxBatchTokens };
+  const engines = device.kind === "tensorrt" ? enginesFor(model, device) : [];
+  return { manifest, folder, weightsPath, device, threads, maxBatchTokens, engines };
+}
+
+function enginesFor({ manifest, precision }: Model, device: Device): Engine[] {
+  const { version } = createRequire(import.meta.url)("onnxruntime-node/package.json") as { version: string };
+  return usableEngines(manifest, { gpuArch: gpuArchOf(device.index), ortVersion: version, precision });
 }
 
 interface Pending {
@@ -35,13 +43,19 @@ interface Pending {
 
 export class ThreadEmbedder implements Embedder {
   readonly device: string;
+  /** What did not go as asked when the model was loaded, one line each. */
+  readonly notes: readonly string[];
+  readonly #session: SessionParams;
   readonly #thread: Worker;
   readonly #pending = new Map<number, Pending>();
   #nextId = 0;
   #dead: FleetError | null = null;
 
-  private constructor(thread: Worker, device: string) {
-    this.device = device;
+  private constructor(params: Readonly<{ thread: Worker; session: SessionParams; notes: readonly string[] }>) {
+    const { thread, session, notes } = params;
+    this.device = deviceName(session.device);
+    this.notes = notes;
+    this.#session = session;
     this.#thread = thread;
     thread.on("message", (message: ThreadReply) => this.#receive(message));
     thread.on("error", (error) => this.#die(messageOf(error), error));
@@ -53,11 +67,11 @@ export class ThreadEmbedder implements Embedder {
    * @throws FleetError `model_invalid`
    */
   static async open(params: OpenParams): Promise<ThreadEmbedder> {
-    const workerData = sessionParams(params);
-    const thread = new Worker(new URL("./inference.thread.js", import.meta.url), { workerData });
-    await new Promise<void>((resolve, reject) => {
+    const session = sessionParams(params);
+    const thread = new Worker(new URL("./inference.thread.js", import.meta.url), { workerData: session });
+    const notes = await new Promise<readonly string[]>((resolve, reject) => {
       thread.once("message", (message: ThreadReply) =>
-        message.kind === "ready" ? resolve() : reject(toError(message)),
+        message.kind === "ready" ? resolve(message.notes) : reject(toError(message)),
       );
       thread.once("error", reject);
     }).catch(async (error: unknown) => {
@@ -65,11 +79,11 @@ export class ThreadEmbedder implements Embedder {
       throw error;
     });
     thread.removeAllListeners("error");
-    return new ThreadEmbedder(thread, deviceName(workerData.device));
+    return new ThreadEmbedder({ thread, session, notes });
   }
 
   paddedLength(longest: number): number {
-    return longest;
+    return paddedLengthOf(this.#session, longest);
   }
 
   embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {

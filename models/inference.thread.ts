@@ -13,7 +13,7 @@ export interface BatchRequest {
 }
 
 export type ThreadReply =
-  | { readonly kind: "ready" }
+  | { readonly kind: "ready"; readonly notes: readonly string[] }
   | { readonly kind: "done"; readonly id: number; readonly startedAtMs: number; readonly finishedAtMs: number }
   | {
       readonly kind: "failed";
@@ -53,7 +53,7 @@ try {
   port.on("message", (request: BatchRequest) => {
     turn = turn.then(() => serve(session, request));
   });
-  reply({ kind: "ready" });
+  reply({ kind: "ready", notes: session.notes });
 } catch (error) {
   replyFailure(null, error);
 }

@@ -20,6 +20,8 @@ export class SandboxEmbedder implements Embedder {
   readonly #session: SessionParams;
   readonly #maxBatchMs: number;
   #child: ChildProcess | null = null;
+  /** One batch at a time: an answer does not say which it is for. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   /** @param params.maxBatchMs A batch that takes longer hangs, which is as bad as a crash. */
   constructor(params: Readonly<{ model: Model; threads: number; maxBatchMs: number }>) {
@@ -32,14 +34,19 @@ export class SandboxEmbedder implements Embedder {
   }
 
   /**
-   * One batch at a time. After a crash the next call starts a new process.
+   * After a crash the next call starts a new process.
    * @throws FleetError `inference_crashed` when the process died or hung; `inference_failed`, `model_invalid`.
    */
-  async embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {
-    const { rows } = params;
+  embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {
+    const report = this.#turn.then(() => this.#embed(params.rows));
+    this.#turn = report.catch(() => {});
+    return report;
+  }
+
+  async #embed(rows: readonly RowRef[]): Promise<BatchReport> {
     const child = await this.#ready();
     const ids = rows.map(({ shard, row }) => shard.ids.slice(shard.offsets[row], shard.offsets[row + 1]));
-    const request: SandboxRequest = { kind: "embed", heads: headsOf(rows[0]!), dim: rows[0]!.shard.dim, ids };
+    const request: SandboxRequest = { kind: "embed", heads: headsOf(rows), dim: rows[0]!.shard.dim, ids };
     const reply = await this.#ask(child, request);
     if (reply.kind !== "done") throw toError(reply);
     rows.forEach((row, index) => copyRow({ shard: reply.shard, row: index }, row));
@@ -84,8 +91,10 @@ export class SandboxEmbedder implements Embedder {
   }
 }
 
-function headsOf({ shard }: RowRef): Head[] {
-  return ALL_HEADS.filter((head) => (head === "sparse" ? shard.sparseCounts : shard[head]) !== null);
+function headsOf(rows: readonly RowRef[]): Head[] {
+  return ALL_HEADS.filter((head) =>
+    rows.some(({ shard }) => (head === "sparse" ? shard.sparseCounts : shard[head]) !== null),
+  );
 }
 
 function crash(how: string): FleetError {

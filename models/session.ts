@@ -1,13 +1,16 @@
 /** One model on one device: padded batches in, rows scattered into their shards' buffers. */
+import { join } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { allocateShard, BROKEN, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
 import { ALL_HEADS, type Head } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
-import { type Device, deviceName, providersOf } from "./device.ts";
+import { roundedLength } from "../src/core/shapes.ts";
+import { cudaOf, type Device, deviceName, providersOf } from "./device.ts";
 import { fromHalf } from "../src/core/half.ts";
 import { isFiniteSpan, scatterColbert, scatterDense, SparseReducer } from "./heads.ts";
 import { HiddenHeads } from "./hidden-heads.ts";
 import type { ModelManifest } from "./manifest.ts";
+import { chooseTier, type Engine } from "./tiers.ts";
 
 /** Plain data: it is sent to threads and processes. */
 export interface SessionParams {
@@ -20,6 +23,16 @@ export interface SessionParams {
   readonly threads: number;
   /** Padded area of the largest batch to come; a GPU is warmed up with it. */
   readonly maxBatchTokens: number;
+  /** Compiled for this very device; a batch that none of them takes runs on the graph itself. */
+  readonly engines: readonly Engine[];
+}
+
+/**
+ * Tokens that a batch's longest row is padded to: on a GPU one of few, because each shape that it sees costs
+ * memory that it keeps.
+ */
+export function paddedLengthOf({ device, manifest }: SessionParams, longest: number): number {
+  return device.kind === "cpu" ? longest : roundedLength(longest, manifest.architecture.maxTokens);
 }
 
 /** Of all a runtime can say when memory is short, on a CPU and on CUDA. */
@@ -29,7 +42,10 @@ const WARM_UP_TOKENS = 16;
 const TYPICAL_TOKENS = 512;
 
 export class ModelSession {
+  /** What did not go as asked, one line each. */
+  readonly notes: readonly string[];
   readonly #session: InferenceSession;
+  readonly #tiers: readonly Tier[];
   readonly #params: SessionParams;
   readonly #hidden: HiddenHeads;
   readonly #sparse: SparseReducer;
@@ -37,11 +53,21 @@ export class ModelSession {
   #ids = new BigInt64Array(0);
   #mask = new BigInt64Array(0);
 
-  private constructor(session: InferenceSession, params: SessionParams, hidden: HiddenHeads) {
+  private constructor(
+    params: SessionParams,
+    made: Readonly<{
+      session: InferenceSession;
+      tiers: readonly Tier[];
+      hidden: HiddenHeads;
+      notes: readonly string[];
+    }>,
+  ) {
     const { architecture, heads } = params.manifest;
-    this.#session = session;
+    this.notes = made.notes;
+    this.#session = made.session;
+    this.#tiers = made.tiers;
     this.#params = params;
-    this.#hidden = hidden;
+    this.#hidden = made.hidden;
     this.#sparse = new SparseReducer(architecture.vocabSize, heads.sparse?.nonLexicalIds ?? []);
   }
 
@@ -52,7 +78,7 @@ export class ModelSession {
   static async open(params: SessionParams): Promise<ModelSession> {
     const { manifest, folder, weightsPath, device, threads } = params;
     const options: InferenceSession.SessionOptions = {
-      executionProviders: providersOf(device),
+      executionProviders: providersOf(device.kind === "tensorrt" ? cudaOf(device) : device),
       graphOptimizationLevel: "all",
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
@@ -63,7 +89,8 @@ export class ModelSession {
     });
     assertGraph(session, params);
     const hidden = await HiddenHeads.open({ manifest, folder, options });
-    const opened = new ModelSession(session, params, hidden);
+    const { tiers, notes } = await openTiers(params, options);
+    const opened = new ModelSession(params, { session, tiers, hidden, notes });
     await opened.#warmUp();
     return opened;
   }
@@ -72,11 +99,13 @@ export class ModelSession {
   async run(rows: readonly RowRef[]): Promise<{ startedAtMs: number; finishedAtMs: number }> {
     const heads = wantedHeads(rows);
     const lengths = rows.map(rowLength);
-    const longest = Math.max(...lengths);
+    const longest = paddedLengthOf(this.#params, Math.max(...lengths));
     const feeds = this.#feeds(rows, longest);
     const names = [...new Set(heads.map((head) => this.#params.manifest.heads[head]!.output))];
     const startedAtMs = epochMs();
-    const outputs = await this.#session.run(feeds, names).catch((error: unknown) => {
+    const tier = chooseTier(this.#tiers, { batch: rows.length, length: longest });
+    const session = this.#tiers[tier]?.session ?? this.#session;
+    const outputs = await session.run(feeds, names).catch((error: unknown) => {
       throw notRun(rows.length, longest, error);
     });
     const made = new Map<Head, Float32Array>();
@@ -157,6 +186,31 @@ export class ModelSession {
       await this.run(Array.from({ length: rows }, (_, row) => ({ shard, row })));
     }
   }
+}
+
+interface Tier extends Pick<Engine, "min" | "max"> {
+  readonly session: InferenceSession;
+}
+
+/** An engine that does not load is done without: the graph takes its batches. */
+async function openTiers(
+  { engines, folder, device }: SessionParams,
+  options: InferenceSession.SessionOptions,
+): Promise<{ tiers: Tier[]; notes: string[] }> {
+  const tiers: Tier[] = [];
+  const notes: string[] = [];
+  if (device.kind === "tensorrt" && engines.length === 0)
+    notes.push("the model has no engine for this GPU, runtime and precision: CUDA takes its batches");
+  for (const { min, max, files } of engines) {
+    const path = join(folder, files[0]!.path);
+    try {
+      const session = await InferenceSession.create(path, { ...options, executionProviders: providersOf(device) });
+      tiers.push({ min, max, session });
+    } catch (error) {
+      notes.push(`the engine ${path} cannot be used, so CUDA takes its batches: ${messageOf(error)}`);
+    }
+  }
+  return { tiers, notes };
 }
 
 function toFloat32(tensor: InferenceSession.OnnxValueMapType[string]): Float32Array {

@@ -187,6 +187,8 @@ export const OPTIONS = {
       .argParser(httpUrl)
       .default("https://huggingface.co"),
   from: () => option("--from <url>", "a mirror of the model's files: file:///folder or s3://bucket/prefix"),
+  reference: () =>
+    option("--reference <file>", "what to hold the model to; by default the reference.json in its folder"),
   models: () =>
     option("--models <folder>", "where pulled models lie").default(
       join(cacheFolder(), "models"),

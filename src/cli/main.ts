@@ -45,6 +45,7 @@ const COMMANDS = {
   export: async () => (await import("./commands/export.ts")).exportTo,
   index: async () => (await import("./commands/index-run.ts")).index,
   eval: async () => (await import("./commands/evaluate.ts")).evaluate,
+  checkModel: async () => (await import("./commands/check.ts")).check,
   pullModel: async () => (await import("./commands/models.ts")).pull,
   addBackfill: async () => (await backfill()).addBackfill,
   listBackfills: async () => (await backfill()).listBackfills,
@@ -100,6 +101,13 @@ function adderTo(parent: Command): Add {
 }
 
 function addModels(add: Add): void {
+  add(
+    "check",
+    "hold a model to PyTorch's answers, batched and alone, at every precision it has",
+    ...options("models", "precision", "reference", "device", "threads", "json"),
+  )
+    .argument("<model>", "a model's name or the path of its folder")
+    .action(action("checkModel"));
   add("list", "the models that are known by name", ...options("models", "json")).action(action("listModels"));
   add(
     "pull",

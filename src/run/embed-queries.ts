@@ -41,7 +41,8 @@ export async function embedQueries(
   return vectorsOf(shard);
 }
 
-function vectorsOf(shard: ShardBuffers): RowVectors {
+/** What scores are made of, from a shard that was embedded. */
+export function vectorsOf(shard: ShardBuffers): RowVectors {
   return {
     dim: shard.dim,
     dense: shard.dense,

@@ -1,7 +1,7 @@
 /** `embedfleet work`: one worker, or several in processes of their own. */
 import type { Logger } from "pino";
-import { ThreadEmbedder } from "../../../models/embedder.ts";
 import { openTokenizer } from "../../../models/model-tokenizer.ts";
+import { type OpenedEmbedder, openEmbedder } from "../../../models/open-embedder.ts";
 import type { Model } from "../../../models/open-model.ts";
 import { SandboxEmbedder } from "../../../models/sandbox.ts";
 import { costOf } from "../../../workers/probe-cost.ts";
@@ -17,7 +17,7 @@ import { workerName } from "../../config.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../../core/packing.ts";
 import { hasCode } from "../../core/errors.ts";
 import type { Head } from "../../core/contracts.ts";
-import type { Embedder, ObjectStore } from "../../core/ports.ts";
+import type { ObjectStore } from "../../core/ports.ts";
 import { Pulse } from "../../core/pulse.ts";
 import { observeAll } from "../../core/telemetry.ts";
 import { Tender } from "../../run/tend.ts";
@@ -85,8 +85,8 @@ async function workAt({ device, threads }: WorkerPlace, given: WorkFlags): Promi
     );
     const maxBatchMs = flags.maxBatchSeconds * 1000;
     const pulse = new Pulse({ maxSilentMs: maxBatchMs });
-    const thread = await ThreadEmbedder.open({ ...flags, model, device });
-    const embedder = closer.add(new WatchedEmbedder({ embedder: thread, pulse }));
+    const opened = await openEmbedder({ ...flags, model, device, log, observe });
+    const embedder = closer.add(new WatchedEmbedder({ embedder: opened.embedder, pulse }));
     const lockDurationMs = flags.lockSeconds * 1000;
     const leases = closer.add(
       new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs, pulse, log, observe }),
@@ -99,7 +99,7 @@ async function workAt({ device, threads }: WorkerPlace, given: WorkFlags): Promi
       embedder,
       sandbox: new SandboxEmbedder({ model, threads: flags.threads, maxBatchMs }),
       loader: loaderOf(store, model),
-      packing: await packingOf(flags, model, embedder, log).catch(endIfHung),
+      packing: await packingOf(flags, model, { ...opened, embedder }, log).catch(endIfHung),
       maxHeldBytes: flags.maxHeldBytes,
       log,
       observe,
@@ -133,8 +133,9 @@ function loaderOf(store: ObjectStore, { ref, precision, manifest }: Model): Load
 /** About a second, once: then the device's cost model is in the cache. */
 const PROBE_MS = 1000;
 
-async function packingOf(flags: WorkFlags, model: Model, embedder: Embedder, log: Logger): Promise<PackingLimits> {
+async function packingOf(flags: WorkFlags, model: Model, opened: OpenedEmbedder, log: Logger): Promise<PackingLimits> {
   const { maxBatchTokens, maxBatchRows, threads } = flags;
+  const { embedder } = opened;
   const { dim, architecture } = model.manifest;
   const cost = await costOf({
     embedder,
@@ -149,7 +150,16 @@ async function packingOf(flags: WorkFlags, model: Model, embedder: Embedder, log
     log,
   });
   const paddedLength = (longest: number): number => embedder.paddedLength(longest);
-  return { ...DEFAULT_PACKING, maxBatchTokens, maxBatchRows, cost, paddedLength };
+  return {
+    ...DEFAULT_PACKING,
+    // Asked again for every plan: the device's memory may have turned out smaller.
+    get maxBatchTokens() {
+      return Math.min(maxBatchTokens, opened.maxBatchTokens());
+    },
+    maxBatchRows,
+    cost,
+    paddedLength,
+  };
 }
 
 /** A thread inside a native call can be neither terminated nor joined, so an ordinary exit would wait for it for ever. */

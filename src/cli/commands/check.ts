@@ -1,0 +1,129 @@
+/** `embedfleet models check`: does a model give what it should? */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { checkParity, GATES, type HeadParity } from "../../../models/check.ts";
+import { chooseDevice, type Device } from "../../../models/device.ts";
+import { ThreadEmbedder } from "../../../models/embedder.ts";
+import { type Model, openModel, type PrecisionChoice } from "../../../models/open-model.ts";
+import { readReference, type Reference } from "../../../models/reference.ts";
+import { findModel } from "../../../models/registry.ts";
+import { loadTokenizer } from "../../../models/tokenizer.ts";
+import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
+import { FleetError } from "../../core/errors.ts";
+import type { Embedder, Tokenizer } from "../../core/ports.ts";
+import { checkPublishedPairs, type PublishedParity } from "../../run/published-pairs.ts";
+import { printJson, withCloser } from "../context.ts";
+
+export interface CheckFlags {
+  readonly models: string;
+  readonly precision: PrecisionChoice;
+  readonly reference?: string;
+  readonly device: readonly (Device | "auto")[];
+  readonly threads: number;
+  readonly json: boolean;
+}
+
+interface PrecisionReport {
+  readonly precision: Precision;
+  readonly device: string;
+  readonly heads: readonly HeadParity[];
+  /** Of BGE-M3 alone. */
+  readonly published: readonly PublishedParity[];
+}
+
+export async function check(name: string, flags: CheckFlags): Promise<void> {
+  const found = findModel(name, { modelsFolder: flags.models });
+  const file = flags.reference ?? join(found.folder, "reference.json");
+  const reference = flags.reference === undefined && !existsSync(file) ? null : readReference(file);
+  if (reference === null && !isBgeM3(found.manifest.id)) {
+    throw new FleetError("bad_usage", `model ${found.manifest.id} has no ${file} to be held to`, {
+      cure: "name one with --reference; an export writes it from the PyTorch model: see docs/models.md",
+    });
+  }
+  const precisions =
+    flags.precision === "auto"
+      ? precisionSchema.options.filter((precision) => found.manifest.weights[precision] !== undefined)
+      : [flags.precision];
+  const reports: PrecisionReport[] = [];
+  const devices = flags.device.map(chooseDevice);
+  for (const [precision, device] of precisions.flatMap((each) => devices.map((on) => [each, on] as const))) {
+    const model = await openModel(found, { precision });
+    const report = await withCloser(async (closer) => {
+      const embedder = closer.add(await ThreadEmbedder.open({ model, device, threads: flags.threads }));
+      return checkOne(model, embedder, reference);
+    });
+    reports.push(report);
+    if (!flags.json) printReport(report, reference);
+  }
+  if (flags.json) printJson({ model: found.manifest.id, madeBy: reference?.madeBy ?? null, precisions: reports });
+  assertPassed(found.manifest.id, reports);
+}
+
+function isBgeM3(id: string): boolean {
+  return id === "bge-m3";
+}
+
+async function checkOne(model: Model, embedder: Embedder, reference: Reference | null): Promise<PrecisionReport> {
+  const { manifest, precision, ref } = model;
+  const heads = Object.keys(manifest.heads) as Head[];
+  // The reference's texts stand as they are, without what a model may want before them.
+  const tokenizer = await loadTokenizer(model.tokenizerPath);
+  if (reference !== null) await assertSameModel(model, reference, tokenizer);
+  return {
+    precision,
+    device: embedder.device,
+    heads: reference === null ? [] : await checkParity({ embedder, reference, heads, precision }),
+    published: isBgeM3(manifest.id) ? await checkPublishedPairs({ model: ref, precision, tokenizer, embedder }) : [],
+  };
+}
+
+async function assertSameModel({ manifest }: Model, { dim, rows }: Reference, tokenizer: Tokenizer): Promise<void> {
+  if (dim !== manifest.dim) {
+    throw new FleetError(
+      "model_invalid",
+      `the reference's vectors are ${dim} wide; model ${manifest.id}'s ${manifest.dim}`,
+      {
+        cure: "name the reference of this model with --reference",
+      },
+    );
+  }
+  const encoded = await tokenizer.encode({ texts: rows.map(({ text }) => text), withStarts: false });
+  const wrong = rows.find(({ ids }, i) => {
+    const found = [...tokenizer.prefixIds, ...encoded[i]!.ids, ...tokenizer.suffixIds];
+    return found.join() !== ids.join();
+  });
+  if (wrong === undefined) return;
+  throw new FleetError("model_invalid", `the tokenizer gives other ids than the reference's for the text ${wrong.id}`, {
+    cure: "tokenizer and reference are not of one model: export the model again",
+  });
+}
+
+function printReport({ precision, device, heads, published }: PrecisionReport, reference: Reference | null): void {
+  if (reference !== null) {
+    console.log(`${precision} on ${device}, ${reference.rows.length} texts against ${reference.madeBy}`);
+    console.log("head      cosine min     mean   max error   top 10   batched to alone");
+  }
+  for (const each of heads) {
+    const { head, cosineMin, cosineMean, maxAbsError, top10Overlap, batchedCosineMin, passes } = each;
+    const top = top10Overlap === null ? "-" : `${(top10Overlap * 100).toFixed(1)} %`;
+    const figures = [cosineMin.toFixed(6), cosineMean.toFixed(6), maxAbsError.toExponential(1), top];
+    const [min, mean, error, overlap] = figures as [string, string, string, string];
+    const line = `${head.padEnd(9)} ${min.padStart(10)} ${mean.padStart(8)} ${error.padStart(11)} ${overlap.padStart(8)}`;
+    console.log(`${line}   ${batchedCosineMin.toFixed(6)}${passes ? "" : `   below ${GATES[precision]}`}`);
+  }
+  for (const { score, published: wanted, found, passes } of published) {
+    const pairs = found.map((value, i) => `${value.toFixed(4)} (${wanted[i]!.toFixed(4)})`).join("  ");
+    console.log(`${score.padEnd(21)} ${pairs}${passes ? "" : "   too far off"}`);
+  }
+}
+
+function assertPassed(id: string, reports: readonly PrecisionReport[]): void {
+  const failed = reports.flatMap(({ precision, heads, published }) => [
+    ...heads.filter(({ passes }) => !passes).map(({ head }) => `${precision} ${head}`),
+    ...published.filter(({ passes }) => !passes).map(({ score }) => `${precision} ${score} of the published pairs`),
+  ]);
+  if (failed.length === 0) return;
+  throw new FleetError("model_invalid", `model ${id} does not give what it should: ${failed.join(", ")}`, {
+    cure: "pull or export it again; at int8, exclude the layers that lose most: see docs/models.md",
+  });
+}
