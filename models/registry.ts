@@ -123,9 +123,13 @@ function namesOfModels(): string[] {
     .sort();
 }
 
-/** Manifests and the embedded model's files are data beside the sources, so `dist/` looks back at them. */
-function manifestsFolder(): string {
+/** Manifests, the embedded model and the exporter are data beside the sources, so `dist/` looks back at them. */
+export function modelsFolder(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, "package.json"))) folder = dirname(folder);
-  return join(folder, "models", "manifests");
+  return join(folder, "models");
+}
+
+function manifestsFolder(): string {
+  return join(modelsFolder(), "manifests");
 }

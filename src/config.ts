@@ -13,6 +13,7 @@ import {
   type Head,
   headSchema,
   isResultColumn,
+  type Precision,
   precisionSchema,
   runIdSchema,
   vectorTypeSchema,
@@ -127,7 +128,7 @@ function deviceList(text: string): (Device | "auto")[] {
 }
 
 /** The user's cache by the XDG rules. */
-function cacheFolder(): string {
+export function cacheFolder(): string {
   return join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "embedfleet");
 }
 
@@ -136,6 +137,13 @@ export function parseScheduleName(text: string): string {
   const parsed = scheduleNameSchema.safeParse(text);
   if (parsed.success) return parsed.data;
   throw new InvalidArgumentError(`It must be ${parsed.error.issues[0]?.message ?? "a plain name"}.`);
+}
+
+function precisionList(text: string): Precision[] {
+  const names = text.split(",").map((name) => name.trim());
+  const precisions = precisionSchema.options.filter((precision) => names.includes(precision));
+  if (precisions.length === new Set(names).size) return precisions;
+  throw new InvalidArgumentError(`It must be some of ${precisionSchema.options.join(",")}.`);
 }
 
 /** @returns The run id, checked. */
@@ -198,6 +206,16 @@ export const OPTIONS = {
     option("--precision <name>", "of the weights; auto is the most exact there are")
       .choices(["auto", ...precisionSchema.options])
       .default("auto"),
+  precisions: () =>
+    option("--precisions <list>", "weights to write")
+      .argParser(precisionList)
+      .default([...precisionSchema.options], precisionSchema.options.join(",")),
+  keepFloat: () =>
+    option("--keep-float <patterns>", "layers that int8 leaves in float32, as in 'layers.0.*,*.ffn.down'")
+      .argParser((text) => text.split(",").map((pattern) => pattern.trim()))
+      .default([], "none"),
+  tensorrt: () => option("--tensorrt", "compile TensorRT engines for this machine's GPU too").default(false),
+  into: () => option("--into <folder>", "the folder to write, for --model").makeOptionMandatory(),
   dim: () =>
     option("--dim <n>", "cut dense vectors to this width, for models trained for it").argParser(wholeNumber(1)),
   heads: () =>

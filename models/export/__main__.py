@@ -10,13 +10,16 @@ from typing import Dict, List
 from .graph import write_fused
 from .manifest import write_json, write_manifest
 from .shape import ExportError
-from .sources import read_source
+from .sources import MADE, read_source
+from .tensorrt import add_engines, this_machine
 
 GRAPHS = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}
 
 
 def graph(arguments: argparse.Namespace) -> None:
     """Write a folder that `--model` takes."""
+    if arguments.tensorrt:
+        this_machine(0)
     source = read_source(arguments.source)
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,6 +31,11 @@ def graph(arguments: argparse.Namespace) -> None:
         graphs[precision] = files
         print(f"{precision}: {', '.join(f'{file.name} {file.stat().st_size:,} bytes' for file in files)}")
     print(f"wrote {write_manifest(folder, source, graphs)}")
+    if not arguments.source.startswith(MADE) and {"lexical.weight", "colbert.weight"} <= set(source.weights):
+        reference(argparse.Namespace(source=arguments.source, out=folder / "reference.json"))
+    if arguments.tensorrt:
+        for name in add_engines(folder, source):
+            print(f"compiled {name}")
 
 
 def checkpoint(arguments: argparse.Namespace) -> None:
@@ -68,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--precision", type=precisions, default=list(GRAPHS))
             command.add_argument("--keep-float", action="append", default=[], metavar="PATTERN",
                                  help="layers that int8 leaves in float32, as in 'layers.0.*' or '*.ffn.down'")
+            command.add_argument("--tensorrt", action="store_true", help="compile TensorRT engines for this GPU too")
     return root
 
 

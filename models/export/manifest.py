@@ -62,3 +62,7 @@ def write_manifest(folder: Path, source: Source, graphs: Dict[str, Sequence[Path
 def write_json(path: Path, value: Any) -> Path:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

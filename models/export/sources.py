@@ -40,8 +40,11 @@ def read_source(name: str) -> Source:
 
 
 def read_folder(folder: Path) -> Source:
-    from .hub import read_hub  # PyTorch is for reading its own files alone.
-
+    try:
+        from .hub import read_hub  # PyTorch is for reading its own files alone.
+    except ImportError as error:
+        raise ExportError(f"PyTorch's files are read with PyTorch: {error}\n"
+                          "  pip install -r models/export/requirements.txt, or run it by: embedfleet models export") from error
     shape, weights = read_hub(folder)
     tokenizer = folder / "tokenizer.json"
     if not tokenizer.exists():

@@ -6,7 +6,6 @@ runs one text at a time, so it has neither padding nor masks that could be wrong
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
@@ -37,8 +36,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
                              for part in (self.query, self.key, self.value))
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-        return (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
+        return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
 class Output(nn.Module):

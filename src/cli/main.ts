@@ -53,6 +53,7 @@ const COMMANDS = {
   pauseBackfill: async () => (await backfill()).pauseBackfill,
   resumeBackfill: async () => (await backfill()).resumeBackfill,
   triggerBackfill: async () => (await backfill()).triggerBackfill,
+  exportModel: async () => (await import("./commands/export-model.ts")).exportModel,
   listModels: async () => (await import("./commands/models.ts")).listKnown,
 };
 
@@ -116,6 +117,13 @@ function addModels(add: Add): void {
   )
     .argument("<name>", "a model of models list")
     .action(action("pullModel"));
+  add(
+    "export",
+    "write the graphs of a PyTorch model in several precisions; needs Python",
+    ...options("into", "precisions", "keepFloat", "tensorrt"),
+  )
+    .argument("<source>", "a folder in the hub's layout, or generated:{mini,tiny,large} for made-up weights")
+    .action(action("exportModel"));
 }
 
 /** What makes embeddings, and what watches over it. */

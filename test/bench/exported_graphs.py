@@ -17,29 +17,32 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
+from export.generated import SHAPES, generate  # noqa: E402
 from export.graph import write_fused, write_plain  # noqa: E402
-from export.sources import read_source  # noqa: E402
+
 
 GRAPHS = {"plain fp32": "plain.onnx", "fused fp32": "fused.onnx", "fused int8": "int8.onnx"}
-ROWS = {"memory": [(1, 2048), (1, 4096), (1, 8192)], "speed": [(32, 128), (8, 512)]}
+BATCHES = [(32, 128), (8, 512)]
 
 
-def write_graphs(work: Path, model: str) -> None:
+def write_graphs(work: Path, model: str, layers: int) -> None:
     """The graphs that are not there yet."""
     missing = [kind for kind, file in GRAPHS.items() if not (work / file).exists()]
     if not missing:
         return
     work.mkdir(parents=True, exist_ok=True)
-    source = read_source(f"generated:{model}")
+    shape = replace(SHAPES[model], layers=layers)
+    weights = generate(shape)
     for kind in missing:
         write, precision = (write_plain if "plain" in kind else write_fused), kind.split()[1]
-        write(work / GRAPHS[kind], source.shape, source.weights, precision)
+        write(work / GRAPHS[kind], shape, weights, precision)
 
 
 def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -68,9 +71,9 @@ def peak(path: Path, tokens: int, threads: int) -> None:
                       "peakMiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
 
 
-def memory(work: Path, threads: int) -> list:
+def memory(work: Path, threads: int, lengths: list) -> list:
     results = []
-    for _, tokens in ROWS["memory"]:
+    for tokens in lengths:
         for kind, file in GRAPHS.items():
             done = subprocess.run([sys.executable, __file__, "peak", str(work / file), str(tokens), str(threads)],
                                   capture_output=True, text=True, check=True)
@@ -84,7 +87,7 @@ def speed(work: Path, threads: int, rounds: int) -> list:
     kinds = ["fused fp32", "fused int8"]
     models = {kind: session(work / GRAPHS[kind], threads) for kind in kinds}
     results = []
-    for batch, tokens in ROWS["speed"]:
+    for batch, tokens in BATCHES:
         given, taken = feeds(batch, tokens), {kind: [] for kind in kinds}
         for _ in range(rounds):
             for kind in kinds:
@@ -104,14 +107,18 @@ def main() -> None:
     parser.add_argument("what", choices=["memory", "speed"])
     parser.add_argument("--work", type=Path, default=Path("/tmp/embedfleet-graphs"))
     parser.add_argument("--model", default="large")
+    parser.add_argument("--layers", type=int, help="fewer than the model has; working memory is the same")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[2048, 4096, 8192], help="rows whose memory is measured")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    write_graphs(arguments.work, arguments.model)
-    results = (memory(arguments.work, arguments.threads) if arguments.what == "memory"
-               else speed(arguments.work, arguments.threads, arguments.rounds))
-    about = {"model": arguments.model, "threads": arguments.threads, "loadAverage": os.getloadavg()[0],
+    layers = arguments.layers or SHAPES[arguments.model].layers
+    work = arguments.work / f"{arguments.model}-{layers}"
+    write_graphs(work, arguments.model, layers)
+    results = (memory(work, arguments.threads, arguments.tokens) if arguments.what == "memory"
+               else speed(work, arguments.threads, arguments.rounds))
+    about = {"model": arguments.model, "layers": layers, "threads": arguments.threads, "loadAverage": os.getloadavg()[0],
              "machine": platform.machine(), "onnxruntime": onnxruntime.__version__, "results": results}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ import { ModelSession } from "../../models/session.ts";
 import { loadTokenizer } from "../../models/tokenizer.ts";
 import { allocateShard, type ShardBuffers } from "../../src/core/batch.ts";
 import { ALL_HEADS, type Precision } from "../../src/core/contracts.ts";
+import { cli } from "../fixtures/cli.ts";
 import { runExport } from "../fixtures/model-export.ts";
 
 interface ReferenceRow {
@@ -133,4 +134,18 @@ describe.each(Object.keys(KEPT_FLOAT))("%s", (name) => {
       expect(cosine(single.dense!.subarray(...span), batched.dense!.subarray(...span))).toBeGreaterThan(0.99999);
     });
   });
+});
+
+test("the command writes a folder that the fleet takes, and refuses what it cannot export", async () => {
+  const into = join(folder, "by-command");
+  const made = await cli(["models", "export", "generated:mini", "--into", into, "--precisions", "int8"]);
+  expect(made, made.stderr).toMatchObject({ code: 0 });
+  expect(made.stdout).toContain(`use it with --model ${into}`);
+  const model = await openModel(findModel(into, { modelsFolder: folder }), { precision: "auto" });
+  expect(model.precision).toBe("int8");
+
+  const unknown = await cli(["models", "export", "generated:huge", "--into", join(folder, "no")]);
+  expect(unknown.code).toBe(1);
+  expect(unknown.stderr).toContain("there is no generated:huge");
+  expect(unknown.stderr).toContain("generated:tiny");
 });

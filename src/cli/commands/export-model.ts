@@ -1,0 +1,15 @@
+/** `embedfleet models export`: from PyTorch weights to the graphs that the fleet runs. */
+import { exportModel as runExporter } from "../../../models/exporter.ts";
+import { cacheFolder } from "../../config.ts";
+
+export interface ExportModelFlags {
+  readonly into: string;
+  readonly precisions: readonly string[];
+  readonly keepFloat: readonly string[];
+  readonly tensorrt: boolean;
+}
+
+export async function exportModel(source: string, flags: ExportModelFlags): Promise<void> {
+  await runExporter({ ...flags, source, cacheFolder: cacheFolder() });
+  console.log(`use it with --model ${flags.into}`);
+}
