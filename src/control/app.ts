@@ -134,7 +134,7 @@ function actionApi({ access, watch, store, schedules, log }: ControlParams): Hon
     const queue = await watch.queueOf(run);
     const outcome = await resumeRun({ store, queue: queue.jobs, fleet: queue.name, run });
     log.info({ run, ...outcome }, "the run is resumed from the dashboard");
-    watch.forget(run);
+    watch.renew(run);
     await watch.look();
     return c.json(outcome);
   });
@@ -143,6 +143,7 @@ function actionApi({ access, watch, store, schedules, log }: ControlParams): Hon
     const queue = await watch.queueOf(run);
     const outcome = await cancelRun({ store, queue: queue.jobs, fleet: queue.name, run });
     log.info({ run, ...outcome }, "the run is cancelled from the dashboard");
+    watch.renew(run);
     await watch.look();
     return c.json(outcome);
   });

@@ -13,8 +13,12 @@ import { type RunSight, RunWatch } from "../run/run-watch.ts";
 import type { FleetQueue } from "./fleet-queue.ts";
 import type { FleetSnapshot, QueueView, RunView, Sample, WorkerView } from "./snapshot.ts";
 
-/** A listing of every object of every run: new runs are found by their markers long before. */
-const LIST_RUNS_INTERVAL_MS = 10 * 60 * 1000;
+/**
+ * Finding runs that are not active lists every object of every run, so it takes at most this share of the
+ * time; the fleet's own are found by their markers long before.
+ */
+const LIST_SHARE = 0.01;
+const LIST_INTERVAL_MS = 30_000;
 /** Looking takes at most this share of the time, however large the runs are. */
 const LOOK_SHARE = 0.2;
 /** Redis queues what it is asked while it is away, so an answer may never come. */
@@ -52,7 +56,7 @@ export class FleetWatch {
   readonly #resting = new Map<string, { readonly view: RunView; readonly atMs: number }>();
   readonly #listeners = new Set<(snapshot: FleetSnapshot) => void>();
   readonly #samples: Sample[] = [];
-  #listedAtMs = -Infinity;
+  #listAgainAtMs = -Infinity;
   #lastMs = nowMs();
   #snapshot: FleetSnapshot | null = null;
   #timer: NodeJS.Timeout | null = null;
@@ -108,8 +112,8 @@ export class FleetWatch {
     return this.#queue(queueName(this.#params.fleet, record.options.model.id));
   }
 
-  /** Reads the run anew at the next look: someone may have removed results of it. */
-  forget(run: string): void {
+  /** Reads the run anew at the next look: someone has changed what never changes by itself. */
+  renew(run: string): void {
     this.#runs.set(run, new RunWatch({ store: this.#params.store, run }));
     this.#resting.delete(run);
   }
@@ -176,9 +180,10 @@ export class FleetWatch {
   /** @returns The queue that marks each active run as its own. */
   async #findRuns(): Promise<Map<string, string>> {
     const { store, fleet } = this.#params;
-    if (nowMs() - this.#listedAtMs > LIST_RUNS_INTERVAL_MS) {
+    const startedMs = nowMs();
+    if (startedMs >= this.#listAgainAtMs) {
       for (const run of await listRuns(store)) this.#watch(run);
-      this.#listedAtMs = nowMs();
+      this.#listAgainAtMs = nowMs() + Math.max(LIST_INTERVAL_MS, (nowMs() - startedMs) / LIST_SHARE);
     }
     const active = new Map<string, string>();
     for await (const { key } of store.list({ prefix: `fleets/${queueName(fleet, "")}` })) {
