@@ -101,6 +101,7 @@ export const OPTIONS = {
   from: () => option("--from <url>", "a mirror of the model's files: file:///folder or s3://bucket/prefix"),
   reference: () =>
     option("--reference <file>", "what to hold the model to; by default the reference.json in its folder"),
+  keepFigures: () => option("--keep <folder>", "write the figures as JSON and a chart as SVG into this folder"),
   models: () =>
     option("--models <folder>", "where pulled models lie").default(
       join(cacheFolder(), "models"),

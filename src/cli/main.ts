@@ -46,6 +46,7 @@ const COMMANDS = {
   index: async () => (await import("./commands/index-run.ts")).index,
   eval: async () => (await import("./commands/evaluate.ts")).evaluate,
   checkModel: async () => (await import("./commands/check.ts")).check,
+  benchModel: async () => (await import("./commands/bench.ts")).bench,
   pullModel: async () => (await import("./commands/models.ts")).pull,
   addBackfill: async () => (await backfill()).addBackfill,
   listBackfills: async () => (await backfill()).listBackfills,
@@ -102,6 +103,13 @@ function adderTo(parent: Command): Add {
 }
 
 function addModels(add: Add): void {
+  add(
+    "bench",
+    "how fast a model is here, by batch, row length, precision and device",
+    ...options("models", "precision", "heads", "device", "threads", "maxBatchTokens", "keepFigures", "json"),
+  )
+    .argument("<model>", "a model's name or the path of its folder")
+    .action(action("benchModel"));
   add(
     "check",
     "hold a model to PyTorch's answers, batched and alone, at every precision it has",

@@ -10,6 +10,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   bare: () => import("./bare.ts"),
   growth: () => import("./growth.ts"),
   known: () => import("./known.ts"),
+  memory: () => import("./memory.ts"),
   packing: () => import("./packing.ts"),
   producer: () => import("./producer.ts"),
   scaling: () => import("./scaling.ts"),
