@@ -10,7 +10,7 @@ const STORE: OptionName[] = ["s3Endpoint", "s3Region", "s3TimeoutSeconds", "logL
 const QUEUE: OptionName[] = ["redis", "allowVolatileRedis", "fleet"];
 const MODEL: OptionName[] = ["model", "models", "precision"];
 const PLAN: OptionName[] = ["out", "run", "since", ...PLAN_OPTIONS];
-const METRICS: OptionName[] = ["metricsPort", "metricsHost", "metricsPush"];
+const METRICS: OptionName[] = ["metricsPort", "metricsHost", "metricsPush", "token"];
 const CORPUS = "files, folders, patterns, s3://bucket/prefix, or - for standard input";
 const DEVICE: OptionName[] = [
   "device",

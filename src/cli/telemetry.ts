@@ -18,6 +18,7 @@ export interface MetricsFlags {
   readonly metricsPort?: number;
   readonly metricsHost: string;
   readonly metricsPush?: string;
+  readonly token?: string;
 }
 
 export function programVersion(): string {
@@ -37,7 +38,9 @@ export async function openMetrics(
     closer.add({ close: () => push({ metrics, url, role, instance, log }) });
   }
   if (flags.metricsPort !== undefined) {
-    const server = closer.add(await serveMetrics({ metrics, watch, host: flags.metricsHost, port: flags.metricsPort }));
+    const server = closer.add(
+      await serveMetrics({ metrics, watch, host: flags.metricsHost, port: flags.metricsPort, token: flags.token }),
+    );
     log.info({ url: `${server.url}/metrics` }, "metrics are served");
   }
   return observeAll([observeMetrics(metrics), watch.observe, observeTraces(), observeLog(log)]);

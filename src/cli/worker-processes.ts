@@ -111,6 +111,10 @@ function workerArguments(
 }
 
 /** What may hold a password: `ps` shows a command line to everyone, and an environment to nobody else. */
-function secretsOf({ redis, metricsPush }: WorkFlags): NodeJS.ProcessEnv {
-  return { REDIS_URL: redis, ...(metricsPush !== undefined && { EMBEDFLEET_METRICS_PUSH: metricsPush }) };
+function secretsOf({ redis, metricsPush, token }: WorkFlags): NodeJS.ProcessEnv {
+  return {
+    REDIS_URL: redis,
+    ...(metricsPush !== undefined && { EMBEDFLEET_METRICS_PUSH: metricsPush }),
+    ...(token !== undefined && { EMBEDFLEET_TOKEN: token }),
+  };
 }

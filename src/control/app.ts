@@ -12,7 +12,7 @@ import { cancelRun } from "../run/cancel.ts";
 import { readRejectsPage } from "../run/rejects-page.ts";
 import { resumeRun } from "../run/reconcile.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { type Access, QUEUES_COOKIE } from "./access.ts";
+import { type Access, QUEUES_COOKIE } from "../telemetry/access.ts";
 import { type Board, QUEUES_PATH } from "./board.ts";
 import { serveDashboard } from "./dashboard.ts";
 import { streamSnapshots } from "./events.ts";

@@ -1,7 +1,9 @@
 /** `/metrics` and `/healthz` of a worker or producer, for a scraper and for whoever restarts what hangs. */
 import { Hono } from "hono";
+import { secureHeaders } from "hono/secure-headers";
 import { type FleetEvent, nowMs, type Observe } from "../core/telemetry.ts";
 import { type Listening, listen } from "./listen.ts";
+import { Access } from "./access.ts";
 import type { Metrics } from "./metrics.ts";
 
 /** Longer than any batch on any device: a process that says nothing for so long hangs. */
@@ -24,12 +26,20 @@ export class ProgressWatch {
   }
 }
 
-export function serveMetrics(
-  params: Readonly<{ metrics: Metrics; watch: ProgressWatch; host: string; port: number }>,
+/**
+ * `/healthz` says nothing that is worth hiding and answers anyone; `/metrics` beyond this machine needs the token.
+ * @throws FleetError `bad_usage` beyond loopback without a token.
+ */
+export async function serveMetrics(
+  params: Readonly<{ metrics: Metrics; watch: ProgressWatch; host: string; port: number; token: string | undefined }>,
 ): Promise<Listening> {
-  const { metrics, watch, host, port } = params;
+  const { metrics, watch, host, port, token } = params;
+  const access = new Access({ host, token });
   const app = new Hono();
-  app.get("/metrics", async (c) => c.text(await metrics.text(), 200, { "content-type": metrics.registry.contentType }));
+  app.use(access.checkHost, secureHeaders());
+  app.get("/metrics", access.forReading, async (c) =>
+    c.text(await metrics.text(), 200, { "content-type": metrics.registry.contentType }),
+  );
   app.get("/healthz", (c) => {
     const silentSeconds = Math.round(watch.silentMs / 1000);
     const isHealthy = watch.silentMs < HUNG_AFTER_MS;

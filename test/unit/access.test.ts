@@ -1,7 +1,9 @@
 /** Who may listen where, and what a token must be. */
-import { expect, test } from "vitest";
-import { Access } from "../../src/control/access.ts";
+import { expect, onTestFinished, test } from "vitest";
+import { Access } from "../../src/telemetry/access.ts";
 import { isLoopback } from "../../src/telemetry/listen.ts";
+import { Metrics } from "../../src/telemetry/metrics.ts";
+import { ProgressWatch, serveMetrics } from "../../src/telemetry/serve-metrics.ts";
 
 test.each(["0.0.0.0", "::", "10.1.2.3", "fleet.example", "127.0.0.1.example", "1270.0.0.1"])(
   "%s can be reached from elsewhere, so it needs a token",
@@ -18,4 +20,22 @@ test.each(["127.0.0.1", "127.8.8.8", "::1", "localhost"])("%s is this machine, a
 
 test("a token that can be guessed is refused anywhere", () => {
   expect(() => new Access({ host: "127.0.0.1", token: "abc" })).toThrow("can be guessed");
+});
+
+test("a worker's metrics beyond this machine are for who shows the token; its health is for everyone", async () => {
+  const metrics = new Metrics({ role: "worker", version: "0" });
+  const watch = new ProgressWatch();
+  await expect(serveMetrics({ metrics, watch, host: "0.0.0.0", port: 0, token: undefined })).rejects.toThrow(
+    "there is no token",
+  );
+  const token = "a-good-long-token";
+  // On loopback, since nothing else is to be reached from a test; a token that is given is asked for there, too.
+  const server = await serveMetrics({ metrics, watch, host: "127.0.0.1", port: 0, token });
+  onTestFinished(() => server.close());
+  const status = async (path: string, headers: Record<string, string> = {}): Promise<number> =>
+    (await fetch(server.url + path, { headers })).status;
+  expect(await status("/healthz")).toBe(200);
+  expect(await status("/metrics")).toBe(401);
+  expect(await status("/metrics", { authorization: "Bearer another-long-token" })).toBe(401);
+  expect(await status("/metrics", { authorization: `Bearer ${token}` })).toBe(200);
 });

@@ -1,5 +1,5 @@
 /** `embedfleet control`: tends a fleet's runs and shows them, until stopped. */
-import { Access } from "../../control/access.ts";
+import { Access } from "../../telemetry/access.ts";
 import { controlApp } from "../../control/app.ts";
 import { Board } from "../../control/board.ts";
 import { FleetQueue } from "../../control/fleet-queue.ts";

@@ -6,7 +6,7 @@ import { createHmac, hash, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Context, MiddlewareHandler } from "hono";
 import { getCookie } from "hono/cookie";
 import { FleetError } from "../core/errors.ts";
-import { isLoopback } from "../telemetry/listen.ts";
+import { isLoopback } from "./listen.ts";
 
 /** Lets the raw queues' page, which cannot send the header, read. It opens nothing else. */
 export const QUEUES_COOKIE = "embedfleet_queues";
