@@ -1,25 +1,79 @@
 /** `npm run docs`: writes the generated parts of the documentation; with `--check`, says whether they are right. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { buildProgram } from "../../dist/src/cli/program.js";
 import { METRICS } from "../../dist/src/telemetry/metrics.js";
 
-const page = fileURLToPath(new URL("../../docs/operations.md", import.meta.url));
-
-function metricsTable() {
-  const lines = Object.values(METRICS).map(({ name, type, labels = [], of, help }) => {
-    const shown = labels.length === 0 ? `\`${name}\`` : `\`${name}{${labels.join(", ")}}\``;
-    return `| ${shown} | ${type} | ${of.join(", ")} | ${help} |`;
-  });
-  return ["| metric | type | of | meaning |", "|---|---|---|---|", ...lines].join("\n");
+function table(titles, rows) {
+  const line = (cells) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  return [line(titles), `|${"---|".repeat(titles.length)}`, ...rows.map(line)].join("\n");
 }
 
-const before = readFileSync(page, "utf8");
-const after = before.replace(/(<!-- metrics: begin[^>]*-->\n)[^]*?(<!-- metrics: end -->)/, (_, begin, end) => {
-  return `${begin}${metricsTable()}\n${end}`;
-});
-if (process.argv.includes("--check")) {
-  if (before !== after) {
-    console.error("error: docs/operations.md does not list the metrics as they are\n  run: npm run docs");
-    process.exit(1);
+function metricsTable() {
+  const rows = Object.values(METRICS).map(({ name, type, labels = [], of, help }) => {
+    const shown = labels.length === 0 ? `\`${name}\`` : `\`${name}{${labels.join(", ")}}\``;
+    return [shown, type, of.join(", "), help];
+  });
+  return table(["metric", "type", "of", "meaning"], rows);
+}
+
+/** Those that do something, with the words that call them. */
+function* commandsOf(parent, words = [parent.name()]) {
+  for (const command of parent.commands) {
+    const called = [...words, command.name()];
+    if (command.commands.length > 0) yield* commandsOf(command, called);
+    else yield { command, called };
   }
-} else writeFileSync(page, after);
+}
+
+function defaultOf({ mandatory, defaultValue, defaultValueDescription }) {
+  if (mandatory) return "required";
+  if (defaultValueDescription !== undefined) return plain(defaultValueDescription);
+  return defaultValue === undefined || defaultValue === false ? "" : `\`${defaultValue}\``;
+}
+
+/** Outside code, angle brackets would be HTML and stars emphasis. */
+function plain(text) {
+  return text.replaceAll("<", "&lt;").replaceAll("*", "\\*");
+}
+
+function commandSection({ command, called }) {
+  const usages = command.registeredArguments.map((argument) => {
+    const name = argument.variadic ? `${argument.name()}...` : argument.name();
+    return { shown: argument.required ? `<${name}>` : `[${name}]`, description: argument.description };
+  });
+  const options = command.options.map((option) => [
+    `\`${option.flags}\``,
+    option.envVar === undefined ? "" : `\`${option.envVar}\``,
+    defaultOf(option),
+    plain(option.description + (option.argChoices ? `: ${option.argChoices.join(", ")}` : "")),
+  ]);
+  return [
+    `## ${called.slice(1).join(" ")}`,
+    plain(`${command.description()[0].toUpperCase()}${command.description().slice(1)}.`),
+    ["```", [...called, "[options]", ...usages.map(({ shown }) => shown)].join(" "), "```"].join("\n"),
+    ...(usages.length > 0 ? [usages.map(({ shown, description }) => `- \`${shown}\`: ${description}`).join("\n")] : []),
+    table(["option", "environment", "default", "meaning"], options),
+  ].join("\n\n");
+}
+
+const PARTS = [
+  { page: "docs/operations.md", name: "metrics", make: metricsTable },
+  {
+    page: "docs/reference/cli.md",
+    name: "commands",
+    make: () => `\n${[...commandsOf(buildProgram())].map(commandSection).join("\n\n")}\n`,
+  },
+];
+
+for (const { page, name, make } of PARTS) {
+  const path = fileURLToPath(new URL(`../../${page}`, import.meta.url));
+  const before = readFileSync(path, "utf8");
+  const part = new RegExp(`(<!-- ${name}: begin[^>]*-->\n)[^]*?(<!-- ${name}: end -->)`);
+  const after = before.replace(part, (_, begin, end) => `${begin}${make()}\n${end}`);
+  if (!process.argv.includes("--check")) writeFileSync(path, after);
+  else if (before !== after) {
+    console.error(`error: ${page} does not list the ${name} as they are\n  run: npm run docs`);
+    process.exitCode = 1;
+  }
+}
