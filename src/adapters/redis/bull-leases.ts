@@ -23,8 +23,12 @@ import { QUEUE_PREFIX } from "./queue-options.ts";
  */
 const RENEW_SHARE = 1 / 3;
 const STALLED_CHECK_SHARE = 1 / 3;
-/** Spot machines stall jobs for reasons that are not the job's fault, so BullMQ's default of 1 is too low. */
-const MAX_STALLED_COUNT = 10;
+/**
+ * Machines that are taken away stall every job they hold, again and again in a bad night, and no job may fail
+ * for that; one that is at fault itself is found by its second stall and run alone. So this only ends what
+ * would otherwise go round for ever.
+ */
+const MAX_STALLED_COUNT = 1000;
 const WAIT_SECONDS = 2;
 const PAUSE_MS = 1000;
 const DEFAULT_MAX_SILENT_MS = 600_000;
