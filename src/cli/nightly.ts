@@ -10,8 +10,9 @@ import { OPTIONS, PLAN_OPTIONS, webhookSecret } from "../config.ts";
 import type { Schedule } from "../core/backfill.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { readRun } from "../run/read-plan.ts";
-import { type EnqueueFlags, plan, prepare } from "./commands/enqueue.ts";
-import { type Closer, openQueueOf, type StoreFlags, withCloser } from "./context.ts";
+import { type EnqueueSettings, plan, prepare } from "../fleet/enqueue-corpus.ts";
+import type { StoreFlags } from "./context.ts";
+import { type Closer, openQueueOf, withCloser } from "../fleet/context.ts";
 
 const LOOK_INTERVAL_MS = 15_000;
 
@@ -56,11 +57,11 @@ async function startRun(
   log: Logger,
 ): Promise<void> {
   const { inputs } = schedule;
-  const flags = { ...planDefaults(), ...schedule.options, ...host, json: false } as unknown as EnqueueFlags;
+  const settings = { ...planDefaults(), ...schedule.options, ...host } as unknown as EnqueueSettings;
   await withCloser(async (closer) => {
-    const prepared = await prepare(inputs, flags, closer, log);
-    const queue = await openQueueOf(flags, prepared.model.manifest.id, closer, log);
-    await plan({ ...prepared, inputs, flags, queue, closer, log, signal });
+    const prepared = await prepare(inputs, settings, closer, log);
+    const queue = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
+    await plan({ ...prepared, inputs, settings, queue, closer, log, signal });
   });
 }
 

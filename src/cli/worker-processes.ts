@@ -4,23 +4,12 @@ import type { Logger } from "pino";
 import { chooseDevice, type Device, deviceName } from "../../models/device.ts";
 import type { Model } from "../../models/open-model.ts";
 import { Supervisor } from "../../workers/supervisor.ts";
-import type { ModelFlags, QueueFlags, StoreFlags } from "./context.ts";
-import type { MetricsFlags } from "./telemetry.ts";
+import type { WorkerSettings } from "../fleet/start-worker.ts";
+import type { LogFlags } from "./context.ts";
 
-export interface WorkFlags extends StoreFlags, QueueFlags, ModelFlags, MetricsFlags {
+export interface WorkFlags extends WorkerSettings, LogFlags {
   readonly device: readonly (Device | "auto")[];
   readonly workers: number;
-  readonly threads: number;
-  readonly maxBatchTokens: number;
-  readonly maxBatchRows: number;
-  readonly maxBatchSeconds: number;
-  readonly unsafeStore: boolean;
-  readonly maxHeldBytes: number;
-  readonly cacheFolder: string;
-  readonly exitWhenDone: boolean;
-  readonly keepStaging: boolean;
-  readonly lockSeconds: number;
-  readonly tendSeconds: number;
   readonly json: boolean;
 }
 

@@ -16,6 +16,18 @@ const ALLOWED: Record<string, readonly string[]> = {
   "src/run": ["src/core", "src/arrow", "src/adapters"],
   "src/report": ["src/core", "src/arrow", "src/run"],
   "src/control": ["src/core", "src/adapters", "src/run", "src/telemetry"],
+  // Composes the rooms for the command line and for library users alike; src/config.ts has the defaults.
+  "src/fleet": [
+    "src/core",
+    "src/arrow",
+    "src/adapters",
+    "src/run",
+    "src/telemetry",
+    "src/config.ts",
+    "models",
+    "producers",
+    "workers",
+  ],
   models: ["src/core"],
   producers: ["src/core", "src/arrow", "src/adapters", "src/run", "models"],
   workers: ["src/core", "src/arrow", "src/adapters", "src/run", "models"],

@@ -4,7 +4,8 @@ import { BackfillDesk } from "../../../producers/backfill/desk.ts";
 import { ControlQueue } from "../../adapters/redis/control-queue.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
 import type { OverlapPolicy } from "../../core/backfill.ts";
-import { loggerOf, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { openStoreOf, withCloser } from "../../fleet/context.ts";
 import { planOptionsOf } from "../nightly.ts";
 import { scheduleLine } from "../report.ts";
 

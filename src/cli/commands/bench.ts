@@ -10,7 +10,8 @@ import { openModel, type PrecisionChoice } from "../../../models/open-model.ts";
 import { type FoundModel, findModel } from "../../../models/registry.ts";
 import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
 import { lineChart } from "../../telemetry/chart.ts";
-import { printJson, withCloser } from "../context.ts";
+import { printJson } from "../context.ts";
+import { withCloser } from "../../fleet/context.ts";
 
 export interface BenchFlags {
   readonly models: string;

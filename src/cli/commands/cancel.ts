@@ -2,7 +2,8 @@
 import { queueName } from "../../adapters/redis/queue-options.ts";
 import { cancelRun } from "../../run/cancel.ts";
 import { readRun } from "../../run/read-plan.ts";
-import { loggerOf, openQueueOf, openStoreOf, printJson, withCloser } from "../context.ts";
+import { loggerOf, printJson } from "../context.ts";
+import { openQueueOf, openStoreOf, withCloser } from "../../fleet/context.ts";
 import type { ResumeFlags } from "./inspect.ts";
 
 export async function cancel(run: string, flags: ResumeFlags): Promise<void> {

@@ -12,7 +12,8 @@ import { type Head, type Precision, precisionSchema } from "../../core/contracts
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
 import { checkPublishedPairs, type PublishedParity } from "../../run/published-pairs.ts";
-import { printJson, withCloser } from "../context.ts";
+import { printJson } from "../context.ts";
+import { withCloser } from "../../fleet/context.ts";
 
 export interface CheckFlags {
   readonly models: string;

@@ -10,9 +10,10 @@ import { listen } from "../../telemetry/listen.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { observeMetrics } from "../../telemetry/observe-metrics.ts";
-import { loggerOf, openStoreOf, probeStoreOf, redisOf, type StoreFlags, withCloser } from "../context.ts";
+import { loggerOf, type StoreFlags } from "../context.ts";
+import { openStoreOf, probeStoreOf, redisOf, withCloser } from "../../fleet/context.ts";
 import { startNightly } from "../nightly.ts";
-import { programVersion } from "../telemetry.ts";
+import { programVersion } from "../../fleet/telemetry.ts";
 
 const LOOK_INTERVAL_MS = 2000;
 /** Without one whole look for so long, `/healthz` says so. */

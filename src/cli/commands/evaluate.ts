@@ -3,7 +3,8 @@ import { type Evaluation, evaluateRun, type Figures } from "../../run/evaluate.t
 import { latestRun } from "../../run/list-runs.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { readQuestions } from "../../run/questions.ts";
-import { loggerOf, openStoreOf, printJson, withCloser } from "../context.ts";
+import { loggerOf, printJson } from "../context.ts";
+import { openStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { count, megabytes } from "../report.ts";
 import { openReader, type QueryFlags } from "./search.ts";

@@ -4,7 +4,8 @@ import type { Head } from "../../core/contracts.ts";
 import { exportRun } from "../../run/export/export-run.ts";
 import type { ExportFormatName } from "../../run/export/format.ts";
 import { latestRun } from "../../run/list-runs.ts";
-import { openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { printJson, type StoreFlags } from "../context.ts";
+import { openStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { count, megabytes } from "../report.ts";
 

@@ -3,7 +3,8 @@ import type { Head } from "../../core/contracts.ts";
 import { indexRun } from "../../run/index-run.ts";
 import { LanceIndex } from "../../run/lance-index.ts";
 import { latestRun } from "../../run/list-runs.ts";
-import { type Closer, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { printJson, type StoreFlags } from "../context.ts";
+import { type Closer, openStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { count } from "../report.ts";
 

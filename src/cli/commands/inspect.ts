@@ -7,7 +7,8 @@ import { readRun } from "../../run/read-plan.ts";
 import { resumeRun } from "../../run/reconcile.ts";
 import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
-import { loggerOf, openQueueOf, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { openQueueOf, openStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { printReport } from "../report.ts";
 

@@ -2,7 +2,8 @@
 import { findGarbage, removeRun } from "../../run/collect.ts";
 import { compactRun } from "../../run/compact.ts";
 import { readProgress } from "../../run/progress.ts";
-import { loggerOf, openStoreOf, printJson, probeStoreOf, type StoreFlags, withCloser } from "../context.ts";
+import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { openStoreOf, probeStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { count, megabytes, printReport } from "../report.ts";
 

@@ -6,7 +6,8 @@ import { HubSource, MirrorSource } from "../../../models/sources.ts";
 import { openStore } from "../../adapters/open-store.ts";
 import { hubToken } from "../../config.ts";
 import { FleetError } from "../../core/errors.ts";
-import { type Closer, loggerOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { type Closer, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 
 export interface ModelsFlags {

@@ -5,9 +5,10 @@ import { pathToFileURL } from "node:url";
 import { FleetError, messageOf } from "../../core/errors.ts";
 import { collectFigures } from "../../report/figures.ts";
 import { renderReport } from "../../report/html.ts";
-import { openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { printJson, type StoreFlags } from "../context.ts";
+import { openStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
-import { programVersion } from "../telemetry.ts";
+import { programVersion } from "../../fleet/telemetry.ts";
 
 export interface ReportCommandFlags extends StoreFlags {
   readonly file?: string;

@@ -5,14 +5,16 @@ import { PrivateRedis } from "../../adapters/redis/private-redis.ts";
 import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { ObjectStore } from "../../core/ports.ts";
+import { newRunId, plan, prepare } from "../../fleet/enqueue-corpus.ts";
 import { readProgress, type RunReport } from "../../run/progress.ts";
 import { unmarkActive } from "../../run/active-runs.ts";
 import { sealRun } from "../../run/seal.ts";
-import { loggerOf, openQueueOf, printJson, withCloser } from "../context.ts";
+import { loggerOf, printJson } from "../context.ts";
+import { openQueueOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { printReport } from "../report.ts";
 import { placesOf, superviseWorkers, type WorkFlags } from "../worker-processes.ts";
-import { type EnqueueFlags, newRunId, plan, prepare } from "./enqueue.ts";
+import { type EnqueueFlags, withPlanningBar } from "./enqueue.ts";
 
 const POLL_INTERVAL_MS = 500;
 
@@ -40,7 +42,8 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     supervisor.start();
     const stopped = untilSignalled();
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
-    const planned = plan({ inputs, flags, corpus, store, queue, model, tokenizer, observe, closer, log });
+    const what = { inputs, settings: flags, corpus, store, queue, model, tokenizer, observe, closer, log };
+    const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments }));
     const { run: id } = await Promise.race([planned, failed, stopped]);
     await Promise.race([untilComplete({ store, queue, run: id, log }), failed, stopped]);
     await supervisor.stop();

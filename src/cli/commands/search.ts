@@ -12,7 +12,8 @@ import { readRun } from "../../run/read-plan.ts";
 import { searchIndex } from "../../run/search-index.ts";
 import { type Hit, searchRun } from "../../run/search.ts";
 import { openIndex } from "./index-run.ts";
-import { type Closer, loggerOf, modelOf, openStoreOf, printJson, type StoreFlags, withCloser } from "../context.ts";
+import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { type Closer, modelOf, openStoreOf, withCloser } from "../../fleet/context.ts";
 
 const TEXT_CHARS = 200;
 

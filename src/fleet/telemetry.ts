@@ -1,4 +1,4 @@
-/** Who hears what a command does: metrics, which are served and pushed where asked for, traces and logs. */
+/** Who hears what a process of the fleet does: metrics, which are served and pushed where asked for, traces and logs. */
 import { createRequire } from "node:module";
 import type { Logger } from "pino";
 import { Pushgateway } from "prom-client";
@@ -14,7 +14,7 @@ import type { Closer } from "./context.ts";
 
 const PUSH_TIMEOUT_MS = 5000;
 
-export interface MetricsFlags {
+export interface MetricsSettings {
   readonly metricsPort?: number;
   readonly metricsHost: string;
   readonly metricsPush?: string;
@@ -28,7 +28,7 @@ export function programVersion(): string {
 
 /** @param params.instance Names this process where metrics are pushed. */
 export async function openMetrics(
-  params: Readonly<{ flags: MetricsFlags; role: Role; instance: string; closer: Closer; log: Logger }>,
+  params: Readonly<{ flags: MetricsSettings; role: Role; instance: string; closer: Closer; log: Logger }>,
 ): Promise<Observe> {
   const { flags, role, instance, closer, log } = params;
   const metrics = new Metrics({ role, version: programVersion() });

@@ -1,0 +1,178 @@
+/** The producers' side of a fleet as one call: a corpus in, a planned and queued run out. */
+import { type Logger, pino } from "pino";
+import { openTokenizer } from "../../models/model-tokenizer.ts";
+import type { Model } from "../../models/open-model.ts";
+import { Backpressure } from "../../producers/backpressure.ts";
+import { produce } from "../../producers/produce.ts";
+import { Corpus } from "../../producers/sources/corpus.ts";
+import { Presence } from "../adapters/redis/presence.ts";
+import { producersKey, queueName } from "../adapters/redis/queue-options.ts";
+import { PLAN_OPTIONS, workerName } from "../config.ts";
+import type { ClosedRecord, RunRecord } from "../core/contracts.ts";
+import type { JobQueue, ObjectStore, QueueGauge, Tokenizer } from "../core/ports.ts";
+import type { Observe } from "../core/telemetry.ts";
+import type { ProducerState } from "../core/worker-state.ts";
+import { markActive } from "../run/active-runs.ts";
+import { assertNotCancelled } from "../run/cancelled.ts";
+import { openRun } from "../run/open-run.ts";
+import { readProgress, type RunReport } from "../run/progress.ts";
+import { ObservedStore } from "../telemetry/observed-store.ts";
+import {
+  type Closer,
+  type ModelSettings,
+  modelOf,
+  openQueueOf,
+  openStoreOf,
+  type PlanSettings,
+  probeStoreOf,
+  type QueueSettings,
+  redisOf,
+  runOptionsOf,
+  selectionOf,
+  type StoreSettings,
+  withCloser,
+} from "./context.ts";
+import { type OptionName, withDefaults } from "./defaults.ts";
+import { type MetricsSettings, openMetrics } from "./telemetry.ts";
+
+/** What `embedfleet enqueue` takes as flags, under the same names; its `--help` says what each does. */
+export interface EnqueueSettings extends StoreSettings, QueueSettings, ModelSettings, PlanSettings, MetricsSettings {
+  /** A new one by default; an existing one is continued. */
+  readonly run?: string;
+  readonly since?: string;
+  readonly maxRejects?: number;
+  readonly strict: boolean;
+  readonly maxBacklog: number;
+  readonly unsafeStore: boolean;
+}
+
+/** Of the settings only `out` and `redis` must be given; the others are by default as on the command line. */
+export interface EnqueueParams extends Readonly<Partial<Omit<EnqueueSettings, "out" | "redis">>> {
+  /** Files, folders, patterns, `s3://bucket/prefix`, or `-` for standard input. */
+  readonly inputs: readonly string[];
+  /** The store: `file:///folder`, `s3://bucket/prefix` or a path. */
+  readonly out: string;
+  readonly redis: string;
+  /** Silent by default. */
+  readonly log?: Logger;
+  /** Stops between documents; the same call with the same `run` goes on from there. */
+  readonly signal?: AbortSignal;
+  readonly onDocuments?: (documents: number) => void;
+}
+
+const WITH_DEFAULTS: readonly OptionName[] = [
+  ...PLAN_OPTIONS,
+  "s3TimeoutSeconds",
+  "fleet",
+  "allowVolatileRedis",
+  "metricsHost",
+  "unsafeStore",
+];
+
+/**
+ * Plans a corpus and queues it; workers, here or elsewhere, do the rest. Everything it opened is closed
+ * when it settles.
+ *
+ * @returns How far the run is; its id is `run`.
+ * @throws FleetError `bad_usage`, `source_unreadable`, `store_refused`, and what the store, Redis and the model say
+ */
+export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
+  const { inputs, log = pino({ level: "silent" }), signal, onDocuments, ...given } = params;
+  const settings = withDefaults<EnqueueSettings>(given, WITH_DEFAULTS);
+  return withCloser(async (closer) => {
+    const prepared = await prepare(inputs, settings, closer, log);
+    const queue = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
+    const { run } = await plan({ ...prepared, inputs, settings, queue, closer, log, signal, onDocuments });
+    return readProgress({ store: prepared.store, run, queue: await queue.counts() });
+  });
+}
+
+/** Everything that can be refused before anything is written or queued. */
+export async function prepare(
+  inputs: readonly string[],
+  settings: EnqueueSettings,
+  closer: Closer,
+  log: Logger,
+): Promise<{ store: ObjectStore; model: Model; tokenizer: Tokenizer; corpus: Corpus; observe: Observe }> {
+  const corpus = closer.add(
+    new Corpus({
+      inputs,
+      ...selectionOf(settings),
+      maxDocumentBytes: settings.maxDocumentBytes,
+      s3: { endpoint: settings.s3Endpoint, region: settings.s3Region },
+    }),
+  );
+  await corpus.check();
+  const model = await modelOf(settings, log, settings);
+  const tokenizer = await openTokenizer(model, "passage");
+  const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
+  const store = new ObservedStore(await openStoreOf(settings, closer), observe);
+  await probeStoreOf(store, settings, log);
+  return { store, model, tokenizer, corpus, observe };
+}
+
+/** Creates or continues the run and reads the corpus to its end. */
+export async function plan(
+  params: Readonly<{
+    inputs: readonly string[];
+    settings: EnqueueSettings;
+    corpus: Corpus;
+    store: ObjectStore;
+    queue: JobQueue & QueueGauge;
+    model: Model;
+    observe: Observe;
+    tokenizer: Tokenizer;
+    closer: Closer;
+    log: Logger;
+    signal?: AbortSignal | undefined;
+    onDocuments?: ((documents: number) => void) | undefined;
+  }>,
+): Promise<{ run: string; closed: ClosedRecord }> {
+  const { inputs, settings, corpus, store, queue, model, tokenizer, observe, closer, log } = params;
+  const run = settings.run ?? newRunId();
+  const options = runOptionsOf(settings, model);
+  const { record, isNew } = await openRun(store, { run, inputs, options, since: settings.since });
+  await assertNotCancelled(store, run);
+  log.info({ run, inputs }, isNew ? "a new run begins" : "the run is continued");
+  sayLineage(record, log);
+  const redisUrl = redisOf(settings);
+  const fleet = queueName(settings.fleet, model.manifest.id);
+  const presence = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
+  const backpressure = new Backpressure({ gauge: queue, maxBacklog: settings.maxBacklog, log, observe });
+  await presence.announce(run, (): ProducerState => ({ waitsFor: backpressure.waitsFor }));
+  await markActive(store, { fleet, run });
+  try {
+    const closed = await produce({
+      store,
+      queue,
+      tokenizer,
+      record,
+      items: corpus.items(),
+      maxRejects: settings.strict ? 0 : (settings.maxRejects ?? null),
+      observe,
+      untilRoom: (window) => backpressure.untilRoom(window),
+      onProgress: ({ documents }) => params.onDocuments?.(documents),
+      ...(params.signal && { signal: params.signal }),
+    });
+    if (closed.rejects > 0)
+      log.warn(
+        { run, rejects: closed.rejects },
+        "documents were rejected; rejects/ in the run's folder says which and why",
+      );
+    return { run, closed };
+  } finally {
+    await presence.withdraw(run);
+  }
+}
+
+function sayLineage({ run, lineage }: RunRecord, log: Logger): void {
+  if (lineage?.kind === "delta") log.info({ run, base: lineage.base }, "only what is new or changed is embedded");
+  if (lineage?.kind === "full") log.warn({ run, since: lineage.since }, `everything is embedded: ${lineage.because}`);
+}
+
+/** Sorts by time of creation: `20261124-021530-x7k2`. */
+export function newRunId(): string {
+  const [date, time] = new Date().toISOString().split("T") as [string, string];
+  const suffix = Math.random().toString(36).slice(2, 6).padEnd(4, "0");
+  return `${date.replaceAll("-", "")}-${time.slice(0, 8).replaceAll(":", "")}-${suffix}`;
+}
