@@ -1,6 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type BatchShape, type CostModel, fitCostModel, predictMs } from "../../src/core/cost-model.ts";
+import {
+  type BatchShape,
+  type CostModel,
+  type CostSample,
+  fitCostModel,
+  predictMs,
+} from "../../src/core/cost-model.ts";
 import { roundedLength } from "../../src/core/shapes.ts";
 
 const SHAPES: BatchShape[] = [64, 256, 1024, 4096].flatMap((area) =>
@@ -16,6 +22,11 @@ const noiseArbitrary = fc.array(fc.double({ min: 0.8, max: 1.25, noNaN: true }),
   maxLength: SHAPES.length,
 });
 
+/** What the fit minimises. */
+function errorOf(model: CostModel, samples: readonly CostSample[]): number {
+  return samples.reduce((sum, sample) => sum + (predictMs(model, sample) / sample.ms - 1) ** 2, 0);
+}
+
 describe("fitCostModel", () => {
   test("finds the device behind exact times", () => {
     fc.assert(
@@ -26,16 +37,16 @@ describe("fitCostModel", () => {
     );
   });
 
-  test("never has a negative part, whatever the noise, and stays near the times it was given", () => {
+  test("never has a negative part, whatever the noise, and is as near to the times it was given as the device itself", () => {
     fc.assert(
       fc.property(costArbitrary, noiseArbitrary, (device, noise) => {
         const samples = SHAPES.map((shape, i) => ({ ...shape, ms: predictMs(device, shape) * noise[i]! }));
-        const fitted = fitCostModel(samples)!;
+        const fitted = fitCostModel(samples);
+        // Noise can hide what tokens cost where a batch costs far more; then there is no opinion.
+        fc.pre(fitted !== null);
         expect(Math.min(fitted.batchMs, fitted.tokenMs, fitted.pairMs)).toBeGreaterThanOrEqual(0);
-        for (const { ms, ...shape } of samples) {
-          expect(predictMs(fitted, shape) / ms).toBeGreaterThan(0.4);
-          expect(predictMs(fitted, shape) / ms).toBeLessThan(2.5);
-        }
+        // The device itself is one of the models that the fit chooses from.
+        expect(errorOf(fitted, samples)).toBeLessThanOrEqual(errorOf(device, samples) + 1e-6);
       }),
     );
   });
