@@ -9,6 +9,7 @@ import { openModel } from "../../models/open-model.ts";
 import { assertModelCan, findModel, listModels, pulledFolder, readManifest } from "../../models/registry.ts";
 import { openRun } from "../../src/run/open-run.ts";
 import { Loader } from "../../workers/loader.ts";
+import { cli } from "../fixtures/cli.ts";
 import { openMini } from "../fixtures/mini.ts";
 import { runOptions } from "../fixtures/run-options.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
@@ -18,11 +19,26 @@ const MANIFESTS = fileURLToPath(new URL("../../models/manifests", import.meta.ur
 
 test("every manifest that comes along is valid and named like its model", async () => {
   const names = (await readdir(MANIFESTS)).toSorted();
-  expect(names.length).toBeGreaterThanOrEqual(9);
+  expect(names.length).toBeGreaterThanOrEqual(10);
   for (const name of names) expect(`${readManifest(join(MANIFESTS, name)).id}.json`).toBe(name);
   expect(listModels({ modelsFolder: "/nonexistent" }).map(({ manifest }) => manifest.id)).toEqual(
     names.map((name) => name.replace(".json", "")),
   );
+});
+
+test("the list says what each model is, how to fetch it, and which precision is for what", async () => {
+  const { code, stdout } = await cli(["models", "list", "--models", "/nonexistent"]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^gte-multilingual-base +768 wide, 8192 tokens, dense, fp32 fp16 int8$/m);
+  expect(stdout).toContain("fetch it with: embedfleet models pull bge-m3");
+  const purposes = [
+    "throughput on a GPU",
+    "throughput on a CPU",
+    "the least error",
+    "a small device",
+    "what int8 costs",
+  ];
+  for (const purpose of purposes) expect(stdout).toMatch(new RegExp(`^ {2}${purpose} +\\S`, "m"));
 });
 
 test("a model that is known and not here names the command that fetches it", () => {
