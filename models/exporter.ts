@@ -12,7 +12,7 @@ export interface ExportParams {
   /** The folder to write, which `--model` then takes. */
   readonly into: string;
   readonly precisions: readonly string[];
-  /** Patterns of layers that int8 leaves in float32. */
+  /** Patterns of layers that int8 leaves in float32; none named, those that the model is known to need. */
   readonly keepFloat: readonly string[];
   readonly tensorrt: boolean;
   /** Where the environment is made and kept. */

@@ -118,7 +118,7 @@ export const OPTIONS = {
   keepFloat: () =>
     option("--keep-float <patterns>", "layers that int8 leaves in float32, as in 'layers.0.*,*.ffn.down'")
       .argParser((text) => text.split(",").map((pattern) => pattern.trim()))
-      .default([], "none"),
+      .default([], "what the model is known to need; 'none' keeps none"),
   tensorrt: () => option("--tensorrt", "compile TensorRT engines for this machine's GPU too").default(false),
   into: () => option("--into <folder>", "the folder to write, for --model").makeOptionMandatory(),
   dim: () =>

@@ -4,13 +4,14 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from fnmatch import filter as filter_names
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 from .graph import write_fused
 from .manifest import write_json, write_manifest
 from .shape import ExportError
-from .sources import MADE, read_source
+from .sources import MADE, Source, read_source
 from .tensorrt import add_engines, this_machine
 
 GRAPHS = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}
@@ -26,16 +27,30 @@ def graph(arguments: argparse.Namespace) -> None:
     shutil.copyfile(source.tokenizer, folder / "tokenizer.json")
     write_json(folder / "config.json", source.shape.config())
     graphs: Dict[str, List[Path]] = {}
+    keep_float = kept_layers(source, arguments.keep_float)
     for precision in arguments.precision:
-        files = write_fused(folder / GRAPHS[precision], source.shape, source.weights, precision, arguments.keep_float)
+        files = write_fused(folder / GRAPHS[precision], source.shape, source.weights, precision, keep_float)
         graphs[precision] = files
         print(f"{precision}: {', '.join(f'{file.name} {file.stat().st_size:,} bytes' for file in files)}")
+    if "int8" in graphs and keep_float:
+        print(f"int8 keeps in float32: {', '.join(keep_float)}")
     print(f"wrote {write_manifest(folder, source, graphs)}")
     if not arguments.source.startswith(MADE) and {"lexical.weight", "colbert.weight"} <= set(source.weights):
         reference(argparse.Namespace(source=arguments.source, out=folder / "reference.json"))
     if arguments.tensorrt:
         for name in add_engines(folder, source):
             print(f"compiled {name}")
+
+
+def kept_layers(source: Source, asked: Sequence[str]) -> Sequence[str]:
+    """What int8 leaves in float32: what was asked for, else what the model is known to need; 'none' is nothing."""
+    patterns = [] if list(asked) == ["none"] else list(asked) or list(source.keep_float)
+    names = {name.removesuffix(".weight") for name in source.weights}
+    for pattern in patterns:
+        if not filter_names(names, pattern):
+            raise ExportError(f"no layer is named {pattern!r}\n  layers are named as in layers.0.attention.value, "
+                              "layers.0.ffn.down, embeddings.word; stars stand for any part")
+    return patterns
 
 
 def checkpoint(arguments: argparse.Namespace) -> None:
@@ -75,7 +90,8 @@ def parser() -> argparse.ArgumentParser:
         if run is graph:
             command.add_argument("--precision", type=precisions, default=list(GRAPHS))
             command.add_argument("--keep-float", action="append", default=[], metavar="PATTERN",
-                                 help="layers that int8 leaves in float32, as in 'layers.0.*' or '*.ffn.down'")
+                                 help="layers that int8 leaves in float32, as in 'layers.0.*' or '*.ffn.down'; by default "
+                                      "those that the model is known to need, 'none' for none")
             command.add_argument("--tensorrt", action="store_true", help="compile TensorRT engines for this GPU too")
     return root
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Tuple
 
 import onnx
 from onnx import numpy_helper
@@ -17,6 +18,11 @@ MADE = "generated:"
 MADE_NOTICE = "its weights are made up: it is for tests of speed, memory and precision, and its vectors mean nothing"
 
 
+#: mini multiplies what its attention pools by 20, and what quantising adds to it: in int8 its ColBERT
+#: vectors have a mean cosine of 0.868 to float32's, and of 0.9995 with these layers kept.
+MINI_KEEPS = ("*.attention.value", "*.attention.output")
+
+
 @dataclass(frozen=True)
 class Source:
     shape: Shape
@@ -24,6 +30,8 @@ class Source:
     tokenizer: Path
     notice: str | None
     license: str
+    #: Layers that int8 leaves in float32 where nothing else is asked for.
+    keep_float: Tuple[str, ...] = ()
 
 
 def read_source(name: str) -> Source:
@@ -33,7 +41,8 @@ def read_source(name: str) -> Source:
     made = name[len(MADE):]
     if made == "mini":
         shape, weights = read_mini()
-        return Source(shape, weights, MINI / "tokenizer.json", "mini is lexical: it finds shared words", "Apache-2.0")
+        return Source(shape, weights, MINI / "tokenizer.json", "mini is lexical: it finds shared words", "Apache-2.0",
+                      MINI_KEEPS)
     if made not in SHAPES:
         raise ExportError(f"there is no {name}\n  choose one of: {', '.join(MADE + each for each in ('mini', *SHAPES))}")
     return Source(SHAPES[made], generate(SHAPES[made]), MINI / "tokenizer.json", MADE_NOTICE, "Apache-2.0")

@@ -5,6 +5,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { sessionParams } from "../../models/embedder.ts";
 import { openModel } from "../../models/open-model.ts";
@@ -32,6 +33,7 @@ interface Reference {
 /** Least mean cosine of each head to PyTorch's float32. */
 const GATES: Readonly<Record<Precision, number>> = { fp32: 0.99999, fp16: 0.9995, int8: 0.985 };
 const PRECISIONS = Object.keys(GATES) as Precision[];
+const EXPORT_MINI = ["models", "export", "generated:mini", "--precisions", "int8"];
 const folder = mkdtempSync(join(tmpdir(), "embedfleet-test-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -53,8 +55,12 @@ function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
+function referencePath(model: string): string {
+  return fileURLToPath(new URL(`../fixtures/reference/${model}.json`, import.meta.url));
+}
+
 function referenceOf(model: string): Reference {
-  return JSON.parse(readFileSync(new URL(`../fixtures/reference/${model}.json`, import.meta.url), "utf8"));
+  return JSON.parse(readFileSync(referencePath(model), "utf8"));
 }
 
 /** What the session answers for all rows, in one padded batch or one after the other. */
@@ -94,17 +100,10 @@ function meanCosines(shard: ShardBuffers, { rows }: Reference): Record<string, n
   );
 }
 
-/** What mini pools in its second layer is multiplied by 20, and a quantisation error on its way with it. */
-const KEPT_FLOAT: Record<string, readonly string[]> = {
-  mini: ["*.attention.value", "*.attention.output"],
-  tiny: [],
-};
-
-describe.each(Object.keys(KEPT_FLOAT))("%s", (name) => {
+describe.each(["mini", "tiny"])("%s", (name) => {
   const reference = referenceOf(name);
   const path = join(folder, name);
-  const kept = KEPT_FLOAT[name]!.flatMap((pattern) => ["--keep-float", pattern]);
-  const exported = runExport("graph", `generated:${name}`, "--out", path, ...kept);
+  const exported = runExport("graph", `generated:${name}`, "--out", path);
 
   test("is written, and its vectors can tell texts apart", async () => {
     expect(exported.status, exported.output).toBe(0);
@@ -138,8 +137,9 @@ describe.each(Object.keys(KEPT_FLOAT))("%s", (name) => {
 
 test("the command writes a folder that the fleet takes, and refuses what it cannot export", async () => {
   const into = join(folder, "by-command");
-  const made = await cli(["models", "export", "generated:mini", "--into", into, "--precisions", "int8"]);
+  const made = await cli([...EXPORT_MINI, "--into", into]);
   expect(made, made.stderr).toMatchObject({ code: 0 });
+  expect(made.stdout).toContain("int8 keeps in float32: *.attention.value, *.attention.output");
   expect(made.stdout).toContain(`use it with --model ${into}`);
   const model = await openModel(findModel(into, { modelsFolder: folder }), { precision: "auto" });
   expect(model.precision).toBe("int8");
@@ -148,4 +148,17 @@ test("the command writes a folder that the fleet takes, and refuses what it cann
   expect(unknown.code).toBe(1);
   expect(unknown.stderr).toContain("there is no generated:huge");
   expect(unknown.stderr).toContain("generated:tiny");
+  const misspelt = await cli([...EXPORT_MINI, "--into", join(folder, "no"), "--keep-float", "*.ffn.dwon"]);
+  expect(misspelt).toMatchObject({ code: 1, stderr: expect.stringContaining("no layer is named '*.ffn.dwon'") });
+});
+
+test("models check holds what was exported to PyTorch; mini in int8 needs the layers that its export keeps", async () => {
+  const checked = (path: string, ...flags: string[]) =>
+    cli(["models", "check", path, "--reference", referencePath("mini"), "--threads", "2", ...flags]);
+  const all = await checked(join(folder, "mini"));
+  expect(all, all.stdout).toMatchObject({ code: 0, stderr: "" });
+  expect(all.stdout.match(/^(fp32|fp16|int8) on cpu/gm)).toHaveLength(3);
+  const nothingKept = join(folder, "nothing-kept");
+  await cli([...EXPORT_MINI, "--into", nothingKept, "--keep-float", "none"]);
+  expect((await checked(nothingKept)).stderr).toMatch(/does not give what it should: int8 colbert\n {2}.*--keep-float/);
 });

@@ -125,6 +125,6 @@ function assertPassed(id: string, reports: readonly PrecisionReport[]): void {
   ]);
   if (failed.length === 0) return;
   throw new FleetError("model_invalid", `model ${id} does not give what it should: ${failed.join(", ")}`, {
-    cure: "pull or export it again; at int8, exclude the layers that lose most: see docs/models.md",
+    cure: "pull or export it again; at int8, leave the layers that lose most in float32 with --keep-float: see docs/export.md",
   });
 }
