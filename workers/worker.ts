@@ -8,7 +8,7 @@ import { type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts"
 import { FleetError, hasCode, messageOf } from "../src/core/errors.ts";
 import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
-import { type IdleCause, nowMs, type Observe, timed, unobserved } from "../src/core/telemetry.ts";
+import { type IdleCause, nowMs, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
 import type { Committer, HeldShard } from "./held-shard.ts";
 import { Ledger, type WorkerCounts } from "./ledger.ts";
 import type { Loader } from "./loader.ts";
@@ -225,7 +225,8 @@ export class FleetWorker {
         return;
       }
       this.#held.set(loaded.shard.buffers, loaded.shard);
-      this.#packer.add(loaded.shard.rowRefs);
+      const of = { run: job.payload.run, shard: job.payload.shard };
+      timedSync(this.#observe, { stage: "pack", of }, () => this.#packer.add(loaded.shard.rowRefs));
       this.#notify();
     } catch (error) {
       await this.#refuse(job, error);
@@ -309,7 +310,11 @@ export class FleetWorker {
     // With no room for more shards nothing can come that would fill a remainder up, unless a batch ends.
     const isStuck = this.#isFull && this.#batchesInFlight === 0;
     const nothingComes = this.#hasFed || ((this.#queueIsDry || isStuck) && this.#loads === 0);
-    return this.#packer.next({ flush: nothingComes });
+    const startedAtMs = nowMs();
+    const batch = this.#packer.next({ flush: nothingComes });
+    // A look that finds no batch ready is part of waiting for rows.
+    if (batch !== null) this.#observe({ kind: "stage", stage: "pack", startedAtMs, durationMs: nowMs() - startedAtMs });
+    return batch;
   }
 
   async #embed(rows: RowRef[]): Promise<void> {

@@ -70,7 +70,7 @@ test("a producer pushes its figures when it ends; a worker's are scraped, with i
   const text = await (await fetch(String(url))).text();
   expect(text).toContain("embedfleet_rows_total 60");
   expect(text).toMatch(/embedfleet_store_creates_total\{object="data",outcome="created"\} [1-9]/);
-  for (const stage of ["pull", "load", "infer", "upload", "complete"]) {
+  for (const stage of ["pull", "load", "pack", "wait", "infer", "assemble", "encode", "upload", "complete"]) {
     expect(text, stage).toMatch(new RegExp(`embedfleet_stage_seconds_count\\{stage="${stage}"\\} [1-9]`));
   }
   const health = await fetch(String(url).replace("/metrics", "/healthz"));
