@@ -12,13 +12,14 @@ import type { ClosedRecord, RunOptions } from "../../src/core/contracts.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../../src/core/packing.ts";
 import type { Embedder, ObjectStore, Tokenizer } from "../../src/core/ports.ts";
+import { type Observe, unobserved } from "../../src/core/telemetry.ts";
 import { openRun } from "../../src/run/open-run.ts";
 import { Loader } from "../../workers/loader.ts";
 import type { WorkerCounts } from "../../workers/ledger.ts";
 import { FleetWorker } from "../../workers/worker.ts";
 
 export const QUEUE = "bench";
-const log: Logger = pino({ level: "silent" });
+export const log: Logger = pino({ level: "silent" });
 
 export interface Ground {
   readonly redis: PrivateRedis;
@@ -72,9 +73,10 @@ export async function drain(
     worker?: string;
     packing?: PackingLimits;
     isOver?: () => boolean;
+    observe?: Observe;
   }>,
 ): Promise<WorkerCounts> {
-  const { store, redisUrl, options, embedder, vocabSize, isOver = () => true } = params;
+  const { store, redisUrl, options, embedder, vocabSize, isOver = () => true, observe = unobserved } = params;
   const { model, heads, precision } = options;
   const queue = new BullQueue({ redisUrl, name: QUEUE });
   const workerId = params.worker ?? "bench";
@@ -88,6 +90,7 @@ export async function drain(
     packing: params.packing ?? DEFAULT_PACKING,
     maxHeldBytes: 1024 ** 3,
     log,
+    observe,
     onIdle: async () => {
       const { waiting, active } = await queue.counts();
       return isOver() && waiting + active === 0;

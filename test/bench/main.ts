@@ -12,6 +12,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   known: () => import("./known.ts"),
   memory: () => import("./memory.ts"),
   packing: () => import("./packing.ts"),
+  peers: () => import("./peers.ts"),
   producer: () => import("./producer.ts"),
   scaling: () => import("./scaling.ts"),
 };
