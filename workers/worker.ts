@@ -151,15 +151,19 @@ export class FleetWorker {
         await this.#changed.wait();
         continue;
       }
-      const isIdle = this.#held.size === 0 && this.#commits.size === 0 && this.#quarantine.size === 0;
+      const isIdle = !this.#isBusy && this.#quarantine.size === 0;
       if (isIdle && this.#queueIsDry && (await this.#params.onIdle(this.#takeRuns()))) break;
-      await this.#pull(this.#held.size === 0);
-      // Nothing to pull while rows are held: look again when the pool has moved on.
-      if (this.#queueIsDry && this.#held.size > 0) await this.#changed.wait();
+      await this.#pull(!this.#isBusy);
+      // Nothing to pull while rows are held or written: look again when that has moved on.
+      if (this.#queueIsDry && this.#isBusy) await this.#changed.wait();
     }
     await this.#giveBackUnstarted();
     this.#hasFed = true;
     this.#notify();
+  }
+
+  get #isBusy(): boolean {
+    return this.#held.size > 0 || this.#commits.size > 0;
   }
 
   #takeRuns(): ReadonlySet<string> {
