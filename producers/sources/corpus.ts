@@ -3,12 +3,14 @@ import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import type { S3Options } from "../../src/adapters/s3-client.ts";
-import type { S3Bucket } from "../../src/adapters/s3-source.ts";
 import type { Selection } from "../../src/core/contracts.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { type PartReader, readParts } from "../read-parts.ts";
+import { Buckets } from "./buckets.ts";
 import { formatByName, KNOWN_NAMES } from "./formats.ts";
 import { type CorpusObject, isGlob, type Listed, listInput, STDIN } from "./objects.ts";
+import { type Section, sectionsOf } from "./parts.ts";
 import { readObject, sniff } from "./read-object.ts";
 import { selectItems } from "./select.ts";
 
@@ -23,10 +25,11 @@ export interface CorpusParams extends Selection {
 
 export class Corpus {
   readonly #params: CorpusParams;
-  readonly #buckets = new Map<string, Promise<S3Bucket>>();
+  readonly #buckets: Buckets;
 
   constructor(params: CorpusParams) {
     this.#params = params;
+    this.#buckets = new Buckets(params.s3);
   }
 
   /**
@@ -49,14 +52,26 @@ export class Corpus {
     for (const input of this.#params.inputs) yield* this.#list(input);
   }
 
-  /** Every document of the corpus that is asked for, in order, and every reject in its place. */
-  items(): AsyncGenerator<SourceItem> {
-    return selectItems(this.#all(), this.#params.limit);
+  /**
+   * Every document of the corpus that is asked for, in order, and every reject in its place.
+   * @param reader Reads parts of it at the same time; the documents are the same.
+   */
+  items(reader?: PartReader): AsyncGenerator<SourceItem> {
+    const items = reader === undefined ? this.#all() : readParts(this.sections(), reader);
+    return selectItems(items, this.#params.limit);
+  }
+
+  /** The corpus in parts that can be read apart. */
+  sections(partBytes?: number): AsyncGenerator<Section> {
+    return sectionsOf({
+      objects: this.objects(),
+      options: this.#params,
+      ...(partBytes !== undefined && { partBytes }),
+    });
   }
 
   async close(): Promise<void> {
-    for (const bucket of this.#buckets.values()) await (await bucket).close();
-    this.#buckets.clear();
+    await this.#buckets.close();
   }
 
   async *#all(): AsyncGenerator<SourceItem> {
@@ -70,19 +85,8 @@ export class Corpus {
     return listInput(input, {
       format: this.#params.format,
       stdin: this.#params.stdin ?? process.stdin,
-      bucket: (name) => this.#bucket(name),
+      bucket: (name) => this.#buckets.get(name),
     });
-  }
-
-  #bucket(name: string): Promise<S3Bucket> {
-    const found = this.#buckets.get(name);
-    if (found !== undefined) return found;
-    // The SDK takes a quarter of a second to load, which a corpus of files need not wait for.
-    const opened = import("../../src/adapters/s3-source.ts").then(
-      ({ S3Bucket }) => new S3Bucket({ bucket: name, options: this.#params.s3 }),
-    );
-    this.#buckets.set(name, opened);
-    return opened;
   }
 
   async #checkInput(input: string): Promise<void> {

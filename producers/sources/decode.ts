@@ -34,6 +34,23 @@ export async function* plainText(source: ByteSource): AsyncGenerator<Buffer> {
   else yield* text.chunks;
 }
 
+/** Whether these first bytes begin UTF-8 text that lies in the object as it is, so that parts of it can be read alone. */
+export function isPlain(head: Buffer): boolean {
+  const marks = [GZIP_MAGIC, ZSTD_MAGIC, ...UTF16_MARKS.map(({ mark }) => mark)];
+  return !isSkippableZstd(head) && !marks.some((mark) => startsWith(head, mark));
+}
+
+/** The same source, of which something is read already or only a part is wanted. Its methods may be of a class. */
+export function withStream(source: ByteSource, chunks: AsyncIterable<Buffer>): ByteSource {
+  return {
+    name: source.name,
+    bytes: source.bytes,
+    stream: () => chunks,
+    readRange: (range) => source.readRange(range),
+    close: () => source.close(),
+  };
+}
+
 export interface Peeked {
   /** The first bytes; fewer than asked for only when there are no more. */
   readonly head: Buffer;
@@ -74,8 +91,11 @@ function startsWith(bytes: Buffer, magic: Buffer): boolean {
 
 function inflated({ head, chunks }: Peeked, name: string): AsyncGenerator<Buffer> {
   if (startsWith(head, GZIP_MAGIC)) return gunzipped(chunks, name);
-  const isSkippable = head.length >= 4 && (head[0]! & 0xf0) === 0x50 && startsWith(head.subarray(1), ZSTD_SKIPPABLE);
-  return startsWith(head, ZSTD_MAGIC) || isSkippable ? unzstded(chunks, name) : chunks;
+  return startsWith(head, ZSTD_MAGIC) || isSkippableZstd(head) ? unzstded(chunks, name) : chunks;
+}
+
+function isSkippableZstd(head: Buffer): boolean {
+  return head.length >= 4 && (head[0]! & 0xf0) === 0x50 && startsWith(head.subarray(1), ZSTD_SKIPPABLE);
 }
 
 async function* gunzipped(chunks: AsyncGenerator<Buffer>, name: string): AsyncGenerator<Buffer> {

@@ -2,9 +2,9 @@
 import { isUtf8 } from "node:buffer";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { messageOf } from "../../src/core/errors.ts";
-import type { ByteSource } from "../../src/core/ports.ts";
-import { plainText } from "./decode.ts";
-import { type Line, splitLines } from "./lines.ts";
+import type { ByteRange, ByteSource } from "../../src/core/ports.ts";
+import { plainText, withStream } from "./decode.ts";
+import { type Line, splitLines, wholeLines } from "./lines.ts";
 import { type RecordOptions, toDocument } from "./record.ts";
 import { unreadableAt } from "./unreadable.ts";
 
@@ -13,15 +13,45 @@ import { unreadableAt } from "./unreadable.ts";
  * the line reached; what came before stands.
  */
 export async function* readJsonl(source: ByteSource, options: RecordOptions): AsyncGenerator<SourceItem> {
-  let line = 0;
+  const reached = { line: 0 };
   try {
-    for await (const next of splitLines(plainText(source), options.maxDocumentBytes)) {
-      line = next.number;
-      const item = readLine(next, { file: source.name, line }, options);
-      if (item !== null) yield item;
-    }
+    yield* readLines(plainText(source), source.name, options, reached);
   } catch (error) {
-    yield unreadableAt({ file: source.name, line: line + 1 }, error, line === 0 ? null : `after line ${line}`);
+    yield unreadableAfter(source.name, reached.line, error);
+  }
+}
+
+/**
+ * The lines that begin in a range, numbered from 1. Whoever knows how many lines lie before it puts the numbers
+ * right, and says by `unreadableAfter` what became of a fault, which is thrown.
+ *
+ * @param reached Told the last line that was read.
+ */
+export async function* readJsonlRange(
+  params: Readonly<{ source: ByteSource; range: ByteRange; options: RecordOptions; reached: { line: number } }>,
+): AsyncGenerator<SourceItem> {
+  const { source, range, options, reached } = params;
+  const bytes = wholeLines(source, range);
+  // A mark of byte order is one at the very beginning only.
+  const text = range.start === 0 ? plainText(withStream(source, bytes)) : bytes;
+  yield* readLines(text, source.name, options, reached);
+}
+
+/** The reject of a file that could be read up to a line. @throws `error` when all of the corpus is concerned */
+export function unreadableAfter(file: string, line: number, error: unknown): SourceItem {
+  return unreadableAt({ file, line: line + 1 }, error, line === 0 ? null : `after line ${line}`);
+}
+
+async function* readLines(
+  text: AsyncIterable<Buffer>,
+  file: string,
+  options: RecordOptions,
+  reached: { line: number },
+): AsyncGenerator<SourceItem> {
+  for await (const next of splitLines(text, options.maxDocumentBytes)) {
+    reached.line = next.number;
+    const item = readLine(next, { file, line: next.number }, options);
+    if (item !== null) yield item;
   }
 }
 

@@ -4,7 +4,7 @@ import { join, posix, sep } from "node:path";
 import type { Readable } from "node:stream";
 import picomatch from "picomatch";
 import { openFileSource, pipeSource } from "../../src/adapters/file-source.ts";
-import type { S3Bucket } from "../../src/adapters/s3-source.ts";
+import type { S3Bucket, S3Entry } from "../../src/adapters/s3-source.ts";
 import type { Format } from "../../src/core/contracts.ts";
 import { rejectAt } from "../../src/core/documents.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
@@ -12,6 +12,13 @@ import type { ByteSource } from "../../src/core/ports.ts";
 import { isWanted } from "./formats.ts";
 
 export const STDIN = "-";
+
+/** Where an object lies, as plain data that another thread or process can open it by. */
+export type Place =
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "s3"; readonly bucket: string; readonly entry: S3Entry }
+  /** Can be read once, and here only. */
+  | { readonly kind: "pipe" };
 
 /** Something to read documents from: a file, an object in a bucket, standard input. */
 export interface CorpusObject {
@@ -21,6 +28,7 @@ export interface CorpusObject {
   readonly id: string;
   /** Whether people named this very object, or it was found below what they named. */
   readonly isNamed: boolean;
+  readonly place: Place;
   open(): Promise<ByteSource>;
 }
 
@@ -42,11 +50,19 @@ export interface ListOptions {
 export async function* listInput(input: string, options: ListOptions): AsyncGenerator<Listed> {
   if (input === STDIN) {
     const open = async (): Promise<ByteSource> => pipeSource({ stream: options.stdin, name: "standard input" });
-    yield named({ name: "standard input", id: STDIN, open });
+    yield named({ name: "standard input", id: STDIN, place: { kind: "pipe" }, open });
   } else if (/^s3:/i.test(input)) yield* listS3(input, options);
   else if (await isFolder(input)) yield* listFolder(input, (path) => isWanted(path, options.format));
   else if (isGlob(input) && !(await isThere(input))) yield* listGlob(input);
-  else yield named({ name: input, id: toPosix(input), open: () => openFileSource({ path: input, name: input }) });
+  else yield named({ name: input, id: toPosix(input), ...fileAt(input) });
+}
+
+function fileAt(path: string): Pick<CorpusObject, "place" | "open"> {
+  return { place: { kind: "file", path }, open: () => openFileSource({ path, name: path }) };
+}
+
+function inBucket(bucket: S3Bucket, name: string, entry: S3Entry): Pick<CorpusObject, "place" | "open"> {
+  return { place: { kind: "s3", bucket: name, entry }, open: async () => bucket.open(entry) };
 }
 
 function named(object: Omit<CorpusObject, "isNamed">): Listed {
@@ -60,8 +76,7 @@ async function* listFolder(folder: string, wants: (path: string) => boolean): As
     if ("reject" in found) yield { kind: "reject", reject: found.reject };
     else if (wants(found.path)) {
       const name = join(folder, found.path);
-      const open = (): Promise<ByteSource> => openFileSource({ path: name, name });
-      yield { kind: "object", object: { name, id: found.path, isNamed: false, open } };
+      yield { kind: "object", object: { name, id: found.path, isNamed: false, ...fileAt(name) } };
     }
   }
 }
@@ -129,7 +144,8 @@ async function* listS3(url: string, options: ListOptions): AsyncGenerator<Listed
   if (!isGlob && key !== "" && !key.endsWith("/")) {
     const found = await bucket.find(key);
     if (found !== null) {
-      yield named({ name: `${bucket.url}/${key}`, id: `${bucket.url}/${key}`, open: async () => bucket.open(found) });
+      const url = `${bucket.url}/${key}`;
+      yield named({ name: url, id: url, ...inBucket(bucket, name, found) });
       return;
     }
   }
@@ -140,7 +156,7 @@ async function* listS3(url: string, options: ListOptions): AsyncGenerator<Listed
     const path = entry.key.slice(below.length);
     if (/(?:^|\/)\./.test(path) || !wants(path)) continue;
     const object = { name: `${bucket.url}/${entry.key}`, id: path, isNamed: false };
-    yield { kind: "object", object: { ...object, open: async () => bucket.open(entry) } };
+    yield { kind: "object", object: { ...object, ...inBucket(bucket, name, entry) } };
   }
 }
 

@@ -4,7 +4,7 @@ import { rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { readArrow } from "./arrow.ts";
 import { readCsv } from "./csv.ts";
-import { peek, plainText } from "./decode.ts";
+import { peek, plainText, withStream } from "./decode.ts";
 import { formatByMagic, formatByName, formatByText, KNOWN_NAMES, type KnownFormat } from "./formats.ts";
 import { htmlText } from "./html.ts";
 import { readJsonl } from "./jsonl.ts";
@@ -23,8 +23,10 @@ export interface ReadOptions extends Omit<Selection, "limit"> {
   readonly maxDocumentBytes: number;
 }
 
+type Readable = Pick<CorpusObject, "name" | "id" | "open">;
+
 /** Independent of every other object, and the same each time. */
-export async function* readObject(object: CorpusObject, options: ReadOptions): AsyncGenerator<SourceItem> {
+export async function* readObject(object: Readable, options: ReadOptions): AsyncGenerator<SourceItem> {
   let source: ByteSource;
   try {
     source = await object.open();
@@ -45,7 +47,7 @@ export async function* readObject(object: CorpusObject, options: ReadOptions): A
 function readAs(
   format: KnownFormat,
   source: ByteSource,
-  object: CorpusObject,
+  object: Readable,
   options: ReadOptions,
 ): AsyncGenerator<SourceItem> {
   switch (format) {
@@ -80,24 +82,13 @@ export async function sniff(
     await raw.chunks.return(undefined);
     return { format: byMagic, opened: source };
   }
-  const opened = { ...ports(source), stream: () => raw.chunks };
+  const opened = withStream(source, raw.chunks);
   if (byMagic !== null) return { format: byMagic, opened };
   if (byName !== null) return { format: byName, opened };
   const text = await peek(plainText(opened), SNIFF_BYTES);
   // What is piped in is JSONL unless it looks otherwise: nobody can be asked once it flows.
   const format = formatByText(text.head.toString("utf8")) ?? (source.bytes === null ? "jsonl" : null);
-  return { format, opened: { ...ports(source), stream: () => text.chunks } };
-}
-
-/** A source's methods may be of a class, which spreading would leave behind. */
-function ports(source: ByteSource): ByteSource {
-  return {
-    name: source.name,
-    bytes: source.bytes,
-    stream: (params) => source.stream(params),
-    readRange: (range) => source.readRange(range),
-    close: () => source.close(),
-  };
+  return { format, opened: withStream(source, text.chunks) };
 }
 
 function unknownFormat(name: string): SourceItem {

@@ -1,6 +1,6 @@
 /** `ByteSource` on a local file, or on a pipe. */
 import type { Stats } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { FleetError, messageOf } from "../core/errors.ts";
 import type { ByteRange, ByteSource } from "../core/ports.ts";
@@ -9,12 +9,33 @@ import { streamBlocks } from "./stream-blocks.ts";
 
 const BLOCK_BYTES = 1024 * 1024;
 
-/** @throws FleetError `source_missing`, `source_unreadable` */
-export async function openFileSource(params: Readonly<{ path: string; name: string }>): Promise<ByteSource> {
-  const { path, name } = params;
+/** What a file is known again by. */
+export interface FilePin {
+  readonly bytes: number;
+  readonly mtimeMs: number;
+}
+
+/** Null for what is not a plain file, or cannot be looked at. */
+export async function pinFile(path: string): Promise<FilePin | null> {
+  const stats = await stat(path).catch(() => null);
+  return stats?.isFile() === true ? { bytes: stats.size, mtimeMs: stats.mtimeMs } : null;
+}
+
+/**
+ * @param params.pin Of the file that was looked at before; by default it is pinned now.
+ * @throws FleetError `source_missing`, `source_unreadable`, `source_changed`
+ */
+export async function openFileSource(
+  params: Readonly<{ path: string; name: string; pin?: FilePin | undefined }>,
+): Promise<ByteSource> {
+  const { path, name, pin } = params;
   try {
     const file = await open(path);
     const stats = await file.stat();
+    if (pin !== undefined && (stats.size !== pin.bytes || stats.mtimeMs !== pin.mtimeMs)) {
+      await file.close();
+      throw changed(name, "it was written to");
+    }
     if (stats.isFile()) return new FileSource(name, file, stats);
     // Not opened a second time: whoever writes into a named pipe would see its reader go.
     return pipeSource({ stream: file.createReadStream({ highWaterMark: BLOCK_BYTES }), name });

@@ -17,7 +17,12 @@ export interface Document {
 }
 
 export type SourceItem =
-  | { readonly kind: "document"; readonly document: Document }
+  | {
+      readonly kind: "document";
+      readonly document: Document;
+      /** See `contentHash`; where it was computed by whoever read the document. */
+      readonly content?: Uint8Array;
+    }
   | { readonly kind: "reject"; readonly reject: Reject };
 
 export type RejectReason =

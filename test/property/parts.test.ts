@@ -1,0 +1,119 @@
+/** However a file is cut into ranges, its lines come once each, in order, and are called what they are called in the whole. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { readParts } from "../../producers/read-parts.ts";
+import { batchPart } from "../../producers/batch-part.ts";
+import { readJsonl } from "../../producers/sources/jsonl.ts";
+import { wholeLines } from "../../producers/sources/lines.ts";
+import type { CorpusPart, Section } from "../../producers/sources/parts.ts";
+import type { SourceItem } from "../../src/core/documents.ts";
+import { FleetError } from "../../src/core/errors.ts";
+import type { ByteRange, ByteSource } from "../../src/core/ports.ts";
+import { brief, collect, READ_OPTIONS } from "../fixtures/sources.ts";
+
+const line = fc.oneof(
+  fc.nat({ max: 9 }).map((n) => JSON.stringify({ id: `d${n}`, text: "text 日本 😀 é".repeat(n) })),
+  fc.constantFrom("", " ", "{}", "no json", '{"id":"x"}', "\uFEFF{}", "é", "\r"),
+);
+const content = fc
+  .tuple(
+    fc.array(fc.tuple(line, fc.constantFrom("\n", "\r\n")), { maxLength: 12 }),
+    fc.option(line, { nil: "" }),
+    fc.constantFrom("", "\uFEFF"),
+  )
+  .map(([lines, last, mark]) => Buffer.from(mark + lines.map((parts) => parts.join("")).join("") + last));
+const file = content.chain((bytes) =>
+  fc.record({
+    bytes: fc.constant(bytes),
+    cuts: fc.uniqueArray(fc.integer({ min: 1, max: Math.max(1, bytes.length - 1) }), { maxLength: 8 }),
+    blocks: fc.record({ body: fc.integer({ min: 1, max: 40 }), tail: fc.integer({ min: 1, max: 9 }) }),
+  }),
+);
+
+/** @param faultAt Reading that byte, or one after it, fails. */
+function sourceOf(bytes: Buffer, faultAt = Infinity): ByteSource {
+  const readRange = async ({ start, end }: ByteRange): Promise<Buffer> => {
+    if (end > faultAt) throw new FleetError("source_unreadable", "a bad sector");
+    return Buffer.from(bytes.subarray(start, end));
+  };
+  return {
+    name: "corpus.jsonl",
+    bytes: bytes.length,
+    readRange,
+    async *stream() {
+      for (let at = 0; at < bytes.length; at++) yield await readRange({ start: at, end: at + 1 });
+    },
+    close: async () => {},
+  };
+}
+
+function rangesOf(bytes: Buffer, cuts: readonly number[]): ByteRange[] {
+  const edges = [0, ...cuts.filter((cut) => cut < bytes.length).toSorted((a, b) => a - b), bytes.length];
+  return edges.slice(1).map((end, i) => ({ start: edges[i]!, end }));
+}
+
+async function* sections(ranges: readonly ByteRange[]): AsyncGenerator<Section> {
+  for (const range of ranges) {
+    const part: CorpusPart = { name: "corpus.jsonl", id: "", place: { kind: "file", path: "" }, range, pin: null };
+    yield { kind: "part", part };
+  }
+}
+
+test("the bytes of all ranges together are the file, cut between lines", async () => {
+  await fc.assert(
+    fc.asyncProperty(file, async ({ bytes, cuts, blocks }) => {
+      const source = sourceOf(bytes);
+      const parts: Buffer[] = [];
+      for (const range of rangesOf(bytes, cuts)) {
+        parts.push(Buffer.concat(await collect(wholeLines(source, range, blocks))));
+      }
+      expect(Buffer.concat(parts)).toEqual(bytes);
+      const filled = parts.filter(({ length }) => length > 0);
+      for (const part of filled.slice(0, -1)) expect(part.at(-1)).toBe(10);
+      const begun = rangesOf(bytes, cuts).map(({ start, end }) => begins(bytes, start, end));
+      expect(parts.map((part) => part.length > 0)).toEqual(begun);
+    }),
+  );
+});
+
+/** Whether a line begins there: at the beginning, or after a newline. */
+function begins(bytes: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; at++) if (at === 0 || bytes[at - 1] === 10) return true;
+  return false;
+}
+
+test("documents and rejects of the ranges are those of the whole file, at the same lines", async () => {
+  await fc.assert(
+    fc.asyncProperty(file, async ({ bytes, cuts }) => {
+      const reader = {
+        partsAhead: 2,
+        read: (part: CorpusPart) =>
+          batchPart({ part, options: { ...READ_OPTIONS, format: "jsonl" }, open: async () => sourceOf(bytes) }),
+      };
+      const items = await collect(readParts(sections(rangesOf(bytes, cuts)), reader));
+      const whole = await collect(readJsonl(sourceOf(bytes), READ_OPTIONS));
+      expect(items.map(withoutContent)).toEqual(whole);
+    }),
+  );
+});
+
+function withoutContent(item: SourceItem): SourceItem {
+  return item.kind === "document" ? { kind: item.kind, document: item.document } : item;
+}
+
+test("after a fault nothing of the file is read, and the reject names the line", async () => {
+  const bytes = Buffer.from('{"id":"a","text":"x"}\n'.repeat(9));
+  const reader = {
+    partsAhead: 3,
+    read: (part: CorpusPart) =>
+      batchPart({
+        part,
+        options: { ...READ_OPTIONS, format: "jsonl" },
+        // Only the second range is damaged.
+        open: async () => sourceOf(bytes, part.range!.start === 66 ? 100 : Infinity),
+      }),
+  };
+  const items = await collect(readParts(sections(rangesOf(bytes, [66, 132])), reader));
+  expect(items.map(brief)).toEqual(["a=x", "a=x", "a=x", "4:unreadable"]);
+  expect(items.at(-1)).toMatchObject({ reject: { detail: "after line 3: a bad sector" } });
+});
