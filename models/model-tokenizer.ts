@@ -10,7 +10,10 @@ import { loadTokenizer } from "./tokenizer.ts";
  *
  * @throws FleetError `model_invalid`
  */
-export async function openTokenizer(model: Model, use: "query" | "passage"): Promise<Tokenizer> {
+export async function openTokenizer(
+  model: Pick<Model, "manifest" | "tokenizerPath">,
+  use: "query" | "passage",
+): Promise<Tokenizer> {
   const { manifest, tokenizerPath } = model;
   const tokenizer = await loadTokenizer(tokenizerPath);
   const { vocabSize } = manifest.architecture;

@@ -25,6 +25,7 @@ import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { assertNotCancelled } from "../src/run/cancelled.ts";
 import { createSame } from "../src/run/create-same.ts";
 import { listData, readClosed, readWindows } from "../src/run/read-plan.ts";
+import { type Cutter, LocalCutter } from "./cutter.ts";
 import { type Ledger, openLedger } from "./ledger.ts";
 import { type AdmittedItem, tokenise } from "./tokenise.ts";
 import { SourceDigest, Window } from "./window.ts";
@@ -38,10 +39,9 @@ export interface ProduceProgress {
   readonly rejects: number;
 }
 
-export interface ProduceParams {
+interface CommonParams {
   readonly store: ObjectStore;
   readonly queue: JobQueue;
-  readonly tokenizer: Tokenizer;
   readonly record: RunRecord;
   readonly items: AsyncIterable<SourceItem>;
   /** Null for no limit. */
@@ -54,6 +54,9 @@ export interface ProduceParams {
   /** Stops between documents; what was planned stays and the next run goes on from there. */
   readonly signal?: AbortSignal;
 }
+
+/** Documents are cut on this thread, or wherever the cutter does it; every cutter makes the same chunks. */
+export type ProduceParams = CommonParams & ({ readonly tokenizer: Tokenizer } | { readonly cutter: Cutter });
 
 /** @throws FleetError `run_conflict`, `run_cancelled`, `too_many_rejects` and whatever store and queue throw. */
 export async function produce(params: ProduceParams): Promise<ClosedRecord> {
@@ -127,7 +130,7 @@ class Producer {
   }
 
   #admit(item: SourceItem & { kind: "document" }): AdmittedItem {
-    const content = contentHash(item.document);
+    const content = item.content ?? contentHash(item.document);
     const admission = this.#ledger.admit(item.document.id, content);
     if (admission === "duplicate") return duplicate(item);
     return { kind: admission === "new" ? "document" : "unchanged", document: item.document, content };
@@ -169,16 +172,9 @@ class Producer {
   }
 
   async #planRest(): Promise<void> {
-    const { record, tokenizer } = this.#params;
-    const { chunking, chunkTokens: maxTokens, overlap } = record.options;
+    const cutter = cutterOf(this.#params);
     let window = this.#newWindow();
-    for await (const item of tokenise(this.#source, {
-      tokenizer,
-      chunking,
-      maxTokens,
-      overlap,
-      observe: this.#observe,
-    })) {
+    for await (const item of tokenise(this.#source, { cutter, observe: this.#observe })) {
       if (item.kind === "reject") window.addReject(item);
       else if (item.kind === "unchanged") window.addUnchanged(item);
       else window.addDocument(item, item.chunks);
@@ -243,6 +239,11 @@ class Producer {
   #conflict(message: string): FleetError {
     return new FleetError("run_conflict", message, { cure: NEW_RUN });
   }
+}
+
+function cutterOf(params: ProduceParams): Cutter {
+  if ("cutter" in params) return params.cutter;
+  return new LocalCutter({ tokenizer: params.tokenizer, options: params.record.options });
 }
 
 function duplicate({ document }: SourceItem & { kind: "document" }): SourceItem & { kind: "reject" } {

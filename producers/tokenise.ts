@@ -1,9 +1,7 @@
-/** Documents to chunks, in order: batches of documents go to the tokenizer, which uses all cores. */
+/** Documents to chunks, in order: batches of documents go to a cutter, several at a time. */
 import type { Document, SourceItem } from "../src/core/documents.ts";
-import type { Encoded, Tokenizer } from "../src/core/ports.ts";
 import { nowMs, type Observe } from "../src/core/telemetry.ts";
-import type { Chunk } from "./chunker.ts";
-import { type Chunking, chunk, encodeTitles, outlineOf } from "./chunking.ts";
+import { chunksOf, type CutChunk, type Cutter } from "./cutter.ts";
 
 type RejectedItem = SourceItem & { readonly kind: "reject" };
 
@@ -21,21 +19,12 @@ export type AdmittedItem = RejectedItem | AdmittedDocument;
 export type TokenisedItem =
   | RejectedItem
   | (AdmittedDocument & { readonly kind: "unchanged" })
-  | (AdmittedDocument & { readonly kind: "document"; readonly chunks: readonly Chunk[] });
+  | (AdmittedDocument & { readonly kind: "document"; readonly chunks: readonly CutChunk[] });
 
 const BATCH_DOCUMENTS = 512;
 const BATCH_CHARS = 2 * 1024 * 1024;
-/** While one batch is tokenised the next is read and the one before is hashed. */
-const BATCHES_IN_FLIGHT = 2;
 
-export type TokeniseParams = Readonly<{
-  tokenizer: Tokenizer;
-  chunking: Chunking;
-  /** Of a chunk, special tokens included. */
-  maxTokens: number;
-  overlap: number;
-  observe: Observe;
-}>;
+export type TokeniseParams = Readonly<{ cutter: Cutter; observe: Observe }>;
 
 export async function* tokenise(
   items: AsyncIterable<AdmittedItem>,
@@ -47,7 +36,7 @@ export async function* tokenise(
     // Awaited in turn below; until then a rejection must not count as unhandled.
     work.catch(() => {});
     inFlight.push(work);
-    if (inFlight.length >= BATCHES_IN_FLIGHT) yield* await inFlight.shift()!;
+    if (inFlight.length >= params.cutter.batchesInFlight) yield* await inFlight.shift()!;
   }
   while (inFlight.length > 0) yield* await inFlight.shift()!;
 }
@@ -67,75 +56,16 @@ async function* batches(items: AsyncIterable<AdmittedItem>): AsyncGenerator<Admi
 }
 
 async function tokeniseBatch(items: readonly AdmittedItem[], params: TokeniseParams): Promise<TokenisedItem[]> {
-  const { tokenizer, chunking, maxTokens, overlap } = params;
-  const { prefixIds, suffixIds } = tokenizer;
   const texts = items.flatMap((item) => (item.kind === "document" ? [item.document.text] : []));
   const startedAtMs = nowMs();
-  const outlines = texts.map((text) => outlineOf(text, chunking));
-  const titles = await encodeTitles(outlines, tokenizer);
-  const encoded = await encodeAll({
-    tokenizer,
-    texts,
-    room: maxTokens - prefixIds.length - suffixIds.length,
-    isCut: (i) => (outlines[i]?.length ?? 1) > 1,
-  });
-  params.observe({
-    kind: "tokenised",
-    documents: texts.length,
-    tokens: encoded.reduce((sum, { ids }) => sum + ids.length, 0),
-    durationMs: nowMs() - startedAtMs,
-  });
+  const cut = await params.cutter.cut(texts);
+  const { tokens } = cut;
+  params.observe({ kind: "tokenised", documents: texts.length, tokens, durationMs: nowMs() - startedAtMs });
+  const chunks = chunksOf(cut);
   let document = 0;
   return items.map((item): TokenisedItem => {
     if (item.kind === "reject") return item;
     if (item.kind === "unchanged") return { ...item, kind: item.kind };
-    const chunks = chunk({
-      text: item.document.text,
-      encoded: encoded[document]!,
-      outline: outlines[document++]!,
-      titles,
-      chunking,
-      maxTokens,
-      overlap,
-      prefixIds,
-      suffixIds,
-    });
-    return { ...item, kind: item.kind, chunks };
+    return { ...item, kind: item.kind, chunks: chunks[document++]! };
   });
-}
-
-/**
- * Positions of tokens cost time and only texts that are cut need them. A text of fewer characters
- * than a row has room for is not cut, save when normalisation lengthens it; then it is encoded again.
- */
-async function encodeAll(
-  params: Readonly<{
-    tokenizer: Tokenizer;
-    texts: readonly string[];
-    room: number;
-    /** Whether a text is cut even if it fits. */
-    isCut: (text: number) => boolean;
-  }>,
-): Promise<Encoded[]> {
-  const { tokenizer, texts, room, isCut } = params;
-  const encoded: Encoded[] = [];
-  const encode = async (which: readonly number[], withStarts: boolean): Promise<void> => {
-    if (which.length === 0) return;
-    const results = await tokenizer.encode({ texts: which.map((i) => texts[i]!), withStarts });
-    results.forEach((result, k) => (encoded[which[k]!] = result));
-  };
-  const all = [...texts.keys()];
-  await encode(
-    all.filter((i) => texts[i]!.length <= room && !isCut(i)),
-    false,
-  );
-  await encode(
-    all.filter((i) => texts[i]!.length > room || isCut(i)),
-    true,
-  );
-  await encode(
-    all.filter((i) => encoded[i]!.ids.length > room && encoded[i]!.starts.length === 0),
-    true,
-  );
-  return encoded;
 }

@@ -1,5 +1,5 @@
 /** The stretch of the corpus that a producer holds: filled document by document, then cut into shards. */
-import { createHash, hash, type Hash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { encodeDocumentIndex } from "../src/arrow/document-index.ts";
 import { encodeStagedShard } from "../src/arrow/staged.ts";
 import { CONTENT_KEY_BYTES } from "../src/core/content.ts";
@@ -14,7 +14,7 @@ import type { SourceItem } from "../src/core/documents.ts";
 import { shardId, windowId } from "../src/core/layout.ts";
 import { planShards, type WindowLimits } from "../src/core/planning.ts";
 import { type PlannedRows, RowDigest, TEXT_HASH_BYTES, textHashOf } from "../src/core/rows.ts";
-import type { Chunk } from "./chunker.ts";
+import type { CutChunk } from "./cutter.ts";
 import type { AdmittedDocument, AdmittedItem } from "./tokenise.ts";
 
 /** Digest of documents as read, in order; tells whether a corpus is still the one that was planned. */
@@ -48,7 +48,7 @@ interface Row {
   readonly chunk: number;
   readonly charStart: number;
   readonly charEnd: number;
-  readonly textHash: Buffer;
+  readonly textHash: Uint8Array;
   readonly ids: Int32Array;
   readonly text: string | null;
   readonly kept: readonly (string | null)[];
@@ -112,24 +112,23 @@ export class Window {
     this.#unchanged++;
   }
 
-  addDocument(item: AdmittedDocument, chunks: readonly Chunk[]): void {
+  addDocument(item: AdmittedDocument, chunks: readonly CutChunk[]): void {
     this.#digest.add(item);
     this.#documents++;
     this.#planned.push({ id: item.document.id, content: item.content, chunks: chunks.length });
-    const { keepText } = this.#record.options;
     const kept = item.document.kept ?? [];
     const keptChars = kept.reduce((chars, value) => chars + (value?.length ?? 0), 0);
     chunks.forEach((chunk, number) => {
       this.#tokens += chunk.ids.length;
-      this.#textChars += keptChars + (keepText ? chunk.text.length : 0);
+      this.#textChars += keptChars + (chunk.text?.length ?? 0);
       this.#rows.push({
         id: item.document.id,
         chunk: number,
         charStart: chunk.charStart,
         charEnd: chunk.charEnd,
-        textHash: hash("sha256", chunk.text, "buffer"),
+        textHash: chunk.textHash,
         ids: chunk.ids,
-        text: keepText ? chunk.text : null,
+        text: chunk.text,
         kept,
       });
     });
@@ -188,7 +187,7 @@ export class Window {
   #firstsOfTexts(): number[] {
     const firsts = new Map<string, number>();
     return this.#rows.map(({ textHash }, row) => {
-      const key = textHash.toString("base64");
+      const key = Buffer.from(textHash.buffer, textHash.byteOffset, textHash.byteLength).toString("base64");
       const first = firsts.get(key) ?? row;
       firsts.set(key, first);
       return first;

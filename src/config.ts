@@ -175,6 +175,13 @@ export const OPTIONS = {
     option("--max-document-bytes <n>", "a longer line, row or file is rejected")
       .argParser(wholeNumber(1))
       .default(64 * 1024 * 1024),
+  producerThreads: () =>
+    option(
+      "--producer-threads <n>",
+      "threads that read and tokenise; by default one for three cores, eight at most. The plan is the same",
+    )
+      .argParser(wholeNumber(1))
+      .default(Math.min(8, Math.ceil(availableParallelism() / 3)), "by the cores"),
   maxRejects: () =>
     option("--max-rejects <n>", "stop when more documents than this are rejected; no limit by default").argParser(
       wholeNumber(0),

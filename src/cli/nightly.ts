@@ -57,7 +57,8 @@ async function startRun(
   log: Logger,
 ): Promise<void> {
   const { inputs } = schedule;
-  const settings = { ...planDefaults(), ...schedule.options, ...host } as unknown as EnqueueSettings;
+  const producerThreads: unknown = OPTIONS.producerThreads().defaultValue;
+  const settings = { ...planDefaults(), producerThreads, ...schedule.options, ...host } as unknown as EnqueueSettings;
   await withCloser(async (closer) => {
     const prepared = await prepare(inputs, settings, closer, log);
     const queue = await openQueueOf(settings, prepared.model.manifest.id, closer, log);

@@ -30,7 +30,8 @@ export type ErrorCode =
   | "device_memory"
   | "inference_crashed"
   | "inference_hung"
-  | "worker_failed";
+  | "worker_failed"
+  | "producer_failed";
 
 export interface FleetErrorOptions {
   /** What the reader can do about it, as one sentence. */

@@ -3,13 +3,15 @@ import { type Logger, pino } from "pino";
 import { openTokenizer } from "../../models/model-tokenizer.ts";
 import type { Model } from "../../models/open-model.ts";
 import { Backpressure } from "../../producers/backpressure.ts";
+import { LocalCutter } from "../../producers/cutter.ts";
 import { produce } from "../../producers/produce.ts";
+import { ProducerThreads } from "../../producers/producer-threads.ts";
 import { Corpus } from "../../producers/sources/corpus.ts";
 import { Presence } from "../adapters/redis/presence.ts";
 import { producersKey, queueName } from "../adapters/redis/queue-options.ts";
 import { PLAN_OPTIONS, workerName } from "../config.ts";
 import type { ClosedRecord, RunRecord } from "../core/contracts.ts";
-import type { JobQueue, ObjectStore, QueueGauge, Tokenizer } from "../core/ports.ts";
+import type { JobQueue, ObjectStore, QueueGauge } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
 import type { ProducerState } from "../core/worker-state.ts";
 import { markActive } from "../run/active-runs.ts";
@@ -43,6 +45,7 @@ export interface EnqueueSettings extends StoreSettings, QueueSettings, ModelSett
   readonly maxRejects?: number;
   readonly strict: boolean;
   readonly maxBacklog: number;
+  readonly producerThreads: number;
   readonly unsafeStore: boolean;
 }
 
@@ -67,6 +70,7 @@ const WITH_DEFAULTS: readonly OptionName[] = [
   "allowVolatileRedis",
   "metricsHost",
   "unsafeStore",
+  "producerThreads",
 ];
 
 /**
@@ -87,48 +91,53 @@ export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
   });
 }
 
+interface Prepared {
+  readonly store: ObjectStore;
+  readonly model: Model;
+  /** Threads of their own read the corpus too. */
+  readonly cutter: LocalCutter | ProducerThreads;
+  readonly corpus: Corpus;
+  readonly observe: Observe;
+}
+
 /** Everything that can be refused before anything is written or queued. */
 export async function prepare(
   inputs: readonly string[],
   settings: EnqueueSettings,
   closer: Closer,
   log: Logger,
-): Promise<{ store: ObjectStore; model: Model; tokenizer: Tokenizer; corpus: Corpus; observe: Observe }> {
-  const corpus = closer.add(
-    new Corpus({
-      inputs,
-      ...selectionOf(settings),
-      maxDocumentBytes: settings.maxDocumentBytes,
-      s3: { endpoint: settings.s3Endpoint, region: settings.s3Region },
-    }),
-  );
+): Promise<Prepared> {
+  const reading = { ...selectionOf(settings), maxDocumentBytes: settings.maxDocumentBytes };
+  const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };
+  const corpus = closer.add(new Corpus({ inputs, ...reading, s3 }));
   await corpus.check();
   const model = await modelOf(settings, log, settings);
-  const tokenizer = await openTokenizer(model, "passage");
+  const cutting = runOptionsOf(settings, model);
+  const threads = settings.producerThreads;
+  const cutter =
+    threads === 1
+      ? new LocalCutter({ tokenizer: await openTokenizer(model, "passage"), options: cutting })
+      : closer.add(await ProducerThreads.open({ threads, setup: { model, cutting, reading, s3 } }));
   const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
   const store = new ObservedStore(await openStoreOf(settings, closer), observe);
   await probeStoreOf(store, settings, log);
-  return { store, model, tokenizer, corpus, observe };
+  return { store, model, cutter, corpus, observe };
 }
 
 /** Creates or continues the run and reads the corpus to its end. */
 export async function plan(
-  params: Readonly<{
-    inputs: readonly string[];
-    settings: EnqueueSettings;
-    corpus: Corpus;
-    store: ObjectStore;
-    queue: JobQueue & QueueGauge;
-    model: Model;
-    observe: Observe;
-    tokenizer: Tokenizer;
-    closer: Closer;
-    log: Logger;
-    signal?: AbortSignal | undefined;
-    onDocuments?: ((documents: number) => void) | undefined;
-  }>,
+  params: Prepared &
+    Readonly<{
+      inputs: readonly string[];
+      settings: EnqueueSettings;
+      queue: JobQueue & QueueGauge;
+      closer: Closer;
+      log: Logger;
+      signal?: AbortSignal | undefined;
+      onDocuments?: ((documents: number) => void) | undefined;
+    }>,
 ): Promise<{ run: string; closed: ClosedRecord }> {
-  const { inputs, settings, corpus, store, queue, model, tokenizer, observe, closer, log } = params;
+  const { inputs, settings, corpus, store, queue, model, cutter, observe, closer, log } = params;
   const run = settings.run ?? newRunId();
   const options = runOptionsOf(settings, model);
   const { record, isNew } = await openRun(store, { run, inputs, options, since: settings.since });
@@ -145,9 +154,9 @@ export async function plan(
     const closed = await produce({
       store,
       queue,
-      tokenizer,
+      cutter,
       record,
-      items: corpus.items(),
+      items: corpus.items(cutter instanceof ProducerThreads ? cutter : undefined),
       maxRejects: settings.strict ? 0 : (settings.maxRejects ?? null),
       observe,
       untilRoom: (window) => backpressure.untilRoom(window),

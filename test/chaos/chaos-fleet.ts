@@ -107,8 +107,9 @@ export class ChaosFleet {
     return [...this.#common, "--redis", this.redis.url];
   }
 
-  startProducer(): Started {
-    return startCli(["enqueue", this.corpus, ...this.#queue, "--run", "r", "--heads", "dense,sparse"], this.#env);
+  startProducer(...flags: readonly string[]): Started {
+    const args = ["enqueue", this.corpus, ...this.#queue, "--run", "r", "--heads", "dense,sparse", ...flags];
+    return startCli(args, this.#env);
   }
 
   async enqueue(): Promise<void> {

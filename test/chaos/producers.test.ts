@@ -8,7 +8,8 @@ chaosTest(
   { documents: 20_000, maxWords: 12 },
   async (fleet) => {
     for (let kills = 0; kills < 6; kills++) {
-      const producer = fleet.startProducer();
+      // With threads of its own and without: what one has planned the other takes up.
+      const producer = fleet.startProducer("--producer-threads", String(1 + (kills % 3)));
       // From the first imports to the last jobs: a whole producer takes some seconds.
       await sleep(400 + fleet.random() * 4000);
       producer.child.kill("SIGKILL");

@@ -4,10 +4,14 @@ import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
+import { ProducerThreads } from "../../producers/producer-threads.ts";
+import { readParts } from "../../producers/read-parts.ts";
 import { Corpus } from "../../producers/sources/corpus.ts";
 import { FILES, readItems } from "../conformance/record-source.suite.ts";
 import { describeS3 } from "../fixtures/describe-s3.ts";
-import { SELECTION } from "../fixtures/run-options.ts";
+import { openMini } from "../fixtures/mini.ts";
+import { runOptions, SELECTION } from "../fixtures/run-options.ts";
+import { collect } from "../fixtures/sources.ts";
 
 describeS3("a corpus on S3", ({ bucket, endpoint, region, credentials }) => {
   const prefix = `corpus/${randomUUID()}`;
@@ -64,6 +68,21 @@ describeS3("a corpus on S3", ({ bucket, endpoint, region, credentials }) => {
     await expect(idsAt("nowhere")).rejects.toMatchObject({ code: "source_unreadable", cure: expect.any(String) });
     await expect(idsAt("nowhere/*.csv")).rejects.toMatchObject({ code: "source_unreadable" });
     await expect(readItems(["s3://x"], { s3 })).rejects.toMatchObject({ code: "bad_usage" });
+  });
+
+  test("threads read ranges of one object at the same time, and every line once", async () => {
+    await put("large/rows.jsonl", await readFile(join(FILES, "rows.jsonl")));
+    const model = await openMini();
+    const reading = { ...SELECTION, maxDocumentBytes: 1 << 20 };
+    const setup = { model, cutting: runOptions({ model: model.ref }), reading, s3 };
+    const threads = await ProducerThreads.open({ threads: 2, setup });
+    const corpus = new Corpus({ inputs: [url("large")], ...reading, s3 });
+    const items = await collect(readParts(corpus.sections(2048), threads));
+    await Promise.all([threads.close(), corpus.close()]);
+    const withoutContent = items.map(
+      (item) => item.kind === "document" && { kind: item.kind, document: item.document },
+    );
+    expect(withoutContent).toEqual(await readItems([url("large")], { s3 }));
   });
 
   test("an object that is replaced after it was listed ends the reading", async () => {

@@ -25,7 +25,7 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const log = loggerOf(given);
     // Its workers would each refuse it, after the corpus was read.
     const places = placesOf(given);
-    const { store, model, tokenizer, corpus, observe } = await prepare(inputs, given, closer, log);
+    const { store, model, cutter, corpus, observe } = await prepare(inputs, given, closer, log);
     const redis = given.redis ?? closer.add(await PrivateRedis.start()).url;
     const runId = given.run ?? newRunId();
     // Nobody else can reach a private queue, so nobody else's workers may think the run theirs.
@@ -42,7 +42,7 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     supervisor.start();
     const stopped = untilSignalled();
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
-    const what = { inputs, settings: flags, corpus, store, queue, model, tokenizer, observe, closer, log };
+    const what = { inputs, settings: flags, corpus, store, queue, model, cutter, observe, closer, log };
     const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments }));
     const { run: id } = await Promise.race([planned, failed, stopped]);
     await Promise.race([untilComplete({ store, queue, run: id, log }), failed, stopped]);
