@@ -11,6 +11,7 @@ import { CPU, type Device, deviceName } from "./device.ts";
 import { paddedLengthOf, type SessionParams } from "./session.ts";
 import { type Engine, gpuArchOf, usableEngines } from "./tiers.ts";
 
+/** What to load, and where. */
 export interface OpenParams {
   readonly model: Model;
   readonly threads: number;

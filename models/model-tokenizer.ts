@@ -5,6 +5,8 @@ import type { Model } from "./open-model.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 
 /**
+ * A model's tokenizer, for what is searched or for what is asked.
+ *
  * A prefix such as `passage: ` becomes part of what stands before every row, so each piece of a long
  * document has it, as it would have if it were a document of its own.
  *

@@ -16,6 +16,7 @@ export interface Model extends FoundModel {
   readonly ref: ModelRef;
 }
 
+/** Of the weights; `auto` is the most exact that the model has. */
 export type PrecisionChoice = Precision | "auto";
 
 /** Smaller files are hashed at every start, which costs nothing; the digests of larger ones are kept beside them. */

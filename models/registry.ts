@@ -18,6 +18,8 @@ export interface FoundModel {
 }
 
 /**
+ * A model on this machine, by name or by the path of its folder.
+ *
  * @param params.modelsFolder Where pulled models lie, one folder each.
  * @throws FleetError `model_unknown`, `model_invalid`
  */
@@ -33,6 +35,7 @@ export function findModel(nameOrPath: string, params: Readonly<{ modelsFolder: s
   });
 }
 
+/** A model that is known by name. */
 export interface ListedModel {
   readonly manifest: ModelManifest;
   /** Null when its files would have to be pulled first. */

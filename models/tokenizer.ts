@@ -18,7 +18,11 @@ const PIECE_CHARS = 256 * 1024;
 /** Bounds what the library holds at one time, whatever the length of a text. */
 const CALL_CHARS = 2 * 1024 * 1024;
 
-/** @throws FleetError `model_invalid` */
+/**
+ * A `tokenizer.json` alone, without a model's prompts.
+ *
+ * @throws FleetError `model_invalid`
+ */
 export async function loadTokenizer(file: string): Promise<Tokenizer> {
   if (!existsSync(file)) {
     throw new FleetError("model_invalid", `the tokenizer ${file} does not exist`, { cure: "install the model again" });

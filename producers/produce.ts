@@ -33,6 +33,7 @@ import { SourceDigest, Window } from "./window.ts";
 const SHOWN_REJECTS = 3;
 const NEW_RUN = "the corpus or the program changed since: use another --run id";
 
+/** What has been planned so far. */
 export interface ProduceProgress {
   readonly documents: number;
   readonly rows: number;
@@ -48,6 +49,7 @@ interface CommonParams {
   readonly maxRejects: number | null;
   /** Waits until the queue has room for a window's jobs. */
   readonly untilRoom?: (params: Readonly<{ jobs: number }>) => Promise<void>;
+  /** Told after every window. */
   readonly onProgress?: (progress: ProduceProgress) => void;
   /** Told of what was tokenised, planned and rejected; nobody by default. */
   readonly observe?: Observe;
@@ -55,10 +57,17 @@ interface CommonParams {
   readonly signal?: AbortSignal;
 }
 
-/** Documents are cut on this thread, or wherever the cutter does it; every cutter makes the same chunks. */
+/**
+ * What a producer works with. Documents are cut on this thread, or wherever the cutter does it; every cutter makes
+ * the same chunks.
+ */
 export type ProduceParams = CommonParams & ({ readonly tokenizer: Tokenizer } | { readonly cutter: Cutter });
 
-/** @throws FleetError `run_conflict`, `run_cancelled`, `too_many_rejects` and whatever store and queue throw. */
+/**
+ * Plans and queues a run's documents window by window, and goes on from the windows that are planned already.
+ *
+ * @throws FleetError `run_conflict`, `run_cancelled`, `too_many_rejects` and whatever store and queue throw.
+ */
 export async function produce(params: ProduceParams): Promise<ClosedRecord> {
   const ledger = await openLedger(params);
   try {

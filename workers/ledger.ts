@@ -4,6 +4,7 @@ import type { BatchShare, IdleCause, Observe } from "../src/core/telemetry.ts";
 import { DeviceClock } from "./device-clock.ts";
 import type { HeldShard } from "./held-shard.ts";
 
+/** What a worker has done since it began. */
 export interface WorkerCounts {
   shards: number;
   rows: number;

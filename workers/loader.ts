@@ -8,6 +8,7 @@ import { isCancelled } from "../src/run/cancelled.ts";
 import { readRun } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
 
+/** What becomes of a job that is loaded. */
 export type Loaded =
   | { readonly kind: "held"; readonly shard: HeldShard }
   /** Its file is there already: the job was repeated. */
@@ -18,6 +19,7 @@ export type Loaded =
 /** A cancelled run's jobs stop within this time; asking for every job would double the store's calls. */
 const CANCEL_LOOK_INTERVAL_MS = 5000;
 
+/** From a job to rows in memory: refuses those of other models, precisions or runs. */
 export class Loader {
   readonly #store: ObjectStore;
   readonly #model: ModelRef;

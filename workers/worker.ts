@@ -26,6 +26,7 @@ const SUSPECT_AFTER_STALLS = 2;
 const MAX_SUSPECTS = 16;
 const PAUSE_AFTER_FAULT_MS = 1000;
 
+/** The ports and limits a worker works with. */
 export interface WorkerParams {
   readonly store: ObjectStore;
   readonly leases: JobLeases;
@@ -45,6 +46,7 @@ export interface WorkerParams {
   readonly onIdle: (runs: ReadonlySet<string>) => Promise<boolean>;
 }
 
+/** Pulls jobs, packs rows of several into batches, and commits each shard's file before its job. */
 export class FleetWorker {
   readonly #params: WorkerParams;
   readonly #observe: Observe;
@@ -85,6 +87,7 @@ export class FleetWorker {
     });
   }
 
+  /** So far. */
   get counts(): Readonly<WorkerCounts> {
     return this.#ledger.counts;
   }

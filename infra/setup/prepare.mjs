@@ -34,10 +34,19 @@ export function installPackages() {
 
 /** LanceDB, which has packages of its own; see infra/lancedb/README.md. */
 export function installLanceDb() {
-  const folder = `${root}/infra/lancedb`;
+  installApart("LanceDB", "infra/lancedb");
+}
+
+/** TypeDoc, which has packages of its own; see infra/typedoc/README.md. */
+export function installTypeDoc() {
+  installApart("TypeDoc", "infra/typedoc");
+}
+
+function installApart(name, path) {
+  const folder = `${root}/${path}`;
   const marker = `${folder}/node_modules/.package-lock.json`;
   if (existsSync(marker) && statSync(marker).mtimeMs >= statSync(`${folder}/package-lock.json`).mtimeMs) return;
-  console.log("installing LanceDB");
+  console.log(`installing ${name}`);
   run("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder]);
 }
 

@@ -8,6 +8,7 @@ import {
   installLanceDb,
   installPackages,
   installPrograms,
+  installTypeDoc,
   OPENSSL,
   requireRedis,
   root,
@@ -17,6 +18,7 @@ import {
 
 installPackages();
 installLanceDb();
+installTypeDoc();
 requireRedis();
 installPrograms(OPENSSL);
 installPrograms(S3_SERVER);

@@ -14,6 +14,7 @@ import { type Section, sectionsOf } from "./parts.ts";
 import { readObject, sniff } from "./read-object.ts";
 import { selectItems } from "./select.ts";
 
+/** What to read, and which documents of it. */
 export interface CorpusParams extends Selection {
   /** Files, folders, patterns, `s3://…`, or `-` for standard input, in the order they are read. */
   readonly inputs: readonly string[];
@@ -23,6 +24,7 @@ export interface CorpusParams extends Selection {
   readonly s3?: S3Options | undefined;
 }
 
+/** The documents of files, folders, patterns, buckets or standard input, in one order everywhere. */
 export class Corpus {
   readonly #params: CorpusParams;
   readonly #buckets: Buckets;
@@ -70,6 +72,7 @@ export class Corpus {
     });
   }
 
+  /** Ends its connections. */
   async close(): Promise<void> {
     await this.#buckets.close();
   }

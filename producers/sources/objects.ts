@@ -32,6 +32,7 @@ export interface CorpusObject {
   open(): Promise<ByteSource>;
 }
 
+/** One object of a corpus, or why it cannot be read. */
 export type Listed =
   | { readonly kind: "object"; readonly object: CorpusObject }
   | { readonly kind: "reject"; readonly reject: ReturnType<typeof rejectAt> };

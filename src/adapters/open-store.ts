@@ -7,6 +7,7 @@ import type { ObjectStore } from "../core/ports.ts";
 import { FileStore } from "./file-store.ts";
 import type { S3Options } from "./s3-client.ts";
 
+/** What the URL does not say. */
 export interface OpenStoreOptions {
   /** Only looked at for `s3://` URLs. */
   readonly s3?: S3Options | undefined;
@@ -21,7 +22,7 @@ const ALLOWED = "give file:///folder, s3://bucket/prefix, or the path of a folde
 const BUCKET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$/;
 
 /**
- * Reads and writes nothing: whether the store is there and can be trusted, `probeStore` finds out.
+ * A store by its URL. Reads and writes nothing: whether the store is there and can be trusted, `probeStore` finds out.
  *
  * @param url `file:///folder`, `s3://bucket/prefix` or a path.
  * @throws FleetError `bad_usage` for anything else.

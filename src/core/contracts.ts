@@ -2,12 +2,17 @@
 import { z } from "zod";
 import { IDLE_CAUSES } from "./telemetry.ts";
 
+/** Of every record, job and file; readers refuse another. */
 export const CONTRACT_VERSION = 1;
 /** Upper bounds that hold before anything is allocated. */
 export const MAX_STAGED_SHARD_BYTES = 256 * 1024 * 1024;
+/** Of one result file. */
 export const MAX_DATA_FILE_BYTES = 512 * 1024 * 1024;
+/** Of one plan or manifest. */
 export const MAX_PLAN_BYTES = 32 * 1024 * 1024;
+/** Of one shard. */
 export const MAX_SHARD_ROWS = 1 << 20;
+/** Of a document's id, in UTF-16 code units. */
 export const MAX_ID_CHARS = 1024;
 
 /** No slash, no `..`, nothing that needs escaping in a URL or a shell. */
@@ -23,18 +28,24 @@ const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const countSchema = z.int().min(0);
 const versionSchema = z.literal(CONTRACT_VERSION);
 
+/** A kind of vectors that the model makes of a row. */
 export const headSchema = z.enum(["dense", "sparse", "colbert"]);
+/** One kind of vectors: one for the row, weights of its words, or one for each of its tokens. */
 export type Head = z.infer<typeof headSchema>;
+/** In the order in which they are listed everywhere. */
 export const ALL_HEADS = headSchema.options;
 
 /** Of the weights. A run's rows are all of one. */
 export const precisionSchema = z.enum(["fp32", "fp16", "int8"]);
+/** Precision of the weights. */
 export type Precision = z.infer<typeof precisionSchema>;
 
 /** What dense and ColBERT vectors are written as. */
 export const vectorTypeSchema = z.enum(["float32", "float16"]);
+/** Number type of written vectors. */
 export type VectorType = z.infer<typeof vectorTypeSchema>;
 
+/** Exactly which model. */
 export const modelRefSchema = z.strictObject({
   id: z.string().min(1),
   revision: z.string().min(1),
@@ -44,12 +55,15 @@ export const modelRefSchema = z.strictObject({
   /** Longest usable row, special tokens included. */
   maxTokens: z.int().min(3),
 });
+/** Which model, by name, revision and digest. */
 export type ModelRef = z.infer<typeof modelRefSchema>;
 
 /** How a document that is longer than a chunk is cut. */
 export const chunkingSchema = z.enum(["document", "tokens", "sentences", "paragraphs", "markdown"]);
 
+/** How inputs are read; `auto` goes by first bytes and names. */
 export const formatSchema = z.enum(["auto", "jsonl", "csv", "tsv", "parquet", "arrow", "text", "html"]);
+/** Format of a corpus. */
 export type Format = z.infer<typeof formatSchema>;
 
 /** One `--where`: a field, by dotted path, compared with a value as it was typed. */
@@ -58,6 +72,7 @@ export const conditionSchema = z.strictObject({
   operator: z.enum(["=", "!=", "<", "<=", ">", ">="]),
   value: z.string(),
 });
+/** A condition on a field of a document. */
 export type Condition = z.infer<typeof conditionSchema>;
 
 /** Names that a result file's own columns have; see README. */
@@ -99,6 +114,7 @@ export const selectionSchema = z.strictObject({
       .refine((name) => !isResultColumn(name), { message: "the output has a column of that name" }),
   ),
 });
+/** Which documents of a corpus, and what of each. */
 export type Selection = z.infer<typeof selectionSchema>;
 
 /** All that decides what the rows and their vectors are. A run id stands for one of these for ever. */
@@ -120,6 +136,7 @@ export const runOptionsSchema = z.strictObject({
   /** Longest accepted input line or file, in bytes. */
   maxDocumentBytes: z.int().min(1),
 });
+/** The options of a run. */
 export type RunOptions = z.infer<typeof runOptionsSchema>;
 
 /** What a run builds on. Absent in `run.json`: a full run that was asked for as one. */
@@ -145,6 +162,7 @@ export const lineageSchema = z.discriminatedUnion("kind", [
     supersedes: runIdSchema,
   }),
 ]);
+/** What a run builds on, or takes the place of. */
 export type Lineage = z.infer<typeof lineageSchema>;
 
 /** `run.json` */
@@ -157,8 +175,10 @@ export const runRecordSchema = z.strictObject({
   options: runOptionsSchema,
   lineage: lineageSchema.optional(),
 });
+/** What a run is: its inputs, its options, what it builds on. */
 export type RunRecord = z.infer<typeof runRecordSchema>;
 
+/** One shard of a window's plan. */
 export const shardPlanSchema = z.strictObject({
   shard: shardIdSchema,
   rows: z.int().min(1).max(MAX_SHARD_ROWS),
@@ -172,6 +192,7 @@ export const shardPlanSchema = z.strictObject({
   /** Digest of (id, chunk, text hash) of each row in order; see `core/row-digest.ts`. */
   rowsSha256: sha256Schema,
 });
+/** What is planned of one shard. */
 export type ShardPlan = z.infer<typeof shardPlanSchema>;
 
 /** `plan/w000012.json` */
@@ -194,6 +215,7 @@ export const windowPlanSchema = z.strictObject({
   stagedBytes: countSchema,
   shards: z.array(shardPlanSchema),
 });
+/** What is planned of one window. */
 export type WindowPlan = z.infer<typeof windowPlanSchema>;
 
 /** A part of the list of rows that a delta takes away from what it builds on: `deletes.arrow`. */
@@ -203,6 +225,7 @@ export const deletesFileSchema = z.strictObject({
   bytes: z.int().min(1),
   sha256: sha256Schema,
 });
+/** One file of deleted rows. */
 export type DeletesFile = z.infer<typeof deletesFileSchema>;
 
 /** `plan/closed.json` */
@@ -220,6 +243,7 @@ export const closedRecordSchema = z.strictObject({
   /** Of a delta. */
   deletes: z.array(deletesFileSchema).optional(),
 });
+/** Written when the corpus has been read to its end. */
 export type ClosedRecord = z.infer<typeof closedRecordSchema>;
 
 /** `cancelled.json` */
@@ -228,6 +252,7 @@ export const cancelledRecordSchema = z.strictObject({
   run: runIdSchema,
   cancelledAt: z.iso.datetime(),
 });
+/** Written when a run is cancelled. */
 export type CancelledRecord = z.infer<typeof cancelledRecordSchema>;
 
 /** A queue job: a pointer, never text. */
@@ -245,6 +270,7 @@ export const jobPayloadSchema = z
   .refine((job) => job.end > job.start && job.end - job.start <= MAX_STAGED_SHARD_BYTES, {
     message: `the staged byte range must be 1 to ${MAX_STAGED_SHARD_BYTES} bytes`,
   });
+/** What a job of the queue says. */
 export type JobPayload = z.infer<typeof jobPayloadSchema>;
 
 /** What the device waited for, in milliseconds: `idleMs` by cause. */
@@ -275,6 +301,7 @@ export const shardStatsSchema = z.strictObject({
     })
     .optional(),
 });
+/** What one shard cost. */
 export type ShardStats = z.infer<typeof shardStatsSchema>;
 
 /** One line of `rejects/*.jsonl`. */
@@ -290,8 +317,10 @@ export const rejectSchema = z.strictObject({
   file: z.string(),
   line: z.int().min(1).optional(),
 });
+/** A document or row that was refused. */
 export type Reject = z.infer<typeof rejectSchema>;
 
+/** One result file as the seal has read it. */
 export const manifestFileSchema = z.strictObject({
   key: z.string(),
   shard: shardIdSchema,
@@ -300,6 +329,7 @@ export const manifestFileSchema = z.strictObject({
   sha256: sha256Schema,
 });
 
+/** The sums over a run's files; times are in milliseconds. */
 export const totalsSchema = z.strictObject({
   documents: countSchema,
   rows: countSchema,
@@ -317,6 +347,7 @@ export const totalsSchema = z.strictObject({
   unchanged: countSchema.optional(),
   deletes: countSchema.optional(),
 });
+/** The sums of a sealed run. */
 export type Totals = z.infer<typeof totalsSchema>;
 
 /** `manifest.json` */
@@ -338,6 +369,7 @@ export const manifestSchema = z.strictObject({
   /** Reject files that count, with the lines in each. */
   rejects: z.array(z.strictObject({ key: z.string(), lines: countSchema })),
 });
+/** What a sealed run consists of. */
 export type Manifest = z.infer<typeof manifestSchema>;
 
 /** `latest.json` */
@@ -346,4 +378,5 @@ export const latestSchema = z.strictObject({
   run: runIdSchema,
   sealedAt: z.iso.datetime(),
 });
+/** Which run was sealed last. */
 export type Latest = z.infer<typeof latestSchema>;

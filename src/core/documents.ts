@@ -1,6 +1,7 @@
 /** What a source yields. */
 import type { Reject } from "./contracts.ts";
 
+/** Where in a corpus a document was found. */
 export interface Origin {
   /** The input as the user named it, or a path below a named folder. */
   readonly file: string;
@@ -8,6 +9,7 @@ export interface Origin {
   readonly line?: number;
 }
 
+/** One document as it was read. */
 export interface Document {
   readonly id: string;
   readonly text: string;
@@ -16,6 +18,7 @@ export interface Document {
   readonly kept?: readonly (string | null)[];
 }
 
+/** What a source yields: a document, or a refusal in its place. */
 export type SourceItem =
   | {
       readonly kind: "document";

@@ -33,12 +33,14 @@ export type ErrorCode =
   | "worker_failed"
   | "producer_failed";
 
+/** What a fault says besides its message. */
 export interface FleetErrorOptions {
   /** What the reader can do about it, as one sentence. */
   readonly cure?: string;
   readonly cause?: unknown;
 }
 
+/** A fault: what failed, where and why, and what to do about it. */
 export class FleetError extends Error {
   readonly code: ErrorCode;
   readonly cure: string | undefined;

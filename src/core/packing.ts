@@ -5,6 +5,7 @@
  */
 import { type CostModel, PRESUMED_COST, predictMs } from "./cost-model.ts";
 
+/** What bounds a batch, and what it costs. */
 export interface PackingLimits {
   /** Largest padded area of a batch: what the device's memory holds. A single row may exceed it, alone. */
   readonly maxBatchTokens: number;

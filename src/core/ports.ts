@@ -7,6 +7,7 @@ import type { JobPayload } from "./contracts.ts";
 /** Outcome of a create-if-absent. `exists` also covers a retry of our own request that had arrived. */
 export type CreateOutcome = "created" | "exists";
 
+/** Part of an object. */
 export interface ByteRange {
   /** First byte, inclusive. */
   readonly start: number;
@@ -14,6 +15,7 @@ export interface ByteRange {
   readonly end: number;
 }
 
+/** What a listing says of an object. */
 export interface ObjectInfo {
   readonly key: string;
   readonly bytes: number;
@@ -41,6 +43,7 @@ export interface ObjectStore {
   list(params: Readonly<{ prefix: string }>): AsyncIterable<ObjectInfo>;
   /** Removing what is not there is no error. */
   remove(params: Readonly<{ key: string }>): Promise<void>;
+  /** Ends its connections; what was begun is finished. */
   close(): Promise<void>;
 }
 
@@ -62,11 +65,13 @@ export interface ByteSource {
   stream(params?: Readonly<{ start?: number }>): AsyncIterable<Buffer>;
   /** Exactly the range's bytes. Not for pipes. */
   readRange(range: ByteRange): Promise<Buffer>;
+  /** Ends reading; the source itself stays as it is. */
   close(): Promise<void>;
 }
 
 // --- Queue ----------------------------------------------------------------------------------
 
+/** Jobs by state. */
 export interface QueueCounts {
   readonly waiting: number;
   readonly active: number;
@@ -82,7 +87,9 @@ export interface QueueLoad {
   readonly limitBytes: number | null;
 }
 
+/** Tells producers when to wait. */
 export interface QueueGauge {
+  /** As it is now. */
   load(): Promise<QueueLoad>;
 }
 
@@ -96,7 +103,9 @@ export interface JobQueue {
   unknown(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<JobPayload[]>;
   /** Takes jobs out; those being worked on stay. @returns How many are gone. */
   remove(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<number>;
+  /** As they are now. */
   counts(): Promise<QueueCounts>;
+  /** Ends its connections; jobs stay. */
   close(): Promise<void>;
 }
 
@@ -104,9 +113,11 @@ export interface JobQueue {
 export interface Turn {
   /** True for the first to ask, and for nobody else until `durationMs` have passed. */
   take(params: Readonly<{ durationMs: number }>): Promise<boolean>;
+  /** Ends its connection. */
   close(): Promise<void>;
 }
 
+/** A job that this worker may work on until its lease is lost. */
 export interface LeasedJob {
   readonly id: string;
   readonly payload: JobPayload;
@@ -120,6 +131,7 @@ export interface RefusedJob {
   readonly reason: string;
 }
 
+/** The outcome of a pull. */
 export interface Pulled {
   readonly jobs: readonly LeasedJob[];
   readonly refused: readonly RefusedJob[];
@@ -135,11 +147,13 @@ export interface JobLeases {
   giveBack(params: Readonly<{ job: LeasedJob }>): Promise<void>;
   /** Gives up on a job for good, with a reason that `status` shows. */
   fail(params: Readonly<{ job: LeasedJob; reason: string }>): Promise<void>;
+  /** Ends its connections; leases still held lapse. */
   close(): Promise<void>;
 }
 
 // --- Model ----------------------------------------------------------------------------------
 
+/** A text as token ids. */
 export interface Encoded {
   /** Token ids without special tokens. */
   readonly ids: Int32Array;
@@ -147,6 +161,7 @@ export interface Encoded {
   readonly starts: Uint32Array;
 }
 
+/** Text to the ids of one model. */
 export interface Tokenizer {
   /** Number of ids the tokenizer can produce; must not exceed the model's embedding table. */
   readonly vocabSize: number;
@@ -165,5 +180,6 @@ export interface Embedder {
   paddedLength(longest: number): number;
   /** Runs one batch. Batches queue up in order, so a caller may keep two in flight. */
   embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport>;
+  /** Frees the device. Idempotent. */
   close(): Promise<void>;
 }

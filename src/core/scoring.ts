@@ -16,6 +16,7 @@ export interface RowVectors {
   readonly colbert: { readonly offsets: Uint32Array; readonly values: Float32Array } | null;
 }
 
+/** What each head counts in the hybrid score. */
 export type HeadWeights = Readonly<Record<Head, number>>;
 
 /** The weights that FlagEmbedding's README gives for BGE-M3: dense 0.4, sparse 0.2, ColBERT 0.4. */

@@ -5,6 +5,7 @@
 
 /** Where a shard's time goes in a worker, in order. `wait` is a ready batch's wait for the device. */
 export const STAGES = ["pull", "load", "pack", "wait", "infer", "assemble", "encode", "upload", "complete"] as const;
+/** Part of a worker's pipeline. */
 export type Stage = (typeof STAGES)[number];
 
 /**
@@ -20,6 +21,7 @@ export const IDLE_CAUSES = [
   "committing",
   "starting",
 ] as const;
+/** Why a device stood still. */
 export type IdleCause = (typeof IDLE_CAUSES)[number];
 /** Milliseconds by cause. */
 export type IdleTime = Partial<Record<IdleCause, number>>;
@@ -30,6 +32,7 @@ export function addIdle(sum: IdleTime, more: Readonly<IdleTime>): void {
   }
 }
 
+/** Which shard. */
 export interface ShardName {
   readonly run: string;
   readonly shard: string;

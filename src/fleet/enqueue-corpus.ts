@@ -60,6 +60,7 @@ export interface EnqueueParams extends Readonly<Partial<Omit<EnqueueSettings, "o
   readonly log?: Logger;
   /** Stops between documents; the same call with the same `run` goes on from there. */
   readonly signal?: AbortSignal;
+  /** Told how many documents have been read. */
   readonly onDocuments?: (documents: number) => void;
 }
 

@@ -68,6 +68,7 @@ export interface StartWorkerParams extends Readonly<Partial<Omit<WorkerSettings,
   readonly log?: Logger;
 }
 
+/** A worker that has begun. */
 export interface RunningWorker {
   readonly name: string;
   readonly model: string;

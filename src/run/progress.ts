@@ -5,6 +5,7 @@ import type { IdleCause } from "../core/telemetry.ts";
 import { type RunSight, RunWatch } from "./run-watch.ts";
 import { countDeletes } from "./seal.ts";
 
+/** How far a run is. */
 export type RunState = "planning" | "embedding" | "complete" | "sealed" | "cancelled";
 
 /** The object that `run --json` and `status --json` end with. */
@@ -41,7 +42,11 @@ export interface RunReport {
   readonly queue: QueueCounts | null;
 }
 
-/** @throws FleetError `run_unknown` */
+/**
+ * How far a run is, from the store alone unless the queue's counts are given.
+ *
+ * @throws FleetError `run_unknown`
+ */
 export async function readProgress(
   params: Readonly<{ store: ObjectStore; run: string; queue: QueueCounts | null }>,
 ): Promise<RunReport> {

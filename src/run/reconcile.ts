@@ -6,6 +6,7 @@ import { markActive } from "./active-runs.ts";
 import { assertNotCancelled } from "./cancelled.ts";
 import { listData, readWindows } from "./read-plan.ts";
 
+/** Shards, by what was found of them. */
 export interface Reconciled {
   readonly planned: number;
   readonly done: number;

@@ -24,6 +24,7 @@ import { listData, readClosed, readRun, readWindows } from "./read-plan.ts";
 const FILES_IN_FLIGHT = 4;
 const MAX_MANIFEST_BYTES = 512 * 1024 * 1024;
 
+/** Sealed, now or before, or why it cannot be yet. */
 export type SealOutcome =
   | { readonly kind: "sealed"; readonly manifest: Manifest; readonly isNew: boolean }
   | { readonly kind: "open"; readonly reason: string };

@@ -8,6 +8,7 @@ import { rowKey } from "../core/rows.ts";
 import { readChain, readEffective } from "./chain.ts";
 import { embedQueries } from "./embed-queries.ts";
 
+/** A row that was found; the first is the nearest. */
 export interface Hit {
   readonly id: string;
   readonly chunk: number;
@@ -17,6 +18,8 @@ export interface Hit {
 }
 
 /**
+ * The rows nearest to a query, exactly, by reading every file; of a delta the effective rows.
+ *
  * @throws FleetError `run_unknown`, `run_incomplete` when it is not sealed, `bad_usage` when the run has no text or
  *   no head with a weight.
  */

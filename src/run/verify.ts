@@ -19,6 +19,7 @@ const FILES_IN_FLIGHT = 4;
 const NORM_TOLERANCE = 1e-3;
 const MAX_FINDINGS = 20;
 
+/** What reading a whole run back has shown; the counts of faults are 0 in a sound run. */
 export interface VerifyReport {
   /** Every planned row is there once, or rejected with a reason, and is sound. */
   readonly ok: boolean;
@@ -46,7 +47,12 @@ interface Inspection {
   readonly shard: InspectedShard | FleetError;
 }
 
-/** @throws FleetError `run_unknown` */
+/**
+ * Reads a run back and compares it with its plan: each planned row once, vectors finite and of unit length,
+ * hashes right.
+ *
+ * @throws FleetError `run_unknown`
+ */
 export async function verifyRun(
   params: Readonly<{ store: ObjectStore; run: string; onShard?: (done: number, planned: number) => void }>,
 ): Promise<VerifyReport> {

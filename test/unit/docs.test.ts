@@ -35,7 +35,7 @@ function tokensOf(page: string): Token[] {
 /** Of its headings, as forges make them: lower case, punctuation gone, spaces as hyphens, repeats numbered. */
 function anchorsOf(page: string): Set<string> {
   const tokens = tokensOf(page);
-  const anchors = new Set<string>();
+  const anchors = new Set(Array.from(textOf(page).matchAll(/<a id="([^"]+)">/g), ([, id]) => id!));
   for (const [i, { type }] of tokens.entries()) {
     if (type !== "heading_open") continue;
     const words = (tokens[i + 1]!.children ?? []).map(({ content }) => content).join("");
@@ -57,12 +57,16 @@ function linksOf(page: string): string[] {
 }
 
 function brokenLinksOf(page: string): string[] {
+  const known = new Map<string, Set<string>>();
   return linksOf(page).filter((link) => {
     if (/^[a-z]+:/.test(link)) return false;
     const [path = "", anchor] = decodeURI(link).split("#");
     const target = path === "" ? join(root, page) : resolve(root, dirname(page), path);
     if (!existsSync(target)) return true;
-    return anchor !== undefined && !anchorsOf(target.slice(root.length)).has(anchor);
+    if (anchor === undefined) return false;
+    const anchors = known.get(target) ?? anchorsOf(target.slice(root.length));
+    known.set(target, anchors);
+    return !anchors.has(anchor);
   });
 }
 
@@ -154,9 +158,9 @@ test("the index names every page", () => {
   expect(pages.filter((page) => page.startsWith("docs/") && page !== "docs/README.md" && !named.has(page))).toEqual([]);
 });
 
-test("the generated parts are up to date", () => {
-  const script = join(root, "infra/setup/docs.mjs");
-  const { status, stderr } = spawnSync(process.execPath, [script, "--check"], { encoding: "utf8" });
-  expect(stderr).toBe("");
-  expect(status).toBe(0);
+/** `docs-api.mjs` fails too where a public export has no docstring. */
+test.each(["docs.mjs", "docs-api.mjs"])("what %s generates is up to date", (script) => {
+  const args = [join(root, "infra/setup", script), "--check"];
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+  expect(status, stdout + stderr).toBe(0);
 });

@@ -41,6 +41,7 @@ interface Lease {
   readonly token: string;
 }
 
+/** Which queue, who asks, and for how long a lease holds. */
 export interface BullLeasesParams {
   readonly redisUrl: string;
   readonly name: string;
