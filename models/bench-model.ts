@@ -85,6 +85,14 @@ async function benchCell(params: BenchModelParams, batch: number, length: number
   };
 }
 
+/** @returns Tokens a second of the best batch, by row length: what a chart shows. */
+export function bestByLength(cells: readonly Cell[]): [length: number, tokensPerSecond: number][] {
+  return [...new Set(cells.map(({ length }) => length))].map((length) => [
+    length,
+    Math.max(...cells.filter((cell) => cell.length === length).map(({ tokensPerSecond }) => tokensPerSecond)),
+  ]);
+}
+
 function quantile(sorted: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!;
 }

@@ -272,8 +272,14 @@ function unlike(message: string): FleetError {
 }
 
 function notLoaded(path: string, device: Device, error: unknown): FleetError {
-  const reason = messageOf(error);
+  const reason = plainReason(messageOf(error));
   const message = `ONNX Runtime cannot load ${path} on ${deviceName(device)}: ${reason}`;
+  if (/No Op registered|not a registered function|find an implementation/i.test(reason)) {
+    return new FleetError("model_invalid", message, {
+      cure: "the graph uses an operator that this runtime lacks: make it with embedfleet models export, or update embedfleet",
+      cause: error,
+    });
+  }
   if (/opset|ir_version|IR version/i.test(reason)) {
     return new FleetError("model_invalid", message, {
       cure: "the graph is newer than this runtime: export it with opset 17, or update embedfleet",
@@ -287,6 +293,15 @@ function notLoaded(path: string, device: Device, error: unknown): FleetError {
         : "check the driver with nvidia-smi, or use --device cpu",
     cause: error,
   });
+}
+
+/** Without the path again and the runtime's own place in its source, in one line. */
+function plainReason(reason: string): string {
+  return reason
+    .replace(/^Load model from .*? failed:/, "")
+    .replace(/\/onnxruntime_src\/.*?[\w(]\) (?=[A-Z])/s, "")
+    .replaceAll(/\s+/g, " ")
+    .trim();
 }
 
 function notRun(rows: number, longest: number, error: unknown): FleetError {

@@ -11,6 +11,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   growth: () => import("./growth.ts"),
   known: () => import("./known.ts"),
   memory: () => import("./memory.ts"),
+  models: () => import("./models.ts"),
   packing: () => import("./packing.ts"),
   peers: () => import("./peers.ts"),
   producer: () => import("./producer.ts"),
