@@ -10,7 +10,7 @@ import { type Device, providersOf } from "./device.ts";
 import type { ModelManifest } from "./manifest.ts";
 import { writeOnnx } from "./onnx-writer.ts";
 
-export const GRID = { batches: [1, 8, 32, 128], lengths: [128, 512, 2048, 8192] } as const;
+const GRID = { batches: [1, 8, 32, 128], lengths: [128, 512, 2048, 8192] } as const;
 /** A cell that one run shows to take longer than this is run no second time. */
 const CELL_MS = 4000;
 const MAX_RUNS = 50;
@@ -45,17 +45,24 @@ export interface BenchModelParams {
 /** @returns Cells in order of length, then batch. */
 export async function benchModel(params: BenchModelParams): Promise<Cell[]> {
   const cells: Cell[] = [];
-  const { maxTokens } = params.manifest.architecture;
-  const lengths = GRID.lengths.filter((length) => length <= maxTokens);
-  for (const length of lengths.length > 0 ? lengths : [maxTokens]) {
-    for (const batch of GRID.batches) {
-      if (batch > 1 && batch * length > params.maxBatchTokens) continue;
-      const cell = await benchCell(params, batch, length);
-      cells.push(cell);
-      params.onCell?.(cell);
-    }
+  for (const { batch, length } of gridOf(params)) {
+    const cell = await benchCell(params, batch, length);
+    cells.push(cell);
+    params.onCell?.(cell);
   }
   return cells;
+}
+
+/** @returns The shapes that the model takes, in order of length, then batch. */
+export function gridOf({
+  manifest,
+  maxBatchTokens,
+}: Pick<BenchModelParams, "manifest" | "maxBatchTokens">): Pick<Cell, "batch" | "length">[] {
+  const { maxTokens } = manifest.architecture;
+  const lengths = GRID.lengths.filter((length) => length <= maxTokens);
+  return (lengths.length > 0 ? lengths : [maxTokens]).flatMap((length) =>
+    GRID.batches.filter((batch) => batch === 1 || batch * length <= maxBatchTokens).map((batch) => ({ batch, length })),
+  );
 }
 
 async function benchCell(params: BenchModelParams, batch: number, length: number): Promise<Cell> {
@@ -85,19 +92,16 @@ async function benchCell(params: BenchModelParams, batch: number, length: number
   };
 }
 
-/** @returns Tokens a second of the best batch, by row length: what a chart shows. */
-export function bestByLength(cells: readonly Cell[]): [length: number, tokensPerSecond: number][] {
-  return [...new Set(cells.map(({ length }) => length))].map((length) => [
-    length,
-    Math.max(...cells.filter((cell) => cell.length === length).map(({ tokensPerSecond }) => tokensPerSecond)),
-  ]);
-}
-
 function quantile(sorted: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!;
 }
 
-function fullRows({ manifest, heads }: BenchModelParams, batch: number, length: number): RowRef[] {
+/** A batch without padding. */
+export function fullRows(
+  { manifest, heads }: Pick<BenchModelParams, "manifest" | "heads">,
+  batch: number,
+  length: number,
+): RowRef[] {
   const { vocabSize } = manifest.architecture;
   const shard = allocateShard({
     lengths: Array.from({ length: batch }, () => length),

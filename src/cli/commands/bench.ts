@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import { benchModel, bestByLength, type Cell, encoderFlops, measurePeak } from "../../../models/bench-model.ts";
+import { benchModel, type Cell, encoderFlops, measurePeak } from "../../../models/bench-model.ts";
 import { chooseDevice, type Device, deviceName } from "../../../models/device.ts";
 import { ThreadEmbedder } from "../../../models/embedder.ts";
 import { openModel, type PrecisionChoice } from "../../../models/open-model.ts";
@@ -123,10 +123,12 @@ function printCell(cell: Cell): void {
 function keep(folder: string, id: string, record: { readonly figures: readonly Figures[] }): void {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, `${id}.json`), `${JSON.stringify(record, null, 1)}\n`);
-  const series = record.figures.map(({ precision, device, cells }) => ({
-    name: `${precision}, ${device}`,
-    points: bestByLength(cells),
-  }));
+  const series = record.figures.map(({ precision, device, cells }) => {
+    const lengths = [...new Set(cells.map(({ length }) => length))];
+    const best = (length: number): number =>
+      Math.max(...cells.filter((cell) => cell.length === length).map(({ tokensPerSecond }) => tokensPerSecond));
+    return { name: `${precision}, ${device}`, points: lengths.map((length) => [length, best(length)] as const) };
+  });
   const chart = {
     title: `${id}: tokens a second`,
     xLabel: "tokens a row",
