@@ -68,7 +68,7 @@ export const modelManifestSchema = z.strictObject({
     .regex(/^[\w.-]+\/[\w.-]+$/)
     .nullable(),
   /** A commit, tag or branch of the hub's repository; the model's own version where there is no hub. */
-  revision: z.string().regex(/^[\w.-]+$/),
+  revision: z.string().regex(/^[A-Za-z0-9_][\w.-]*$/),
   description: z.string().min(1),
   /** Shown whenever the model is used; null when there is nothing to warn of. */
   notice: z.string().nullable(),

@@ -36,6 +36,8 @@ export default defineConfig({
     env: { EMBEDFLEET_CACHE: resolve(root, "node_modules/.cache/embedfleet") },
     globalSetup: ["test/fixtures/global-setup.ts"],
     pool: "forks",
+    // Stories of the simulation leave nothing behind: a larger nursery saves a sixth of their time.
+    execArgv: ["--max-semi-space-size=64"],
     testTimeout: 60_000,
     hookTimeout: 180_000,
     // Loaded by Node itself and not by vite: one instance of each module, as in production.

@@ -8,7 +8,7 @@ import { FleetError, messageOf } from "../core/errors.ts";
 /** Fingerprints are 128 bits of SHA-256: among 10^12 ids the odds of a collision are 10^-15. */
 const PRINT_WORDS = 4;
 const SLOTS_PER_PAGE = 256;
-const FIRST_PAGE_BITS = 4;
+const FIRST_PAGE_BITS = 1;
 /** Above this a page is likely to overflow before its neighbours are worth splitting. */
 const MAX_LOAD = 0.7;
 const SPLIT_PAGES = 64;

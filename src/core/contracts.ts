@@ -350,25 +350,40 @@ export const totalsSchema = z.strictObject({
 /** The sums of a sealed run. */
 export type Totals = z.infer<typeof totalsSchema>;
 
+type Keyed = Readonly<{ key: string }>;
+const PATH_IN_RUN = /^[\w-]+(?:[./][\w-]+)*$/;
+
+/** Whoever can write a manifest must not have other objects read through it. */
+function namesOwnKeysOnly(
+  named: Readonly<{ run: string; files: Keyed[]; rejects: Keyed[]; deletes?: Keyed[] | undefined }>,
+): boolean {
+  const prefix = `runs/${named.run}/`;
+  return [...named.files, ...named.rejects, ...(named.deletes ?? [])].every(
+    ({ key }) => key.startsWith(prefix) && PATH_IN_RUN.test(key.slice(prefix.length)),
+  );
+}
+
 /** `manifest.json` */
-export const manifestSchema = z.strictObject({
-  version: versionSchema,
-  kind: z.enum(["full", "delta"]),
-  run: runIdSchema,
-  /** Of a delta: the sealed run that it completes. */
-  base: runIdSchema.optional(),
-  /** Of a full run: what it takes the place of, because it was compacted from it or could not build on it. */
-  supersedes: runIdSchema.optional(),
-  createdAt: z.iso.datetime(),
-  sealedAt: z.iso.datetime(),
-  options: runOptionsSchema,
-  totals: totalsSchema,
-  files: z.array(manifestFileSchema),
-  /** Of a delta: rows of its base, and of what that builds on, that are no more or are replaced by its own. */
-  deletes: z.array(deletesFileSchema).optional(),
-  /** Reject files that count, with the lines in each. */
-  rejects: z.array(z.strictObject({ key: z.string(), lines: countSchema })),
-});
+export const manifestSchema = z
+  .strictObject({
+    version: versionSchema,
+    kind: z.enum(["full", "delta"]),
+    run: runIdSchema,
+    /** Of a delta: the sealed run that it completes. */
+    base: runIdSchema.optional(),
+    /** Of a full run: what it takes the place of, because it was compacted from it or could not build on it. */
+    supersedes: runIdSchema.optional(),
+    createdAt: z.iso.datetime(),
+    sealedAt: z.iso.datetime(),
+    options: runOptionsSchema,
+    totals: totalsSchema,
+    files: z.array(manifestFileSchema),
+    /** Of a delta: rows of its base, and of what that builds on, that are no more or are replaced by its own. */
+    deletes: z.array(deletesFileSchema).optional(),
+    /** Reject files that count, with the lines in each. */
+    rejects: z.array(z.strictObject({ key: z.string(), lines: countSchema })),
+  })
+  .refine(namesOwnKeysOnly, { message: "a manifest may only name files of its own run" });
 /** What a sealed run consists of. */
 export type Manifest = z.infer<typeof manifestSchema>;
 

@@ -126,10 +126,11 @@ export async function openQueueOf(
   modelId: string,
   closer: Closer,
   log: Logger,
+  giveUp?: AbortSignal,
 ): Promise<BullQueue> {
   const redisUrl = redisOf(flags);
   for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
-  return closer.add(new BullQueue({ redisUrl, name: queueName(flags.fleet, modelId) }));
+  return closer.add(new BullQueue({ redisUrl, name: queueName(flags.fleet, modelId), giveUp }));
 }
 
 export function runOptionsOf(flags: PlanSettings, model: Model): RunOptions {

@@ -12,12 +12,13 @@ import { WatchedEmbedder } from "../../workers/watched-embedder.ts";
 import { FleetWorker } from "../../workers/worker.ts";
 import { CostCache } from "../adapters/cost-cache.ts";
 import { BullLeases } from "../adapters/redis/bull-leases.ts";
+import { fallsSilent } from "../adapters/redis/connect.ts";
 import { Presence } from "../adapters/redis/presence.ts";
 import { producersKey, queueName, turnKey, workersKey } from "../adapters/redis/queue-options.ts";
 import { RedisTurn } from "../adapters/redis/redis-turn.ts";
 import { workerName } from "../config.ts";
 import type { Head } from "../core/contracts.ts";
-import { hasCode } from "../core/errors.ts";
+import { FleetError, hasCode } from "../core/errors.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../core/packing.ts";
 import type { Embedder, ObjectStore } from "../core/ports.ts";
 import { Pulse } from "../core/pulse.ts";
@@ -108,6 +109,9 @@ const WITH_DEFAULTS: readonly OptionName[] = [
   "tendSeconds",
 ];
 
+/** Of a worker that is to end: less than the grace time of most machines. */
+const REDIS_PATIENCE_MS = 10_000;
+
 let started = 0;
 
 /**
@@ -120,18 +124,26 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
   const { device = "auto", name = newWorkerName(), log = pino({ level: "silent" }), ...given } = params;
   const settings = withDefaults<WorkerSettings>(given, WITH_DEFAULTS);
   const closer = new Closer();
-  const place = { name, device: chooseDevice(device), log: log.child({ worker: name }) };
+  const giveUp = new AbortController();
+  const place = { name, device: chooseDevice(device), log: log.child({ worker: name }), giveUp: giveUp.signal };
   const { worker, embedder, model, store } = await open(settings, place, closer).catch((error: unknown) =>
     fail(closer, error),
   );
-  const done = worker.run().then(
-    () => closer.close().then(() => ({ ...worker.counts })),
-    (error: unknown) => fail(closer, error),
-  );
+  const done = worker
+    .run()
+    .catch((error: unknown) => {
+      // Cut off from Redis it could not ask whether there is more to do; what it had begun is in the store.
+      if (!giveUp.signal.aborted || error instanceof FleetError) throw error;
+    })
+    .then(
+      () => closer.close().then(() => ({ ...worker.counts })),
+      (error: unknown) => fail(closer, error),
+    );
   const ended = done.then(
     () => {},
     () => {},
   );
+  let stopping: Promise<void> | null = null;
   return {
     name,
     model: model.manifest.id,
@@ -141,8 +153,24 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
       return embedder.device;
     },
     done,
-    stop: () => worker.stop().then(() => ended),
+    stop: () => {
+      if (stopping === null) void leaveIfSilent(redisOf(settings), ended, giveUp, place.log);
+      stopping ??= worker.stop().then(() => ended);
+      return stopping;
+    },
   };
+}
+
+/** A worker that is to end does not wait for a Redis that does not come back: nothing it could say there is needed. */
+async function leaveIfSilent(
+  redisUrl: string,
+  ended: Promise<void>,
+  giveUp: AbortController,
+  log: Logger,
+): Promise<void> {
+  if (!(await fallsSilent({ redisUrl, patienceMs: REDIS_PATIENCE_MS, until: ended }))) return;
+  log.warn("Redis does not answer: the worker ends without it, and jobs it still holds go to others in time");
+  giveUp.abort();
 }
 
 async function fail(closer: Closer, error: unknown): Promise<never> {
@@ -154,7 +182,7 @@ async function fail(closer: Closer, error: unknown): Promise<never> {
 
 async function open(
   settings: WorkerSettings,
-  { name, device, log }: Readonly<{ name: string; device: Device; log: Logger }>,
+  { name, device, log, giveUp }: Readonly<{ name: string; device: Device; log: Logger; giveUp: AbortSignal }>,
   closer: Closer,
 ): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore }> {
   const model = await modelOf(settings, log);
@@ -164,12 +192,12 @@ async function open(
   const observe = observeAll([tally.observe, metrics]);
   const store = new ObservedStore(await openStoreOf(settings, closer), observe);
   await probeStoreOf(store, settings, log);
-  const queue = await openQueueOf(settings, model.manifest.id, closer, log);
+  const queue = await openQueueOf(settings, model.manifest.id, closer, log, giveUp);
   const redisUrl = redisOf(settings);
   const fleet = queueName(settings.fleet, model.manifest.id);
-  const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
-  const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
-  const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(fleet) }));
+  const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet), giveUp }));
+  const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet), giveUp }));
+  const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(fleet), giveUp }));
   const { keepStaging, tendSeconds } = settings;
   const tender = closer.add(
     new Tender({ store, queue, turn, fleet, keepStaging, intervalMs: tendSeconds * 1000, log, observe }),
@@ -180,7 +208,7 @@ async function open(
   const embedder = closer.add(new WatchedEmbedder({ embedder: opened.embedder, pulse }));
   const lockDurationMs = settings.lockSeconds * 1000;
   const leases = closer.add(
-    new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs, pulse, log, observe }),
+    new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs, pulse, log, observe, giveUp }),
   );
   const worker = new FleetWorker({
     name,

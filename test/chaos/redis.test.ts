@@ -30,6 +30,24 @@ chaosTest(
   },
 );
 
+chaosTest(
+  "Redis dies or freezes, and the workers are told to go: they end without it",
+  { documents: 2000 },
+  async (fleet) => {
+    const workers = await fleet.startBusy();
+    const freezes = fleet.random() < 0.5;
+    if (freezes) process.kill(fleet.redis.pid!, "SIGSTOP");
+    else await fleet.redis.kill();
+    fleet.injected++;
+    for (const { child } of workers) child.kill("SIGTERM");
+    const ended = await endWell(...workers);
+    for (const { stderr } of ended) expect(stderr).toContain("Redis does not answer");
+    if (freezes) process.kill(fleet.redis.pid!, "SIGCONT");
+    await fleet.redis.start();
+    await endWell(fleet.startWorker());
+  },
+);
+
 chaosTest("FLUSHALL, and everyone reconciles at once", { documents: 2000 }, async (fleet) => {
   const workers = await fleet.startBusy();
   const redis = fleet.client();

@@ -2,7 +2,10 @@
  * What the fleet reads back may have been written by anyone: mutated bytes must be read as what they are or
  * refused with a coded error, quickly, without large allocations and without naming a key elsewhere.
  */
+import { writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { expect, test } from "vitest";
+import { knownManifest, readManifest } from "../../models/registry.ts";
 import { readJsonl } from "../../producers/sources/jsonl.ts";
 import {
   decodeDeletes,
@@ -14,6 +17,7 @@ import { decodeResults, encodeResults, type ResultRows } from "../../src/arrow/r
 import { decodeStagedShard, encodeStagedShard } from "../../src/arrow/staged.ts";
 import {
   jobPayloadSchema,
+  type Manifest,
   manifestSchema,
   rejectSchema,
   runRecordSchema,
@@ -28,6 +32,7 @@ import { randomOf } from "../fixtures/made-corpus.ts";
 import { runOptions } from "../fixtures/run-options.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
 import { pipeOf, READ_OPTIONS } from "../fixtures/sources.ts";
+import { tempFolder } from "../fixtures/temp-folder.ts";
 
 const MUTANTS = 10_000;
 const SEED = Number(process.env["FUZZ_SEED"] ?? 1);
@@ -173,6 +178,45 @@ test("window plans", async () => {
     const store = new ScriptedStore({ objects: new Map([["plan.json", bytes]]) });
     const { run, shards } = await readRecord(store, "plan.json", windowPlanSchema);
     for (const each of shards) assertInside(runKeys(run).data(each.shard), `runs/${run}/data/w`);
+  });
+});
+
+test("manifests of runs", async () => {
+  const keys = runKeys("r");
+  const file = { rows: 3, bytes: 100, sha256: "d".repeat(64) };
+  const counts = { documents: 3, rows: 3, rejects: 0, shards: 1, files: 1, bytes: 100, batches: 1 };
+  const manifest: Manifest = {
+    version: 1,
+    kind: "delta",
+    run: "r",
+    base: "q",
+    createdAt: "2026-01-01T00:00:00.000Z",
+    sealedAt: "2026-01-01T00:00:01.000Z",
+    options,
+    totals: { ...counts, realTokens: 15, paddedTokens: 18, deviceMs: 1.5, idleMs: 0, idle: {} },
+    files: [{ key: keys.data(shard.shard), shard: shard.shard, ...file }],
+    deletes: [{ key: "runs/r/deletes.arrow", ...file }],
+    rejects: [{ key: "runs/r/rejects/w000000.jsonl", lines: 1 }],
+  };
+  expect(manifestSchema.safeParse(manifest).error).toBeUndefined();
+  await forEachMutant(Buffer.from(JSON.stringify(manifest)), async (bytes) => {
+    const store = new ScriptedStore({ objects: new Map([["manifest.json", bytes]]) });
+    const { run, files, deletes = [], rejects } = await readRecord(store, "manifest.json", manifestSchema);
+    for (const { key } of [...files, ...deletes, ...rejects]) {
+      expect(key.startsWith(`runs/${run}/`), key).toBe(true);
+      expect(() => assertKey(key)).not.toThrow();
+    }
+  });
+});
+
+test("manifests of models", async () => {
+  const folder = await tempFolder();
+  const file = join(folder, "manifest.json");
+  await forEachMutant(Buffer.from(JSON.stringify(knownManifest("bge-m3"))), (bytes) => {
+    writeFileSync(file, bytes);
+    const { id, revision, tokenizer, weights } = readManifest(file);
+    const paths = [tokenizer, ...Object.values(weights).flat()].map(({ path }) => path);
+    for (const path of [id, revision, ...paths]) expect(resolve(folder, path).startsWith(folder), path).toBe(true);
   });
 });
 

@@ -36,6 +36,8 @@ const DEFAULT_MAX_SILENT_MS = 600_000;
 /** BullMQ's answers when a lock is gone, was taken by another, the job is gone, or is not active. */
 const LEASE_LOST_CODES = new Set([-1, -2, -3, -6]);
 
+const NOTHING_PULLED: Pulled = { jobs: [], refused: [] };
+
 interface Lease {
   readonly job: Job<unknown>;
   readonly token: string;
@@ -51,6 +53,8 @@ export interface BullLeasesParams {
   readonly pulse?: Pulse;
   readonly log: Logger;
   readonly observe?: Observe;
+  /** Aborts when Redis is waited for no longer: there are no more jobs then, and leases are left to lapse. */
+  readonly giveUp?: AbortSignal;
 }
 
 export class BullLeases implements JobLeases {
@@ -60,13 +64,15 @@ export class BullLeases implements JobLeases {
   readonly #observe: Observe;
   readonly #leases = new Map<string, Lease>();
   readonly #renewal: LeaseRenewal;
+  readonly #giveUp: AbortSignal | undefined;
   #started: Promise<void> | null = null;
   #closed: Promise<void> | null = null;
 
   constructor(params: BullLeasesParams) {
     this.#log = params.log;
     this.#observe = params.observe ?? unobserved;
-    this.#redis = connectRedis(params.redisUrl);
+    this.#giveUp = params.giveUp;
+    this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#worker = new Worker<unknown>(params.name, null, {
       connection: this.#redis,
       prefix: QUEUE_PREFIX,
@@ -97,19 +103,29 @@ export class BullLeases implements JobLeases {
     this.#started ??= this.#renewal.ready.then(() => this.#worker.startStalledCheckTimer());
     await this.#started;
     try {
-      return await this.#pull(params);
+      return await this.#orGivenUp(this.#pull(params));
     } catch (error) {
+      if (this.#giveUp?.aborted === true) return NOTHING_PULLED;
       if (!isPassing(error)) throw error;
       this.#log.warn({ reason: messageOf(error) }, "Redis gives out no jobs for now");
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-      return { jobs: [], refused: [] };
+      return NOTHING_PULLED;
     }
+  }
+
+  /** BullMQ waits for jobs on a connection of its own, which may hang. */
+  #orGivenUp(pulled: Promise<Pulled>): Promise<Pulled> {
+    return new Promise((resolve, reject) => {
+      const leave = (): void => resolve(NOTHING_PULLED);
+      this.#giveUp?.addEventListener("abort", leave, { once: true });
+      pulled.then(resolve, reject).finally(() => this.#giveUp?.removeEventListener("abort", leave));
+    });
   }
 
   async #pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled> {
     const token = randomUUID();
     const first = params.wait ? await this.#worker.getNextJob(token, { block: true }) : undefined;
-    if (params.wait && first === undefined) return { jobs: [], refused: [] };
+    if (params.wait && first === undefined) return NOTHING_PULLED;
     const more = params.max - (first === undefined ? 0 : 1);
     const rest = await Promise.allSettled(
       Array.from({ length: more }, () => this.#worker.getNextJob(token, { block: false })),
@@ -162,7 +178,8 @@ export class BullLeases implements JobLeases {
 
   /**
    * @returns false when the lease was lost, which proves nothing about the work: a reply may have
-   * been cut off after the command ran, or Redis may have been wiped. The store has the truth.
+   * been cut off after the command ran, Redis may have been wiped, or is waited for no longer. The
+   * store has the truth.
    */
   async #settle(id: string, act: (lease: Lease) => Promise<unknown>): Promise<boolean> {
     const lease = this.#leases.get(id);
@@ -174,7 +191,8 @@ export class BullLeases implements JobLeases {
       return true;
     } catch (error) {
       const code = (error as { code?: unknown }).code;
-      if (typeof code !== "number" || !LEASE_LOST_CODES.has(code)) throw error;
+      const isLost = typeof code === "number" && LEASE_LOST_CODES.has(code);
+      if (!isLost && this.#giveUp?.aborted !== true) throw error;
       this.#observe({ kind: "leases", outcome: "lost", count: 1 });
       this.#log.info({ job: id, code }, "a lease was lost before its job was settled");
       return false;
@@ -185,7 +203,7 @@ export class BullLeases implements JobLeases {
   close(): Promise<void> {
     this.#closed ??= (async () => {
       await this.#renewal.close();
-      await this.#worker.close();
+      await this.#worker.close(this.#giveUp?.aborted);
       this.#redis.disconnect();
     })();
     return this.#closed;

@@ -14,8 +14,8 @@ export class BullQueue implements JobQueue, QueueGauge {
   readonly #redis: Redis;
   readonly #queue: Queue;
 
-  constructor(params: Readonly<{ redisUrl: string; name: string }>) {
-    this.#redis = connectRedis(params.redisUrl);
+  constructor(params: Readonly<{ redisUrl: string; name: string; giveUp?: AbortSignal | undefined }>) {
+    this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#queue = new Queue(params.name, { connection: this.#redis, prefix: QUEUE_PREFIX });
     // Without a listener a lost connection would end the process; ioredis reconnects by itself.
     this.#queue.on("error", () => {});

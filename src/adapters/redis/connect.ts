@@ -1,14 +1,30 @@
 /** Connections to Redis, and the proof that the server is fit to hold a queue. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { Redis, type RedisOptions } from "ioredis";
 import { FleetError, messageOf } from "../../core/errors.ts";
 
 const MIN_VERSION = [6, 2] as const;
 const CONNECT_TIMEOUT_MS = 10_000;
 
-type ConnectionTuning = Pick<RedisOptions, "retryStrategy" | "maxRetriesPerRequest">;
+type ConnectionTuning = Pick<RedisOptions, "retryStrategy" | "maxRetriesPerRequest" | "commandTimeout">;
 
-/** `redis://`, `rediss://` (TLS) or `unix:///path/to/socket`. */
-export function connectRedis(url: string, options: ConnectionTuning = {}): Redis {
+/**
+ * `redis://`, `rediss://` (TLS) or `unix:///path/to/socket`.
+ * @param giveUp When it aborts, the connection is cut, and what still waits for an answer rejects.
+ */
+export function connectRedis(url: string, options: ConnectionTuning = {}, giveUp?: AbortSignal): Redis {
+  const redis = newRedis(url, options);
+  giveUp?.addEventListener("abort", () => cut(redis), { once: true });
+  return redis;
+}
+
+/** One that waits for its next attempt to connect has to make it: only its failure rejects what is asked of it. */
+function cut(redis: Redis): void {
+  redis.options.retryStrategy = () => null;
+  if (redis.status !== "reconnecting") redis.disconnect();
+}
+
+function newRedis(url: string, options: ConnectionTuning): Redis {
   const common = {
     // BullMQ blocks and retries by itself; a bound here would surface as failed jobs in an outage.
     maxRetriesPerRequest: null,
@@ -24,9 +40,58 @@ export function connectRedis(url: string, options: ConnectionTuning = {}): Redis
   });
 }
 
+export interface RedisKeyParams {
+  readonly redisUrl: string;
+  readonly key: string;
+  /** Aborts when Redis is waited for no longer. */
+  readonly giveUp?: AbortSignal | undefined;
+}
+
 /** The address without user and password. */
 export function redactUrl(url: string): string {
   return url.replace(/\/\/[^@/]*@/, "//***@");
+}
+
+/** Of a connection that is made anew at each try. */
+const ANSWER_TIMEOUT_MS = 2000;
+const ASK_AGAIN_MS = 500;
+
+/**
+ * Whether a server falls silent: asks it again and again on connections of its own.
+ *
+ * @param params.until Asked for no longer than this takes.
+ * @returns true when there was no answer for `patienceMs`, false when `until` has come.
+ */
+export async function fallsSilent(
+  params: Readonly<{ redisUrl: string; patienceMs: number; until: Promise<unknown> }>,
+): Promise<boolean> {
+  const over = params.until.then(
+    () => true,
+    () => true,
+  );
+  let answeredAtMs = performance.now();
+  while (performance.now() - answeredAtMs < params.patienceMs) {
+    if (await answers(params.redisUrl)) answeredAtMs = performance.now();
+    if (await Promise.race([over, sleep(ASK_AGAIN_MS, false, { ref: false })])) return false;
+  }
+  return true;
+}
+
+async function answers(redisUrl: string): Promise<boolean> {
+  const redis = connectRedis(redisUrl, {
+    retryStrategy: () => null,
+    maxRetriesPerRequest: 0,
+    commandTimeout: ANSWER_TIMEOUT_MS,
+  });
+  redis.on("error", () => {});
+  try {
+    await redis.ping();
+    return true;
+  } catch {
+    return false;
+  } finally {
+    redis.disconnect();
+  }
 }
 
 export interface RedisCheckOptions {

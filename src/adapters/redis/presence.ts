@@ -1,7 +1,7 @@
 /** Who is at work: names that announce themselves and fade away when their process dies. */
 import type { Redis } from "ioredis";
 import { producerStateSchema, type WorkerState, workerStateSchema } from "../../core/worker-state.ts";
-import { connectRedis } from "./connect.ts";
+import { connectRedis, type RedisKeyParams } from "./connect.ts";
 
 const LIFETIME_MS = 15_000;
 const ANNOUNCE_INTERVAL_MS = 5_000;
@@ -11,8 +11,8 @@ export class Presence {
   readonly #key: string;
   readonly #announced = new Map<string, NodeJS.Timeout>();
 
-  constructor(params: Readonly<{ redisUrl: string; key: string }>) {
-    this.#redis = connectRedis(params.redisUrl);
+  constructor(params: RedisKeyParams) {
+    this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     // ioredis reconnects by itself; without a listener it would print to the console.
     this.#redis.on("error", () => {});
     this.#key = params.key;
@@ -56,7 +56,8 @@ export class Presence {
   }
 
   async close(): Promise<void> {
-    for (const name of this.#announced.keys()) await this.withdraw(name);
+    // A name that cannot be withdrawn fades away by itself.
+    for (const name of this.#announced.keys()) await this.withdraw(name).catch(() => {});
     this.#redis.disconnect();
   }
 }

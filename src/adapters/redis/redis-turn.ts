@@ -1,14 +1,14 @@
 /** Whose turn it is to do what one of a fleet has to do: a key that fades away. */
 import type { Redis } from "ioredis";
 import type { Turn } from "../../core/ports.ts";
-import { connectRedis } from "./connect.ts";
+import { connectRedis, type RedisKeyParams } from "./connect.ts";
 
 export class RedisTurn implements Turn {
   readonly #redis: Redis;
   readonly #key: string;
 
-  constructor(params: Readonly<{ redisUrl: string; key: string }>) {
-    this.#redis = connectRedis(params.redisUrl);
+  constructor(params: RedisKeyParams) {
+    this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     // ioredis reconnects by itself; without a listener it would print to the console.
     this.#redis.on("error", () => {});
     this.#key = params.key;
