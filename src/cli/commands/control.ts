@@ -76,8 +76,15 @@ export async function control(flags: ControlFlags): Promise<void> {
     if (flags.token === undefined) console.log(`dashboard  ${server.url}/#token=${access.token}`);
     const signal = await untilSignalled();
     log.info({ signal }, "control ends");
+    setTimeout(() => {
+      log.warn("Redis does not answer: control ends without it");
+      process.exit();
+    }, GOODBYE_MS).unref();
   });
 }
+
+/** Closing says goodbye to Redis, which may be gone; every act of control's is whole or repeated, so nothing is owed. */
+const GOODBYE_MS = 10_000;
 
 function untilSignalled(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
