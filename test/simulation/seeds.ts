@@ -2,7 +2,7 @@
 import { expect } from "vitest";
 import { simulate } from "./world.ts";
 
-/** In CI more of them, by hand enough to see a mistake soon: about 17,000 a minute on two cores. */
+/** In CI more of them, by hand enough to see a mistake soon: see the figure that each run prints. */
 const DEFAULT_SEEDS = process.env["CI"] === undefined ? 10_000 : 34_000;
 
 /** `SIMULATION_FIRST=n SIMULATION_SEEDS=1` replays one story. */
