@@ -115,17 +115,21 @@ type Steps =
 
 /** @param chain Newest first. */
 async function whatToDo(store: ObjectStore, before: readonly IndexedRun[], chain: readonly Manifest[]): Promise<Steps> {
-  const head = before.at(-1);
   const held = heldRun(before, chain[0]!.run);
-  if (held === null) return { kind: "everything" };
-  if (head!.state === "done") {
-    if (held === chain[0]!.run) return { kind: "nothing" };
-    const { lineage } = await readRun(store, chain[0]!.run);
-    // A compacted run has the rows of the chain that it was made of.
-    if (lineage?.kind === "compact" && lineage.supersedes === held) return { kind: "same" };
+  const place = held === null ? -1 : await placeOf(store, chain, held);
+  if (place === -1) return { kind: "everything" };
+  if (place > 0 || before.at(-1)!.state !== "done")
+    return { kind: "deltas", deltas: chain.slice(0, place).toReversed() };
+  return { kind: held === chain[0]!.run ? "nothing" : "same" };
+}
+
+/** Where the chain has the rows of a run: in itself, or in what was compacted from it. -1 when it has not. */
+async function placeOf(store: ObjectStore, chain: readonly Manifest[], held: string): Promise<number> {
+  for (const [place, { run, supersedes }] of chain.entries()) {
+    if (run === held) return place;
+    if (supersedes === held && (await readRun(store, run)).lineage?.kind === "compact") return place;
   }
-  const place = chain.findIndex(({ run }) => run === held);
-  return place === -1 ? { kind: "everything" } : { kind: "deltas", deltas: chain.slice(0, place).toReversed() };
+  return -1;
 }
 
 /** The run whose rows the index holds, but for what was begun of `run`. Null when other rows may be there too. */

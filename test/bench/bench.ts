@@ -19,6 +19,8 @@ export interface BenchReport {
 export interface BenchParams {
   /** `small` shows within a minute or two that it works; the documentation's figures are from `full`. */
   readonly size: "small" | "full";
+  /** Of `known`: so many documents, in place of what the size says. */
+  readonly documents?: number;
 }
 
 export interface Bench {

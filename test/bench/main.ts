@@ -1,4 +1,4 @@
-/** `npm run bench -- <name> [--full] [--out <folder>]`: runs one benchmark, prints it, keeps JSON and SVG. */
+/** `npm run bench -- <name> [--full] [--documents <n>] [--out <folder>]`: runs one benchmark, prints it, keeps JSON and SVG. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
@@ -35,7 +35,11 @@ function printTable({ title, columns, rows }: Table): void {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { full: { type: "boolean", default: false }, out: { type: "string", default: "out/bench" } },
+  options: {
+    full: { type: "boolean", default: false },
+    documents: { type: "string" },
+    out: { type: "string", default: "out/bench" },
+  },
 });
 const name = positionals[0] ?? "";
 const load = BENCHES[name];
@@ -48,7 +52,10 @@ if (load === undefined) {
 const { bench } = await load();
 const size = values.full ? "full" : "small";
 console.log(`${bench.title} (${size})`);
-const { figures, tables, charts, notes } = await bench.run({ size });
+const { figures, tables, charts, notes } = await bench.run({
+  size,
+  ...(values.documents !== undefined && { documents: Number(values.documents) }),
+});
 for (const table of tables) printTable(table);
 for (const note of notes) console.log(`\n${note}`);
 

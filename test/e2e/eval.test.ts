@@ -104,6 +104,21 @@ test("runs stand side by side in a table for people", async () => {
   expect(stdout).toMatch(/^all +25 +sparse +whole( +1\.0000){5}\nall +25 +sparse +pieces( +1\.0000){5}$/m);
 });
 
+test("precisions of an exported model stand side by side, each run asked in its own", async () => {
+  const exported = join(folder, "mini-export");
+  const made = await cli(["models", "export", "generated:mini", "--into", exported, "--precisions", "fp32,int8"]);
+  expect(made.code, made.stderr).toBe(0);
+  const quiet = ["--out", out, "--model", exported, "--log-level", "silent"];
+  for (const precision of ["fp32", "int8"]) {
+    const done = await cli(["run", corpus, ...quiet, "--run", precision, "--precision", precision]);
+    expect(done.code, done.stderr).toBe(0);
+  }
+  const asked = ["--run", "fp32", "--run", "int8", "--questions", questionsPath, "--model", exported];
+  const { stdout } = await cli(["eval", out, ...asked, "--at", "1,5", "--log-level", "silent"]);
+  expect(stdout).toMatch(/^fp32 {2}mini-export fp32, .*\nint8 {2}mini-export int8, /m);
+  expect(stdout).toMatch(/^all +25 +hybrid +fp32( +1\.0000){5}\nall +25 +hybrid +int8( +1\.0000){5}$/m);
+});
+
 test("a line that is no question names its file and line", async () => {
   const bad = join(folder, "bad.jsonl");
   await writeFile(bad, '{"question": "a", "relevant": ["en-1"]}\n\n{"question": "b", "relevant": []}\n');

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { latestSchema, rejectSchema, runRecordSchema } from "../../src/core/contracts.ts";
 import { readRecord } from "../../src/core/json.ts";
 import { runKeys } from "../../src/core/layout.ts";
+import { readChain, readEffective } from "../../src/run/chain.ts";
 import { findGarbage, removeRun } from "../../src/run/collect.ts";
 import { compactRun } from "../../src/run/compact.ts";
 import { verifyRun } from "../../src/run/verify.ts";
@@ -47,6 +48,20 @@ test("a compacted run is a full run of the newest corpus, rejects included", asy
   const lines = Buffer.from(objects.get("runs/wednesday-full/rejects/w000000.jsonl")!).toString().trim();
   expect(rejectSchema.parse(JSON.parse(lines))).toMatchObject({ id: "d1", reason: "duplicate_id" });
   expect(await latestOf(store)).toBe("wednesday-full");
+});
+
+test("fields that were kept come along, those of rows from every run of the chain", async () => {
+  const { store } = await threeNights();
+  const { options } = await compactRun({ store, run: "wednesday" });
+  expect(options.keep).toEqual(["size"]);
+  const sizes = new Map<string, string | null>();
+  for await (const { rows, kept } of readEffective(store, await readChain(store, "wednesday-full"))) {
+    expect(rows.kept.map(({ name }) => name)).toEqual(["size"]);
+    for (const row of kept) sizes.set(rows.ids[row]!, rows.kept[0]!.values[row]!);
+  }
+  // The first that is there of an id counts: `d1` was changed on Tuesday.
+  const expected = new Map(wednesday.toReversed().map(([id, text]) => [id, text.length > 9 ? "long" : null]));
+  expect(sizes).toEqual(expected);
 });
 
 test("the next delta builds on a compacted run as on any other", async () => {

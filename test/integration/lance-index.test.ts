@@ -1,5 +1,5 @@
 /** A run and its deltas in LanceDB itself: what was put in is read back with LanceDB's own calls. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -8,6 +8,7 @@ import { openStore } from "../../src/adapters/open-store.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
 import { rowUuid } from "../../src/core/uuid.ts";
 import { readChain, readEffective } from "../../src/run/chain.ts";
+import { compactRun } from "../../src/run/compact.ts";
 import { indexRun, type IndexReport } from "../../src/run/index-run.ts";
 import { LanceIndex } from "../../src/run/lance-index.ts";
 import { cli } from "../fixtures/cli.ts";
@@ -78,8 +79,8 @@ async function withIndex<T>(table: string, act: (index: LanceIndex) => Promise<T
   }
 }
 
-function put(run: string, table: string, fullText = false): Promise<IndexReport> {
-  return withIndex(table, (index) => indexRun({ store, run, index, heads: ["dense", "sparse"], fullText }));
+function put(run: string, table: string, fullText = false, from = store): Promise<IndexReport> {
+  return withIndex(table, (index) => indexRun({ store: from, run, index, heads: ["dense", "sparse"], fullText }));
 }
 
 async function withTable<T>(name: string, act: (table: LanceTable) => Promise<T>): Promise<T> {
@@ -107,9 +108,9 @@ function contentOf(table: string): Promise<Map<string, unknown>> {
   });
 }
 
-async function expected(run: string): Promise<Map<string, unknown>> {
+async function expected(run: string, from = store): Promise<Map<string, unknown>> {
   const rowsByKey = new Map<string, unknown>();
-  for await (const { rows, kept } of readEffective(store, await readChain(store, run))) {
+  for await (const { rows, kept } of readEffective(from, await readChain(from, run))) {
     for (const row of kept) {
       const [id, chunk] = [rows.ids[row]!, rows.chunks[row]!];
       const { offsets, indices, values } = rows.sparse!;
@@ -155,6 +156,26 @@ test("a full run, then what a delta changes, each once however often it is said"
   expect(await contentOf("fresh")).toEqual(content);
   expect(await put("base", "nightly")).toMatchObject({ kind: "loaded", removed: ADDED });
   expect(await contentOf("nightly")).toEqual(await expected("base"));
+});
+
+test("a compacted run is indexed like the chain it was made of, kept fields too, and the next delta goes on from it", async () => {
+  const own = join(folder, "compacted");
+  await cp(out, own, { recursive: true });
+  const from = await openStore(own);
+  await put("night", "before-compact", false, from);
+  await compactRun({ store: from, run: "night" });
+  const rows = await expected("night");
+  expect(await expected("night-full", from)).toEqual(rows);
+  expect(await put("night-full", "compacted", false, from)).toMatchObject({ kind: "loaded", rows: DOCUMENTS });
+  expect(await contentOf("compacted")).toEqual(rows);
+
+  const later = Array.from({ length: DOCUMENTS }, (_, i) => ({ id: `d'${i}`, text: textOf(i), topic: "all" }));
+  await embed("later", later.slice(0, 9), "--out", own, "--since", "latest");
+  const changed = await put("later", "before-compact", false, from);
+  expect(changed).toMatchObject({ kind: "updated", rows: 9 });
+  expect(changed.upserted).toBeLessThanOrEqual(9);
+  expect(await contentOf("before-compact")).toEqual(await expected("later", from));
+  await from.close();
 });
 
 test("what was cut off is completed, and leaves nothing behind for another run", async () => {

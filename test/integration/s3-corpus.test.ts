@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { ProducerThreads } from "../../producers/producer-threads.ts";
 import { readParts } from "../../producers/read-parts.ts";
+import { S3Bucket } from "../../src/adapters/s3-source.ts";
 import { Corpus } from "../../producers/sources/corpus.ts";
 import { FILES, readItems } from "../conformance/record-source.suite.ts";
 import { describeS3 } from "../fixtures/describe-s3.ts";
@@ -57,6 +58,27 @@ describeS3("a corpus on S3", ({ bucket, endpoint, region, credentials }) => {
     expect(await idsAt("many", { s3: { ...s3, pageSize: 3 } })).toEqual(expected);
     expect(await idsAt("many/")).toEqual(expected);
     expect(await idsAt("many", { format: "jsonl" })).toEqual(["p"]);
+  });
+
+  test("more keys than one answer of the server lists are all found, each once and in order", async () => {
+    const names = Array.from({ length: 1111 }, (_, i) => `crowd/${String(i).padStart(4, "0")}.txt`);
+    const client = new S3Client({ ...s3, forcePathStyle: true });
+    const rest = [...names];
+    const upload = async (): Promise<void> => {
+      for (let name = rest.pop(); name !== undefined; name = rest.pop())
+        await client.send(new PutObjectCommand({ Bucket: bucket, Key: `${prefix}/${name}`, Body: name }));
+    };
+    await Promise.all(Array.from({ length: 16 }, upload));
+    client.destroy();
+    const listed = new S3Bucket({ bucket, options: s3 });
+    const found: string[] = [];
+    for await (const { key } of listed.list(`${prefix}/crowd/`)) found.push(key.slice(prefix.length + 1));
+    await listed.close();
+    expect(found).toEqual(names);
+    // Across the end of the first thousand.
+    expect(await idsAt("crowd/{0999,100?,1110}.txt")).toEqual(
+      [999, ...Array.from({ length: 10 }, (_, i) => 1000 + i), 1110].map((i) => `${String(i).padStart(4, "0")}.txt`),
+    );
   });
 
   test("a pattern", async () => {
