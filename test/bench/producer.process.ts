@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadTokenizer } from "../../models/tokenizer.ts";
 import { produce } from "../../producers/produce.ts";
+import { ProducerThreads } from "../../producers/producer-threads.ts";
 import { Corpus } from "../../producers/sources/corpus.ts";
 import { openRun } from "../../src/run/open-run.ts";
 import { MemoryQueue } from "../fixtures/memory-queue.ts";
@@ -12,7 +13,7 @@ import { runOptions } from "../fixtures/run-options.ts";
 import { openStore } from "./fleet.ts";
 
 /** @returns Tokens planned, special tokens included. */
-export async function produceFile(file: string): Promise<number> {
+export async function produceFile(file: string, threads = 1): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), "embedfleet-bench-"));
   const model = await openMini();
   const options = runOptions({ model: model.ref, maxTokens: 8192, maxDocumentBytes: 1 << 26 });
@@ -20,10 +21,20 @@ export async function produceFile(file: string): Promise<number> {
   try {
     const store = await openStore(folder);
     const { record } = await openRun(store, { run: "bench", inputs: [file], options, since: undefined });
-    const tokenizer = await loadTokenizer(model.tokenizerPath);
-    const items = corpus.items();
-    const closed = await produce({ store, queue: new MemoryQueue(), tokenizer, record, items, maxRejects: null });
-    return closed.tokens;
+    const common = { store, queue: new MemoryQueue(), record, maxRejects: null };
+    if (threads === 1) {
+      const tokenizer = await loadTokenizer(model.tokenizerPath);
+      return (await produce({ ...common, tokenizer, items: corpus.items() })).tokens;
+    }
+    const cutter = await ProducerThreads.open({
+      threads,
+      setup: { model, cutting: options, reading: options, s3: undefined },
+    });
+    try {
+      return (await produce({ ...common, cutter, items: corpus.items(cutter) })).tokens;
+    } finally {
+      await cutter.close();
+    }
   } finally {
     await corpus.close();
     await rm(folder, { recursive: true, force: true });
