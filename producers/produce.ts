@@ -27,6 +27,7 @@ import { createSame } from "../src/run/create-same.ts";
 import { listData, readClosed, readWindows } from "../src/run/read-plan.ts";
 import { type Cutter, LocalCutter } from "./cutter.ts";
 import { type Ledger, openLedger } from "./ledger.ts";
+import type { ReadItem } from "./read-parts.ts";
 import { type AdmittedItem, tokenise } from "./tokenise.ts";
 import { SourceDigest, Window } from "./window.ts";
 
@@ -44,7 +45,7 @@ interface CommonParams {
   readonly store: ObjectStore;
   readonly queue: JobQueue;
   readonly record: RunRecord;
-  readonly items: AsyncIterable<SourceItem>;
+  readonly items: AsyncIterable<ReadItem>;
   /** Null for no limit. */
   readonly maxRejects: number | null;
   /** Waits until the queue has room for a window's jobs. */
@@ -138,11 +139,12 @@ class Producer {
     }
   }
 
-  #admit(item: SourceItem & { kind: "document" }): AdmittedItem {
+  #admit(item: ReadItem & { kind: "document" }): AdmittedItem {
     const content = item.content ?? contentHash(item.document);
     const admission = this.#ledger.admit(item.document.id, content);
     if (admission === "duplicate") return duplicate(item);
-    return { kind: admission === "new" ? "document" : "unchanged", document: item.document, content };
+    if (admission === "unchanged") return { kind: "unchanged", document: item.document, content };
+    return { ...item, content };
   }
 
   /** Reads past the windows planned before, proves that they are the same, and queues what they lack. */

@@ -5,7 +5,7 @@
 import { Worker } from "node:worker_threads";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import type { Cutter, CutTexts } from "./cutter.ts";
-import type { PartBatch, PartReader } from "./read-parts.ts";
+import type { PartBatch, PartReader, PartReading } from "./read-parts.ts";
 import type { CorpusPart } from "./sources/parts.ts";
 import {
   type PackedBatch,
@@ -55,7 +55,7 @@ export class ProducerThreads implements Cutter, PartReader {
     return this.#leastBusy("cuts").cut(texts);
   }
 
-  read(part: CorpusPart): AsyncGenerator<PartBatch> {
+  read(part: CorpusPart): PartReading {
     return this.#leastBusy("readings").read(part);
   }
 
@@ -104,25 +104,25 @@ class ProducerThread {
     }
   }
 
-  read(part: CorpusPart): AsyncGenerator<PartBatch> {
+  read(part: CorpusPart): PartReading {
     const reading = this.#nextId++;
     this.readings++;
     this.#post({ kind: "read", reading, part });
     // Now, and not when the first batch is taken: a generator does nothing until then.
     const ahead = Array.from({ length: BATCHES_AHEAD }, () => this.#nextBatch(reading));
-    return this.#batches(reading, ahead);
+    return { batches: this.#batches(reading, ahead), close: async () => this.#close(reading) };
   }
 
   async *#batches(reading: number, ahead: Promise<PackedBatch | null>[]): AsyncGenerator<PartBatch> {
-    try {
-      for (let batch = await ahead.shift()!; batch !== null; batch = await ahead.shift()!) {
-        yield unpackBatch(batch);
-        ahead.push(this.#nextBatch(reading));
-      }
-    } finally {
-      this.readings--;
-      this.#post({ kind: "close", reading });
+    for (let batch = await ahead.shift()!; batch !== null; batch = await ahead.shift()!) {
+      yield unpackBatch(batch);
+      ahead.push(this.#nextBatch(reading));
     }
+  }
+
+  #close(reading: number): void {
+    this.readings--;
+    this.#post({ kind: "close", reading });
   }
 
   #nextBatch(reading: number): Promise<PackedBatch | null> {

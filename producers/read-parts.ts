@@ -1,11 +1,15 @@
 /** Parts of a corpus read ahead, wherever that is done, and put together in their order. */
 import type { SourceItem } from "../src/core/documents.ts";
 import type { FleetError } from "../src/core/errors.ts";
+import type { CutChunk } from "./cutter.ts";
 import { unreadableAfter } from "./sources/jsonl.ts";
 import type { CorpusPart, Section } from "./sources/parts.ts";
 
+/** A document or a reject; a document that came with its chunks has no text any more. */
+export type ReadItem = SourceItem & { readonly chunks?: readonly CutChunk[] };
+
 export interface PartBatch {
-  readonly items: readonly SourceItem[];
+  readonly items: readonly ReadItem[];
   /** With the last batch of a range. */
   readonly end?: PartEnd;
 }
@@ -18,19 +22,25 @@ export interface PartEnd {
 }
 
 export interface PartReader {
-  /** Parts that are worth having begun, so that none of its threads waits. */
+  /** Parts that are worth having begun, so that nobody who reads waits. */
   readonly partsAhead: number;
   /** Begins at once, and reads a bounded number of batches ahead of who takes them. */
-  read(part: CorpusPart): AsyncGenerator<PartBatch>;
+  read(part: CorpusPart): PartReading;
+}
+
+export interface PartReading {
+  readonly batches: AsyncIterable<PartBatch>;
+  /** Read to its end or not. */
+  close(): Promise<void>;
 }
 
 interface Begun {
-  readonly items: AsyncIterable<SourceItem>;
-  close(): Promise<unknown>;
+  readonly items: AsyncIterable<ReadItem>;
+  close(): Promise<void>;
 }
 
 /** The same documents and rejects, at the same lines, as one reader of the whole corpus gives. */
-export async function* readParts(sections: AsyncIterable<Section>, reader: PartReader): AsyncGenerator<SourceItem> {
+export async function* readParts(sections: AsyncIterable<Section>, reader: PartReader): AsyncGenerator<ReadItem> {
   const listing = sections[Symbol.asyncIterator]();
   const begun: Begun[] = [];
   const lines = new LineCounter();
@@ -44,6 +54,7 @@ export async function* readParts(sections: AsyncIterable<Section>, reader: PartR
       const first = begun[0];
       if (first === undefined) return;
       yield* first.items;
+      await first.close();
       begun.shift();
     }
   } finally {
@@ -54,8 +65,8 @@ export async function* readParts(sections: AsyncIterable<Section>, reader: PartR
 
 function begin(section: Section, reader: PartReader, lines: LineCounter): Begun {
   if (section.kind === "items") return { items: section.items, close: async () => {} };
-  const batches = reader.read(section.part);
-  return { items: lines.placed(section.part, batches), close: () => batches.return(undefined) };
+  const reading = reader.read(section.part);
+  return { items: lines.placed(section.part, reading.batches), close: () => reading.close() };
 }
 
 /** Puts the line numbers of ranges right, which count from the range's own first line. */
@@ -63,7 +74,7 @@ class LineCounter {
   #before = 0;
   #isBroken = false;
 
-  async *placed({ name, range }: CorpusPart, batches: AsyncIterable<PartBatch>): AsyncGenerator<SourceItem> {
+  async *placed({ name, range }: CorpusPart, batches: AsyncIterable<PartBatch>): AsyncGenerator<ReadItem> {
     if (range?.start === 0) {
       this.#before = 0;
       this.#isBroken = false;
@@ -81,7 +92,7 @@ class LineCounter {
   }
 }
 
-function moved(item: SourceItem, lines: number): SourceItem {
+function moved(item: ReadItem, lines: number): ReadItem {
   if (lines === 0) return item;
   if (item.kind === "reject") return { ...item, reject: { ...item.reject, line: item.reject.line! + lines } };
   const { origin } = item.document;

@@ -12,6 +12,8 @@ export interface AdmittedDocument {
   readonly document: Document;
   /** See `contentHash`. */
   readonly content: Uint8Array;
+  /** Where it was cut already. */
+  readonly chunks?: readonly CutChunk[];
 }
 
 export type AdmittedItem = RejectedItem | AdmittedDocument;
@@ -56,16 +58,24 @@ async function* batches(items: AsyncIterable<AdmittedItem>): AsyncGenerator<Admi
 }
 
 async function tokeniseBatch(items: readonly AdmittedItem[], params: TokeniseParams): Promise<TokenisedItem[]> {
-  const texts = items.flatMap((item) => (item.kind === "document" ? [item.document.text] : []));
-  const startedAtMs = nowMs();
-  const cut = await params.cutter.cut(texts);
-  const { tokens } = cut;
-  params.observe({ kind: "tokenised", documents: texts.length, tokens, durationMs: nowMs() - startedAtMs });
-  const chunks = chunksOf(cut);
+  const texts = items.flatMap((item) => (isUncut(item) ? [item.document.text] : []));
+  const chunks = texts.length === 0 ? [] : await cutTexts(texts, params);
   let document = 0;
   return items.map((item): TokenisedItem => {
     if (item.kind === "reject") return item;
     if (item.kind === "unchanged") return { ...item, kind: item.kind };
-    return { ...item, kind: item.kind, chunks: chunks[document++]! };
+    return { ...item, kind: item.kind, chunks: item.chunks ?? chunks[document++]! };
   });
+}
+
+function isUncut(item: AdmittedItem): item is AdmittedDocument {
+  return item.kind === "document" && item.chunks === undefined;
+}
+
+async function cutTexts(texts: readonly string[], params: TokeniseParams): Promise<CutChunk[][]> {
+  const startedAtMs = nowMs();
+  const cut = await params.cutter.cut(texts);
+  const { tokens } = cut;
+  params.observe({ kind: "tokenised", documents: texts.length, tokens, durationMs: nowMs() - startedAtMs });
+  return chunksOf(cut);
 }

@@ -175,6 +175,11 @@ export const OPTIONS = {
     option("--max-document-bytes <n>", "a longer line, row or file is rejected")
       .argParser(wholeNumber(1))
       .default(64 * 1024 * 1024),
+  distributed: () =>
+    option(
+      "--distributed",
+      "let `embedfleet produce <run>` elsewhere read and tokenise parts of the corpus too",
+    ).default(false),
   producerThreads: () =>
     option(
       "--producer-threads <n>",

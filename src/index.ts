@@ -26,6 +26,7 @@ export type * from "./core/ports.ts";
 export type { HeadWeights } from "./core/scoring.ts";
 export type { BatchShare, FleetEvent, IdleCause, Observe, ShardName, Stage } from "./core/telemetry.ts";
 export { enqueueCorpus, type EnqueueParams } from "./fleet/enqueue-corpus.ts";
+export { helpProduce, type HelpProduceParams } from "./fleet/help-produce.ts";
 export { type RunningWorker, startWorker, type StartWorkerParams } from "./fleet/start-worker.ts";
 export { openRun } from "./run/open-run.ts";
 export { readProgress, type RunReport, type RunState } from "./run/progress.ts";

@@ -6,11 +6,11 @@ import type { S3Options } from "../../src/adapters/s3-client.ts";
 import type { Selection } from "../../src/core/contracts.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
-import { type PartReader, readParts } from "../read-parts.ts";
+import { type PartReader, type ReadItem, readParts } from "../read-parts.ts";
 import { Buckets } from "./buckets.ts";
 import { formatByName, KNOWN_NAMES } from "./formats.ts";
 import { type CorpusObject, isGlob, type Listed, listInput, STDIN } from "./objects.ts";
-import { type Section, sectionsOf } from "./parts.ts";
+import { type CutHow, type Section, sectionsOf } from "./parts.ts";
 import { readObject, sniff } from "./read-object.ts";
 import { selectItems } from "./select.ts";
 
@@ -58,18 +58,14 @@ export class Corpus {
    * Every document of the corpus that is asked for, in order, and every reject in its place.
    * @param reader Reads parts of it at the same time; the documents are the same.
    */
-  items(reader?: PartReader): AsyncGenerator<SourceItem> {
-    const items = reader === undefined ? this.#all() : readParts(this.sections(), reader);
+  items(reader?: PartReader, how: CutHow = {}): AsyncGenerator<ReadItem> {
+    const items: AsyncIterable<ReadItem> = reader === undefined ? this.#all() : readParts(this.sections(how), reader);
     return selectItems(items, this.#params.limit);
   }
 
   /** The corpus in parts that can be read apart. */
-  sections(partBytes?: number): AsyncGenerator<Section> {
-    return sectionsOf({
-      objects: this.objects(),
-      options: this.#params,
-      ...(partBytes !== undefined && { partBytes }),
-    });
+  sections(how: CutHow = {}): AsyncGenerator<Section> {
+    return sectionsOf({ objects: this.objects(), options: this.#params, ...how });
   }
 
   /** Ends its connections. */

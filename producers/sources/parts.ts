@@ -23,7 +23,10 @@ export interface CorpusPart {
   readonly place: Exclude<Place, { kind: "pipe" }>;
   /** Lines that begin in these bytes of a JSONL object; null for the whole object. */
   readonly range: ByteRange | null;
-  /** Of a file that is read by ranges, which must all be of one version; an object in a bucket has its ETag. */
+  /**
+   * Of a file whose parts must all be of one version, wherever they are read; an object in a bucket has its ETag.
+   * Null for a file that is read whole, here, and for what is no plain file.
+   */
   readonly pin: FilePin | null;
 }
 
@@ -32,15 +35,21 @@ export type Section =
   | { readonly kind: "part"; readonly part: CorpusPart }
   | { readonly kind: "items"; readonly items: AsyncIterable<SourceItem> };
 
-/** @param params.partBytes Of a range, about; an object of less than two is one part. */
+export interface CutHow {
+  /** Of a range, about; an object of less than two is one part. */
+  readonly partBytes?: number;
+  /** Whole files too: other processes may find another file under the name, or none. */
+  readonly pinsAll?: boolean;
+}
+
 export async function* sectionsOf(
-  params: Readonly<{ objects: AsyncIterable<Listed>; options: ReadOptions; partBytes?: number }>,
+  params: Readonly<{ objects: AsyncIterable<Listed>; options: ReadOptions }> & CutHow,
 ): AsyncGenerator<Section> {
-  const { objects, options, partBytes = PART_BYTES } = params;
+  const { objects, options, partBytes = PART_BYTES, pinsAll = false } = params;
   for await (const listed of objects) {
     if (listed.kind === "reject") yield { kind: "items", items: only(listed) };
     else if (listed.object.place.kind === "pipe") yield { kind: "items", items: readObject(listed.object, options) };
-    else yield* partsOf(listed.object, listed.object.place, options, partBytes);
+    else yield* partsOf(listed.object, listed.object.place, { options, partBytes, pinsAll });
   }
 }
 
@@ -51,11 +60,10 @@ async function* only(item: SourceItem): AsyncGenerator<SourceItem> {
 async function* partsOf(
   object: CorpusObject,
   place: CorpusPart["place"],
-  options: ReadOptions,
-  partBytes: number,
+  { options, partBytes, pinsAll }: Readonly<{ options: ReadOptions; partBytes: number; pinsAll: boolean }>,
 ): AsyncGenerator<Section> {
-  const whole: CorpusPart = { name: object.name, id: object.id, place, range: null, pin: null };
   const pin = place.kind === "file" ? await pinFile(place.path) : null;
+  const whole: CorpusPart = { name: object.name, id: object.id, place, range: null, pin: pinsAll ? pin : null };
   const bytes = place.kind === "s3" ? place.entry.bytes : (pin?.bytes ?? 0);
   if (bytes < 2 * partBytes || !(await isPlainJsonl(object, options))) yield { kind: "part", part: whole };
   else

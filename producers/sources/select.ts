@@ -14,7 +14,10 @@ export function isSampled(id: string, fraction: number): boolean {
  *
  * @throws FleetError `bad_usage` when a column is missing before any document was read: a wrong name, most likely.
  */
-export async function* selectItems(items: AsyncIterable<SourceItem>, limit: number | null): AsyncGenerator<SourceItem> {
+export async function* selectItems<T extends SourceItem>(
+  items: AsyncIterable<T>,
+  limit: number | null,
+): AsyncGenerator<T> {
   let documents = 0;
   for await (const item of items) {
     if (item.kind === "document") documents++;

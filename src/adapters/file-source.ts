@@ -40,6 +40,8 @@ export async function openFileSource(
     // Not opened a second time: whoever writes into a named pipe would see its reader go.
     return pipeSource({ stream: file.createReadStream({ highWaterMark: BLOCK_BYTES }), name });
   } catch (error) {
+    if (pin !== undefined && errnoOf(error) === "ENOENT")
+      throw changed(name, "it is not there, or not on this machine");
     throw fault(name, error);
   }
 }

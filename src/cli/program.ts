@@ -29,6 +29,7 @@ const inspect = (): Promise<typeof import("./commands/inspect.ts")> => import(".
 const COMMANDS = {
   run: async () => (await import("./commands/run.ts")).run,
   enqueue: async () => (await import("./commands/enqueue.ts")).enqueue,
+  produce: async () => (await import("./commands/produce.ts")).produce,
   work: async () => (await import("./commands/work.ts")).work,
   control: async () => (await import("./commands/control.ts")).control,
   report: async () => (await import("./commands/report.ts")).report,
@@ -145,10 +146,28 @@ function addWork(add: Add): void {
   add(
     "enqueue",
     "plan a corpus and queue it; workers elsewhere do the rest",
-    ...options(...PLAN, ...QUEUE, ...METRICS, ...STORE, "unsafeStore", "json"),
+    ...options(...PLAN, "distributed", "lockSeconds", ...QUEUE, ...METRICS, ...STORE, "unsafeStore", "json"),
   )
     .argument("<corpus...>", CORPUS)
     .action(action("enqueue"));
+  add(
+    "produce",
+    "help enqueue --distributed: read and tokenise parts of a run's corpus until it is planned",
+    ...options(
+      "out",
+      "model",
+      "models",
+      "producerThreads",
+      "lockSeconds",
+      ...QUEUE,
+      ...METRICS,
+      ...STORE,
+      "unsafeStore",
+      "json",
+    ),
+  )
+    .addArgument(runArgument(true))
+    .action(action("produce"));
   add(
     "work",
     "take jobs from the queue until stopped",

@@ -60,10 +60,16 @@ export interface RunKeys {
   readonly planPrefix: string;
   readonly dataPrefix: string;
   readonly rejectsPrefix: string;
+  /** What several machines have made of the corpus's parts; gone when the plan is whole. */
+  readonly partsPrefix: string;
   /** Everything of the run. */
   readonly prefix: string;
   plan(window: string): string;
   staged(window: string): string;
+  /** Documents and rows of a part, in pieces of bounded size; see `producers/part-piece.ts`. */
+  partPiece(part: string, piece: number): string;
+  /** Says that all pieces are there. */
+  partDone(part: string): string;
   data(shard: string): string;
   /** What the run knows of a window's documents; see `arrow/document-index.ts`. */
   documentIndex(window: string): string;
@@ -85,8 +91,11 @@ export function runKeys(run: string): RunKeys {
     planPrefix: `${root}plan/`,
     dataPrefix: `${root}data/`,
     rejectsPrefix: `${root}rejects/`,
+    partsPrefix: `${root}parts/`,
     plan: (window) => `${root}plan/${window}.json`,
     staged: (window) => `${root}plan/${window}.arrows`,
+    partPiece: (part, piece) => `${root}parts/${part}/${String(piece).padStart(6, "0")}`,
+    partDone: (part) => `${root}parts/${part}/done`,
     data: (shard) => `${root}data/${shard}.arrow`,
     documentIndex: (window) => `${root}index/${window}.arrow`,
     deletes: (part) => `${root}deletes${part === 0 ? "" : `-${String(part).padStart(4, "0")}`}.arrow`,

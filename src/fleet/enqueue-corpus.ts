@@ -6,6 +6,7 @@ import { Backpressure } from "../../producers/backpressure.ts";
 import { LocalCutter } from "../../producers/cutter.ts";
 import { produce } from "../../producers/produce.ts";
 import { ProducerThreads } from "../../producers/producer-threads.ts";
+import type { ThreadSetup } from "../../producers/thread-messages.ts";
 import { Corpus } from "../../producers/sources/corpus.ts";
 import { Presence } from "../adapters/redis/presence.ts";
 import { producersKey, queueName } from "../adapters/redis/queue-options.ts";
@@ -35,6 +36,7 @@ import {
   withCloser,
 } from "./context.ts";
 import { type OptionName, withDefaults } from "./defaults.ts";
+import { shareParts } from "./share-parts.ts";
 import { type MetricsSettings, openMetrics } from "./telemetry.ts";
 
 /** What `embedfleet enqueue` takes as flags, under the same names; its `--help` says what each does. */
@@ -46,6 +48,10 @@ export interface EnqueueSettings extends StoreSettings, QueueSettings, ModelSett
   readonly strict: boolean;
   readonly maxBacklog: number;
   readonly producerThreads: number;
+  /** Others may take parts of the corpus; see `helpProduce`. */
+  readonly distributed?: boolean;
+  /** How long a producer that died keeps its parts from the others. */
+  readonly lockSeconds: number;
   readonly unsafeStore: boolean;
 }
 
@@ -72,6 +78,7 @@ const WITH_DEFAULTS: readonly OptionName[] = [
   "metricsHost",
   "unsafeStore",
   "producerThreads",
+  "lockSeconds",
 ];
 
 /**
@@ -92,7 +99,7 @@ export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
   });
 }
 
-interface Prepared {
+export interface Prepared {
   readonly store: ObjectStore;
   readonly model: Model;
   /** Threads of their own read the corpus too. */
@@ -113,16 +120,22 @@ export async function prepare(
   const corpus = closer.add(new Corpus({ inputs, ...reading, s3 }));
   await corpus.check();
   const model = await modelOf(settings, log, settings);
-  const cutting = runOptionsOf(settings, model);
-  const threads = settings.producerThreads;
-  const cutter =
-    threads === 1
-      ? new LocalCutter({ tokenizer: await openTokenizer(model, "passage"), options: cutting })
-      : closer.add(await ProducerThreads.open({ threads, setup: { model, cutting, reading, s3 } }));
+  const setup = { model, cutting: runOptionsOf(settings, model), reading, s3 };
+  const cutter = await openCutter(settings.producerThreads, setup, closer);
   const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
   const store = new ObservedStore(await openStoreOf(settings, closer), observe);
   await probeStoreOf(store, settings, log);
   return { store, model, cutter, corpus, observe };
+}
+
+/** Cuts on this thread, or on several that read too. */
+export async function openCutter(
+  threads: number,
+  setup: ThreadSetup,
+  closer: Closer,
+): Promise<LocalCutter | ProducerThreads> {
+  if (threads > 1) return closer.add(await ProducerThreads.open({ threads, setup }));
+  return new LocalCutter({ tokenizer: await openTokenizer(setup.model, "passage"), options: setup.cutting });
 }
 
 /** Creates or continues the run and reads the corpus to its end. */
@@ -151,13 +164,14 @@ export async function plan(
   const backpressure = new Backpressure({ gauge: queue, maxBacklog: settings.maxBacklog, log, observe });
   await presence.announce(run, (): ProducerState => ({ waitsFor: backpressure.waitsFor }));
   await markActive(store, { fleet, run });
+  const shared = await shareParts({ ...params, record, redisUrl });
   try {
     const closed = await produce({
       store,
       queue,
       cutter,
       record,
-      items: corpus.items(cutter instanceof ProducerThreads ? cutter : undefined),
+      items: shared?.items ?? corpus.items(cutter instanceof ProducerThreads ? cutter : undefined),
       maxRejects: settings.strict ? 0 : (settings.maxRejects ?? null),
       observe,
       untilRoom: (window) => backpressure.untilRoom(window),
@@ -169,6 +183,7 @@ export async function plan(
         { run, rejects: closed.rejects },
         "documents were rejected; rejects/ in the run's folder says which and why",
       );
+    await shared?.finish();
     return { run, closed };
   } finally {
     await presence.withdraw(run);

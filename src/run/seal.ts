@@ -206,4 +206,6 @@ async function removeStaging(store: ObjectStore, run: string): Promise<void> {
   for await (const { key } of store.list({ prefix: runKeys(run).planPrefix })) {
     if (key.endsWith(".arrows")) await store.remove({ key });
   }
+  // Nothing is left there but what a machine wrote that came late.
+  for await (const { key } of store.list({ prefix: runKeys(run).partsPrefix })) await store.remove({ key });
 }

@@ -63,7 +63,7 @@ async function threaded(corpus: Corpus, options: RunOptions, threads: number) {
   const setup = { model, cutting: options, reading: options, s3: undefined };
   const cutter = await ProducerThreads.open({ threads, setup });
   onTestFinished(() => cutter.close());
-  return { cutter, items: selectItems(readParts(corpus.sections(PART_BYTES), cutter), options.limit) };
+  return { cutter, items: selectItems(readParts(corpus.sections({ partBytes: PART_BYTES }), cutter), options.limit) };
 }
 
 test.each<[name: string, options: Partial<RunOptions>]>([
@@ -89,7 +89,7 @@ test("the corpus of these tests has rejects of every part, and a large file in s
   const folder = await writeCorpus();
   const corpus = new Corpus({ inputs: [folder], ...runOptions({ model: model.ref, maxDocumentBytes: 1 << 20 }) });
   const ranges: number[] = [];
-  for await (const section of corpus.sections(PART_BYTES)) {
+  for await (const section of corpus.sections({ partBytes: PART_BYTES })) {
     if (section.kind === "part" && section.part.range !== null) ranges.push(section.part.range.start);
   }
   expect(ranges.length).toBeGreaterThan(5);
@@ -106,7 +106,7 @@ test("a file that is written to while its ranges are read ends the producer, as 
   const options = runOptions({ model: model.ref, maxDocumentBytes: 1 << 20 });
   const corpus = new Corpus({ inputs: [path], ...options });
   const sections: Section[] = [];
-  for await (const section of corpus.sections(PART_BYTES)) sections.push(section);
+  for await (const section of corpus.sections({ partBytes: PART_BYTES })) sections.push(section);
   await appendFile(path, '{"id":"late","text":"x"}\n');
   const { cutter } = await threaded(corpus, options, 1);
   async function* listed() {

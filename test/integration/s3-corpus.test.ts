@@ -99,7 +99,7 @@ describeS3("a corpus on S3", ({ bucket, endpoint, region, credentials }) => {
     const setup = { model, cutting: runOptions({ model: model.ref }), reading, s3 };
     const threads = await ProducerThreads.open({ threads: 2, setup });
     const corpus = new Corpus({ inputs: [url("large")], ...reading, s3 });
-    const items = await collect(readParts(corpus.sections(2048), threads));
+    const items = await collect(readParts(corpus.sections({ partBytes: 2048 }), threads));
     await Promise.all([threads.close(), corpus.close()]);
     const withoutContent = items.map(
       (item) => item.kind === "document" && { kind: item.kind, document: item.document },

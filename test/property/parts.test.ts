@@ -1,7 +1,7 @@
 /** However a file is cut into ranges, its lines come once each, in order, and are called what they are called in the whole. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { readParts } from "../../producers/read-parts.ts";
+import { type PartReading, readParts } from "../../producers/read-parts.ts";
 import { batchPart } from "../../producers/batch-part.ts";
 import { readJsonl } from "../../producers/sources/jsonl.ts";
 import { wholeLines } from "../../producers/sources/lines.ts";
@@ -52,6 +52,11 @@ function rangesOf(bytes: Buffer, cuts: readonly number[]): ByteRange[] {
   return edges.slice(1).map((end, i) => ({ start: edges[i]!, end }));
 }
 
+function readingOf(part: CorpusPart, source: ByteSource): PartReading {
+  const batches = batchPart({ part, options: { ...READ_OPTIONS, format: "jsonl" }, open: async () => source });
+  return { batches, close: async () => {} };
+}
+
 async function* sections(ranges: readonly ByteRange[]): AsyncGenerator<Section> {
   for (const range of ranges) {
     const part: CorpusPart = { name: "corpus.jsonl", id: "", place: { kind: "file", path: "" }, range, pin: null };
@@ -87,8 +92,7 @@ test("documents and rejects of the ranges are those of the whole file, at the sa
     fc.asyncProperty(file, async ({ bytes, cuts }) => {
       const reader = {
         partsAhead: 2,
-        read: (part: CorpusPart) =>
-          batchPart({ part, options: { ...READ_OPTIONS, format: "jsonl" }, open: async () => sourceOf(bytes) }),
+        read: (part: CorpusPart) => readingOf(part, sourceOf(bytes)),
       };
       const items = await collect(readParts(sections(rangesOf(bytes, cuts)), reader));
       const whole = await collect(readJsonl(sourceOf(bytes), READ_OPTIONS));
@@ -105,13 +109,8 @@ test("after a fault nothing of the file is read, and the reject names the line",
   const bytes = Buffer.from('{"id":"a","text":"x"}\n'.repeat(9));
   const reader = {
     partsAhead: 3,
-    read: (part: CorpusPart) =>
-      batchPart({
-        part,
-        options: { ...READ_OPTIONS, format: "jsonl" },
-        // Only the second range is damaged.
-        open: async () => sourceOf(bytes, part.range!.start === 66 ? 100 : Infinity),
-      }),
+    // Only the second range is damaged.
+    read: (part: CorpusPart) => readingOf(part, sourceOf(bytes, part.range!.start === 66 ? 100 : Infinity)),
   };
   const items = await collect(readParts(sections(rangesOf(bytes, [66, 132])), reader));
   expect(items.map(brief)).toEqual(["a=x", "a=x", "a=x", "4:unreadable"]);

@@ -1,0 +1,132 @@
+/** One part of a corpus read, tokenised, cut and hashed into the store, on whatever machine took its job. */
+import { isAbsolute, relative } from "node:path";
+import picomatch from "picomatch";
+import { contentHash } from "../src/core/content.ts";
+import type { RunRecord } from "../src/core/contracts.ts";
+import { FleetError, hasCode } from "../src/core/errors.ts";
+import type { PartJob } from "../src/core/ingest.ts";
+import { toJsonBytes } from "../src/core/json.ts";
+import { runKeys } from "../src/core/layout.ts";
+import type { ObjectStore } from "../src/core/ports.ts";
+import type { Observe } from "../src/core/telemetry.ts";
+import type { Cutter } from "./cutter.ts";
+import { encodePiece } from "./part-piece.ts";
+import type { PartEnd } from "./read-parts.ts";
+import { type CorpusPart, type OpenPlace, readPart } from "./sources/parts.ts";
+import { type AdmittedItem, tokenise, type TokenisedItem } from "./tokenise.ts";
+
+/** A piece ends with the item that reaches one of these; it is in memory whole, here and where the plan is made. */
+const PIECE_TOKENS = 4 * 1024 * 1024;
+const PIECE_ITEMS = 65_536;
+const PIECE_CHARS = 64 * 1024 * 1024;
+
+export interface PartTools {
+  readonly store: ObjectStore;
+  readonly record: RunRecord;
+  readonly cutter: Cutter;
+  readonly open: OpenPlace;
+  readonly observe: Observe;
+}
+
+/**
+ * Stages the part's pieces, each created once and the same whoever makes it, so a part may be begun again anywhere.
+ *
+ * @throws FleetError `job_invalid` for a part that is not of the run's corpus; whatever reading and the store throw
+ */
+export async function makePart(job: PartJob, tools: PartTools, signal: AbortSignal): Promise<void> {
+  const { store, record } = tools;
+  const keys = runKeys(record.run);
+  assertOfCorpus(job.what, record);
+  if ((await store.stat({ key: keys.partDone(job.part) })) !== null) return;
+  const reached = { line: 0 };
+  const outcome: { fault?: FleetError } = {};
+  let pieces = 0;
+  const put = async (items: readonly TokenisedItem[], isLast: boolean): Promise<void> => {
+    const end: PartEnd | null = isLast && job.what.range !== null ? { lines: reached.line, ...outcome } : null;
+    const piece = { run: record.run, part: job.part, piece: pieces, isLast, items, end };
+    const key = keys.partPiece(job.part, pieces++);
+    await store.create({ key, body: encodePiece(piece, record.options.keep) });
+  };
+  let items: TokenisedItem[] = [];
+  let size = { tokens: 0, chars: 0 };
+  for await (const item of tokenise(documentsOf(job.what, tools, reached, outcome), tools)) {
+    signal.throwIfAborted();
+    items.push(item);
+    if (item.kind === "document") size = grown(size, item);
+    if (size.tokens < PIECE_TOKENS && items.length < PIECE_ITEMS && size.chars < PIECE_CHARS) continue;
+    await put(items, false);
+    items = [];
+    size = { tokens: 0, chars: 0 };
+  }
+  await put(items, true);
+  await store.create({ key: keys.partDone(job.part), body: toJsonBytes({ pieces }) });
+}
+
+function grown(
+  size: Readonly<{ tokens: number; chars: number }>,
+  item: TokenisedItem & { kind: "document" },
+): { tokens: number; chars: number } {
+  let { tokens, chars } = size;
+  for (const { ids, text } of item.chunks) {
+    tokens += ids.length;
+    chars += text?.length ?? 0;
+  }
+  for (const value of item.document.kept ?? []) chars += (value?.length ?? 0) * item.chunks.length;
+  return { tokens, chars };
+}
+
+/** A fault ends a range, and is told with it: whoever puts the parts together knows which line it was. */
+async function* documentsOf(
+  part: CorpusPart,
+  tools: PartTools,
+  reached: { line: number },
+  outcome: { fault?: FleetError },
+): AsyncGenerator<AdmittedItem> {
+  const { open, record } = tools;
+  try {
+    for await (const item of readPart({ part, options: record.options, open, reached })) {
+      yield item.kind === "reject" ? item : { ...item, content: contentHash(item.document) };
+    }
+  } catch (error) {
+    if (part.range === null || !isOfObject(error)) throw error;
+    outcome.fault = error;
+  }
+}
+
+function isOfObject(error: unknown): error is FleetError {
+  return hasCode(error, "source_unreadable") || hasCode(error, "source_missing");
+}
+
+/** Jobs come from a queue that others can write to; the run's record does not. */
+function assertOfCorpus({ place }: CorpusPart, { run, inputs }: RunRecord): void {
+  const url = place.kind === "s3" ? `s3://${place.bucket}/${place.entry.key}` : null;
+  const isOf = inputs.some((input) => {
+    if (url === null) return isBelow(fixedPart(input), place.kind === "file" ? place.path : "");
+    return (
+      url === input ||
+      url.startsWith(picomatch.scan(input).isGlob ? literalStart(input) : `${input.replace(/\/$/, "")}/`)
+    );
+  });
+  if (isOf) return;
+  throw new FleetError(
+    "job_invalid",
+    `the corpus of run ${run} has no ${url ?? (place.kind === "file" ? place.path : "")}`,
+    {
+      cure: "the job is forged, or of another version of embedfleet; nothing was read",
+    },
+  );
+}
+
+function fixedPart(input: string): string {
+  const { isGlob, base } = picomatch.scan(input);
+  return isGlob ? base || "." : input;
+}
+
+function literalStart(pattern: string): string {
+  return pattern.slice(0, pattern.search(/[*?[\]{}()!+@\\]/));
+}
+
+function isBelow(folder: string, path: string): boolean {
+  const way = relative(folder, path);
+  return way === "" || (!way.startsWith("..") && !isAbsolute(way));
+}

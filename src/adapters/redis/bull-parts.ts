@@ -1,0 +1,106 @@
+/** `PartQueue` on BullMQ: a queue of its own for each run, worked on by an ordinary processor, which renews its locks. */
+import { type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import { messageOf } from "../../core/errors.ts";
+import { type MakePart, type PartJob, partJobSchema, type PartQueue, type PartState } from "../../core/ingest.ts";
+import { connectRedis } from "./connect.ts";
+import { QUEUE_PREFIX } from "./queue-options.ts";
+
+/** A part that ends every process that takes it ends the run, and not the fleet. */
+const MAX_STALLED_COUNT = 10;
+const STALLED_CHECK_SHARE = 1 / 3;
+
+export interface BullPartsParams {
+  readonly redisUrl: string;
+  readonly fleet: string;
+  readonly run: string;
+  /** How long a dead process keeps its parts from the others, by two thirds more at most. */
+  readonly lockDurationMs: number;
+  readonly log: Logger;
+}
+
+export class BullParts implements PartQueue {
+  readonly #params: BullPartsParams;
+  readonly #name: string;
+  readonly #redis: Redis;
+  readonly #queue: Queue<unknown>;
+  readonly #stopping = new AbortController();
+  #worker: Worker<unknown> | null = null;
+  #workerRedis: Redis | null = null;
+
+  constructor(params: BullPartsParams) {
+    this.#params = params;
+    this.#name = `${params.fleet}--parts-${params.run}`.replaceAll(/[^A-Za-z0-9_.-]/g, "_");
+    this.#redis = connectRedis(params.redisUrl);
+    this.#queue = new Queue(this.#name, { connection: this.#redis, prefix: QUEUE_PREFIX });
+    // Without a listener a lost connection would end the process; ioredis reconnects by itself.
+    this.#queue.on("error", () => {});
+  }
+
+  async add(job: PartJob): Promise<void> {
+    if ((await this.#queue.getJobState(job.part)) === "failed") await this.#queue.remove(job.part);
+    // The store knows what is done, so a kept job would only cost memory.
+    await this.#queue.add("part", job, { jobId: job.part, attempts: 1, removeOnComplete: true, removeOnFail: false });
+  }
+
+  async state(job: PartJob): Promise<PartState> {
+    const found = await this.#queue.getJob(job.part);
+    if (found === undefined) return { kind: "unknown" };
+    return (await found.isFailed()) ? { kind: "failed", reason: found.failedReason } : { kind: "queued" };
+  }
+
+  async remove(job: PartJob): Promise<void> {
+    await this.#queue.remove(job.part);
+  }
+
+  async work(params: Readonly<{ atOnce: number; make: MakePart }>): Promise<void> {
+    const { redisUrl, lockDurationMs, log } = this.#params;
+    this.#workerRedis = connectRedis(redisUrl);
+    this.#worker = new Worker<unknown>(this.#name, (job, token) => this.#make(job, token, params.make), {
+      connection: this.#workerRedis,
+      prefix: QUEUE_PREFIX,
+      concurrency: params.atOnce,
+      lockDuration: lockDurationMs,
+      stalledInterval: Math.ceil(lockDurationMs * STALLED_CHECK_SHARE),
+      maxStalledCount: MAX_STALLED_COUNT,
+    });
+    this.#worker.on("error", (error) => log.warn({ err: error }, "the queue of parts reported an error"));
+    this.#worker.on("failed", (job, error) => log.error({ part: job?.id, err: error }, "a part failed"));
+    await this.#worker.waitUntilReady();
+  }
+
+  async #make(job: Job<unknown>, token: string | undefined, make: MakePart): Promise<void> {
+    const part = partOf(job, this.#params.run);
+    try {
+      await make(part, this.#stopping.signal);
+    } catch (error) {
+      if (!this.#stopping.signal.aborted) throw error;
+      await job.moveToWait(token);
+      throw new WaitingError();
+    }
+  }
+
+  async drop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#worker?.close();
+    await this.#queue.obliterate({ force: true });
+  }
+
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    await this.#worker?.close();
+    await this.#queue.close();
+    this.#workerRedis?.disconnect();
+    this.#redis.disconnect();
+  }
+}
+
+/** Jobs come from a queue that others can write to. */
+function partOf(job: Job<unknown>, run: string): PartJob {
+  const parsed = partJobSchema.safeParse(job.data);
+  if (!parsed.success) throw new UnrecoverableError(`the payload is no part: ${messageOf(parsed.error).slice(0, 500)}`);
+  const { data } = parsed;
+  if (data.run === run && data.part === job.id) return data;
+  throw new UnrecoverableError(`the payload speaks of part ${data.part} of run ${data.run}`);
+}

@@ -1,0 +1,94 @@
+/** The helpers' side of `enqueue --distributed` as one call. */
+import { type Logger, pino } from "pino";
+import { checkRedis } from "../adapters/redis/connect.ts";
+import { workerName } from "../config.ts";
+import { FleetError } from "../core/errors.ts";
+import { assertNotCancelled } from "../run/cancelled.ts";
+import { readClosed, readRun } from "../run/read-plan.ts";
+import { ObservedStore } from "../telemetry/observed-store.ts";
+import {
+  type ModelSettings,
+  modelOf,
+  openStoreOf,
+  probeStoreOf,
+  type QueueSettings,
+  redisOf,
+  type StoreSettings,
+  withCloser,
+} from "./context.ts";
+import { type OptionName, withDefaults } from "./defaults.ts";
+import { openCutter } from "./enqueue-corpus.ts";
+import { takeParts } from "./share-parts.ts";
+import { type MetricsSettings, openMetrics } from "./telemetry.ts";
+
+const POLL_INTERVAL_MS = 1000;
+
+/** What `embedfleet produce` takes as flags, under the same names; its `--help` says what each does. */
+export interface HelpSettings extends StoreSettings, QueueSettings, Omit<ModelSettings, "precision">, MetricsSettings {
+  readonly producerThreads: number;
+  readonly lockSeconds: number;
+  readonly unsafeStore: boolean;
+}
+
+/** Of the settings only `out` and `redis` must be given; the others are by default as on the command line. */
+export interface HelpProduceParams extends Readonly<Partial<Omit<HelpSettings, "out" | "redis">>> {
+  readonly run: string;
+  readonly out: string;
+  readonly redis: string;
+  /** Silent by default. */
+  readonly log?: Logger;
+  /** Stops at once; parts that are begun are another's to begin again. */
+  readonly signal?: AbortSignal;
+}
+
+const WITH_DEFAULTS: readonly OptionName[] = [
+  "model",
+  "models",
+  "s3TimeoutSeconds",
+  "fleet",
+  "allowVolatileRedis",
+  "metricsHost",
+  "unsafeStore",
+  "producerThreads",
+  "lockSeconds",
+];
+
+/**
+ * Reads and tokenises parts of a run's corpus until its plan is whole. The corpus must be where the run's record says,
+ * under the same names on every machine.
+ *
+ * @returns How many parts were made here.
+ * @throws FleetError `run_unknown`, `run_cancelled`, `run_conflict` when the model is another than the run's
+ */
+export async function helpProduce(params: HelpProduceParams): Promise<{ run: string; parts: number }> {
+  const { run, log = pino({ level: "silent" }), signal, ...given } = params;
+  const settings = withDefaults<HelpSettings>(given, WITH_DEFAULTS);
+  return withCloser(async (closer) => {
+    const redisUrl = redisOf(settings);
+    const bare = await openStoreOf(settings, closer);
+    const record = await readRun(bare, run);
+    const { options } = record;
+    const model = await modelOf({ ...settings, precision: options.precision }, log);
+    if (model.ref.id !== options.model.id || model.ref.sha256 !== options.model.sha256)
+      throw new FleetError("run_conflict", `run ${run} is of model ${options.model.id}, and this is ${model.ref.id}`, {
+        cure: "name the run's own model with --model",
+      });
+    for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis })) log.warn(warning);
+    const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
+    const store = new ObservedStore(bare, observe);
+    await probeStoreOf(store, settings, log);
+    const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };
+    const cutter = await openCutter(
+      settings.producerThreads,
+      { model, cutting: options, reading: options, s3 },
+      closer,
+    );
+    const { made } = await takeParts({ settings, redisUrl, store, record, cutter, closer, log, observe, signal });
+    log.info({ run }, "parts of the corpus are taken");
+    for (;;) {
+      if (signal?.aborted === true || (await readClosed(store, run)) !== null) return { run, parts: made() };
+      await assertNotCancelled(store, run);
+      await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
+    }
+  });
+}

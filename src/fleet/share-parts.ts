@@ -1,0 +1,74 @@
+/** Several machines that read and tokenise one corpus: one makes the plan, and all of them make its parts. */
+import type { Logger } from "pino";
+import type { Cutter } from "../../producers/cutter.ts";
+import { makePart, type PartTools } from "../../producers/make-part.ts";
+import type { ReadItem } from "../../producers/read-parts.ts";
+import { SHARED_PART_BYTES, SharedReader } from "../../producers/shared-reader.ts";
+import { Buckets } from "../../producers/sources/buckets.ts";
+import type { Corpus } from "../../producers/sources/corpus.ts";
+import { placeOpener } from "../../producers/sources/parts.ts";
+import { BullParts } from "../adapters/redis/bull-parts.ts";
+import type { RunRecord } from "../core/contracts.ts";
+import type { PartJob } from "../core/ingest.ts";
+import { runKeys } from "../core/layout.ts";
+import type { ObjectStore } from "../core/ports.ts";
+import type { Observe } from "../core/telemetry.ts";
+import { readClosed } from "../run/read-plan.ts";
+import type { Closer, StoreSettings } from "./context.ts";
+
+/** While the last batches of one part are cut, the first of the next are. */
+const PARTS_AT_ONCE = 2;
+
+export interface SharedParams {
+  readonly settings: Readonly<{ fleet: string; lockSeconds: number; distributed?: boolean }> &
+    Pick<StoreSettings, "s3Endpoint" | "s3Region">;
+  readonly redisUrl: string;
+  readonly store: ObjectStore;
+  readonly record: RunRecord;
+  readonly cutter: Cutter;
+  readonly closer: Closer;
+  readonly log: Logger;
+  readonly observe: Observe;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Offers the parts of a corpus to whoever helps, and takes some as well.
+ *
+ * @returns The documents, each with its chunks, in their order; null when nothing is left to be shared.
+ */
+export async function shareParts(
+  params: SharedParams & Readonly<{ corpus: Corpus }>,
+): Promise<{ items: AsyncIterable<ReadItem>; finish: () => Promise<void> } | null> {
+  const { settings, store, record, corpus, log, signal } = params;
+  const { run } = record;
+  // A plan that is whole is only compared with the corpus, for which nothing is tokenised.
+  if (settings.distributed !== true || (await readClosed(store, run)) !== null) return null;
+  const { queue } = await takeParts(params);
+  log.info({ run }, `others may help with: embedfleet produce ${run}`);
+  const reader = new SharedReader({ store, queue, run, signal });
+  const finish = async (): Promise<void> => {
+    await queue.drop();
+    for await (const { key } of store.list({ prefix: runKeys(run).partsPrefix })) await store.remove({ key });
+  };
+  return { items: corpus.items(reader, { partBytes: SHARED_PART_BYTES, pinsAll: true }), finish };
+}
+
+/** Makes parts until `closer` ends it. @returns `made`: how many parts so far. */
+export async function takeParts(params: SharedParams): Promise<{ queue: BullParts; made: () => number }> {
+  const { settings, redisUrl, store, record, cutter, closer, log, observe } = params;
+  const { fleet, lockSeconds, s3Endpoint: endpoint, s3Region: region } = settings;
+  const buckets = closer.add(new Buckets({ endpoint, region }));
+  const tools: PartTools = { store, record, cutter, open: placeOpener((name) => buckets.get(name)), observe };
+  const lockDurationMs = lockSeconds * 1000;
+  const queue = closer.add(new BullParts({ redisUrl, fleet, run: record.run, lockDurationMs, log }));
+  let made = 0;
+  const make = async (job: PartJob, stopping: AbortSignal): Promise<void> => {
+    log.debug({ part: job.part, name: job.what.name, range: job.what.range }, "a part is begun");
+    await makePart(job, tools, stopping);
+    made++;
+    log.debug({ part: job.part }, "a part is made");
+  };
+  await queue.work({ atOnce: PARTS_AT_ONCE, make });
+  return { queue, made: () => made };
+}

@@ -1,0 +1,195 @@
+/** Parts made anywhere, in any order and more than once come to the plan that one producer makes. */
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { expect, test } from "vitest";
+import { loadTokenizer } from "../../models/tokenizer.ts";
+import { LocalCutter } from "../../producers/cutter.ts";
+import { makePart, type PartTools } from "../../producers/make-part.ts";
+import { decodePiece } from "../../producers/part-piece.ts";
+import { produce } from "../../producers/produce.ts";
+import { SharedReader } from "../../producers/shared-reader.ts";
+import { Corpus } from "../../producers/sources/corpus.ts";
+import { placeOpener } from "../../producers/sources/parts.ts";
+import type { ClosedRecord, RunOptions, RunRecord } from "../../src/core/contracts.ts";
+import type { MakePart, PartJob, PartQueue, PartState } from "../../src/core/ingest.ts";
+import { FleetError } from "../../src/core/errors.ts";
+import { unobserved } from "../../src/core/telemetry.ts";
+import { openMini } from "../fixtures/mini.ts";
+import { makeCorpus } from "../fixtures/made-corpus.ts";
+import { MemoryQueue } from "../fixtures/memory-queue.ts";
+import { runOptions } from "../fixtures/run-options.ts";
+import { ScriptedStore } from "../fixtures/scripted-store.ts";
+import { tempFolder } from "../fixtures/temp-folder.ts";
+
+const model = await openMini();
+const tokenizer = await loadTokenizer(model.tokenizerPath);
+const never = new AbortController().signal;
+
+/** Gives the last part that it has first, and loses what it is told to lose. */
+class MemoryParts implements PartQueue {
+  readonly added: PartJob[] = [];
+  readonly #waiting: PartJob[] = [];
+  readonly #failed = new Map<string, string>();
+  #make: MakePart | null = null;
+  #turn = Promise.resolve();
+  /** Parts that are taken and never made, once each. */
+  loses = 0;
+
+  async add(job: PartJob): Promise<void> {
+    this.added.push(job);
+    this.#waiting.push(job);
+    this.#turn = this.#turn.then(() => new Promise((resolve) => setImmediate(resolve))).then(() => this.#next());
+  }
+
+  async #next(): Promise<void> {
+    const job = this.#waiting.pop();
+    if (job === undefined) return;
+    if (this.loses > 0) this.loses--;
+    else await this.#make!(job, never).catch((error: Error) => this.#failed.set(job.part, error.message));
+  }
+
+  async state(job: PartJob): Promise<PartState> {
+    const reason = this.#failed.get(job.part);
+    if (reason !== undefined) return { kind: "failed", reason };
+    return { kind: this.#waiting.includes(job) ? "queued" : "unknown" };
+  }
+
+  async remove(job: PartJob): Promise<void> {
+    if (this.#waiting.includes(job)) this.#waiting.splice(this.#waiting.indexOf(job), 1);
+  }
+
+  async work(params: Readonly<{ make: MakePart }>): Promise<void> {
+    this.#make = params.make;
+  }
+
+  async drop(): Promise<void> {}
+  async close(): Promise<void> {}
+}
+
+async function writeCorpus(): Promise<string> {
+  const folder = join(await tempFolder(), "corpus");
+  await mkdir(folder);
+  const large = makeCorpus({ documents: 200, seed: 5 }).split("\n");
+  large.splice(120, 0, "no json", "", '{"id":"no text"}');
+  await writeFile(join(folder, "large.jsonl"), large.join("\n"));
+  await writeFile(join(folder, "twice.jsonl"), makeCorpus({ documents: 20, seed: 6, maxWords: 50 }));
+  await writeFile(join(folder, "damaged.jsonl.gz"), gzipSync(large.join("\n")).subarray(0, -900));
+  await writeFile(join(folder, "table.csv"), "id,text,lang\nc1,first row,en\nc2,first row,\n");
+  return folder;
+}
+
+function recordOf(folder: string, given: Partial<RunOptions>): RunRecord {
+  const options = runOptions({ model: model.ref, overlap: 8, maxDocumentBytes: 1 << 20, ...given });
+  return { version: 1, run: "r", createdAt: "2026-01-01T00:00:00.000Z", inputs: [folder], options };
+}
+
+function toolsOf(store: ScriptedStore, record: RunRecord): PartTools {
+  const open = placeOpener(() => Promise.reject(new Error("no buckets here")));
+  return { store, record, cutter: new LocalCutter({ tokenizer, options: record.options }), open, observe: unobserved };
+}
+
+type Objects = Map<string, Uint8Array>;
+
+async function planAlone(record: RunRecord): Promise<{ objects: Objects; closed: ClosedRecord }> {
+  const objects: Objects = new Map();
+  const items = new Corpus({ inputs: record.inputs, ...record.options }).items();
+  const store = new ScriptedStore({ objects });
+  const closed = await produce({ store, queue: new MemoryQueue(), record, maxRejects: null, tokenizer, items });
+  return { objects, closed };
+}
+
+async function planShared(
+  record: RunRecord,
+  params: Readonly<{ objects: Objects; parts: MemoryParts; store?: ScriptedStore }>,
+): Promise<ClosedRecord> {
+  const { objects, parts, store = new ScriptedStore({ objects }) } = params;
+  const tools = toolsOf(store, record);
+  await parts.work({ make: (job, signal) => makePart(job, tools, signal) });
+  const reader = new SharedReader({ store, queue: parts, run: record.run, pollIntervalMs: 1 });
+  const corpus = new Corpus({ inputs: record.inputs, ...record.options });
+  const items = corpus.items(reader, { partBytes: 16 * 1024, pinsAll: true });
+  return produce({ store, queue: new MemoryQueue(), record, maxRejects: null, cutter: tools.cutter, items });
+}
+
+function planOf(objects: Objects): [string, string][] {
+  return [...objects]
+    .filter(([key]) => !key.startsWith("runs/r/parts/"))
+    .map(([key, body]): [string, string] => [key, Buffer.from(body).toString("base64")])
+    .toSorted(([a], [b]) => (a < b ? -1 : 1));
+}
+
+test.each<[name: string, options: Partial<RunOptions>]>([
+  ["all of it", {}],
+  ["--limit", { limit: 150 }],
+  ["--sample and --dedupe", { sample: 0.4, dedupe: true }],
+  [
+    "chunks with their texts and a kept field",
+    { chunking: "markdown", chunkTokens: 32, keepText: true, keep: ["lang"] },
+  ],
+])("the plan is the same to the byte: %s", async (_, options) => {
+  const record = recordOf(await writeCorpus(), options);
+  const alone = await planAlone(record);
+  const parts = new MemoryParts();
+  // As of a helper that is killed and a queue that is wiped: the part is there again when nobody has made it.
+  parts.loses = 2;
+  const objects: Objects = new Map();
+  expect(await planShared(record, { objects, parts })).toEqual(alone.closed);
+  expect(planOf(objects)).toEqual(planOf(alone.objects));
+  expect(parts.added.length).toBeGreaterThan(8);
+});
+
+test("a lead that is killed takes up the parts that were made, and makes none of them again", async () => {
+  const record = recordOf(await writeCorpus(), {});
+  const alone = await planAlone(record);
+  const objects: Objects = new Map();
+  const store = new ScriptedStore({ objects }).script({ op: "create", keyMatches: /\/plan\//, outcome: "fail-before" });
+  await expect(planShared(record, { objects, parts: new MemoryParts(), store })).rejects.toMatchObject({
+    code: "store_unavailable",
+  });
+  const parts = new MemoryParts();
+  expect(await planShared(record, { objects, parts })).toEqual(alone.closed);
+  expect(parts.added).toEqual([]);
+  expect(planOf(objects)).toEqual(planOf(alone.objects));
+});
+
+test("a part that cannot be made ends the run with its reason: a file that another machine does not have", async () => {
+  const folder = await writeCorpus();
+  const record = recordOf(folder, {});
+  const parts = new MemoryParts();
+  const add = parts.add.bind(parts);
+  parts.add = async (job) => {
+    if (job.what.name.endsWith("table.csv")) await rm(job.what.name);
+    await add(job);
+  };
+  const planning = planShared(record, { objects: new Map(), parts });
+  await expect(planning).rejects.toMatchObject({ code: "producer_failed" });
+  await expect(planning).rejects.toThrow(/table\.csv.*not on this machine/);
+});
+
+test("a job for what is not of the run's corpus is refused, and nothing is read", async () => {
+  const folder = await writeCorpus();
+  const secret = join(await tempFolder(), "secret.jsonl");
+  await writeFile(secret, '{"id":"s","text":"secret"}\n');
+  const store = new ScriptedStore();
+  const tools = toolsOf(store, recordOf(folder, {}));
+  for (const path of [secret, join(folder, "..", "secret.jsonl"), `${folder}-too/x.jsonl`]) {
+    const what = { name: "x", id: "x", place: { kind: "file" as const, path }, range: null, pin: null };
+    const job: PartJob = { v: 1, run: "r", part: "p000000-0000000000000000", what };
+    await expect(makePart(job, tools, never)).rejects.toMatchObject({ code: "job_invalid" });
+  }
+  expect(store.calls.filter(({ op }) => op === "create")).toEqual([]);
+});
+
+test("a piece that is damaged, or of another part, is refused", async () => {
+  const record = recordOf(await writeCorpus(), {});
+  const objects: Objects = new Map();
+  await planShared(record, { objects, parts: new MemoryParts() });
+  const [key, bytes] = [...objects].find(([name]) => /\/parts\/.*\/000000$/.test(name))!;
+  const part = key.split("/")[3]!;
+  expect(decodePiece(bytes, { run: "r", part, piece: 0 }).items.length).toBeGreaterThan(0);
+  expect(() => decodePiece(bytes, { run: "r", part, piece: 1 })).toThrow(FleetError);
+  for (const size of [2, 40, bytes.length - 40]) {
+    expect(() => decodePiece(bytes.subarray(0, size), { run: "r", part, piece: 0 })).toThrow(FleetError);
+  }
+});
