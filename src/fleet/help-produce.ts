@@ -83,10 +83,23 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
       { model, cutting: options, reading: options, s3 },
       closer,
     );
-    const { made } = await takeParts({ settings, redisUrl, store, record, cutter, closer, log, observe, signal });
+    const { queue, made } = await takeParts({
+      settings,
+      redisUrl,
+      store,
+      record,
+      cutter,
+      closer,
+      log,
+      observe,
+      signal,
+    });
     log.info({ run }, "parts of the corpus are taken");
     for (;;) {
-      if (signal?.aborted === true || (await readClosed(store, run)) !== null) return { run, parts: made() };
+      const isPlanned = (await readClosed(store, run)) !== null;
+      // The lead forgets the queue too; whoever leaves it last has left it clean.
+      if (isPlanned) await queue.drop();
+      if (isPlanned || signal?.aborted === true) return { run, parts: made() };
       await assertNotCancelled(store, run);
       await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
     }

@@ -77,7 +77,8 @@ test("a helper that is killed mid-part changes nothing: the plan of one process,
   expect(led.code, led.stderr).toBe(0);
 
   const client = new Redis(redis.url);
-  expect(await client.keys("*parts*")).toEqual([]);
+  // That a check was made lapses by itself.
+  expect((await client.keys("*parts*")).filter((key) => !key.endsWith(":stalled-check"))).toEqual([]);
   client.disconnect();
 
   const alone = await cli([
