@@ -3,11 +3,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { buildProgram } from "../../dist/src/cli/program.js";
 import { METRICS } from "../../dist/src/telemetry/metrics.js";
-
-function table(titles, rows) {
-  const line = (cells) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
-  return [line(titles), `|${"---|".repeat(titles.length)}`, ...rows.map(line)].join("\n");
-}
+import { arrowSections, recordSections } from "./docs-formats.mjs";
+import { table } from "./docs-table.mjs";
 
 function metricsTable() {
   const rows = Object.values(METRICS).map(({ name, type, labels = [], of, help }) => {
@@ -58,6 +55,8 @@ function commandSection({ command, called }) {
 }
 
 const PARTS = [
+  { page: "docs/reference/formats.md", name: "arrow", make: arrowSections },
+  { page: "docs/reference/formats.md", name: "records", make: recordSections },
   { page: "docs/operations.md", name: "metrics", make: metricsTable },
   {
     page: "docs/reference/cli.md",

@@ -189,7 +189,7 @@ export const shardPlanSchema = z.strictObject({
   /** Where its stream lies in the window's staged file. */
   start: countSchema,
   end: z.int().min(1),
-  /** Digest of (id, chunk, text hash) of each row in order; see `core/row-digest.ts`. */
+  /** Digest of (id, chunk, text hash) of each row in order; see `core/rows.ts`. */
   rowsSha256: sha256Schema,
 });
 /** What is planned of one shard. */
