@@ -1,9 +1,10 @@
 /** Corpus objects in an S3 bucket: listed page by page, read by ranges, each pinned to its ETag. */
-import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, type S3Client } from "@aws-sdk/client-s3";
+import { GetObjectCommand, HeadObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { FleetError } from "../core/errors.ts";
 import type { ByteRange, ByteSource } from "../core/ports.ts";
 import { openClient, readBody, requireLength, retryLimitsOf, type S3Options } from "./s3-client.ts";
 import { nameOf, type RetryLimits, type S3Call, statusOf, withRetries } from "./s3-faults.ts";
+import { listObjects } from "./s3-list.ts";
 import { streamBlocks } from "./stream-blocks.ts";
 
 /** Large enough that a request's latency is small beside its transfer. */
@@ -49,31 +50,9 @@ export class S3Bucket {
 
   /** Every object whose key begins with `prefix`, as the server sorts them: by the keys' UTF-8 bytes. */
   async *list(prefix: string): AsyncGenerator<S3Entry> {
-    const at = this.#call("ListObjectsV2", prefix, "s3:ListBucket");
-    let token: string | undefined;
-    let previous = Buffer.alloc(0);
-    do {
-      const page = await withRetries(at, this.#limits, () =>
-        this.#client.send(
-          new ListObjectsV2Command({
-            Bucket: this.#bucket,
-            Prefix: prefix,
-            MaxKeys: this.#pageSize,
-            ...(token === undefined ? {} : { ContinuationToken: token }),
-          }),
-        ),
-      );
-      for (const { Key: key, Size: bytes, ETag: etag } of page.Contents ?? []) {
-        // Consoles leave empty `folder/` objects behind.
-        if (key === undefined || key.endsWith("/")) continue;
-        const position = Buffer.from(key);
-        if (Buffer.compare(position, previous) <= 0) throw unsorted(at.where, key);
-        previous = position;
-        const where = `${this.url}/${key}`;
-        yield { key, bytes: requireLength(bytes, where), etag: requireEtag(etag, where) };
-      }
-      token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
-    } while (token !== undefined);
+    const place = { client: this.#client, bucket: this.#bucket, limits: this.#limits, pageSize: this.#pageSize };
+    for await (const { key, bytes, etag } of listObjects({ ...place, prefix }))
+      yield { key, bytes, etag: requireEtag(etag, `${this.url}/${key}`) };
   }
 
   /** Reads nothing yet. */
@@ -135,11 +114,5 @@ function changed(where: string, cause?: unknown): FleetError {
   return new FleetError("source_changed", `${where} was replaced while it was read`, {
     cure: "wait until nothing writes to the corpus, then start a new run",
     cause,
-  });
-}
-
-function unsorted(where: string, key: string): FleetError {
-  return new FleetError("store_refused", `the listing of ${where} gave ${key} after a later key`, {
-    cure: "this bucket does not list in order of key (S3 Express directory buckets do not); use a general purpose bucket",
   });
 }

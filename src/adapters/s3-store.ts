@@ -7,7 +7,6 @@ import {
   DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
-  ListObjectsV2Command,
   PutObjectCommand,
   type S3Client,
 } from "@aws-sdk/client-s3";
@@ -16,6 +15,7 @@ import { assertKey } from "../core/layout.ts";
 import type { ByteRange, CreateOutcome, ObjectInfo, ObjectStore } from "../core/ports.ts";
 import { openClient, readBody, requireLength, retryLimitsOf, type S3Options } from "./s3-client.ts";
 import { nameOf, statusOf, withRetries, type RetryLimits, type S3Call } from "./s3-faults.ts";
+import { listObjects } from "./s3-list.ts";
 import { assertPrefix, assertRange, assertWithin, missing, shorterThanRange } from "./store-rules.ts";
 
 export class S3Store implements ObjectStore {
@@ -115,30 +115,9 @@ export class S3Store implements ObjectStore {
   }
 
   async *#list(prefix: string): AsyncGenerator<ObjectInfo> {
-    const at = { operation: "ListObjectsV2", where: `s3://${this.#bucket}/${prefix}`, permission: "s3:ListBucket" };
-    let token: string | undefined;
-    let previous = "";
-    do {
-      const page = await withRetries(at, this.#limits, () =>
-        this.#client.send(
-          new ListObjectsV2Command({
-            Bucket: this.#bucket,
-            Prefix: prefix,
-            MaxKeys: this.#pageSize,
-            ...(token === undefined ? {} : { ContinuationToken: token }),
-          }),
-        ),
-      );
-      for (const { Key, Size } of page.Contents ?? []) {
-        // Consoles leave empty `folder/` objects behind; `create` cannot have made them.
-        if (Key === undefined || Key.endsWith("/")) continue;
-        // S3 sorts by UTF-8 bytes, which for the ASCII keys of `layout.ts` is the order of code units too.
-        if (Key <= previous) throw unsorted(at.where, previous, Key);
-        previous = Key;
-        yield { key: Key.slice(this.#prefix.length), bytes: requireLength(Size, `s3://${this.#bucket}/${Key}`) };
-      }
-      token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
-    } while (token !== undefined);
+    const place = { client: this.#client, bucket: this.#bucket, limits: this.#limits, pageSize: this.#pageSize };
+    for await (const { key, bytes } of listObjects({ ...place, prefix }))
+      yield { key: key.slice(this.#prefix.length), bytes };
   }
 
   #at(
@@ -160,12 +139,6 @@ function noConditions(at: S3Call, cause: unknown): FleetError {
   return new FleetError("store_refused", `${at.operation} ${at.where}: this server has no conditional writes (501)`, {
     cure: "create-if-absent (If-None-Match: *) keeps two workers from writing one file; use AWS S3, Ceph, versitygw or another server that has it",
     cause,
-  });
-}
-
-function unsorted(where: string, previous: string, key: string): FleetError {
-  return new FleetError("store_refused", `the listing of ${where} gave ${key} after ${previous}`, {
-    cure: "this bucket does not list in order of key (S3 Express directory buckets do not); use a general purpose bucket",
   });
 }
 

@@ -5,6 +5,7 @@ import { CONTRACT_VERSION, type RunOptions, type ShardStats, shardStatsSchema } 
 import { FleetError } from "../core/errors.ts";
 import { toHalf } from "../core/half.ts";
 import { type KeptColumn, type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
+import type { RowVectors } from "../core/scoring.ts";
 import {
   fixedBinaryColumn,
   optionalUtf8Column,
@@ -21,23 +22,13 @@ import { type BatchView, readFileMetadata, readSingleBatch } from "./read.ts";
 const STATS_KEY = "embedfleet.stats";
 
 /** The columns of a result file, row by row in the shard's planned order. */
-export interface ResultRows {
+export interface ResultRows extends RowVectors {
   readonly ids: readonly string[];
   readonly chunks: Uint32Array;
   readonly charStarts: Uint32Array;
   readonly charEnds: Uint32Array;
   readonly tokenCounts: Uint32Array;
   readonly textHashes: Uint8Array;
-  readonly dim: number;
-  /** [rows, dim] */
-  readonly dense: Float32Array | null;
-  readonly sparse: {
-    readonly offsets: Uint32Array;
-    readonly indices: Uint32Array;
-    readonly values: Float32Array;
-  } | null;
-  /** offsets in vectors; values [vectors, dim] */
-  readonly colbert: { readonly offsets: Uint32Array; readonly values: Float32Array } | null;
   readonly texts: readonly string[] | null;
   readonly kept: readonly KeptColumn[];
 }
