@@ -189,10 +189,12 @@ export class FleetWorker {
 
   async #pull(wait: boolean): Promise<void> {
     const { leases, log } = this.#params;
-    // The first pull takes one job; later ones as many as the pool has room for at their size.
+    // The first pull takes one job; later ones as many as the pool has room for at their size. Of a queue that
+    // was empty the last time one is asked for: sixty-four workers at a run's end would ask sixteen times each.
     const room = POOL_BATCHES * this.#params.packing.maxBatchTokens - this.#packer.pendingTokens;
     const typical = this.#pulled.jobs === 0 ? room : this.#pulled.tokens / this.#pulled.jobs;
-    const max = Math.max(1, Math.min(MAX_JOBS_PER_PULL, Math.ceil(room / Math.max(1, typical))));
+    const wanted = Math.max(1, Math.min(MAX_JOBS_PER_PULL, Math.ceil(room / Math.max(1, typical))));
+    const max = this.#queueIsDry ? 1 : wanted;
     const startedAtMs = nowMs();
     const { jobs, refused } = await leases.pull({ max, wait });
     // Waiting for work that is not there is no stage of the work.

@@ -2,12 +2,13 @@
 import { openMini } from "../fixtures/mini.ts";
 import { runOptions } from "../fixtures/run-options.ts";
 import type { BatchReport } from "../../src/core/batch.ts";
+import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
 import { connectRedis } from "../../src/adapters/redis/connect.ts";
 import type { Embedder } from "../../src/core/ports.ts";
 import { sealRun } from "../../src/run/seal.ts";
 import { lineChart } from "../../src/telemetry/chart.ts";
 import { type Bench, logNormalLengths, whole } from "./bench.ts";
-import { drain, type Ground, madeCorpus, openGround, openStore, plan } from "./fleet.ts";
+import { drain, type Ground, madeCorpus, openGround, openStore, plan, QUEUE } from "./fleet.ts";
 
 /** Takes no time at all, so that what is measured is everything else. */
 class InstantDevice implements Embedder {
@@ -32,19 +33,45 @@ interface Figures {
   readonly shards: number;
   readonly cpuMicrosecondsARow: number;
   readonly firstBatchSeconds: number;
-  /** With every job queued and none taken. */
+  /** Of the queue's own keys, with every job queued and none taken. */
   readonly redisBytesAJob: number;
+  /** Beyond those that a producer and a worker need whatever there is to do. */
   readonly redisCommandsAShard: number;
 }
 
-async function measure(ground: Ground, rows: number): Promise<Figures> {
+/** What a producer and a worker need of Redis once: connections, the queue's scripts, looks for jobs that are not there. */
+interface Once {
+  readonly redisCommands: number;
+  readonly redisBytes: number;
+}
+
+async function measureOnce(ground: Ground): Promise<Once> {
+  const redisUrl = ground.redis.url;
+  const redis = connectRedis(redisUrl);
+  try {
+    const emptyBytes = await usedMemory(redis);
+    await redis.config("RESETSTAT");
+    const queue = new BullQueue({ redisUrl, name: QUEUE });
+    await queue.load();
+    const store = await openStore(`${ground.folder}/nothing`);
+    const options = runOptions({ model: (await openMini()).ref });
+    await drain({ store, redisUrl, options, embedder: new InstantDevice(), vocabSize: 1000 });
+    const redisCommands = commandsIn(await redis.info("commandstats"));
+    const redisBytes = (await usedMemory(redis)) - emptyBytes;
+    await queue.close();
+    return { redisCommands, redisBytes };
+  } finally {
+    redis.disconnect();
+  }
+}
+
+async function measure(ground: Ground, rows: number, once: Once): Promise<Figures> {
   const redisUrl = ground.redis.url;
   const redis = connectRedis(redisUrl);
   try {
     const model = await openMini();
     const options = runOptions({ model: { ...model.ref, dim: 16 }, heads: ["dense"], maxTokens: 1024 });
     const lengths = logNormalLengths({ rows, median: 60, sigma: 0.8, maxTokens: 1024, seed: rows });
-    const emptyBytes = await usedMemory(redis);
     await redis.config("RESETSTAT");
     const cpu = process.cpuUsage();
 
@@ -65,7 +92,7 @@ async function measure(ground: Ground, rows: number): Promise<Figures> {
     // And once without one, for what waiting jobs take.
     const idle = await openStore(`${ground.folder}/${run}-idle`);
     await plan({ store: idle, redisUrl, run: `${run}-idle`, options, ...madeCorpus(lengths) });
-    const heldBytes = (await usedMemory(redis)) - emptyBytes;
+    const heldBytes = await bytesOfKeys(redis);
     await redis.flushall();
     return {
       rows,
@@ -73,7 +100,7 @@ async function measure(ground: Ground, rows: number): Promise<Figures> {
       cpuMicrosecondsARow: (user + system) / rows,
       firstBatchSeconds: (device.firstBatchAtMs! - startedAtMs) / 1000,
       redisBytesAJob: heldBytes / closed.shards,
-      redisCommandsAShard: commands / closed.shards,
+      redisCommandsAShard: (commands - once.redisCommands) / closed.shards,
     };
   } finally {
     redis.disconnect();
@@ -82,6 +109,12 @@ async function measure(ground: Ground, rows: number): Promise<Figures> {
 
 async function usedMemory(redis: ReturnType<typeof connectRedis>): Promise<number> {
   return Number(/used_memory:(\d+)/.exec(await redis.info("memory"))![1]);
+}
+
+async function bytesOfKeys(redis: ReturnType<typeof connectRedis>): Promise<number> {
+  const keys = await redis.keys("*");
+  const sizes = await Promise.all(keys.map((key) => redis.call("MEMORY", "USAGE", key, "SAMPLES", "0")));
+  return sizes.reduce<number>((sum, bytes) => sum + Number(bytes), 0);
 }
 
 /** Every command that Redis ran, those inside BullMQ's scripts included. */
@@ -95,15 +128,17 @@ export const bench: Bench = {
     const sizes = size === "full" ? [1000, 10_000, 100_000, 1_000_000] : [1000, 10_000, 50_000];
     const ground = await openGround();
     const figures: Figures[] = [];
+    let once: Once;
     try {
+      once = await measureOnce(ground);
       // The first one warms the code up.
-      await measure(ground, 2000);
-      for (const rows of sizes) figures.push(await measure(ground, rows));
+      await measure(ground, 2000, once);
+      for (const rows of sizes) figures.push(await measure(ground, rows, once));
     } finally {
       await ground.close();
     }
     return {
-      figures,
+      figures: { once, sizes: figures },
       tables: [
         {
           title: "Producer, queue, worker and seal, without tokeniser and model",
@@ -138,6 +173,7 @@ export const bench: Bench = {
       },
       notes: [
         "Rows of log-normal lengths (median 60 tokens) with a dense vector of 16 numbers. Redis commands are all that its INFO commandstats counts, those inside BullMQ's scripts included.",
+        `Besides, a producer and a worker that find nothing to do need ${whole(once.redisCommands)} commands, and ${whole(once.redisBytes / 1000)} kB of Redis for connections and scripts, once.`,
       ],
     };
   },
