@@ -66,8 +66,8 @@ export class FleetWorker {
   #fault: unknown = null;
   #batchesInFlight = 0;
   #loads = 0;
-  /** Of the jobs pulled so far, to ask for as many as there is room for. */
-  readonly #pulled = { jobs: 0, tokens: 0 };
+  /** How many jobs the last pull brought, and the tokens of the largest one lately. */
+  #lately = { jobs: 0, largest: 0 };
   #done: Promise<void> | null = null;
 
   constructor(params: WorkerParams) {
@@ -187,14 +187,21 @@ export class FleetWorker {
     return this.#packer.pendingTokens >= enoughTokens || enoughBytes || this.#quarantine.size >= MAX_SUSPECTS;
   }
 
+  /**
+   * As many jobs as there is room for if they are as large as those lately, and at most twice the last pull's: a
+   * worker that takes more for the size of a small one keeps them from others. Of a queue that was empty the last
+   * time one is asked for: sixty-four workers at a run's end would ask for sixteen each.
+   */
+  get #wantedJobs(): number {
+    const { jobs, largest } = this.#lately;
+    if (this.#queueIsDry || jobs === 0) return 1;
+    const room = POOL_BATCHES * this.#params.packing.maxBatchTokens - this.#packer.pendingTokens;
+    return Math.max(1, Math.min(MAX_JOBS_PER_PULL, 2 * jobs, Math.floor(room / largest)));
+  }
+
   async #pull(wait: boolean): Promise<void> {
     const { leases, log } = this.#params;
-    // The first pull takes one job; later ones as many as the pool has room for at their size. Of a queue that
-    // was empty the last time one is asked for: sixty-four workers at a run's end would ask sixteen times each.
-    const room = POOL_BATCHES * this.#params.packing.maxBatchTokens - this.#packer.pendingTokens;
-    const typical = this.#pulled.jobs === 0 ? room : this.#pulled.tokens / this.#pulled.jobs;
-    const wanted = Math.max(1, Math.min(MAX_JOBS_PER_PULL, Math.ceil(room / Math.max(1, typical))));
-    const max = this.#queueIsDry ? 1 : wanted;
+    const max = this.#wantedJobs;
     const startedAtMs = nowMs();
     const { jobs, refused } = await leases.pull({ max, wait });
     // Waiting for work that is not there is no stage of the work.
@@ -205,10 +212,8 @@ export class FleetWorker {
     if (stalled > 0) this.#observe({ kind: "stalled", count: stalled });
     for (const { id, reason } of refused) log.error({ job: id, reason }, "a job was refused");
     this.#queueIsDry = jobs.length < max;
-    for (const { payload } of jobs) {
-      this.#pulled.jobs++;
-      this.#pulled.tokens += payload.tokens;
-    }
+    const largest = jobs.reduce((tokens, { payload }) => Math.max(tokens, payload.tokens), this.#lately.largest / 2);
+    if (jobs.length > 0) this.#lately = { jobs: jobs.length, largest };
     this.#loads = jobs.length;
     this.#notify();
     await Promise.all(jobs.map((job) => this.#admit(job).finally(() => this.#loads--)));

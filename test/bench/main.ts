@@ -1,9 +1,13 @@
-/** `npm run bench -- <name> [--full] [--documents <n>] [--out <folder>]`: runs one benchmark, prints it, keeps JSON and SVG. */
+/**
+ * `npm run bench -- <name> [--full] [--documents <n>] [--out <folder> | --publish]`: runs one benchmark, prints it,
+ * keeps JSON and SVG; with `--publish` beside the documentation, whose page on performance then shows them.
+ */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Bench, Table } from "./bench.ts";
+import { type BenchRecord, publish } from "./publish.ts";
 
 const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
   arrow: () => import("./arrow.ts"),
@@ -38,14 +42,15 @@ const { values, positionals } = parseArgs({
   options: {
     full: { type: "boolean", default: false },
     documents: { type: "string" },
-    out: { type: "string", default: "out/bench" },
+    publish: { type: "boolean", default: false },
+    out: { type: "string" },
   },
 });
 const name = positionals[0] ?? "";
 const load = BENCHES[name];
 if (load === undefined) {
   console.error(
-    `usage: npm run bench -- <name> [--full] [--out <folder>]\n  names: ${Object.keys(BENCHES).join(", ")}`,
+    `usage: npm run bench -- <name> [--full] [--out <folder> | --publish]\n  names: ${Object.keys(BENCHES).join(", ")}`,
   );
   process.exit(2);
 }
@@ -59,11 +64,15 @@ const { figures, tables, charts, notes } = await bench.run({
 for (const table of tables) printTable(table);
 for (const note of notes) console.log(`\n${note}`);
 
-mkdirSync(values.out, { recursive: true });
+const out = values.out ?? (values.publish ? "docs/bench" : "out/bench");
+mkdirSync(out, { recursive: true });
 const machine = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length };
-const record = { bench: name, size, at: new Date().toISOString(), machine, figures };
-writeFileSync(join(values.out, `${name}.json`), `${JSON.stringify(record, null, 1)}\n`);
-for (const [chart, svg] of Object.entries(charts)) writeFileSync(join(values.out, `${chart}.svg`), svg);
-console.log(
-  `\nkept in ${values.out}: ${[`${name}.json`, ...Object.keys(charts).map((chart) => `${chart}.svg`)].join(", ")}`,
-);
+const at = new Date().toISOString();
+const record: BenchRecord = { bench: name, size, at, machine, figures, tables, notes, charts: Object.keys(charts) };
+writeFileSync(join(out, `${name}.json`), `${JSON.stringify(record, null, 1)}\n`);
+for (const [chart, svg] of Object.entries(charts)) writeFileSync(join(out, `${chart}.svg`), svg);
+console.log(`\nkept in ${out}: ${[`${name}.json`, ...record.charts.map((chart) => `${chart}.svg`)].join(", ")}`);
+if (values.publish) {
+  publish("docs/performance.md", record);
+  console.log("docs/performance.md shows them");
+}

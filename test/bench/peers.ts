@@ -162,6 +162,10 @@ function longTable(measured: readonly Measured[], texts: Texts): Table {
   };
 }
 
+function withoutVectors(outcome: PeerOutcome): unknown {
+  return { ...outcome, first: undefined, second: undefined };
+}
+
 function report(measured: readonly Measured[], texts: Texts): BenchReport {
   const nameOf = ({ name, heads }: Peer): string => (heads === "dense" ? name : `${name}, all heads`);
   const { paragraphs, long, ...counts } = texts;
@@ -171,8 +175,8 @@ function report(measured: readonly Measured[], texts: Texts): BenchReport {
       peers: measured.map(({ peer: { name, heads }, rounds, long: outcome }) => ({
         name,
         heads,
-        rounds,
-        long: outcome,
+        rounds: rounds.map(withoutVectors),
+        long: outcome && withoutVectors(outcome),
       })),
     },
     tables: [speedTable(measured, texts), longTable(measured, texts)],
@@ -184,7 +188,7 @@ function report(measured: readonly Measured[], texts: Texts): BenchReport {
       }),
     },
     notes: [
-      `${measured[0]!.rounds.length} rounds in alternation, each in a process of its own, loaded and warm before the clock starts; median, and the largest memory of the process and its children. A model of 6 layers of 384 with 8,192 positions and made-up weights, float32. Batches are of 32 texts, the default of most and faster here than the 256 of FlagEmbedding and fastembed; the length limit is 8,192 for all. FlagEmbedding embeds its first batch twice, to find out that it fits. embedfleet's time is from texts in memory to a sealed run on disk, with its Redis, and every file read back.`,
+      `${Math.max(...measured.map(({ rounds }) => rounds.length))} rounds in alternation, each in a process of its own, loaded and warm before the clock starts; median, and the largest memory of the process and its children. A model of 6 layers of 384 with 8,192 positions and made-up weights, float32. Batches are of 32 texts, the default of most and faster here than the 256 of FlagEmbedding and fastembed; the length limit is 8,192 for all. FlagEmbedding embeds its first batch twice, to find out that it fits. embedfleet's time is from texts in memory to a sealed run on disk, with its Redis, and every file read back.`,
     ],
   };
 }

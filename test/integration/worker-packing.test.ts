@@ -61,6 +61,24 @@ describe("a worker's batches", () => {
       redis.disconnect();
     }
   });
+
+  test("of a few shards no more commands are spent on asking for jobs that are not there", async () => {
+    const redisUrl = ground.redis.url;
+    const redis = connectRedis(redisUrl);
+    try {
+      const store = await openStore(`${ground.folder}/few`);
+      const lengths = Array.from({ length: 1000 }, (_, row) => 50 + (row % 80));
+      const { shards } = await plan({ store, redisUrl, run: "few", options, ...madeCorpus(lengths) });
+      expect(shards).toBeGreaterThanOrEqual(8);
+      await redis.config("RESETSTAT");
+      await drain({ store, redisUrl, options, embedder: new WatchedDevice(), vocabSize: 1000 });
+      const [, pulls] = /cmdstat_evalsha:calls=(\d+)/.exec(await redis.info("commandstats"))!;
+      // Each job is pulled and completed by a script; others look for stalled jobs and find the queue empty.
+      expect(Number(pulls) / shards).toBeLessThanOrEqual(4);
+    } finally {
+      redis.disconnect();
+    }
+  });
 });
 
 async function usedBytes(redis: ReturnType<typeof connectRedis>): Promise<number> {
