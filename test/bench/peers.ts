@@ -202,7 +202,7 @@ export const bench: Bench = {
     const folder = await mkdtemp(join(tmpdir(), "embedfleet-bench-"));
     try {
       const texts = await textsOf(model.exported, isFull);
-      return report(await measure(peersOf(python, model), texts, isFull ? 3 : 1, folder), texts);
+      return report(await measure(peersOf(python, model), texts, isFull ? 3 : 2, folder), texts);
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
