@@ -1,5 +1,5 @@
 /** One of the peers that run in Node, in a process of its own; it says the same as `peers/encode.py`. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
@@ -34,6 +34,8 @@ const MAX_TOKENS = 8192;
 /** transformers.js sends what it is given through the model at once; the others take this many. */
 const BATCH = 32;
 const THREADS = availableParallelism();
+/** Linux only. */
+const OOM_SCORE = "/proc/self/oom_score_adj";
 
 async function transformersJs(model: string): Promise<Peer> {
   const { env, pipeline } = await import("@huggingface/transformers");
@@ -125,7 +127,7 @@ const PEERS: Readonly<Record<string, (folders: Readonly<{ hub: string; exported:
 
 const [name, hub, exported, file] = process.argv.slice(2) as [string, string, string, string];
 // Where memory runs out, let it be this process that ends.
-writeFileSync("/proc/self/oom_score_adj", "1000");
+if (existsSync(OOM_SCORE)) writeFileSync(OOM_SCORE, "1000");
 const texts = JSON.parse(readFileSync(file, "utf8")) as string[];
 const { version, encode } = await PEERS[name]!({ hub, exported });
 await encode(["One short text", "to warm up with."]);

@@ -20,6 +20,8 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="true", DO_NOT_TRAC
 MAX_TOKENS = 8192
 #: Their own defaults are 32, or 256 for FlagEmbedding and fastembed, with which both are slower here.
 BATCH = 32
+#: Linux only.
+OOM_SCORE = Path("/proc/self/oom_score_adj")
 #: Texts, longest tail included, to vectors [texts, dim].
 Encode = Callable[[List[str]], np.ndarray]
 
@@ -90,7 +92,8 @@ def main(peer: str, model: str, file: str) -> None:
 
 if __name__ == "__main__":
     # Where memory runs out, let it be this process that ends.
-    Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
+    if OOM_SCORE.exists():
+        OOM_SCORE.write_text("1000", encoding="utf-8")
     main(*sys.argv[1:])
     # Some have threads that never end.
     os._exit(0)
