@@ -54,9 +54,33 @@ function commandSection({ command, called }) {
   ].join("\n\n");
 }
 
+/** What `npm run bench -- models --out docs/bench` measured last. */
+function modelsTables() {
+  const { size, at, figures } = JSON.parse(
+    readFileSync(new URL("../../docs/bench/models.json", import.meta.url), "utf8"),
+  );
+  const flags = size === "full" ? " --full" : "";
+  const columns = ["tokens x rows", "fp32 p50 ms", "rows/s", "tokens/s", "fp16 / fp32", "int8 tokens/s", "int8 / fp32"];
+  const tables = figures.map(({ model, cells }) => {
+    const rows = cells.map(({ batch, length, p50Ms, overFp32 }) => [
+      `${length} x ${batch}`,
+      p50Ms.fp32.toFixed(1),
+      ((batch * 1000) / p50Ms.fp32).toFixed(1),
+      String(Math.round((batch * length * 1000) / p50Ms.fp32)),
+      overFp32.fp16.toFixed(2),
+      String(Math.round((batch * length * 1000) / p50Ms.int8)),
+      overFp32.int8.toFixed(2),
+    ]);
+    return `\`${model}\` ([picture](bench/models-${model}.svg)):\n\n${table(columns, rows)}`;
+  });
+  const made = `\`npm run bench -- models${flags} --out docs/bench && npm run docs\`, ${at.slice(0, 10)}:`;
+  return [made, ...tables].join("\n\n");
+}
+
 const PARTS = [
   { page: "docs/reference/formats.md", name: "arrow", make: arrowSections },
   { page: "docs/reference/formats.md", name: "records", make: recordSections },
+  { page: "docs/models.md", name: "bench", make: modelsTables },
   { page: "docs/operations.md", name: "metrics", make: metricsTable },
   {
     page: "docs/reference/cli.md",
