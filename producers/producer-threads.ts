@@ -85,6 +85,7 @@ class ProducerThread {
       worker.once("message", (reply: ThreadReply) =>
         reply.kind === "failed" ? reject(toFault(reply.fault)) : resolve(),
       );
+      worker.once("error", (error) => reject(goneBecause(messageOf(error), error)));
       worker.once("exit", () => reject(goneBecause("it ended before it began")));
     });
     this.ready.catch(() => {});
