@@ -29,6 +29,6 @@ export async function openTokenizer(
   // Its last blank is the one that begins the text's first word in either case.
   const prefix = manifest.prefixes[use].trimEnd();
   if (prefix === "") return tokenizer;
-  const [encoded] = await tokenizer.encode({ texts: [prefix], withStarts: false });
+  const [encoded] = await tokenizer.encode({ texts: [prefix] });
   return { ...tokenizer, prefixIds: [...tokenizer.prefixIds, ...encoded!.ids] };
 }

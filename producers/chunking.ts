@@ -24,7 +24,7 @@ export async function encodeTitles(outlines: readonly (Section[] | null)[], toke
   const titles = new Set(outlines.flatMap((outline) => outline?.flatMap(({ path }) => path) ?? []));
   if (titles.size === 0) return new Map();
   const texts = [SEPARATOR, ...titles];
-  const encoded = await tokenizer.encode({ texts, withStarts: false });
+  const encoded = await tokenizer.encode({ texts });
   return new Map(texts.map((text, i) => [text, encoded[i]!.ids]));
 }
 

@@ -107,10 +107,7 @@ function chunkAt(cut: CutTexts, i: number): CutChunk {
   };
 }
 
-/**
- * Positions of tokens cost time and only texts that are cut need them. A text of fewer characters
- * than a row has room for is not cut, save when normalisation lengthens it; then it is encoded again.
- */
+/** Positions of tokens cost more time than the tokens, and only texts that are cut need them. */
 async function encodeAll(
   params: Readonly<{
     tokenizer: Tokenizer;
@@ -122,23 +119,15 @@ async function encodeAll(
 ): Promise<Encoded[]> {
   const { tokenizer, texts, room, isCut } = params;
   const encoded: Encoded[] = [];
-  const encode = async (which: readonly number[], withStarts: boolean): Promise<void> => {
-    if (which.length === 0) return;
-    const results = await tokenizer.encode({ texts: which.map((i) => texts[i]!), withStarts });
+  const encode = async (which: readonly number[], startsAbove: number): Promise<void> => {
+    const results = await tokenizer.encode({ texts: which.map((i) => texts[i]!), startsAbove });
     results.forEach((result, k) => (encoded[which[k]!] = result));
   };
   const all = [...texts.keys()];
   await encode(
-    all.filter((i) => texts[i]!.length <= room && !isCut(i)),
-    false,
+    all.filter((i) => !isCut(i)),
+    room,
   );
-  await encode(
-    all.filter((i) => texts[i]!.length > room || isCut(i)),
-    true,
-  );
-  await encode(
-    all.filter((i) => encoded[i]!.ids.length > room && encoded[i]!.starts.length === 0),
-    true,
-  );
+  await encode(all.filter(isCut), 0);
   return encoded;
 }

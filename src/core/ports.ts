@@ -168,8 +168,11 @@ export interface Tokenizer {
   /** Ids put before and after every row (`<s>` and `</s>`). */
   readonly prefixIds: readonly number[];
   readonly suffixIds: readonly number[];
-  /** Encodes on all cores, off the calling thread. Order is kept. */
-  encode(params: Readonly<{ texts: readonly string[]; withStarts: boolean }>): Promise<Encoded[]>;
+  /**
+   * Encodes on all cores, off the calling thread. Order is kept.
+   * @param params.startsAbove Texts of more tokens than this get `starts`; none do by default.
+   */
+  encode(params: Readonly<{ texts: readonly string[]; startsAbove?: number }>): Promise<Encoded[]>;
 }
 
 /** A model on a device. Rows are scattered straight into their shard's buffers. */

@@ -22,7 +22,7 @@ export async function embedQueries(
 ): Promise<RowVectors> {
   const { tokenizer, embedder } = params;
   const { model, heads } = params.options;
-  const encoded = await tokenizer.encode({ texts: params.queries, withStarts: false });
+  const encoded = await tokenizer.encode({ texts: params.queries });
   const room = model.maxTokens - tokenizer.prefixIds.length - tokenizer.suffixIds.length;
   const rows = encoded.map(({ ids }) => [...tokenizer.prefixIds, ...ids.subarray(0, room), ...tokenizer.suffixIds]);
   const shard = allocateShard({ lengths: rows.map((ids) => ids.length), dim: model.dim, heads });

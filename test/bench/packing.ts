@@ -103,7 +103,7 @@ export const bench: Bench = {
     };
     for (const [name, texts] of naturalTexts()) {
       const tokenizer = await loadTokenizer((await openMini()).tokenizerPath);
-      const encoded = await tokenizer.encode({ texts, withStarts: false });
+      const encoded = await tokenizer.encode({ texts });
       const real = encoded.map(({ ids }) => Math.min(ids.length + 2, MAX_TOKENS));
       inputs[`${name}: ${whole(texts.length)} documents, cut at ${whole(MAX_TOKENS)} tokens`] = {
         lengths: real,

@@ -49,7 +49,7 @@ async function textsOf(exported: string, isFull: boolean): Promise<Texts> {
   );
   const long = await longTexts(tokenizer, longest.slice(0, 12).join("\n"), isFull ? 11 : 1);
   const lengthsOf = async (texts: readonly string[]): Promise<number[]> =>
-    (await tokenizer.encode({ texts, withStarts: false })).map(({ ids }) => ids.length + 2);
+    (await tokenizer.encode({ texts })).map(({ ids }) => ids.length + 2);
   const sum = (lengths: readonly number[]): number => lengths.reduce((total, length) => total + length, 0);
   const longLengths = await lengthsOf(long);
   return {
@@ -64,7 +64,7 @@ async function textsOf(exported: string, isFull: boolean): Promise<Texts> {
 
 /** Pieces of one text, and the first one again with another end, which only those see who read that far. */
 async function longTexts(tokenizer: Tokenizer, source: string, pieces: number): Promise<string[]> {
-  const [encoded] = await tokenizer.encode({ texts: [source], withStarts: true });
+  const [encoded] = await tokenizer.encode({ texts: [source], startsAbove: 0 });
   const startOf = (piece: number): number => encoded!.starts[piece * LONG_TOKENS]!;
   const texts = Array.from({ length: pieces }, (_, i) => source.slice(startOf(i), startOf(i + 1)).toWellFormed());
   const first = texts[0]!;

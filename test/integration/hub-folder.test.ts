@@ -86,7 +86,7 @@ test("a narrower shard gets the cut vector at unit length", async () => {
 test("prefixes stand before every row, as ids", async () => {
   const model = await openModel(findModel(FOLDER, { modelsFolder: "" }));
   expect(model.manifest.prefixes).toEqual({ query: "query: ", passage: "passage: " });
-  const [bare] = await (await openTokenizer(model, "query")).encode({ texts: ["w7 w9"], withStarts: false });
+  const [bare] = await (await openTokenizer(model, "query")).encode({ texts: ["w7 w9"] });
   const tokenizer = await openTokenizer(model, "passage");
   expect([...tokenizer.prefixIds, ...bare!.ids, ...tokenizer.suffixIds]).toEqual([0, 5, 6, 7, 9, 2]);
 });

@@ -86,7 +86,7 @@ test("the tokenizer gives the ids that the reference was made with", async () =>
   const tokenizer = await loadTokenizer(model.tokenizerPath);
   const withText = cases.filter((golden) => typeof golden.text === "string");
   expect(withText.length).toBeGreaterThan(0);
-  const encoded = await tokenizer.encode({ texts: withText.map(({ text }) => text!), withStarts: false });
+  const encoded = await tokenizer.encode({ texts: withText.map(({ text }) => text!) });
   encoded.forEach(({ ids }, i) => {
     expect([...tokenizer.prefixIds, ...ids, ...tokenizer.suffixIds]).toEqual(withText[i]!.ids);
   });

@@ -114,7 +114,7 @@ describe.each(["mini", "tiny"])("%s", (name) => {
 
   test("its tokenizer gives the ids that the reference was made with", async () => {
     const tokenizer = await loadTokenizer(join(path, "tokenizer.json"));
-    const encoded = await tokenizer.encode({ texts: reference.rows.map(({ text }) => text), withStarts: false });
+    const encoded = await tokenizer.encode({ texts: reference.rows.map(({ text }) => text) });
     encoded.forEach(({ ids }, i) => {
       expect([...tokenizer.prefixIds, ...ids, ...tokenizer.suffixIds]).toEqual(reference.rows[i]!.ids);
     });

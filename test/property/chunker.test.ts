@@ -60,7 +60,7 @@ describe("chunks of any text, cut by the mini model's tokenizer", () => {
   });
 
   async function encode(text: string): Promise<Encoded> {
-    const [encoded] = await tokenizer.encode({ texts: [text], withStarts: true });
+    const [encoded] = await tokenizer.encode({ texts: [text], startsAbove: 0 });
     return encoded!;
   }
 

@@ -11,7 +11,7 @@ const tokenizer = await loadTokenizer(fileURLToPath(new URL("../../models/mini/t
 async function chunksOf(text: string, chunking: Chunking, maxTokens: number, overlap = 0): Promise<Chunk[]> {
   const outline = outlineOf(text, chunking);
   const titles = await encodeTitles([outline], tokenizer);
-  const [encoded] = await tokenizer.encode({ texts: [text], withStarts: true });
+  const [encoded] = await tokenizer.encode({ texts: [text], startsAbove: 0 });
   const { prefixIds, suffixIds } = tokenizer;
   return chunk({ text, encoded: encoded!, chunking, outline, titles, maxTokens, overlap, prefixIds, suffixIds });
 }
@@ -122,7 +122,7 @@ describe("strategies", () => {
       "# Other\nEnd.\n",
     ]);
     expect(chunks.map(({ charStart, charEnd }) => text.slice(charStart, charEnd)).join("")).toBe(text);
-    const [alone] = await tokenizer.encode({ texts: [chunks[2]!.text], withStarts: false });
+    const [alone] = await tokenizer.encode({ texts: [chunks[2]!.text] });
     expect([...chunks[2]!.ids].slice(1, -1)).toEqual([...alone!.ids]);
   });
 

@@ -38,7 +38,7 @@ beforeAll(async () => {
 });
 
 async function encode(text: string, of = tokenizer): Promise<Encoded> {
-  const [encoded] = await of.encode({ texts: [text], withStarts: true });
+  const [encoded] = await of.encode({ texts: [text], startsAbove: 0 });
   return encoded!;
 }
 
@@ -53,7 +53,7 @@ describe("ids", () => {
     env.localModelPath = dirname(folder);
     const reference = await AutoTokenizer.from_pretrained("mini");
     const texts = [...TEXTS, ...ODD_TEXTS];
-    const encoded = await tokenizer.encode({ texts, withStarts: false });
+    const encoded = await tokenizer.encode({ texts });
     const expected = texts.map((text) => reference.encode(text, { add_special_tokens: false }));
     expect(encoded.map(({ ids }) => [...ids])).toEqual(expected);
   });
@@ -63,9 +63,16 @@ describe("ids", () => {
   });
 
   test("are the same one by one and in a batch, with positions and without", async () => {
-    const batch = await tokenizer.encode({ texts: TEXTS, withStarts: false });
+    const batch = await tokenizer.encode({ texts: TEXTS });
     for (const [i, text] of TEXTS.entries()) expect([...(await encode(text)).ids]).toEqual([...batch[i]!.ids]);
     expect(batch.every(({ starts }) => starts.length === 0)).toBe(true);
+  });
+
+  test("have positions in the texts that have more of them than was said", async () => {
+    const texts = ["one", "one two three four five six seven", "one two ".repeat(40_000)];
+    const encoded = await tokenizer.encode({ texts, startsAbove: 5 });
+    expect(encoded.map(({ ids, starts }) => starts.length === ids.length)).toEqual([false, true, true]);
+    expect(encoded[0]!.starts).toHaveLength(0);
   });
 
   test("limits and padding that the file sets are not applied: the length is the caller's business", async () => {

@@ -88,7 +88,7 @@ async function assertSameModel({ manifest }: Model, { dim, rows }: Reference, to
       },
     );
   }
-  const encoded = await tokenizer.encode({ texts: rows.map(({ text }) => text), withStarts: false });
+  const encoded = await tokenizer.encode({ texts: rows.map(({ text }) => text) });
   const wrong = rows.find(({ ids }, i) => {
     const found = [...tokenizer.prefixIds, ...encoded[i]!.ids, ...tokenizer.suffixIds];
     return found.join() !== ids.join();
