@@ -29,7 +29,7 @@ export interface FleetParams {
   /** Longest document, in words. */
   readonly maxWords?: number;
   readonly seed: number;
-  /** Another store than the test's own folder, with the variables it needs. */
+  /** Another store than the test's own folder, a place in it for each seed, with the variables it needs. */
   readonly store?: Readonly<{ out: string; env: Readonly<Record<string, string>> }>;
   /** Lines put before the made ones. */
   readonly extraLines?: readonly string[];
@@ -76,7 +76,7 @@ export class ChaosFleet {
   private constructor(redis: TestRedis, folder: string, params: FleetParams) {
     this.redis = redis;
     this.#params = params;
-    this.out = params.store?.out ?? `file://${join(folder, "out")}`;
+    this.out = params.store === undefined ? `file://${join(folder, "out")}` : `${params.store.out}/${params.seed}`;
     this.corpus = join(folder, "corpus.jsonl");
     this.random = randomOf(params.seed);
     this.#common = ["--out", this.out, "--log-level", "warn"];
