@@ -39,12 +39,12 @@ class Recorder implements Embedder {
 export const bench: Bench = {
   title: "Bare session: the same batches through the session alone and through the fleet",
   async run({ size }) {
-    const rounds = size === "full" ? 5 : 2;
+    const rounds = size === "full" ? 3 : 2;
     const model = await openMini();
     const tokenizer = await loadTokenizer(model.tokenizerPath);
     const session = await ThreadEmbedder.open({ model, threads: 2 });
     const options = runOptions({ model: model.ref, heads: ["dense", "sparse"], maxTokens: 1024 });
-    const texts = documents(size === "full" ? 4_000_000 : 60_000);
+    const texts = documents(size === "full" ? 1_200_000 : 60_000);
     const figures = [];
     const ground = await openGround();
     try {

@@ -18,7 +18,7 @@ export interface ModelsFlags {
 /** What to take for what. The figures are measured: docs/models.md and docs/export.md say on what, and how. */
 const GUIDANCE = [
   ["throughput on a GPU", "--precision fp16 --device cuda:N, of an export; half of fp32's memory"],
-  ["throughput on a CPU", "--precision int8 of an export: 2.7 to 2.9 times fp32's rows/s with AVX512-VNNI"],
+  ["throughput on a CPU", "--precision int8 of an export: 2.8 to 3.0 times fp32's rows/s with AVX512-VNNI"],
   ["the least error", "--precision fp32; on a CPU fp16 is never faster than it"],
   ["a small device", "a narrower model; or int8, a quarter of fp32's weights"],
   ["what int8 costs", "mean cosine to PyTorch 0.999, 96 % of the ten nearest stay; for yours: models check"],
