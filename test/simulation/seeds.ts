@@ -2,7 +2,7 @@
 import { expect } from "vitest";
 import { simulate } from "./world.ts";
 
-/** In CI what two cores do in about two minutes, by hand enough to see a mistake soon. */
+/** In CI what two cores do in two to three minutes, by hand enough to see a mistake soon. */
 const DEFAULT_SEEDS = process.env["CI"] === undefined ? 10_000 : 100_000;
 
 /** `SIMULATION_FIRST=n SIMULATION_SEEDS=1` replays one story. */
