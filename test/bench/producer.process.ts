@@ -1,4 +1,5 @@
 /** Plans one JSONL file into a folder store that is thrown away; as a process of its own, tells its peak memory. */
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -41,7 +42,13 @@ export async function produceFile(file: string, threads = 1): Promise<number> {
   }
 }
 
+/** Where the system tells it; `resourceUsage` counts what the parent held when it started this process. */
+function peakBytes(): number {
+  if (!existsSync("/proc/self/status")) return process.resourceUsage().maxRSS * 1024;
+  return Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "latin1"))![1]) * 1024;
+}
+
 if (process.send !== undefined && process.argv[2] !== undefined) {
   await produceFile(process.argv[2]);
-  process.send(process.resourceUsage().maxRSS * 1024, () => process.disconnect());
+  process.send(peakBytes(), () => process.disconnect());
 }
