@@ -28,6 +28,8 @@ interface Result {
 interface Peer {
   readonly version: string;
   encode(texts: readonly string[]): Promise<Result>;
+  /** Ends what it has started. */
+  close?(): Promise<void>;
 }
 
 const MAX_TOKENS = 8192;
@@ -111,6 +113,7 @@ async function embedfleet(path: string, heads: Head[]): Promise<Peer> {
       }
       return { vectors: sealed.manifest.totals.rows, first: found.get("d0")!, second: found.get("d1")! };
     },
+    close: () => ground.close(),
   };
 }
 
@@ -129,10 +132,11 @@ const [name, hub, exported, file] = process.argv.slice(2) as [string, string, st
 // Where memory runs out, let it be this process that ends.
 if (existsSync(OOM_SCORE)) writeFileSync(OOM_SCORE, "1000");
 const texts = JSON.parse(readFileSync(file, "utf8")) as string[];
-const { version, encode } = await PEERS[name]!({ hub, exported });
+const { version, encode, close } = await PEERS[name]!({ hub, exported });
 await encode(["One short text", "to warm up with."]);
 console.log(JSON.stringify({ version }));
 const startedMs = performance.now();
 const result = await encode(texts);
 const seconds = (performance.now() - startedMs) / 1000;
+await close?.();
 process.stdout.write(`${JSON.stringify({ seconds, ...result })}\n`, () => process.exit());
