@@ -2,27 +2,16 @@
 import { hash } from "node:crypto";
 import type { RunOptions } from "../src/core/contracts.ts";
 import type { Encoded, Tokenizer } from "../src/core/ports.ts";
-import { TEXT_HASH_BYTES } from "../src/core/rows.ts";
-import type { Chunk } from "./chunker.ts";
 import { chunk, encodeTitles, outlineOf } from "./chunking.ts";
+import { chunkAt, type ChunkColumns, type CutChunk, toColumns } from "./row-columns.ts";
 
 /** What decides how texts are cut, and what is kept of them. */
 export type CutOptions = Pick<RunOptions, "chunking" | "chunkTokens" | "overlap" | "keepText">;
 
 /** The chunks of several texts, column-wise: few objects, which cross from thread to thread in no time. */
-export interface CutTexts {
+export interface CutTexts extends ChunkColumns {
   /** Chunks of each text, in order. */
   readonly counts: Uint32Array;
-  /** UTF-16 code units of the text. */
-  readonly charStarts: Uint32Array;
-  readonly charEnds: Uint32Array;
-  /** SHA-256 of each chunk's text: [chunks * 32] */
-  readonly textHashes: Uint8Array;
-  /** Chunk `i` has the ids `tokenIds[offsets[i] .. offsets[i + 1])`, special tokens included. */
-  readonly offsets: Uint32Array;
-  readonly tokenIds: Int32Array;
-  /** The chunks' texts when the run keeps them. */
-  readonly texts: readonly string[] | null;
   /** Of the texts themselves, without special tokens. */
   readonly tokens: number;
 }
@@ -60,51 +49,17 @@ export class LocalCutter implements Cutter {
       chunk({ text, encoded: encoded[i]!, outline: outlines[i]!, titles, chunking, ...limits }),
     );
     const tokens = encoded.reduce((sum, { ids }) => sum + ids.length, 0);
-    return { ...toColumns(chunks, keepText), tokens };
+    const cut = chunks.flat().map(({ text, ...rest }): CutChunk => {
+      return { ...rest, textHash: hash("sha256", text, "buffer"), text: keepText ? text : null };
+    });
+    return { counts: Uint32Array.from(chunks, ({ length }) => length), ...toColumns(cut), tokens };
   }
-}
-
-function toColumns(ofTexts: readonly (readonly Chunk[])[], keepText: boolean): Omit<CutTexts, "tokens"> {
-  const chunks = ofTexts.flat();
-  const offsets = new Uint32Array(chunks.length + 1);
-  chunks.forEach(({ ids }, i) => (offsets[i + 1] = offsets[i]! + ids.length));
-  const tokenIds = new Int32Array(offsets[chunks.length]!);
-  const textHashes = new Uint8Array(chunks.length * TEXT_HASH_BYTES);
-  chunks.forEach(({ ids, text }, i) => {
-    tokenIds.set(ids, offsets[i]);
-    textHashes.set(hash("sha256", text, "buffer"), i * TEXT_HASH_BYTES);
-  });
-  return {
-    counts: Uint32Array.from(ofTexts, ({ length }) => length),
-    charStarts: Uint32Array.from(chunks, ({ charStart }) => charStart),
-    charEnds: Uint32Array.from(chunks, ({ charEnd }) => charEnd),
-    textHashes,
-    offsets,
-    tokenIds,
-    texts: keepText ? chunks.map(({ text }) => text) : null,
-  };
-}
-
-/** Of a document; its ids and hash are views of the batch that it was cut in. */
-export interface CutChunk extends Pick<Chunk, "ids" | "charStart" | "charEnd"> {
-  readonly textHash: Uint8Array;
-  readonly text: string | null;
 }
 
 /** The chunks of each text. */
 export function chunksOf(cut: CutTexts): CutChunk[][] {
   let next = 0;
   return Array.from(cut.counts, (count) => Array.from({ length: count }, () => chunkAt(cut, next++)));
-}
-
-function chunkAt(cut: CutTexts, i: number): CutChunk {
-  return {
-    ids: cut.tokenIds.subarray(cut.offsets[i], cut.offsets[i + 1]),
-    charStart: cut.charStarts[i]!,
-    charEnd: cut.charEnds[i]!,
-    textHash: cut.textHashes.subarray(i * TEXT_HASH_BYTES, (i + 1) * TEXT_HASH_BYTES),
-    text: cut.texts?.[i] ?? null,
-  };
 }
 
 /** Positions of tokens cost more time than the tokens, and only texts that are cut need them. */

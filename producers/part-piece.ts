@@ -4,11 +4,11 @@
  */
 import { decodeStagedShard, encodeStagedShard } from "../src/arrow/staged.ts";
 import { CONTRACT_VERSION } from "../src/core/contracts.ts";
-import { type ErrorCode, FleetError, messageOf } from "../src/core/errors.ts";
+import { FleetError, fromFaultFields, messageOf, toFaultFields } from "../src/core/errors.ts";
 import { type PieceHeader, pieceHeaderSchema } from "../src/core/ingest.ts";
-import { type PlannedRows, TEXT_HASH_BYTES, textHashOf } from "../src/core/rows.ts";
-import type { CutChunk } from "./cutter.ts";
+import type { PlannedRows } from "../src/core/rows.ts";
 import type { PartBatch, PartEnd, ReadItem } from "./read-parts.ts";
+import { chunkAt, type PlanRow, toPlannedRows } from "./row-columns.ts";
 import type { TokenisedItem } from "./tokenise.ts";
 
 const LENGTH_BYTES = 4;
@@ -24,14 +24,14 @@ export interface Piece {
 
 /** @param keep Names of the kept fields. */
 export function encodePiece({ items, end, ...piece }: Piece, keep: readonly string[]): Uint8Array {
-  const rows = rowsOf(items, keep);
+  const rows = toPlannedRows(rowsOf(items), keep);
   const header: PieceHeader = {
     version: CONTRACT_VERSION,
     ...piece,
     rows: rows.ids.length,
     tokens: rows.tokenIds.length,
     items: items.map(toEntry),
-    end: end === null ? null : { lines: end.lines, fault: end.fault === undefined ? null : toFields(end.fault) },
+    end: end === null ? null : { lines: end.lines, fault: end.fault === undefined ? null : toFaultFields(end.fault) },
   };
   const json = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(LENGTH_BYTES);
@@ -73,29 +73,12 @@ function toEntry(item: TokenisedItem): PieceHeader["items"][number] {
   return { id, ...origin, content, rows: item.kind === "document" ? item.chunks.length : 0 };
 }
 
-function rowsOf(items: readonly TokenisedItem[], keep: readonly string[]): PlannedRows {
-  const rows = items.flatMap((item) =>
-    item.kind === "document" ? item.chunks.map((chunk, number) => ({ chunk, number, document: item.document })) : [],
-  );
-  const offsets = new Uint32Array(rows.length + 1);
-  rows.forEach(({ chunk }, i) => (offsets[i + 1] = offsets[i]! + chunk.ids.length));
-  const tokenIds = new Int32Array(offsets[rows.length]!);
-  const textHashes = new Uint8Array(rows.length * TEXT_HASH_BYTES);
-  rows.forEach(({ chunk }, i) => {
-    tokenIds.set(chunk.ids, offsets[i]);
-    textHashes.set(chunk.textHash, i * TEXT_HASH_BYTES);
+function rowsOf(items: readonly TokenisedItem[]): PlanRow[] {
+  return items.flatMap((item) => {
+    if (item.kind !== "document") return [];
+    const { id, kept = [] } = item.document;
+    return item.chunks.map((chunk, number) => ({ ...chunk, id, chunk: number, kept }));
   });
-  return {
-    ids: rows.map(({ document }) => document.id),
-    chunks: Uint32Array.from(rows, ({ number }) => number),
-    charStarts: Uint32Array.from(rows, ({ chunk }) => chunk.charStart),
-    charEnds: Uint32Array.from(rows, ({ chunk }) => chunk.charEnd),
-    textHashes,
-    offsets,
-    tokenIds,
-    texts: rows[0]?.chunk.text == null ? null : rows.map(({ chunk }) => chunk.text!),
-    kept: keep.map((name, i) => ({ name, values: rows.map(({ document }) => document.kept?.[i] ?? null) })),
-  };
 }
 
 function toItems(header: PieceHeader, rows: PlannedRows | null): ReadItem[] {
@@ -114,24 +97,8 @@ function toItems(header: PieceHeader, rows: PlannedRows | null): ReadItem[] {
   return items;
 }
 
-function chunkAt(rows: PlannedRows, i: number): CutChunk {
-  return {
-    ids: rows.tokenIds.subarray(rows.offsets[i], rows.offsets[i + 1]),
-    charStart: rows.charStarts[i]!,
-    charEnd: rows.charEnds[i]!,
-    textHash: textHashOf(rows, i),
-    text: rows.texts?.[i] ?? null,
-  };
-}
-
-function toFields({ code, message, cure }: FleetError): { code: string; message: string; cure: string | null } {
-  return { code, message, cure: cure ?? null };
-}
-
 function endOf({ end }: PieceHeader): { readonly end?: PartEnd } {
   if (end === null) return {};
   if (end.fault === null) return { end: { lines: end.lines } };
-  const { code, message, cure } = end.fault;
-  const fault = new FleetError(code as ErrorCode, message, cure === null ? {} : { cure });
-  return { end: { lines: end.lines, fault } };
+  return { end: { lines: end.lines, fault: fromFaultFields(end.fault) } };
 }

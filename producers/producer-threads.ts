@@ -3,7 +3,7 @@
  * turned into arrays of JavaScript, cut and hashed, which one thread does fast enough for about four cores.
  */
 import { Worker } from "node:worker_threads";
-import { FleetError, messageOf } from "../src/core/errors.ts";
+import { FleetError, fromFaultFields, messageOf } from "../src/core/errors.ts";
 import type { Cutter, CutTexts } from "./cutter.ts";
 import type { PartBatch, PartReader, PartReading } from "./read-parts.ts";
 import type { CorpusPart } from "./sources/parts.ts";
@@ -12,7 +12,6 @@ import {
   type ThreadReply,
   type ThreadRequest,
   type ThreadSetup,
-  toFault,
   unpackBatch,
 } from "./thread-messages.ts";
 
@@ -83,7 +82,7 @@ class ProducerThread {
     this.#worker = worker;
     this.ready = new Promise((resolve, reject) => {
       worker.once("message", (reply: ThreadReply) =>
-        reply.kind === "failed" ? reject(toFault(reply.fault)) : resolve(),
+        reply.kind === "failed" ? reject(fromFaultFields(reply.fault)) : resolve(),
       );
       worker.once("error", (error) => reject(goneBecause(messageOf(error), error)));
       worker.once("exit", () => reject(goneBecause("it ended before it began")));
@@ -153,7 +152,7 @@ class ProducerThread {
     if (reply.kind === "ready" || (reply.kind === "failed" && reply.id === null)) return;
     const pending = this.#pending.get(reply.id!);
     this.#pending.delete(reply.id!);
-    if (reply.kind === "failed") pending?.reject(toFault(reply.fault));
+    if (reply.kind === "failed") pending?.reject(fromFaultFields(reply.fault));
     else pending?.resolve(reply);
   }
 

@@ -1,7 +1,7 @@
 /** Parts of a corpus read ahead, wherever that is done, and put together in their order. */
 import type { SourceItem } from "../src/core/documents.ts";
 import type { FleetError } from "../src/core/errors.ts";
-import type { CutChunk } from "./cutter.ts";
+import type { CutChunk } from "./row-columns.ts";
 import { unreadableAfter } from "./sources/jsonl.ts";
 import type { CorpusPart, Section } from "./sources/parts.ts";
 

@@ -2,7 +2,7 @@
 import type { S3Options } from "../src/adapters/s3-client.ts";
 import type { Model } from "../models/open-model.ts";
 import type { SourceItem } from "../src/core/documents.ts";
-import { type ErrorCode, FleetError, messageOf } from "../src/core/errors.ts";
+import { type FaultFields, FleetError, fromFaultFields, messageOf, toFaultFields } from "../src/core/errors.ts";
 import type { CutOptions, CutTexts } from "./cutter.ts";
 import type { PartBatch } from "./read-parts.ts";
 import type { CorpusPart } from "./sources/parts.ts";
@@ -27,32 +27,18 @@ export type ThreadReply =
   /** Null after the last. */
   | { readonly kind: "batch"; readonly id: number; readonly batch: PackedBatch | null }
   | { readonly kind: "cut"; readonly id: number; readonly cut: CutTexts }
-  | { readonly kind: "failed"; readonly id: number | null; readonly fault: FaultMessage };
+  | { readonly kind: "failed"; readonly id: number | null; readonly fault: FaultFields };
 
-export interface FaultMessage {
-  /** Null for what is no coded fault. */
-  readonly code: ErrorCode | null;
-  readonly message: string;
-  readonly cure: string | undefined;
-}
-
-export function toMessage(error: unknown): FaultMessage {
-  const fault = error instanceof FleetError ? error : null;
-  return { code: fault?.code ?? null, message: messageOf(error), cure: fault?.cure };
-}
-
-export function toFault({ code, message, cure }: FaultMessage): FleetError {
-  const options = cure === undefined ? {} : { cure };
-  return code === null
-    ? new FleetError("producer_failed", `a producer's thread failed: ${message}`, options)
-    : new FleetError(code, message, options);
+export function toMessage(error: unknown): FaultFields {
+  if (error instanceof FleetError) return toFaultFields(error);
+  return toFaultFields(new FleetError("producer_failed", `a producer's thread failed: ${messageOf(error)}`));
 }
 
 export interface PackedBatch {
   readonly items: readonly SourceItem[];
   /** Of the documents, in order: [documents * 32] */
   readonly contents: Uint8Array<ArrayBuffer>;
-  readonly end?: { readonly lines: number; readonly fault?: FaultMessage };
+  readonly end?: { readonly lines: number; readonly fault?: FaultFields };
 }
 
 const CONTENT_BYTES = 32;
@@ -64,7 +50,7 @@ export function packBatch({ items, end }: PartBatch): PackedBatch {
   const bare = items.map((item) => (item.kind === "document" ? { kind: item.kind, document: item.document } : item));
   if (end === undefined) return { items: bare, contents: packed };
   const { lines, fault } = end;
-  return { items: bare, contents: packed, end: { lines, ...(fault !== undefined && { fault: toMessage(fault) }) } };
+  return { items: bare, contents: packed, end: { lines, ...(fault !== undefined && { fault: toFaultFields(fault) }) } };
 }
 
 export function unpackBatch({ items, contents, end }: PackedBatch): PartBatch {
@@ -74,5 +60,5 @@ export function unpackBatch({ items, contents, end }: PackedBatch): PartBatch {
   );
   if (end === undefined) return { items: whole };
   const { lines, fault } = end;
-  return { items: whole, end: { lines, ...(fault !== undefined && { fault: toFault(fault) }) } };
+  return { items: whole, end: { lines, ...(fault !== undefined && { fault: fromFaultFields(fault) }) } };
 }

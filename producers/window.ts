@@ -13,8 +13,8 @@ import {
 import type { SourceItem } from "../src/core/documents.ts";
 import { shardId, windowId } from "../src/core/layout.ts";
 import { planShards, type WindowLimits } from "../src/core/planning.ts";
-import { type PlannedRows, RowDigest, TEXT_HASH_BYTES, textHashOf } from "../src/core/rows.ts";
-import type { CutChunk } from "./cutter.ts";
+import { type PlannedRows, RowDigest, textHashOf } from "../src/core/rows.ts";
+import { type CutChunk, type PlanRow, toPlannedRows } from "./row-columns.ts";
 import type { AdmittedDocument, AdmittedItem } from "./tokenise.ts";
 
 /** Digest of documents as read, in order; tells whether a corpus is still the one that was planned. */
@@ -43,17 +43,6 @@ interface Planned {
   readonly chunks: number;
 }
 
-interface Row {
-  readonly id: string;
-  readonly chunk: number;
-  readonly charStart: number;
-  readonly charEnd: number;
-  readonly textHash: Uint8Array;
-  readonly ids: Int32Array;
-  readonly text: string | null;
-  readonly kept: readonly (string | null)[];
-}
-
 export interface CutWindow {
   readonly plan: WindowPlan;
   readonly staged: Uint8Array;
@@ -67,7 +56,7 @@ export class Window {
   readonly #firstDocument: number;
   readonly #limits: WindowLimits;
   readonly #digest = new SourceDigest();
-  readonly #rows: Row[] = [];
+  readonly #rows: PlanRow[] = [];
   readonly #rejects: Reject[] = [];
   readonly #planned: Planned[] = [];
   #documents = 0;
@@ -121,16 +110,7 @@ export class Window {
     chunks.forEach((chunk, number) => {
       this.#tokens += chunk.ids.length;
       this.#textChars += keptChars + (chunk.text?.length ?? 0);
-      this.#rows.push({
-        id: item.document.id,
-        chunk: number,
-        charStart: chunk.charStart,
-        charEnd: chunk.charEnd,
-        textHash: chunk.textHash,
-        ids: chunk.ids,
-        text: chunk.text,
-        kept,
-      });
+      this.#rows.push({ ...chunk, id: item.document.id, chunk: number, kept });
     });
   }
 
@@ -205,30 +185,6 @@ export class Window {
       chunks: Uint32Array.from(this.#planned, ({ chunks }) => chunks),
     });
   }
-}
-
-function toPlannedRows(rows: readonly Row[], keep: readonly string[]): PlannedRows {
-  const offsets = new Uint32Array(rows.length + 1);
-  rows.forEach((row, i) => {
-    offsets[i + 1] = offsets[i]! + row.ids.length;
-  });
-  const tokenIds = new Int32Array(offsets[rows.length]!);
-  const textHashes = new Uint8Array(rows.length * TEXT_HASH_BYTES);
-  rows.forEach((row, i) => {
-    tokenIds.set(row.ids, offsets[i]);
-    textHashes.set(row.textHash, i * TEXT_HASH_BYTES);
-  });
-  return {
-    ids: rows.map((row) => row.id),
-    chunks: Uint32Array.from(rows, (row) => row.chunk),
-    charStarts: Uint32Array.from(rows, (row) => row.charStart),
-    charEnds: Uint32Array.from(rows, (row) => row.charEnd),
-    textHashes,
-    offsets,
-    tokenIds,
-    texts: rows[0]?.text == null ? null : rows.map((row) => row.text!),
-    kept: keep.map((name, i) => ({ name, values: rows.map((row) => row.kept[i] ?? null) })),
-  };
 }
 
 function digestOf(rows: PlannedRows): string {

@@ -54,6 +54,21 @@ export class FleetError extends Error {
   }
 }
 
+/** A fault as plain data, for other threads and machines; its cause stays behind. */
+export interface FaultFields {
+  readonly code: string;
+  readonly message: string;
+  readonly cure: string | null;
+}
+
+export function toFaultFields({ code, message, cure }: FleetError): FaultFields {
+  return { code, message, cure: cure ?? null };
+}
+
+export function fromFaultFields({ code, message, cure }: FaultFields): FleetError {
+  return new FleetError(code as ErrorCode, message, cure === null ? {} : { cure });
+}
+
 export function hasCode(error: unknown, code: ErrorCode): error is FleetError {
   return error instanceof FleetError && error.code === code;
 }
