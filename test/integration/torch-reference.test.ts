@@ -31,7 +31,7 @@ function floats(base64: string): Float32Array {
 }
 
 test.skipIf(python === undefined).each(["mini", "tiny"])(
-  "%s as PyTorch files: the graph read from them is the generated one, and PyTorch gives the reference",
+  "%s as PyTorch files: the graph read from them is the generated one, and PyTorch gives the reference (needs EXPORT_PYTHON)",
   async (name) => {
     const folder = await tempFolder();
     const [checkpoint, fromFiles, generated] = ["checkpoint", "from-files", "generated"].map((each) =>

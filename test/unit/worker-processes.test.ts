@@ -20,13 +20,13 @@ describe("placesOf", () => {
     expect(placesOf({ device: [CPU, CPU], workers: 5, threads: 5 })).toHaveLength(5);
   });
 
-  test.skipIf(existsSync("node_modules/onnxruntime-node/bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so"))(
-    "a device that this installation cannot use is refused before anything is started",
-    () => {
-      const cuda = { kind: "cuda", index: 1 } as const;
-      expect(() => placesOf({ device: [CPU, cuda], workers: 2, threads: 2 })).toThrow(/cuda:1/);
-    },
-  );
+  test("a device that this installation cannot use is refused before anything is started", () => {
+    const cuda = { kind: "cuda", index: 1 } as const;
+    const placesWithCuda = (): unknown => placesOf({ device: [CPU, cuda], workers: 2, threads: 2 });
+    if (existsSync("node_modules/onnxruntime-node/bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so"))
+      expect(placesWithCuda()).toHaveLength(2);
+    else expect(placesWithCuda).toThrow(/cuda:1/);
+  });
 });
 
 describe("Supervisor", () => {
