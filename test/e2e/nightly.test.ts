@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
+import { loadLance } from "../../src/adapters/lance-api.ts";
 import { FileStore } from "../../src/adapters/file-store.ts";
 import type { Manifest } from "../../src/core/contracts.ts";
 import { readChain, readEffective } from "../../src/run/chain.ts";
@@ -89,7 +90,26 @@ async function rowsOf(store: string, run: string): Promise<Map<string, Row>> {
   return found;
 }
 
-function furthest(one: ReadonlyMap<string, Row>, other: ReadonlyMap<string, Row>): number {
+/** What an index has of each row, read by LanceDB itself. */
+async function indexedRows(url: string): Promise<Map<string, Pick<Row, "dense">>> {
+  const connection = await (await loadLance()).connect(url.slice("lancedb://".length));
+  const table = await connection.openTable("docs");
+  try {
+    // oxlint-disable-next-line typescript/no-explicit-any -- LanceDB's own type of a row
+    const rows: any[] = await table.query().toArray();
+    const found = new Map(rows.map(({ id, chunk, dense }) => [`${id} ${chunk}`, { dense: dense.toArray() }]));
+    expect(found.size).toBe(rows.length);
+    return found;
+  } finally {
+    table.close();
+    connection.close();
+  }
+}
+
+function furthest(
+  one: ReadonlyMap<string, Pick<Row, "dense">>,
+  other: ReadonlyMap<string, Pick<Row, "dense">>,
+): number {
   let furthest = 0;
   for (const [key, { dense }] of one)
     for (const [i, value] of dense.entries())
@@ -109,7 +129,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-test("two nights, compacted, are a full run from scratch: the same rows, the same vectors, each once", async () => {
+test("two nights, compacted and indexed, are a full run from scratch: the same rows, the same vectors, each once", async () => {
   const corpus = await write(0);
   const added = await ok(
     "backfill",
@@ -126,11 +146,14 @@ test("two nights, compacted, are a full run from scratch: the same rows, the sam
   );
   expect(JSON.parse(added)).toMatchObject({ name: "docs", timezone: "Europe/Helsinki", lastRun: null });
   start("control", ...shared);
+  const url = `lancedb://${join(folder, "db")}`;
+  const index = ["--to", url, "--table", "docs", "--json", "--log-level", "warn"];
   for (const night of [0, 1, 2]) {
     await write(night);
     const { run } = JSON.parse(await ok("backfill", "trigger", "docs", ...shared, "--json")) as { run: string };
     await sealed(run);
     runs.push(run);
+    await ok("index", out, run, ...index);
   }
   const last = runs[2]!;
   const files = new FileStore(join(folder, "store"));
@@ -151,6 +174,12 @@ test("two nights, compacted, are a full run from scratch: the same rows, the sam
   expect(names(compacted)).toEqual(names(full));
   expect(furthest(full, compacted)).toBeLessThan(TOLERANCE);
   expect(await verifyRun({ store: files, run: `${last}-full` })).toMatchObject({ ok: true, rows: full.size });
+  const again = JSON.parse(await ok("index", out, `${last}-full`, ...index)) as object;
+  expect(again).toMatchObject({ upserted: 0, removed: 0, rows: full.size });
+  const byRow = new Map([...full].map(([key, row]) => [key.slice(0, key.lastIndexOf(" ")), row]));
+  const indexed = await indexedRows(url);
+  expect([...indexed.keys()].toSorted()).toEqual([...byRow.keys()].toSorted());
+  expect(furthest(indexed, byRow)).toBeLessThan(TOLERANCE);
 }, 180_000);
 
 test("a producer of a delta, killed while it plans, is run again to the same end", async () => {
