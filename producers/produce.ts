@@ -29,7 +29,7 @@ import { type Cutter, LocalCutter } from "./cutter.ts";
 import { type Ledger, openLedger } from "./ledger.ts";
 import type { ReadItem } from "./read-parts.ts";
 import { type AdmittedItem, tokenise } from "./tokenise.ts";
-import { SourceDigest, Window } from "./window.ts";
+import { type CutWindow, SourceDigest, Window } from "./window.ts";
 
 const SHOWN_REJECTS = 3;
 const NEW_RUN = "the corpus or the program changed since: use another --run id";
@@ -182,30 +182,42 @@ class Producer {
     }
   }
 
+  /** While one window is written the next is read, and no further. */
   async #planRest(): Promise<void> {
     const cutter = cutterOf(this.#params);
     let window = this.#newWindow();
-    for await (const item of tokenise(this.#source, { cutter, observe: this.#observe })) {
-      if (item.kind === "reject") window.addReject(item);
-      else if (item.kind === "unchanged") window.addUnchanged(item);
-      else window.addDocument(item, item.chunks);
-      if (!window.isFull) continue;
-      await this.#flush(window);
-      window = this.#newWindow();
+    const writer = new Background();
+    const flush = async (): Promise<void> => {
+      await writer.idle();
+      const cut = window.cut();
+      window = this.#newWindow(cut.plan);
+      writer.begin(() => this.#write(cut));
+    };
+    try {
+      for await (const item of tokenise(this.#source, { cutter, observe: this.#observe })) {
+        writer.assertWell();
+        if (item.kind === "reject") window.addReject(item);
+        else if (item.kind === "unchanged") window.addUnchanged(item);
+        else window.addDocument(item, item.chunks);
+        if (window.isFull) await flush();
+      }
+      if (window.documents > 0) await flush();
+    } finally {
+      await writer.idle();
     }
-    if (window.documents > 0) await this.#flush(window);
   }
 
-  #newWindow(): Window {
-    const { windows: index, documents: firstDocument } = this.#totals;
+  /** @param before Not counted yet. */
+  #newWindow(before?: WindowPlan): Window {
+    const index = this.#totals.windows + (before === undefined ? 0 : 1);
+    const firstDocument = this.#totals.documents + (before?.documents ?? 0);
     return new Window({ record: this.#params.record, index, firstDocument, limits: windowLimits(index) });
   }
 
   /** The plan is written after what it points at, and queued after it is written: nothing of it while there is no room. */
-  async #flush(window: Window): Promise<void> {
+  async #write({ plan, staged, index, rejectLines }: CutWindow): Promise<void> {
     const { store, queue, record } = this.#params;
     const keys = runKeys(record.run);
-    const { plan, staged, index, rejectLines } = window.cut();
     await this.#params.untilRoom?.({ jobs: plan.shards.length });
     await assertNotCancelled(store, record.run);
     await this.#createSame(keys.staged(plan.window), staged);
@@ -249,6 +261,28 @@ class Producer {
 
   #conflict(message: string): FleetError {
     return new FleetError("run_conflict", message, { cure: NEW_RUN });
+  }
+}
+
+/** One piece of work beside the caller's own; its fault is the caller's. */
+class Background {
+  #work = Promise.resolve();
+  #fault: { readonly error: unknown } | null = null;
+
+  /** Only when idle. */
+  begin(work: () => Promise<void>): void {
+    this.#work = work().catch((error: unknown) => void (this.#fault = { error }));
+  }
+
+  /** @throws the work's fault, as soon as it is known */
+  assertWell(): void {
+    if (this.#fault !== null) throw this.#fault.error;
+  }
+
+  /** Waits for the work's end. @throws its fault */
+  async idle(): Promise<void> {
+    await this.#work;
+    this.assertWell();
   }
 }
 

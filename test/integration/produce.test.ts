@@ -221,6 +221,21 @@ test("a corpus of several windows, killed between them, ends as if nothing had h
   }
 });
 
+test("while a window is written the next one is read", async () => {
+  let reached = (): void => {};
+  const until = new Promise<void>((resolve) => (reached = resolve));
+  const store = new ScriptedStore().script({ op: "create", keyMatches: /w000000\.arrows$/, outcome: { until } });
+  async function* items(): AsyncGenerator<SourceItem> {
+    // The first window ends before the 126th, and documents are read ahead in batches of 512.
+    for (let i = 0; i < 1200; i++) yield document(i, `lighthouse ${i} `.repeat(i < 130 ? 700 : 1));
+    reached();
+    yield document(1200);
+  }
+  const queue = new MemoryQueue();
+  const closed = await produce({ store, queue, tokenizer: perCharacter, record, items: items(), maxRejects: null });
+  expect(closed).toMatchObject({ windows: 2, documents: 1201 });
+});
+
 test("an empty corpus is a run without windows", async () => {
   const objects: Objects = new Map();
   expect(await run(new ScriptedStore({ objects }), [])).toMatchObject({ windows: 0, documents: 0, shards: 0 });
