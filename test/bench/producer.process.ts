@@ -1,8 +1,11 @@
-/** Plans one JSONL file into a folder store that is thrown away; as a process of its own, tells its peak memory. */
+/** What the bench of producers measures, each time in a process of its own: memory that others left would count. */
 import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { Tokenizer } from "tokenizers";
 import { loadTokenizer } from "../../models/tokenizer.ts";
 import { produce } from "../../producers/produce.ts";
 import { ProducerThreads } from "../../producers/producer-threads.ts";
@@ -13,8 +16,29 @@ import { openMini } from "../fixtures/mini.ts";
 import { runOptions } from "../fixtures/run-options.ts";
 import { openStore } from "./fleet.ts";
 
+export interface ProducerTask {
+  /** `freed`: the bare tokeniser, and after every call its results are freed. */
+  readonly kind: "bare" | "freed" | "producer";
+  readonly threads: number;
+  /** A JSONL file. */
+  readonly file: string;
+  /** Another, for everything to be loaded and compiled before the clock starts. */
+  readonly warmUp: string | null;
+}
+
+export interface ProducerAnswer {
+  readonly tokens: number;
+  readonly seconds: number;
+  /** Processor time of the calling thread, µs a token; null where the system does not tell. */
+  readonly ownMicros: number | null;
+  readonly peakBytes: number;
+  readonly allocator: "jemalloc" | "system";
+}
+
+const DOCUMENTS_PER_CALL = 512;
+
 /** @returns Tokens planned, special tokens included. */
-export async function produceFile(file: string, threads = 1): Promise<number> {
+async function produceFile(file: string, threads: number): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), "embedfleet-bench-"));
   const model = await openMini();
   const options = runOptions({ model: model.ref, maxTokens: 8192, maxDocumentBytes: 1 << 26 });
@@ -42,13 +66,61 @@ export async function produceFile(file: string, threads = 1): Promise<number> {
   }
 }
 
+/** Texts that lie in memory, through the library, and nothing done with what it gives. */
+async function tokenise(native: Tokenizer, texts: readonly string[], afterCall: () => void): Promise<number> {
+  let tokens = 0;
+  for (let at = 0; at < texts.length; at += DOCUMENTS_PER_CALL) {
+    const encodings = await native.encodeBatch(texts.slice(at, at + DOCUMENTS_PER_CALL), { addSpecialTokens: false });
+    for (const encoding of encodings) tokens += encoding.getLength();
+    afterCall();
+  }
+  return tokens;
+}
+
+function textsOf(file: string): string[] {
+  const lines = readFileSync(file, "utf8").trimEnd().split("\n");
+  return lines.map((line) => (JSON.parse(line) as { text: string }).text);
+}
+
+/** What the calling thread has computed, in milliseconds. */
+function ownThreadMs(): number | null {
+  const path = `/proc/self/task/${process.pid}/stat`;
+  if (!existsSync(path)) return null;
+  const [user, system] = readFileSync(path, "latin1").split(") ")[1]!.split(" ").slice(11, 13);
+  return (Number(user) + Number(system)) * 10;
+}
+
 /** Where the system tells it; `resourceUsage` counts what the parent held when it started this process. */
 function peakBytes(): number {
   if (!existsSync("/proc/self/status")) return process.resourceUsage().maxRSS * 1024;
   return Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "latin1"))![1]) * 1024;
 }
 
-if (process.send !== undefined && process.argv[2] !== undefined) {
-  await produceFile(process.argv[2]);
-  process.send(peakBytes(), () => process.disconnect());
+function allocator(): ProducerAnswer["allocator"] {
+  const maps = "/proc/self/maps";
+  return existsSync(maps) && readFileSync(maps, "latin1").includes("jemalloc") ? "jemalloc" : "system";
 }
+
+async function prepare({ kind, file, warmUp, threads }: ProducerTask): Promise<() => Promise<number>> {
+  if (kind === "producer") {
+    if (warmUp !== null) await produceFile(warmUp, threads);
+    return () => produceFile(file, threads);
+  }
+  const native = Tokenizer.fromFile((await openMini()).tokenizerPath);
+  native.disableTruncation();
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as (options: { type: "minor" }) => void;
+  const afterCall = kind === "freed" ? (): void => collect({ type: "minor" }) : (): void => {};
+  if (warmUp !== null) await tokenise(native, textsOf(warmUp), afterCall);
+  const texts = textsOf(file);
+  return () => tokenise(native, texts, afterCall);
+}
+
+const measure = await prepare(JSON.parse(process.argv[2]!) as ProducerTask);
+const ownBefore = ownThreadMs();
+const startedMs = performance.now();
+const tokens = await measure();
+const seconds = (performance.now() - startedMs) / 1000;
+const ownMicros = ownBefore === null ? null : ((ownThreadMs()! - ownBefore) * 1000) / tokens;
+const answer: ProducerAnswer = { tokens, seconds, ownMicros, peakBytes: peakBytes(), allocator: allocator() };
+process.send!(answer, () => process.disconnect());

@@ -1,22 +1,30 @@
-/** The producer beside the bare native tokeniser, and its memory as the corpus grows. */
+/** The producer beside the bare native tokeniser, with either allocator, and its memory as the corpus grows. */
 import { fork } from "node:child_process";
 import { once } from "node:events";
-import { createWriteStream, existsSync, readFileSync } from "node:fs";
+import { createWriteStream } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Tokenizer } from "tokenizers";
 import { OPTIONS } from "../../src/config.ts";
 import { barChart } from "../../src/telemetry/chart.ts";
-import { openMini } from "../fixtures/mini.ts";
-import { alternate, type Bench, median, percent, whole } from "./bench.ts";
+import { type Bench, median, percent, whole } from "./bench.ts";
 import { documents } from "./corpora.ts";
-import { produceFile } from "./producer.process.ts";
+import type { ProducerAnswer, ProducerTask } from "./producer.process.ts";
 
-const DOCUMENTS_PER_CALL = 512;
 /** Those of `--producer-threads` here, but more than one. */
 const THREADS = Math.max(2, OPTIONS.producerThreads().defaultValue as number);
+/** Found by the dynamic linker wherever the distribution put it (Debian: `apt-get install libjemalloc2`). */
+const JEMALLOC = "libjemalloc.so.2";
+
+type Allocator = ProducerAnswer["allocator"];
+
+const SUBJECTS = [
+  { name: "bare tokeniser", kind: "bare", threads: 1 },
+  { name: "bare tokeniser, its results freed", kind: "freed", threads: 1 },
+  { name: "producer", kind: "producer", threads: 1 },
+  { name: `producer, ${THREADS} threads`, kind: "producer", threads: THREADS },
+] as const;
 
 async function writeCorpus(file: string, texts: readonly string[], times: number): Promise<void> {
   const stream = createWriteStream(file);
@@ -29,35 +37,75 @@ async function writeCorpus(file: string, texts: readonly string[], times: number
   await once(stream, "close");
 }
 
-/** Texts that lie in memory, through the library, and nothing done with what it gives. */
-async function tokeniseBare(native: Tokenizer, texts: readonly string[]): Promise<number> {
-  let tokens = 0;
-  for (let at = 0; at < texts.length; at += DOCUMENTS_PER_CALL) {
-    const encodings = await native.encodeBatch(texts.slice(at, at + DOCUMENTS_PER_CALL), { addSpecialTokens: false });
-    for (const encoding of encodings) tokens += encoding.getLength();
+async function measure(task: ProducerTask, allocator: Allocator): Promise<ProducerAnswer> {
+  const script = fileURLToPath(new URL("./producer.process.js", import.meta.url));
+  const env = { ...process.env, ...(allocator === "jemalloc" && { LD_PRELOAD: JEMALLOC }) };
+  const child = fork(script, [JSON.stringify(task)], { env, execArgv: [], stdio: ["ignore", "inherit", "ignore", "ipc"] });
+  const [answer] = (await Promise.race([
+    once(child, "message"),
+    once(child, "exit").then(([code]) => {
+      throw new Error(`the process that measures ended with ${code}`);
+    }),
+  ])) as [ProducerAnswer];
+  return answer;
+}
+
+interface Measured {
+  readonly subject: (typeof SUBJECTS)[number];
+  readonly allocator: Allocator;
+  readonly answers: ProducerAnswer[];
+}
+
+/** In alternation: each round has all of them once. */
+async function compare(file: string, warmUp: string, rounds: number): Promise<Measured[]> {
+  const warm = await measure({ kind: "bare", threads: 1, file: warmUp, warmUp: null }, "jemalloc");
+  const allocators: Allocator[] = warm.allocator === "jemalloc" ? ["system", "jemalloc"] : ["system"];
+  const measured = allocators.flatMap((allocator) =>
+    SUBJECTS.map((subject): Measured => ({ subject, allocator, answers: [] })),
+  );
+  for (let round = 0; round < rounds; round++) {
+    for (const { subject, allocator, answers } of measured) {
+      const { kind, threads } = subject;
+      answers.push(await measure({ kind, threads, file, warmUp }, allocator));
+    }
   }
-  return tokens;
+  return measured;
 }
 
-/** What the calling thread has computed, in milliseconds; null where the system does not tell. */
-function ownThreadMs(): number | null {
-  const path = `/proc/self/task/${process.pid}/stat`;
-  if (!existsSync(path)) return null;
-  const [user, system] = readFileSync(path, "latin1").split(") ")[1]!.split(" ").slice(11, 13);
-  return (Number(user) + Number(system)) * 10;
+/** Of each round, how much of the speed of `base` it had. */
+function share(of: Measured, base: Measured): number {
+  const speed = ({ tokens, seconds }: ProducerAnswer): number => tokens / seconds;
+  return median(of.answers.map((answer, round) => speed(answer) / speed(base.answers[round]!)));
 }
 
-/** Microseconds of this thread for each token that `produceTokens` plans. */
-async function ownMicros(produceTokens: () => Promise<number>): Promise<number> {
-  const before = ownThreadMs();
-  const tokens = await produceTokens();
-  return before === null ? NaN : ((ownThreadMs()! - before) * 1000) / tokens;
+function rowsOf(measured: readonly Measured[]): (string | number)[][] {
+  return measured.map((each) => {
+    const { subject, allocator, answers } = each;
+    const own = median(answers.map(({ ownMicros }) => ownMicros ?? NaN));
+    const like = measured.find((other) => other.subject.kind === "bare" && other.allocator === allocator)!;
+    return [
+      subject.name,
+      allocator,
+      whole(median(answers.map(({ tokens, seconds }) => tokens / seconds))),
+      percent(share(each, like)),
+      percent(share(each, measured[0]!)),
+      own.toFixed(3),
+      whole(median(answers.map(({ peakBytes }) => peakBytes / 1e6))),
+    ];
+  });
 }
 
-async function peakMegabytes(file: string): Promise<number> {
-  const child = fork(fileURLToPath(new URL("./producer.process.js", import.meta.url)), [file]);
-  const [bytes] = (await once(child, "message")) as [number];
-  return bytes / 1e6;
+/** Megabytes, of corpora that are `times` times as large. */
+async function memoryOf(folder: string, texts: readonly string[], sizes: readonly number[]): Promise<number[]> {
+  const megabytes: number[] = [];
+  for (const times of sizes) {
+    const file = join(folder, `x${times}.jsonl`);
+    await writeCorpus(file, texts, times);
+    const { peakBytes } = await measure({ kind: "producer", threads: 1, file, warmUp: null }, "system");
+    megabytes.push(peakBytes / 1e6);
+    await rm(file);
+  }
+  return megabytes;
 }
 
 export const bench: Bench = {
@@ -67,73 +115,43 @@ export const bench: Bench = {
     const folder = await mkdtemp(join(tmpdir(), "embedfleet-bench-"));
     try {
       const texts = documents(isFull ? 16_000_000 : 1_000_000);
-      const file = join(folder, "corpus.jsonl");
+      const [file, warmUp] = [join(folder, "corpus.jsonl"), join(folder, "warm-up.jsonl")];
       await writeCorpus(file, texts, 1);
-      const native = Tokenizer.fromFile((await openMini()).tokenizerPath);
-      native.disableTruncation();
-      let tokens = 0;
-      let planned = 0;
-      const own: number[] = [];
-      const ownOfThreads: number[] = [];
-      const seconds = await alternate(
-        {
-          bare: async () => (tokens = await tokeniseBare(native, texts)),
-          producer: async () => own.push(await ownMicros(async () => (planned = await produceFile(file)))),
-          threads: async () => ownOfThreads.push(await ownMicros(() => produceFile(file, THREADS))),
-        },
-        isFull ? 3 : 2,
-      );
-      const ratios = seconds.bare.map((bare, i) => bare / seconds.producer[i]!);
-      const threadRatios = seconds.bare.map((bare, i) => bare / seconds.threads[i]!);
-      const memory: [times: number, megabytes: number][] = [];
-      for (const times of isFull ? [1, 10, 100] : [1, 10]) {
-        const larger = join(folder, `x${times}.jsonl`);
-        await writeCorpus(larger, texts.slice(0, isFull ? texts.length >> 4 : 400), times);
-        memory.push([times, await peakMegabytes(larger)]);
-        await rm(larger);
-      }
+      await writeCorpus(warmUp, texts.slice(0, 400), 1);
+      const measured = await compare(file, warmUp, isFull ? 5 : 1);
+      const sizes = isFull ? [1, 10, 100] : [1, 10];
+      const memory = await memoryOf(folder, texts.slice(0, isFull ? texts.length >> 4 : 400), sizes);
       return {
-        figures: {
-          tokens,
-          planned,
-          seconds,
-          ratio: median(ratios),
-          threads: THREADS,
-          threadRatio: median(threadRatios),
-          own,
-          ownOfThreads,
-          memory,
-        },
+        figures: { measured, threads: THREADS, sizes, memory },
         tables: [
           {
             title: "Speed, reading, cutting, hashing, sorting and staging included",
-            columns: ["measure", "median"],
-            rows: [
-              ["producer / bare tokeniser, one thread", percent(median(ratios))],
-              [`producer / bare tokeniser, ${THREADS} threads`, percent(median(threadRatios))],
-              ["the producer's own thread, µs a token, one thread", median(own).toFixed(3)],
-              [`the producer's own thread, µs a token, ${THREADS} threads`, median(ownOfThreads).toFixed(3)],
-              ["tokens of the corpus", whole(tokens)],
-            ],
+            columns: ["what", "allocator", "tokens/s", "of bare", "of bare, system", "own thread, µs/token", "peak MB"],
+            rows: rowsOf(measured),
           },
           {
             title: "Largest resident memory of a producer",
             columns: ["corpus", "MB"],
-            rows: memory.map(([times, megabytes]) => [`${times} x`, whole(megabytes)]),
+            rows: sizes.map((times, i) => [`${times} x`, whole(memory[i]!)]),
           },
         ],
         charts: {
           producer: barChart({
             title: "Seconds for the same corpus (median)",
             xLabel: "seconds",
-            bars: [
-              ["bare tokeniser", median(seconds.bare)],
-              ["producer", median(seconds.producer)],
-              [`producer, ${THREADS} threads`, median(seconds.threads)],
-            ],
+            bars: measured.map(({ subject, allocator, answers }): [string, number] => [
+              `${subject.name} (${allocator})`,
+              median(answers.map(({ seconds }) => seconds)),
+            ]),
           }),
         },
-        notes: ["In alternation. The bare tokeniser has its texts in memory and gives its results to nobody."],
+        notes: [
+          `${whole(measured[0]!.answers[0]!.tokens)} tokens, in alternation, each time in a process of its own.`,
+          "The bare tokeniser has its texts in memory and gives its results to nobody; in so short a time nothing of them is freed, and the second row is what it does when it has to.",
+          ...(measured.length === SUBJECTS.length
+            ? [`No ${JEMALLOC} was found, so only the system's allocator was measured.`]
+            : []),
+        ],
       };
     } finally {
       await rm(folder, { recursive: true, force: true });

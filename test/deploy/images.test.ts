@@ -53,3 +53,9 @@ describe.each(["Dockerfile", "Dockerfile.cuda"])("%s", (name) => {
     }
   });
 });
+
+test("the allocator that the image for producers preloads is installed in it", () => {
+  const lines = instructions(readFileSync(join(root, "infra/docker/Dockerfile"), "utf8"));
+  expect(lines).toContain("ENV LD_PRELOAD=libjemalloc.so.2");
+  expect(lines.findLast((line) => line.includes("apt-get install"))).toContain(" libjemalloc2 ");
+});
