@@ -40,7 +40,11 @@ async function writeCorpus(file: string, texts: readonly string[], times: number
 async function measure(task: ProducerTask, allocator: Allocator): Promise<ProducerAnswer> {
   const script = fileURLToPath(new URL("./producer.process.js", import.meta.url));
   const env = { ...process.env, ...(allocator === "jemalloc" && { LD_PRELOAD: JEMALLOC }) };
-  const child = fork(script, [JSON.stringify(task)], { env, execArgv: [], stdio: ["ignore", "inherit", "ignore", "ipc"] });
+  const child = fork(script, [JSON.stringify(task)], {
+    env,
+    execArgv: [],
+    stdio: ["ignore", "inherit", "ignore", "ipc"],
+  });
   const [answer] = (await Promise.race([
     once(child, "message"),
     once(child, "exit").then(([code]) => {
