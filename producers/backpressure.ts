@@ -2,6 +2,7 @@
  * Keeps producers from filling Redis. At its memory limit Redis refuses new leases and their renewal along
  * with new jobs, so a producer that runs ahead would stop the very workers that make room.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { QueueGauge, QueueLoad } from "../src/core/ports.ts";
 import { nowMs, type Observe } from "../src/core/telemetry.ts";
@@ -30,6 +31,7 @@ export interface BackpressureParams {
 interface Fullness {
   /** 1 at the limit. */
   readonly share: number;
+  readonly limit: "backlog" | "redis-memory";
   readonly reason: string;
 }
 
@@ -46,28 +48,38 @@ export class Backpressure {
     return this.#waitsFor;
   }
 
-  /** Resolves when that many jobs more have room. To be asked before a window is planned: what is planned, anyone may queue. */
-  async untilRoom(params: Readonly<{ jobs: number }>): Promise<void> {
-    const { log, observe } = this.#params;
-    let { share, reason } = await this.#fullness(params.jobs);
-    if (share <= SLOW_FROM) return;
-    const startedMs = nowMs();
-    if (share < 1) await this.#sleep((LONGEST_PAUSE_CHECKS * (share - SLOW_FROM)) / (1 - SLOW_FROM));
-    else {
-      log.warn({ reason }, "planning waits for the workers");
-      for (; share >= GO_ON_BELOW; { share, reason } = await this.#fullness(params.jobs)) {
-        this.#waitsFor = reason;
-        await this.#sleep(1);
-      }
-      this.#waitsFor = null;
-      log.info({ waitedMs: Math.round(nowMs() - startedMs) }, "planning goes on");
+  /**
+   * Resolves when that many jobs more have room. To be asked before a window is planned: what is planned, anyone may queue.
+   *
+   * @param params.signal Ends the waiting with its reason.
+   */
+  async untilRoom(params: Readonly<{ jobs: number; signal?: AbortSignal | undefined }>): Promise<void> {
+    const { log } = this.#params;
+    const { jobs, signal } = params;
+    let full = await this.#fullness(jobs);
+    if (full.share <= SLOW_FROM) return;
+    if (full.share < 1) {
+      await this.#wait((LONGEST_PAUSE_CHECKS * (full.share - SLOW_FROM)) / (1 - SLOW_FROM), full, signal);
+      return;
     }
-    observe({ kind: "backpressure", reason, durationMs: nowMs() - startedMs });
+    const startedMs = nowMs();
+    log.warn({ reason: full.reason }, "planning waits for the workers");
+    try {
+      for (; full.share >= GO_ON_BELOW; full = await this.#fullness(jobs)) {
+        this.#waitsFor = full.reason;
+        await this.#wait(1, full, signal);
+      }
+    } finally {
+      this.#waitsFor = null;
+    }
+    log.info({ waitedMs: Math.round(nowMs() - startedMs) }, "planning goes on");
   }
 
-  async #sleep(checks: number): Promise<void> {
+  async #wait(checks: number, { limit }: Fullness, signal: AbortSignal | undefined): Promise<void> {
+    const startedMs = nowMs();
     const durationMs = checks * (this.#params.checkIntervalMs ?? CHECK_INTERVAL_MS);
-    await new Promise((resolve) => setTimeout(resolve, durationMs));
+    await sleep(durationMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
+    this.#params.observe({ kind: "backpressure", limit, durationMs: nowMs() - startedMs });
   }
 
   async #fullness(jobs: number): Promise<Fullness> {
@@ -82,12 +94,13 @@ export class Backpressure {
 
 function backlogOf(load: QueueLoad, added: number, maxBacklog: number): Fullness {
   const reason = `${load.jobs} jobs are queued and --max-backlog is ${maxBacklog}`;
-  return { share: load.jobs === 0 ? 0 : (load.jobs + added) / maxBacklog, reason };
+  return { share: load.jobs === 0 ? 0 : (load.jobs + added) / maxBacklog, limit: "backlog", reason };
 }
 
 function memoryOf({ usedBytes, limitBytes }: QueueLoad, added: number): Fullness | null {
   if (limitBytes === null) return null;
   const used = (usedBytes + added * BYTES_PER_JOB) / limitBytes;
   const percent = Math.round((usedBytes / limitBytes) * 100);
-  return { share: used / MEMORY_SHARE, reason: `Redis is ${percent} % full and its maxmemory is ${limitBytes} bytes` };
+  const reason = `Redis is ${percent} % full and its maxmemory is ${limitBytes} bytes`;
+  return { share: used / MEMORY_SHARE, limit: "redis-memory", reason };
 }

@@ -49,7 +49,7 @@ interface CommonParams {
   /** Null for no limit. */
   readonly maxRejects: number | null;
   /** Waits until the queue has room for a window's jobs. */
-  readonly untilRoom?: (params: Readonly<{ jobs: number }>) => Promise<void>;
+  readonly untilRoom?: (params: Readonly<{ jobs: number; signal?: AbortSignal | undefined }>) => Promise<void>;
   /** Told after every window. */
   readonly onProgress?: (progress: ProduceProgress) => void;
   /** Told of what was tokenised, planned and rejected; nobody by default. */
@@ -216,9 +216,9 @@ class Producer {
 
   /** The plan is written after what it points at, and queued after it is written: nothing of it while there is no room. */
   async #write({ plan, staged, index, rejectLines }: CutWindow): Promise<void> {
-    const { store, queue, record } = this.#params;
+    const { store, queue, record, signal } = this.#params;
     const keys = runKeys(record.run);
-    await this.#params.untilRoom?.({ jobs: plan.shards.length });
+    await this.#params.untilRoom?.({ jobs: plan.shards.length, signal });
     await assertNotCancelled(store, record.run);
     await this.#createSame(keys.staged(plan.window), staged);
     await this.#createSame(keys.documentIndex(plan.window), index);

@@ -11,6 +11,7 @@ import {
   runIdSchema,
   vectorTypeSchema,
 } from "./core/contracts.ts";
+import { FleetError } from "./core/errors.ts";
 import { PUBLISHED_WEIGHTS } from "./core/scoring.ts";
 import { EXPORT_FORMAT_NAMES } from "./run/export/format.ts";
 import {
@@ -58,7 +59,18 @@ export function parseRunId(text: string): string {
 }
 
 function option(flags: string, help: string, env: string = envName(flags)): Option {
-  return new Option(flags, help).env(env);
+  const made = new Option(flags, help);
+  return made.required || made.optional || !isSwitchedOff(env) ? made.env(env) : made;
+}
+
+/** commander takes a switch for on whatever its variable says, `false` too. @throws FleetError `bad_usage` */
+function isSwitchedOff(env: string): boolean {
+  const value = process.env[env];
+  if (value === undefined || /^(?:1|true|yes|on)$/i.test(value)) return false;
+  if (/^(?:|0|false|no|off)$/i.test(value)) return true;
+  throw new FleetError("bad_usage", `the environment variable ${env} is ${JSON.stringify(value)}`, {
+    cure: "it stands for a switch: say true or false, or leave it out",
+  });
 }
 
 /** `--max-tokens <n>` is `EMBEDFLEET_MAX_TOKENS`. */

@@ -7,6 +7,7 @@ import { runKeys } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { addIdle, nowMs, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
 import { type PlannedRows, textHashOf } from "../src/core/rows.ts";
+import { ShardMemory } from "./shard-memory.ts";
 
 type ShardCost = Pick<ShardStats, "paddedTokens" | "batches" | "deviceMs" | "idleMs" | "idle">;
 
@@ -34,15 +35,18 @@ export class HeldShard {
   readonly #firsts: Uint32Array | null;
   #rowsLeft: number;
   #hasStarted = false;
+  readonly #memory: ShardMemory;
   readonly #cost: ShardCost = { paddedTokens: 0, batches: 0, deviceMs: 0, idleMs: 0, idle: {} };
 
-  constructor(job: LeasedJob, record: RunRecord, rows: PlannedRows) {
+  constructor(job: LeasedJob, record: RunRecord, rows: PlannedRows, memory: ShardMemory = new ShardMemory()) {
+    this.#memory = memory;
     this.job = job;
     this.record = record;
     this.rows = rows;
     const { offsets } = rows;
     const lengths = Uint32Array.from({ length: rows.ids.length }, (_, row) => offsets[row + 1]! - offsets[row]!);
-    this.buffers = allocateShard({ lengths, dim: record.options.model.dim, heads: record.options.heads });
+    const { model, heads } = record.options;
+    this.buffers = allocateShard({ lengths, dim: model.dim, heads, take: (bytes) => memory.take(bytes) });
     this.buffers.ids.set(rows.tokenIds);
     this.bytes = Object.values(this.buffers).reduce<number>(
       (sum, value) => sum + (ArrayBuffer.isView(value) ? value.byteLength : 0),
@@ -137,6 +141,11 @@ export class HeldShard {
     const meta = { run, shard, options: this.record.options, stats: { ...stats, made }, rejectsKey };
     const body = timedSync(observe, { stage: "encode", of }, () => encodeResults(results, meta));
     return timed(observe, { stage: "upload", of }, () => store.create({ key: keys.data(shard), body }));
+  }
+
+  /** Gives its memory to the next shard: only when all its batches are done and its file is written, and once. */
+  free(): void {
+    this.#memory.give(this.buffers.ids.buffer as SharedArrayBuffer);
   }
 
   #rejectLines(): Uint8Array {

@@ -7,6 +7,7 @@ import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { isCancelled } from "../src/run/cancelled.ts";
 import { readRun } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
+import { ShardMemory } from "./shard-memory.ts";
 
 /** What becomes of a job that is loaded. */
 export type Loaded =
@@ -27,6 +28,7 @@ export class Loader {
   readonly #heads: readonly Head[];
   readonly #vocabSize: number;
   readonly #runs = new Map<string, Promise<RunRecord>>();
+  readonly #memory = new ShardMemory();
   readonly #cancelled = new Map<string, { readonly atMs: number; readonly answer: Promise<boolean> }>();
 
   constructor(
@@ -55,7 +57,7 @@ export class Loader {
     const bytes = await this.#store.read({ key: keys.staged(windowOfShard(shard)), range: { start, end } });
     const planned = decodeStagedShard({ run, shard, rows, tokens, bytes });
     this.#assertIdsFit(planned.tokenIds, record);
-    return { kind: "held", shard: new HeldShard(job, record, planned) };
+    return { kind: "held", shard: new HeldShard(job, record, planned, this.#memory) };
   }
 
   #isCancelled(run: string): Promise<boolean> {

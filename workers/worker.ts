@@ -66,8 +66,8 @@ export class FleetWorker {
   #fault: unknown = null;
   #batchesInFlight = 0;
   #loads = 0;
-  /** How many jobs the last pull brought, and the tokens of the largest one lately. */
-  #lately = { jobs: 0, largest: 0 };
+  /** How many jobs the last pull brought, and the tokens and memory of the largest ones lately. */
+  #lately = { jobs: 0, largest: 0, bytes: 0 };
   #done: Promise<void> | null = null;
 
   constructor(params: WorkerParams) {
@@ -82,7 +82,7 @@ export class FleetWorker {
       onDone: (job, why) => this.#completeUnneeded(job, why),
       onComplete: (shard) => this.#commitNow(shard),
       onUnfinished: (job) => this.#giveBack(job),
-      onFault: (job, error) => this.#refuse(job, error),
+      onFault: (job, error) => this.#refuse(job, "loaded", error),
       onSettled: () => this.#notify(),
     });
   }
@@ -193,10 +193,11 @@ export class FleetWorker {
    * time one is asked for: sixty-four workers at a run's end would ask for sixteen each.
    */
   get #wantedJobs(): number {
-    const { jobs, largest } = this.#lately;
+    const { jobs, largest, bytes } = this.#lately;
     if (this.#queueIsDry || jobs === 0) return 1;
     const room = POOL_BATCHES * this.#params.packing.maxBatchTokens - this.#packer.pendingTokens;
-    return Math.max(1, Math.min(MAX_JOBS_PER_PULL, 2 * jobs, Math.floor(room / largest)));
+    const memory = this.#params.maxHeldBytes - this.#heldBytes;
+    return Math.max(1, Math.min(MAX_JOBS_PER_PULL, 2 * jobs, Math.floor(room / largest), Math.floor(memory / bytes)));
   }
 
   async #pull(wait: boolean): Promise<void> {
@@ -213,7 +214,7 @@ export class FleetWorker {
     for (const { id, reason } of refused) log.error({ job: id, reason }, "a job was refused");
     this.#queueIsDry = jobs.length < max;
     const largest = jobs.reduce((tokens, { payload }) => Math.max(tokens, payload.tokens), this.#lately.largest / 2);
-    if (jobs.length > 0) this.#lately = { jobs: jobs.length, largest };
+    if (jobs.length > 0) this.#lately = { jobs: jobs.length, largest, bytes: this.#lately.bytes / 2 };
     this.#loads = jobs.length;
     this.#notify();
     await Promise.all(jobs.map((job) => this.#admit(job).finally(() => this.#loads--)));
@@ -239,11 +240,12 @@ export class FleetWorker {
         return;
       }
       this.#held.set(loaded.shard.buffers, loaded.shard);
+      this.#lately.bytes = Math.max(this.#lately.bytes, loaded.shard.bytes);
       const of = { run: job.payload.run, shard: job.payload.shard };
       timedSync(this.#observe, { stage: "pack", of }, () => this.#packer.add(loaded.shard.rowRefs));
       this.#notify();
     } catch (error) {
-      await this.#refuse(job, error);
+      await this.#refuse(job, "loaded", error);
     }
   }
 
@@ -255,14 +257,17 @@ export class FleetWorker {
     this.#params.log.info({ run, shard }, message);
   }
 
-  /** A store that cannot be reached is not the job's fault; anything else will not mend by itself. */
-  async #refuse(job: LeasedJob, error: unknown): Promise<void> {
+  /**
+   * A store that cannot be reached is not the job's fault; anything else will not mend by itself. Where the queue
+   * cannot be told either, the job's lease lapses.
+   */
+  async #refuse(job: LeasedJob, what: "loaded" | "written" | "completed", error: unknown): Promise<void> {
     const { leases, log } = this.#params;
     const { run, shard } = job.payload;
     const isPassing = !(error instanceof FleetError) || error.code === "store_unavailable";
     if (isPassing) {
-      log.warn({ run, shard, err: error }, "a shard could not be loaded and goes back to the queue");
-      await leases.giveBack({ job });
+      log.warn({ run, shard, err: error }, `a shard could not be ${what} and goes back to the queue`);
+      await this.#giveBack(job);
       await new Promise((resolve) => setTimeout(resolve, PAUSE_AFTER_FAULT_MS));
     } else if (hasCode(error, "store_refused")) {
       // No other job would fare better: a full disk or a missing permission is for people to mend.
@@ -270,7 +275,9 @@ export class FleetWorker {
       this.#abort(error);
     } else {
       log.error({ run, shard, err: error }, "a job cannot be done");
-      await leases.fail({ job, reason: messageOf(error) });
+      await leases.fail({ job, reason: messageOf(error) }).catch((fault: unknown) => {
+        log.warn({ run, shard, err: fault }, "the queue could not be told that a job failed; its lease will lapse");
+      });
     }
   }
 
@@ -358,6 +365,7 @@ export class FleetWorker {
     const { store, leases, log } = this.#params;
     const { run, shard: id } = shard.job.payload;
     const of = { run, shard: id };
+    let step: "written" | "completed" = "written";
     try {
       // Encoding blocks this thread, so a batch that ends meanwhile has no follower.
       this.#ledger.waitsFor("committing");
@@ -366,6 +374,7 @@ export class FleetWorker {
       const outcome = await committed;
       this.#ledger.counts.shards++;
       this.#runs.add(run);
+      step = "completed";
       const settled = await timed(this.#observe, { stage: "complete", of }, () => leases.complete({ job: shard.job }));
       const { rows, rejects, realTokens } = shard.stats;
       const durationMs = nowMs() - shard.loadedAtMs;
@@ -374,7 +383,9 @@ export class FleetWorker {
       if (outcome === "created" && rejects > 0) this.#observeRejects(shard);
       log.debug({ run, shard: id, outcome, settled, ...shard.stats }, "a shard was committed");
     } catch (error) {
-      await this.#refuse(shard.job, error);
+      await this.#refuse(shard.job, step, error);
+    } finally {
+      shard.free();
     }
   }
 

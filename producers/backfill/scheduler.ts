@@ -115,7 +115,10 @@ export class BackfillScheduler {
 
   async #giveUp(tick: Tick, reason: string): Promise<void> {
     const kept = await this.#book.find(tick.schedule);
-    const started = kept?.ticks.findLast((each) => each.events.has("started") && !isOver(each));
+    // Of an earlier slot's run, which may well be computing, this tick says nothing.
+    const started = kept?.ticks.findLast(
+      (each) => each.slotMs >= tick.slotMs && each.events.has("started") && !isOver(each),
+    );
     if (started !== undefined) await this.#note(tick.schedule, started.slotMs, "failed", { reason });
   }
 

@@ -48,7 +48,8 @@ export function superviseWorkers(
 ): Supervisor {
   const { flags, model, places, logLevel, firstMetricsPort, log } = params;
   const argvs = places.map((place, index) => {
-    const metricsPort = firstMetricsPort === null ? undefined : firstMetricsPort + index;
+    // 0 takes a free one each.
+    const metricsPort = firstMetricsPort === null ? undefined : firstMetricsPort === 0 ? 0 : firstMetricsPort + index;
     return workerArguments({ flags, model, place, metricsPort, logLevel });
   });
   return new Supervisor({ argvs, env: { ...process.env, ...secretsOf(flags) }, log });

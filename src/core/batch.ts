@@ -2,8 +2,8 @@
 import type { Head } from "./contracts.ts";
 
 /**
- * All buffers are shared, so the inference thread reads ids from them and scatters its results into
- * them, and nothing is copied between threads. Row `i` has the ids
+ * All arrays lie in one shared buffer, so the inference thread reads ids from it and scatters its results into
+ * it, and nothing is copied between threads. Row `i` has the ids
  * `ids[offsets[i] .. offsets[i + 1])`, special tokens included.
  */
 export interface ShardBuffers {
@@ -39,31 +39,46 @@ export interface BatchReport {
   readonly finishedAtMs: number;
 }
 
-function shared<T>(make: new (buffer: SharedArrayBuffer) => T, length: number, bytesPerElement: number): T {
-  return new make(new SharedArrayBuffer(length * bytesPerElement));
-}
-
-/** @param lengths Tokens of each row, special tokens included, in row order. */
+/**
+ * @param params.lengths Tokens of each row, special tokens included, in row order.
+ * @param params.take Gives at least so many bytes, which may hold anything; new ones by default.
+ */
 export function allocateShard(
-  params: Readonly<{ lengths: ArrayLike<number>; dim: number; heads: readonly Head[] }>,
+  params: Readonly<{
+    lengths: ArrayLike<number>;
+    dim: number;
+    heads: readonly Head[];
+    take?: (bytes: number) => SharedArrayBuffer;
+  }>,
 ): ShardBuffers {
-  const { lengths, dim, heads } = params;
+  const { lengths, dim, heads, take = (bytes) => new SharedArrayBuffer(bytes) } = params;
   const rows = lengths.length;
-  const offsets = shared(Uint32Array, rows + 1, 4);
+  let tokens = 0;
+  for (let row = 0; row < rows; row++) tokens += lengths[row]!;
+  const dense = heads.includes("dense") ? rows * dim : null;
+  const sparse = heads.includes("sparse") ? tokens : null;
+  const colbert = heads.includes("colbert") ? (tokens - rows) * dim : null;
+  const words = tokens + (rows + 1) + (dense ?? 0) + (sparse === null ? 0 : 2 * sparse + rows) + (colbert ?? 0);
+  const memory = take(words * 4 + rows);
+  let at = 0;
+  const floats = (length: number): Float32Array => new Float32Array(memory, (at += length * 4) - length * 4, length);
+  const counts = (length: number): Uint32Array => new Uint32Array(memory, (at += length * 4) - length * 4, length);
+  const ids = new Int32Array(memory, 0, tokens);
+  at = ids.byteLength;
+  const offsets = counts(rows + 1);
+  offsets[0] = 0;
   for (let row = 0; row < rows; row++) offsets[row + 1] = offsets[row]! + lengths[row]!;
-  const tokens = offsets[rows]!;
-  const sparse = heads.includes("sparse");
   return {
     rows,
     dim,
-    ids: shared(Int32Array, tokens, 4),
+    ids,
     offsets,
-    dense: heads.includes("dense") ? shared(Float32Array, rows * dim, 4) : null,
-    sparseIndices: sparse ? shared(Uint32Array, tokens, 4) : null,
-    sparseValues: sparse ? shared(Float32Array, tokens, 4) : null,
-    sparseCounts: sparse ? shared(Uint32Array, rows, 4) : null,
-    colbert: heads.includes("colbert") ? shared(Float32Array, (tokens - rows) * dim, 4) : null,
-    broken: shared(Uint8Array, rows, 1),
+    dense: dense === null ? null : floats(dense),
+    sparseIndices: sparse === null ? null : counts(sparse),
+    sparseValues: sparse === null ? null : floats(sparse),
+    sparseCounts: sparse === null ? null : counts(rows).fill(0),
+    colbert: colbert === null ? null : floats(colbert),
+    broken: new Uint8Array(memory, at, rows).fill(0),
   };
 }
 

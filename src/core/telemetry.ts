@@ -99,7 +99,7 @@ export type FleetEvent =
   /** Documents became token ids. */
   | { readonly kind: "tokenised"; readonly documents: number; readonly tokens: number; readonly durationMs: number }
   /** A producer waited because the queue or Redis has enough for now. */
-  | { readonly kind: "backpressure"; readonly reason: string; readonly durationMs: number }
+  | { readonly kind: "backpressure"; readonly limit: "backlog" | "redis-memory"; readonly durationMs: number }
   /** A window is planned and queued. */
   | {
       readonly kind: "window";

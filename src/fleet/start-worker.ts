@@ -223,7 +223,9 @@ async function open(
     observe,
     onIdle: async (runs) => {
       // Whoever notices first that a run is complete seals it; a race has one winner and no loser.
-      if (runs.size > 0) await tender.tend();
+      // Reading a large run back takes minutes, and other runs' jobs may come meanwhile.
+      const tending = runs.size > 0 ? tender.tend() : null;
+      if (settings.exitWhenDone) await tending;
       if (!settings.exitWhenDone || (await producers.present()).length > 0) return false;
       const { waiting, active } = await queue.counts();
       // An empty queue may also be a wiped one: the store has the last word.

@@ -3,7 +3,7 @@
  * wiped or restored Redis) are queued again from the plan, and a run that is whole is sealed.
  */
 import type { Logger } from "pino";
-import { messageOf } from "../core/errors.ts";
+import { hasCode, messageOf } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import { jobOf } from "../core/planning.ts";
 import type { JobQueue, ObjectStore, Turn } from "../core/ports.ts";
@@ -30,6 +30,8 @@ export interface TenderParams {
 interface Tended {
   readonly requeued: number;
   readonly sealed: number;
+  /** Whether another round may find what this one could not reach. */
+  readonly isUnreached?: boolean;
 }
 
 const NOTHING: Tended = { requeued: 0, sealed: 0 };
@@ -66,7 +68,7 @@ export class Tender {
 
   /**
    * Looks after every active run once. Never throws: what fails is logged and tried again next time.
-   * @returns How many jobs were queued again.
+   * @returns How much is left to do: jobs that were queued again, and runs that the store did not let it look after.
    */
   tend(): Promise<number> {
     this.#current = this.#current.then(() => this.#tendAll());
@@ -76,9 +78,11 @@ export class Tender {
   async #tendAll(): Promise<number> {
     const { store, fleet, log, observe = unobserved } = this.#params;
     const sums = { runs: 0, requeued: 0, sealed: 0 };
+    let unreached = 0;
     try {
       for (const run of await listActive(store, fleet)) {
-        const { requeued, sealed } = await this.#tendRun(run);
+        const { requeued, sealed, isUnreached = false } = await this.#tendRun(run);
+        if (isUnreached) unreached++;
         sums.runs++;
         sums.requeued += requeued;
         sums.sealed += sealed;
@@ -86,8 +90,9 @@ export class Tender {
       observe({ kind: "tended", ...sums });
     } catch (error) {
       log.warn({ err: error }, `the fleet's runs cannot be listed: ${messageOf(error)}`);
+      unreached++;
     }
-    return sums.requeued;
+    return sums.requeued + unreached;
   }
 
   async #tendRun(run: string): Promise<Tended> {
@@ -104,7 +109,7 @@ export class Tender {
       return { requeued: 0, sealed: outcome.isNew ? 1 : 0 };
     } catch (error) {
       log.error({ run, err: error }, `the run could not be tended: ${messageOf(error)}`);
-      return NOTHING;
+      return { ...NOTHING, isUnreached: hasCode(error, "store_unavailable") };
     }
   }
 

@@ -196,7 +196,7 @@ export const METRICS = {
   backpressureSeconds: define(
     "counter",
     "backpressure_seconds_total",
-    "Time a producer waited for room, by reason.",
+    "Time a producer waited for room, by what was full: backlog or redis-memory.",
     ["producer"],
     {
       labels: ["reason"],

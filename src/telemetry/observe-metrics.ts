@@ -35,7 +35,7 @@ export function observeMetrics(metrics: Metrics): Observe {
       case "window":
         return countWindow(metrics, event);
       case "backpressure":
-        return metrics.add("backpressureSeconds", event.durationMs / 1000, { reason: event.reason });
+        return metrics.add("backpressureSeconds", event.durationMs / 1000, { reason: event.limit });
       case "tended":
         metrics.add("requeued", event.requeued);
         metrics.add("sealed", event.sealed);

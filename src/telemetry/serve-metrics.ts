@@ -9,8 +9,8 @@ import type { Metrics } from "./metrics.ts";
 /** Longer than any batch on any device: a process that says nothing for so long hangs. */
 const HUNG_AFTER_MS = 10 * 60 * 1000;
 
-/** Events that only come when work moves. */
-const SIGNS_OF_LIFE = new Set<FleetEvent["kind"]>(["batch", "shard", "polled", "tokenised", "window"]);
+/** Events that only come when work moves, or when a producer has looked whether it may. */
+const SIGNS_OF_LIFE = new Set<FleetEvent["kind"]>(["batch", "shard", "polled", "tokenised", "window", "backpressure"]);
 
 /** Remembers when a process last got on with its work: health is progress, not an answer to a ping. */
 export class ProgressWatch {

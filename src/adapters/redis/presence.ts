@@ -20,9 +20,10 @@ export class Presence {
 
   /** @param describe What to say of it, as plain data; asked again each time. */
   async announce(name: string, describe: () => unknown = () => null): Promise<void> {
+    // Redis's clock decides who has faded away: those of the machines may differ.
     const tell = async (): Promise<void> => {
-      await this.#redis.zadd(this.#key, Date.now() + LIFETIME_MS, name);
       await this.#redis.set(this.#stateKey(name), JSON.stringify(describe()), "PX", LIFETIME_MS);
+      await this.#redis.zadd(this.#key, 0, name);
     };
     this.#announced.set(
       name,
@@ -39,16 +40,17 @@ export class Presence {
   }
 
   async present(): Promise<string[]> {
-    await this.#redis.zremrangebyscore(this.#key, "-inf", String(Date.now()));
-    return this.#redis.zrange(this.#key, "0", "-1");
+    return [...(await this.states()).keys()];
   }
 
   /** What those present say of themselves; null for one that says nothing, or nothing that can be read. */
   async states(): Promise<Map<string, unknown>> {
-    const names = await this.present();
+    const names = await this.#redis.zrange(this.#key, "0", "-1");
     if (names.length === 0) return new Map();
     const states = await this.#redis.mget(names.map((name) => this.#stateKey(name)));
-    return new Map(names.map((name, i) => [name, parse(states[i] ?? "null")]));
+    const gone = names.filter((_, i) => states[i] === null);
+    if (gone.length > 0) await this.#redis.zrem(this.#key, ...gone);
+    return new Map(names.flatMap((name, i) => (states[i] == null ? [] : [[name, parse(states[i])]])));
   }
 
   #stateKey(name: string): string {

@@ -40,10 +40,13 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const supervisor = superviseWorkers({ flags: workFlags, model, places, logLevel, firstMetricsPort: null, log });
     closer.add({ close: () => supervisor.stop() });
     supervisor.start();
-    const stopped = untilSignalled();
+    const told = new AbortController();
+    const stopped = untilSignalled(told);
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
     const what = { inputs, settings: flags, corpus, store, queue, model, cutter, observe, closer, log };
-    const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments }));
+    const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments, signal: told.signal }));
+    // Told to go it fails as well, and the race has its loser heard.
+    planned.catch(() => {});
     const { run: id } = await Promise.race([planned, failed, stopped]);
     await Promise.race([untilComplete({ store, queue, run: id, log }), failed, stopped]);
     await supervisor.stop();
@@ -61,14 +64,15 @@ function quiet(log: Logger): Logger {
   return log.child({}, { level: "error" });
 }
 
-function untilSignalled(): Promise<never> {
+function untilSignalled(told: AbortController): Promise<never> {
   return new Promise((_, reject) => {
-    const stop = (signal: NodeJS.Signals): void =>
-      reject(
-        new FleetError("run_incomplete", `stopped by ${signal}`, {
-          cure: "the same command with the same --run id continues",
-        }),
-      );
+    const stop = (signal: NodeJS.Signals): void => {
+      const fault = new FleetError("run_incomplete", `stopped by ${signal}`, {
+        cure: "the same command with the same --run id continues",
+      });
+      told.abort(fault);
+      reject(fault);
+    };
     process.once("SIGINT", stop).once("SIGTERM", stop);
   });
 }
