@@ -38,5 +38,5 @@ test("one whose state has lapsed in Redis is gone for all, whatever this machine
   onTestFinished(() => redis.disconnect());
   await redis.del(`${key}:one`);
   expect(await other.present()).toEqual([]);
-  expect(await redis.zrange(key, 0, -1)).toEqual([]);
+  expect(await redis.zrange(key, "0", "-1")).toEqual([]);
 });
