@@ -9,6 +9,7 @@ import { toJsonBytes } from "../src/core/json.ts";
 import { runKeys } from "../src/core/layout.ts";
 import type { ObjectStore } from "../src/core/ports.ts";
 import type { Observe } from "../src/core/telemetry.ts";
+import { createSame } from "../src/run/create-same.ts";
 import type { Cutter } from "./cutter.ts";
 import { encodePiece } from "./part-piece.ts";
 import type { PartEnd } from "./read-parts.ts";
@@ -19,6 +20,8 @@ import { type AdmittedItem, tokenise, type TokenisedItem } from "./tokenise.ts";
 const PIECE_TOKENS = 4 * 1024 * 1024;
 const PIECE_ITEMS = 65_536;
 const PIECE_CHARS = 64 * 1024 * 1024;
+const OTHERWISE_READ =
+  "this part was read otherwise before, by another version or from a failing disk: remove the object, and run enqueue again with the same --run id";
 
 export interface PartTools {
   readonly store: ObjectStore;
@@ -31,7 +34,8 @@ export interface PartTools {
 /**
  * Stages the part's pieces, each created once and the same whoever makes it, so a part may be begun again anywhere.
  *
- * @throws FleetError `job_invalid` for a part that is not of the run's corpus; whatever reading and the store throw
+ * @throws FleetError `job_invalid` for a part that is not of the run's corpus, `run_conflict` for pieces that are there
+ *   and others; whatever reading and the store throw
  */
 export async function makePart(job: PartJob, tools: PartTools, signal: AbortSignal): Promise<void> {
   const { store, record } = tools;
@@ -45,7 +49,7 @@ export async function makePart(job: PartJob, tools: PartTools, signal: AbortSign
     const end: PartEnd | null = isLast && job.what.range !== null ? { lines: reached.line, ...outcome } : null;
     const piece = { run: record.run, part: job.part, piece: pieces, isLast, items, end };
     const key = keys.partPiece(job.part, pieces++);
-    await store.create({ key, body: encodePiece(piece, record.options.keep) });
+    await createSame(store, { key, body: encodePiece(piece, record.options.keep), cure: OTHERWISE_READ });
   };
   let items: TokenisedItem[] = [];
   let size = { tokens: 0, chars: 0 };

@@ -72,10 +72,14 @@ export interface PartQueue {
   /** Adds the part; one that is queued is left alone, and one that failed is tried again. */
   add(job: PartJob): Promise<void>;
   state(job: PartJob): Promise<PartState>;
+  /** One that is being made stays. */
   remove(job: PartJob): Promise<void>;
-  /** Takes parts until closed. A part whose process dies is given to another; one whose `make` throws has failed. */
+  /**
+   * Takes parts until closed. A part whose process dies is given to another, and so is, twice, one for which `make`
+   * throws `store_unavailable`; if it throws otherwise, the part has failed.
+   */
   work(params: Readonly<{ atOnce: number; make: MakePart }>): Promise<void>;
-  /** The plan is whole: forgets every part. */
+  /** The plan is whole: forgets every part, and takes none any more. */
   drop(): Promise<void>;
   /** Gives back what is being made. */
   close(): Promise<void>;

@@ -12,6 +12,7 @@ import { Presence } from "../adapters/redis/presence.ts";
 import { producersKey, queueName } from "../adapters/redis/queue-options.ts";
 import { PLAN_OPTIONS, workerName } from "../config.ts";
 import type { ClosedRecord, RunRecord } from "../core/contracts.ts";
+import { hasCode } from "../core/errors.ts";
 import type { JobQueue, ObjectStore, QueueGauge } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
 import type { ProducerState } from "../core/worker-state.ts";
@@ -185,6 +186,10 @@ export async function plan(
       );
     await shared?.finish();
     return { run, closed };
+  } catch (error) {
+    // Nobody will take up what was made of its parts.
+    if (hasCode(error, "run_cancelled")) await shared?.finish();
+    throw error;
   } finally {
     await presence.withdraw(run);
   }

@@ -3,7 +3,7 @@ import { type Logger, pino } from "pino";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { workerName } from "../config.ts";
 import { FleetError } from "../core/errors.ts";
-import { assertNotCancelled } from "../run/cancelled.ts";
+import { assertNotCancelled, isCancelled } from "../run/cancelled.ts";
 import { readClosed, readRun } from "../run/read-plan.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
@@ -98,7 +98,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     for (;;) {
       const isPlanned = (await readClosed(store, run)) !== null;
       // The lead forgets the queue too; whoever leaves it last has left it clean.
-      if (isPlanned) await queue.drop();
+      if (isPlanned || (await isCancelled(store, run))) await queue.drop();
       if (isPlanned || signal?.aborted === true) return { run, parts: made() };
       await assertNotCancelled(store, run);
       await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));

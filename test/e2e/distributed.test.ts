@@ -35,6 +35,15 @@ function started(args: readonly string[]): Started {
   return process;
 }
 
+/** What Redis still knows of parts. */
+async function partKeys(url: string): Promise<string[]> {
+  const client = new Redis(url);
+  const keys = await client.keys("*parts*");
+  client.disconnect();
+  // That a check was made lapses by itself.
+  return keys.filter((key) => !key.endsWith(":stalled-check"));
+}
+
 async function planOf(out: string): Promise<Map<string, string>> {
   const root = join(out, "runs/r");
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
@@ -76,10 +85,7 @@ test("a helper that is killed mid-part changes nothing: the plan of one process,
   const led = await lead.finished;
   expect(led.code, led.stderr).toBe(0);
 
-  const client = new Redis(redis.url);
-  // That a check was made lapses by itself.
-  expect((await client.keys("*parts*")).filter((key) => !key.endsWith(":stalled-check"))).toEqual([]);
-  client.disconnect();
+  expect(await partKeys(redis.url)).toEqual([]);
 
   const alone = await cli([
     "enqueue",
@@ -105,6 +111,27 @@ test("a helper that is killed mid-part changes nothing: the plan of one process,
   const verified = await cli(["verify", out, "r", "--json"]);
   const report = { ok: true, rows: FILES * DOCUMENTS, missing: 0, duplicates: 0 };
   expect(JSON.parse(verified.stdout)).toMatchObject(report);
+});
+
+test("when the run is cancelled all who share it end, and nothing of its parts is left", async () => {
+  const redis = await startRedis();
+  onTestFinished(() => redis.stop());
+  const root = await tempFolder();
+  const corpus = join(root, "corpus");
+  await writeCorpus(corpus);
+  const out = join(root, "out");
+  const where = ["--out", out, "--redis", redis.url];
+  const lead = started(["enqueue", corpus, ...where, "--run", "r", "--distributed", "--heads", "dense"]);
+  await untilSaid(lead, "a part is begun");
+  lead.child.kill("SIGSTOP");
+  const helper = started(["produce", "r", ...where]);
+  await untilSaid(helper, "parts of the corpus are taken");
+  expect((await cli(["cancel", "r", ...where])).code).toBe(0);
+  expect(await helper.finished).toMatchObject({ code: 1, stderr: expect.stringContaining("run r was cancelled") });
+  lead.child.kill("SIGCONT");
+  expect(await lead.finished).toMatchObject({ code: 1, stderr: expect.stringContaining("run r was cancelled") });
+  expect(await partKeys(redis.url)).toEqual([]);
+  expect(await readdir(join(out, "runs/r/parts")).catch(() => [])).toEqual([]);
 });
 
 test("who helps a run that is not there is told so", async () => {

@@ -2,7 +2,7 @@
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { loadTokenizer } from "../../models/tokenizer.ts";
 import { LocalCutter } from "../../producers/cutter.ts";
 import { makePart, type PartTools } from "../../producers/make-part.ts";
@@ -12,11 +12,13 @@ import { SharedReader } from "../../producers/shared-reader.ts";
 import { Corpus } from "../../producers/sources/corpus.ts";
 import { placeOpener } from "../../producers/sources/parts.ts";
 import type { ClosedRecord, RunOptions, RunRecord } from "../../src/core/contracts.ts";
-import type { MakePart, PartJob, PartQueue, PartState } from "../../src/core/ingest.ts";
+import type { PartJob } from "../../src/core/ingest.ts";
 import { FleetError } from "../../src/core/errors.ts";
+import { runKeys } from "../../src/core/layout.ts";
 import { unobserved } from "../../src/core/telemetry.ts";
 import { openMini } from "../fixtures/mini.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
+import { MemoryParts } from "../fixtures/memory-parts.ts";
 import { MemoryQueue } from "../fixtures/memory-queue.ts";
 import { runOptions } from "../fixtures/run-options.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
@@ -25,47 +27,6 @@ import { tempFolder } from "../fixtures/temp-folder.ts";
 const model = await openMini();
 const tokenizer = await loadTokenizer(model.tokenizerPath);
 const never = new AbortController().signal;
-
-/** Gives the last part that it has first, and loses what it is told to lose. */
-class MemoryParts implements PartQueue {
-  readonly added: PartJob[] = [];
-  readonly #waiting: PartJob[] = [];
-  readonly #failed = new Map<string, string>();
-  #make: MakePart | null = null;
-  #turn = Promise.resolve();
-  /** Parts that are taken and never made, once each. */
-  loses = 0;
-
-  async add(job: PartJob): Promise<void> {
-    this.added.push(job);
-    this.#waiting.push(job);
-    this.#turn = this.#turn.then(() => new Promise((resolve) => setImmediate(resolve))).then(() => this.#next());
-  }
-
-  async #next(): Promise<void> {
-    const job = this.#waiting.pop();
-    if (job === undefined) return;
-    if (this.loses > 0) this.loses--;
-    else await this.#make!(job, never).catch((error: Error) => this.#failed.set(job.part, error.message));
-  }
-
-  async state(job: PartJob): Promise<PartState> {
-    const reason = this.#failed.get(job.part);
-    if (reason !== undefined) return { kind: "failed", reason };
-    return { kind: this.#waiting.includes(job) ? "queued" : "unknown" };
-  }
-
-  async remove(job: PartJob): Promise<void> {
-    if (this.#waiting.includes(job)) this.#waiting.splice(this.#waiting.indexOf(job), 1);
-  }
-
-  async work(params: Readonly<{ make: MakePart }>): Promise<void> {
-    this.#make = params.make;
-  }
-
-  async drop(): Promise<void> {}
-  async close(): Promise<void> {}
-}
 
 async function writeCorpus(): Promise<string> {
   const folder = join(await tempFolder(), "corpus");
@@ -105,7 +66,8 @@ async function planShared(
 ): Promise<ClosedRecord> {
   const { objects, parts, store = new ScriptedStore({ objects }) } = params;
   const tools = toolsOf(store, record);
-  await parts.work({ make: (job, signal) => makePart(job, tools, signal) });
+  await parts.work({ atOnce: 1, make: (job, signal) => makePart(job, tools, signal) });
+  onTestFinished(() => parts.close());
   const reader = new SharedReader({ store, queue: parts, run: record.run, pollIntervalMs: 1 });
   const corpus = new Corpus({ inputs: record.inputs, ...record.options });
   const items = corpus.items(reader, { partBytes: 16 * 1024, pinsAll: true });
@@ -132,7 +94,7 @@ test.each<[name: string, options: Partial<RunOptions>]>([
   const alone = await planAlone(record);
   const parts = new MemoryParts();
   // As of a helper that is killed and a queue that is wiped: the part is there again when nobody has made it.
-  parts.loses = 2;
+  parts.board.loses = 2;
   const objects: Objects = new Map();
   expect(await planShared(record, { objects, parts })).toEqual(alone.closed);
   expect(planOf(objects)).toEqual(planOf(alone.objects));
@@ -151,6 +113,61 @@ test("a lead that is killed takes up the parts that were made, and makes none of
   expect(await planShared(record, { objects, parts })).toEqual(alone.closed);
   expect(parts.added).toEqual([]);
   expect(planOf(objects)).toEqual(planOf(alone.objects));
+});
+
+/** A lead that died when all parts were made; `spoil` is told the key of the second part's first piece. */
+async function planSpoilt(spoil: (objects: Objects, key: string) => void): Promise<void> {
+  const record = recordOf(await writeCorpus(), {});
+  const alone = await planAlone(record);
+  const objects: Objects = new Map();
+  const store = new ScriptedStore({ objects }).script({ op: "create", keyMatches: /closed/, outcome: "fail-before" });
+  await expect(planShared(record, { objects, parts: new MemoryParts(), store })).rejects.toThrow();
+  const key = [...objects.keys()].filter((name) => /\/parts\/.*\/000000$/.test(name)).toSorted()[1]!;
+  spoil(objects, key);
+  const parts = new MemoryParts();
+  expect(await planShared(record, { objects, parts })).toEqual(alone.closed);
+  expect(parts.added.map(({ part }) => part)).toEqual([key.split("/")[3]]);
+  expect(planOf(objects)).toEqual(planOf(alone.objects));
+}
+
+test("a piece that is damaged in the store is made again", () =>
+  planSpoilt((objects, key) => objects.set(key, objects.get(key)!.subarray(0, 40))));
+
+test("a piece that is gone, of a part that was made, is made again", () =>
+  planSpoilt((objects, key) => objects.delete(key)));
+
+test("a piece that is damaged again and again ends the run and says which", async () => {
+  const record = recordOf(await writeCorpus(), {});
+  const objects: Objects = new Map();
+  const store = new ScriptedStore({ objects });
+  const read = store.read.bind(store);
+  store.read = async (params) => {
+    const bytes = await read(params);
+    return /\/parts\/p000001/.test(params.key) ? bytes.subarray(0, 40) : bytes;
+  };
+  const planning = planShared(record, { objects, parts: new MemoryParts(), store });
+  await expect(planning).rejects.toMatchObject({ code: "object_corrupt", message: expect.stringContaining("p000001") });
+});
+
+test("who makes a part otherwise than it was made before is refused", async () => {
+  const record = recordOf(await writeCorpus(), {});
+  const objects: Objects = new Map();
+  const parts = new MemoryParts();
+  await planShared(record, { objects, parts });
+  const [job] = parts.added;
+  const keys = runKeys("r");
+  objects.delete(keys.partDone(job!.part));
+  const other = toolsOf(new ScriptedStore({ objects }), recordOf(record.inputs[0]!, { chunkTokens: 16 }));
+  await expect(makePart(job!, other, never)).rejects.toMatchObject({ code: "run_conflict" });
+  expect(objects.has(keys.partDone(job!.part))).toBe(false);
+});
+
+test("a lead that waits learns that its run was cancelled", async () => {
+  const record = recordOf(await writeCorpus(), {});
+  const objects: Objects = new Map();
+  const parts = new MemoryParts();
+  parts.add = async (job) => void objects.set(runKeys(job.run).cancelled, Buffer.from("{}"));
+  await expect(planShared(record, { objects, parts })).rejects.toMatchObject({ code: "run_cancelled" });
 });
 
 test("a part that cannot be made ends the run with its reason: a file that another machine does not have", async () => {

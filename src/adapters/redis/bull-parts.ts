@@ -2,7 +2,7 @@
 import { type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { messageOf } from "../../core/errors.ts";
+import { hasCode, messageOf } from "../../core/errors.ts";
 import { type MakePart, type PartJob, partJobSchema, type PartQueue, type PartState } from "../../core/ingest.ts";
 import { connectRedis } from "./connect.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
@@ -10,6 +10,9 @@ import { QUEUE_PREFIX } from "./queue-options.ts";
 /** A part that ends every process that takes it ends the run, and not the fleet. */
 const MAX_STALLED_COUNT = 10;
 const STALLED_CHECK_SHARE = 1 / 3;
+/** Of a part for which a server could not be reached from where it was taken: others may reach it. */
+const ATTEMPTS = 3;
+const FIRST_PAUSE_MS = 500;
 
 export interface BullPartsParams {
   readonly redisUrl: string;
@@ -41,7 +44,13 @@ export class BullParts implements PartQueue {
   async add(job: PartJob): Promise<void> {
     if ((await this.#queue.getJobState(job.part)) === "failed") await this.#queue.remove(job.part);
     // The store knows what is done, so a kept job would only cost memory.
-    await this.#queue.add("part", job, { jobId: job.part, attempts: 1, removeOnComplete: true, removeOnFail: false });
+    await this.#queue.add("part", job, {
+      jobId: job.part,
+      attempts: ATTEMPTS,
+      backoff: { type: "exponential", delay: FIRST_PAUSE_MS },
+      removeOnComplete: true,
+      removeOnFail: false,
+    });
   }
 
   async state(job: PartJob): Promise<PartState> {
@@ -75,9 +84,11 @@ export class BullParts implements PartQueue {
     try {
       await make(part, this.#stopping.signal);
     } catch (error) {
-      if (!this.#stopping.signal.aborted) throw error;
-      await job.moveToWait(token);
-      throw new WaitingError();
+      if (this.#stopping.signal.aborted) {
+        await job.moveToWait(token);
+        throw new WaitingError();
+      }
+      throw hasCode(error, "store_unavailable") ? error : new UnrecoverableError(messageOf(error));
     }
   }
 
