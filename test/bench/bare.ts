@@ -3,7 +3,8 @@ import { openMini } from "../fixtures/mini.ts";
 import { runOptions } from "../fixtures/run-options.ts";
 import { ThreadEmbedder } from "../../models/embedder.ts";
 import { loadTokenizer } from "../../models/tokenizer.ts";
-import type { BatchReport, RowRef } from "../../src/core/batch.ts";
+import { allocateShard, type BatchReport, type RowRef } from "../../src/core/batch.ts";
+import type { Head } from "../../src/core/contracts.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { Embedder } from "../../src/core/ports.ts";
 import { barChart } from "../../src/telemetry/chart.ts";
@@ -11,9 +12,9 @@ import { type Bench, median, percent, whole } from "./bench.ts";
 import { documents } from "./corpora.ts";
 import { drain, openGround, openStore, plan } from "./fleet.ts";
 
-/** Passes batches on and remembers them. */
+/** Passes batches on and remembers their ids: a shard's memory is another's when its file is written. */
 class Recorder implements Embedder {
-  readonly batches: (readonly RowRef[])[] = [];
+  readonly batches: Int32Array[][] = [];
   readonly #inner: Embedder;
 
   constructor(inner: Embedder) {
@@ -29,7 +30,7 @@ class Recorder implements Embedder {
   }
 
   embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {
-    this.batches.push(params.rows);
+    this.batches.push(params.rows.map(({ shard, row }) => shard.ids.slice(shard.offsets[row], shard.offsets[row + 1])));
     return this.#inner.embed(params);
   }
 
@@ -57,7 +58,8 @@ export const bench: Bench = {
         const counts = await drain({ store, redisUrl, options, embedder: recorder, vocabSize: tokenizer.vocabSize });
         const fleetSeconds = (performance.now() - startedMs) / 1000;
         let bareMs = 0;
-        for (const rows of recorder.batches) {
+        for (const batch of recorder.batches) {
+          const rows = rowsOf(batch, model.manifest.dim, options.heads);
           const { startedAtMs, finishedAtMs } = await session.embed({ rows });
           bareMs += finishedAtMs - startedAtMs;
         }
@@ -100,6 +102,12 @@ export const bench: Bench = {
     };
   },
 };
+
+function rowsOf(batch: readonly Int32Array[], dim: number, heads: readonly Head[]): RowRef[] {
+  const shard = allocateShard({ lengths: batch.map(({ length }) => length), dim, heads });
+  batch.forEach((ids, row) => shard.ids.set(ids, shard.offsets[row]));
+  return batch.map((_, row) => ({ shard, row }));
+}
 
 async function* itemsOf(texts: readonly string[]): AsyncGenerator<SourceItem> {
   for (const [i, text] of texts.entries())
