@@ -61,10 +61,14 @@ export function allocateShard(
   const words = tokens + (rows + 1) + (dense ?? 0) + (sparse === null ? 0 : 2 * sparse + rows) + (colbert ?? 0);
   const memory = take(words * 4 + rows);
   let at = 0;
-  const floats = (length: number): Float32Array => new Float32Array(memory, (at += length * 4) - length * 4, length);
-  const counts = (length: number): Uint32Array => new Uint32Array(memory, (at += length * 4) - length * 4, length);
-  const ids = new Int32Array(memory, 0, tokens);
-  at = ids.byteLength;
+  const place = (length: number): number => {
+    const start = at;
+    at += length * 4;
+    return start;
+  };
+  const floats = (length: number): Float32Array => new Float32Array(memory, place(length), length);
+  const counts = (length: number): Uint32Array => new Uint32Array(memory, place(length), length);
+  const ids = new Int32Array(memory, place(tokens), tokens);
   const offsets = counts(rows + 1);
   offsets[0] = 0;
   for (let row = 0; row < rows; row++) offsets[row + 1] = offsets[row]! + lengths[row]!;

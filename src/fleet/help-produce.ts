@@ -97,10 +97,11 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     log.info({ run }, "parts of the corpus are taken");
     for (;;) {
       const isPlanned = (await readClosed(store, run)) !== null;
+      const isOver = isPlanned || (await isCancelled(store, run));
       // The lead forgets the queue too; whoever leaves it last has left it clean.
-      if (isPlanned || (await isCancelled(store, run))) await queue.drop();
+      if (isOver) await queue.drop();
       if (isPlanned || signal?.aborted === true) return { run, parts: made() };
-      await assertNotCancelled(store, run);
+      if (isOver) await assertNotCancelled(store, run);
       await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
     }
   });
