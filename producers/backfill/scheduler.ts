@@ -25,7 +25,7 @@ const TELL_FOR_MS = 24 * 60 * 60 * 1000;
 export interface BackfillParams {
   readonly store: ObjectStore;
   readonly queue: ControlQueue;
-  readonly turn: Turn;
+  readonly turn: Pick<Turn, "take">;
   /** Plans and queues the run; may be called again for a run that was begun, or was stopped by the signal. */
   readonly start: (
     params: Readonly<{ schedule: Schedule; run: string; since: string | null; signal: AbortSignal }>,

@@ -113,8 +113,20 @@ export interface JobQueue {
 export interface Turn {
   /** True for the first to ask, and for nobody else until `durationMs` have passed. */
   take(params: Readonly<{ durationMs: number }>): Promise<boolean>;
-  /** Ends its connection. */
+  /**
+   * A turn of its own name, held until it is released; null while another holds it. It is renewed in the
+   * background, so that of a holder that died it is free after `durationMs`. It spares work and guards nothing:
+   * a holder held up for longer, or a wiped server, makes two holders.
+   */
+  hold(params: Readonly<{ name: string; durationMs: number }>): Promise<HeldTurn | null>;
+  /** Ends its connection. What is still held is free when its time has passed. */
   close(): Promise<void>;
+}
+
+/** A turn that is held. */
+export interface HeldTurn {
+  /** Never throws: what cannot be released lapses. */
+  release(): Promise<void>;
 }
 
 /** A job that this worker may work on until its lease is lost. */

@@ -222,7 +222,7 @@ async function open(
     log,
     observe,
     onIdle: async (runs) => {
-      // Whoever notices first that a run is complete seals it; a race has one winner and no loser.
+      // Whoever notices first that a run is complete seals it, and the others leave it that one's.
       // Reading a large run back takes minutes, and other runs' jobs may come meanwhile.
       const tending = runs.size > 0 ? tender.tend() : null;
       if (settings.exitWhenDone) await tending;

@@ -61,6 +61,16 @@ export async function sealRun(
   return { kind: "sealed", manifest: published, isNew };
 }
 
+/**
+ * Why the run cannot be sealed yet; null when it can be, or is. Costs a listing: nothing is read back.
+ *
+ * @throws FleetError `run_unknown`
+ */
+export async function whyOpen(store: ObjectStore, run: string): Promise<string | null> {
+  await readRun(store, run);
+  return whatIsMissing(store, run);
+}
+
 /** Null while the run is not sealed. */
 export function readManifest(store: ObjectStore, run: string): Promise<Manifest | null> {
   return findRecord(store, runKeys(run).manifest, manifestSchema, MAX_MANIFEST_BYTES);

@@ -11,7 +11,10 @@ import { type Observe, unobserved } from "../core/telemetry.ts";
 import { listActive, unmarkActive } from "./active-runs.ts";
 import { isCancelled } from "./cancelled.ts";
 import { listData, readWindows } from "./read-plan.ts";
-import { sealRun } from "./seal.ts";
+import { sealRun, whyOpen } from "./seal.ts";
+
+/** A run whose sealer died is sealed by another after this time. */
+const SEAL_TURN_MS = 30_000;
 
 export interface TenderParams {
   readonly store: ObjectStore;
@@ -30,7 +33,7 @@ export interface TenderParams {
 interface Tended {
   readonly requeued: number;
   readonly sealed: number;
-  /** Whether another round may find what this one could not reach. */
+  /** Whether another round may find done, or do, what this one could not. */
   readonly isUnreached?: boolean;
 }
 
@@ -68,7 +71,8 @@ export class Tender {
 
   /**
    * Looks after every active run once. Never throws: what fails is logged and tried again next time.
-   * @returns How much is left to do: jobs that were queued again, and runs that the store did not let it look after.
+   * @returns How much is left to do: jobs that were queued again, and runs that the store did not let it look after or
+   * that another is sealing, who may die.
    */
   tend(): Promise<number> {
     this.#current = this.#current.then(() => this.#tendAll());
@@ -96,20 +100,34 @@ export class Tender {
   }
 
   async #tendRun(run: string): Promise<Tended> {
-    const { store, fleet, keepStaging, log } = this.#params;
+    const { store, fleet, log } = this.#params;
     try {
       if (await isCancelled(store, run)) {
         await unmarkActive(store, { fleet, run });
         return NOTHING;
       }
-      const outcome = await sealRun({ store, run, keepStaging });
-      if (outcome.kind === "open") return { requeued: await this.#queueLost(run), sealed: 0 };
-      if (outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
-      await unmarkActive(store, { fleet, run });
-      return { requeued: 0, sealed: outcome.isNew ? 1 : 0 };
+      if ((await whyOpen(store, run)) !== null) return { requeued: await this.#queueLost(run), sealed: 0 };
+      return await this.#sealAlone(run);
     } catch (error) {
       log.error({ run, err: error }, `the run could not be tended: ${messageOf(error)}`);
       return { ...NOTHING, isUnreached: hasCode(error, "store_unavailable") };
+    }
+  }
+
+  /** Everything is read back, which takes minutes of a large run, so that one does it while the others do not. */
+  async #sealAlone(run: string): Promise<Tended> {
+    const { store, turn, fleet, keepStaging, log } = this.#params;
+    const held = await turn.hold({ name: `seal:${run}`, durationMs: SEAL_TURN_MS });
+    if (held === null) return { ...NOTHING, isUnreached: true };
+    try {
+      const outcome = await sealRun({ store, run, keepStaging });
+      // A file that was there a moment ago was taken away: the next round sees to it.
+      if (outcome.kind === "open") return { ...NOTHING, isUnreached: true };
+      if (outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
+      await unmarkActive(store, { fleet, run });
+      return { requeued: 0, sealed: outcome.isNew ? 1 : 0 };
+    } finally {
+      await held.release();
     }
   }
 

@@ -50,7 +50,7 @@ class Night {
     const scheduler = new BackfillScheduler({
       store: this.store,
       queue,
-      turn: { take: async () => true, close: async () => {} },
+      turn: { take: async () => true },
       start,
       findFailure: async () => this.failure,
       webhookSecret: SECRET,

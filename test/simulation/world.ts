@@ -8,7 +8,7 @@ import { produce } from "../../producers/produce.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { hasCode, messageOf } from "../../src/core/errors.ts";
 import { runKeys } from "../../src/core/layout.ts";
-import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
+import type { Encoded, HeldTurn, Tokenizer } from "../../src/core/ports.ts";
 import { markActive } from "../../src/run/active-runs.ts";
 import { openRun } from "../../src/run/open-run.ts";
 import { Tender } from "../../src/run/tend.ts";
@@ -181,7 +181,9 @@ class World {
 
   #tenderOf(actor: Actor, queue: ReturnType<SimRedis["queueFor"]>): Tender {
     const store = this.#store.seenBy(actor);
-    const turn = { take: async () => true, close: async () => {} };
+    // Nobody is kept from sealing: a race has to end well without turns.
+    const hold = async (): Promise<HeldTurn> => ({ release: async () => {} });
+    const turn = { take: async () => true, hold, close: async () => {} };
     return new Tender({ store, queue, turn, fleet: FLEET, keepStaging: false, intervalMs: 1000, log: silent });
   }
 

@@ -1,11 +1,20 @@
-/** Whose turn it is to do what one of a fleet has to do: a key that fades away. */
+/** Whose turn it is to do what one of a fleet has to do: keys that fade away. */
+import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
-import type { Turn } from "../../core/ports.ts";
+import type { HeldTurn, Turn } from "../../core/ports.ts";
 import { connectRedis, type RedisKeyParams } from "./connect.ts";
+
+/** Two renewals may fail before a turn lapses. */
+const RENEWALS_A_TURN = 3;
+
+/** A turn that lapsed may be another's by now, which its last holder must leave alone. */
+const RENEW = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("PEXPIRE", KEYS[1], ARGV[2]) end`;
+const RELEASE = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end`;
 
 export class RedisTurn implements Turn {
   readonly #redis: Redis;
   readonly #key: string;
+  readonly #renewals = new Set<NodeJS.Timeout>();
 
   constructor(params: RedisKeyParams) {
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
@@ -18,7 +27,29 @@ export class RedisTurn implements Turn {
     return (await this.#redis.set(this.#key, "taken", "PX", params.durationMs, "NX")) === "OK";
   }
 
+  async hold(params: Readonly<{ name: string; durationMs: number }>): Promise<HeldTurn | null> {
+    const { durationMs } = params;
+    const key = `${this.#key}:${params.name}`;
+    const holder = randomUUID();
+    if ((await this.#redis.set(key, holder, "PX", durationMs, "NX")) !== "OK") return null;
+    const renew = (): void => void this.#redis.eval(RENEW, 1, key, holder, durationMs).catch(() => {});
+    const renewal = setInterval(renew, Math.ceil(durationMs / RENEWALS_A_TURN));
+    this.#renewals.add(renewal);
+    return {
+      release: async () => {
+        this.#end(renewal);
+        await this.#redis.eval(RELEASE, 1, key, holder).catch(() => {});
+      },
+    };
+  }
+
+  #end(renewal: NodeJS.Timeout): void {
+    clearInterval(renewal);
+    this.#renewals.delete(renewal);
+  }
+
   async close(): Promise<void> {
+    for (const renewal of this.#renewals) this.#end(renewal);
     this.#redis.disconnect();
   }
 }
