@@ -52,6 +52,11 @@ export function jobId(run: string, shard: string): string {
   return `${run}-${shard}`;
 }
 
+/** Whether it is the id of one of the run's jobs, and not of a run whose id begins with this one's. */
+export function isJobOf(run: string, id: string): boolean {
+  return id.startsWith(jobId(run, "")) && /^w\d{6}-s\d{4}$/.test(id.slice(jobId(run, "").length));
+}
+
 export interface RunKeys {
   readonly record: string;
   readonly closed: string;

@@ -72,6 +72,28 @@ test("what is given back comes again, and what failed comes again only when it i
   expect(await queue.counts()).toEqual({ waiting: 1, active: 0, failed: 0 });
 });
 
+test("failures of one run are found behind a thousand of another's, and not taken for those of a run named alike", async () => {
+  const { queue, leases } = openBoth();
+  const failAll = async (jobs: readonly JobPayload[]): Promise<void> => {
+    await queue.enqueue({ jobs });
+    for (let left = jobs.length; left > 0;) {
+      const { jobs: pulled } = await leases.pull({ max: 256, wait: true });
+      await Promise.all(pulled.map((each) => leases.fail({ job: each, reason: `${each.payload.run} broke` })));
+      left -= pulled.length;
+    }
+  };
+  await failAll([job(0, 5), job(1, 5)]);
+  await failAll([{ ...job(7, 5), run: "r-w000000" }]);
+  await failAll(Array.from({ length: 1100 }, (_, i) => ({ ...job(i, 5), run: "another" })));
+  const failures = await queue.failures({ run: "r", limit: 5 });
+  expect(failures.sort((a, b) => (a.shard < b.shard ? -1 : 1))).toEqual([
+    { shard: "w000000-s0000", reason: "r broke" },
+    { shard: "w000000-s0001", reason: "r broke" },
+  ]);
+  expect(await queue.failures({ run: "r", limit: 1 })).toHaveLength(1);
+  expect(await queue.failures({ run: "none", limit: 5 })).toEqual([]);
+}, 60_000);
+
 test("the jobs of a worker that died are another's within the lock and two checks", async () => {
   const lockDurationMs = 3000;
   const { queue, leases: dead, name } = openBoth(lockDurationMs);

@@ -2,13 +2,16 @@
 import { type JobsOptions, Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import type { JobPayload } from "../../core/contracts.ts";
-import { jobId } from "../../core/layout.ts";
+import { isJobOf, jobId } from "../../core/layout.ts";
 import type { JobQueue, QueueCounts, QueueGauge, QueueLoad } from "../../core/ports.ts";
 import { connectRedis, parseInfo } from "./connect.ts";
 import { JOB_NAME, jobPriority, QUEUE_PREFIX } from "./queue-options.ts";
 
 /** Jobs a call: about 80 ms of Redis time, measured; one call for all would hold them all in memory. */
 const JOBS_PER_CALL = 500;
+/** Of failed jobs that are looked through. */
+const IDS_PER_CALL = 1000;
+const MAX_FAILED_IDS = 100_000;
 
 export class BullQueue implements JobQueue, QueueGauge {
   readonly #redis: Redis;
@@ -99,12 +102,22 @@ export class BullQueue implements JobQueue, QueueGauge {
     };
   }
 
-  /** Failed jobs of a run with the reason each gave, at most `limit`. */
+  /**
+   * Failed jobs of a run with the reason each gave, at most `limit`, the newest first. A queue's runs share one list
+   * of failed jobs, which is looked through by ids; beyond its newest 100,000 nothing is found.
+   */
   async failures(params: Readonly<{ run: string; limit: number }>): Promise<{ shard: string; reason: string }[]> {
-    const jobs = await this.#queue.getFailed(0, params.limit * 10);
+    const { run, limit } = params;
+    // What fails meanwhile moves the others on, so that a page may begin with what the one before ended with.
+    const own = new Set<string>();
+    for (let at = 0; at < MAX_FAILED_IDS && own.size < limit; at += IDS_PER_CALL) {
+      const ids = await this.#queue.getRanges(["failed"], at, at + IDS_PER_CALL - 1);
+      for (const id of ids) if (isJobOf(run, id)) own.add(id);
+      if (ids.length < IDS_PER_CALL) break;
+    }
+    const jobs = await Promise.all([...own].slice(0, limit).map((id) => this.#queue.getJob(id)));
     return jobs
-      .filter((job) => job !== undefined && (job.data as JobPayload).run === params.run)
-      .slice(0, params.limit)
+      .filter((job) => job !== undefined)
       .map((job) => ({ shard: (job.data as JobPayload).shard, reason: job.failedReason }));
   }
 
