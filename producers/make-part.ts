@@ -1,9 +1,7 @@
 /** One part of a corpus read, tokenised, cut and hashed into the store, on whatever machine took its job. */
-import { isAbsolute, relative } from "node:path";
-import picomatch from "picomatch";
 import { contentHash } from "../src/core/content.ts";
 import type { RunRecord } from "../src/core/contracts.ts";
-import { FleetError, hasCode } from "../src/core/errors.ts";
+import { type FleetError, hasCode } from "../src/core/errors.ts";
 import type { PartJob } from "../src/core/ingest.ts";
 import { toJsonBytes } from "../src/core/json.ts";
 import { runKeys } from "../src/core/layout.ts";
@@ -11,6 +9,7 @@ import type { ObjectStore } from "../src/core/ports.ts";
 import type { Observe } from "../src/core/telemetry.ts";
 import { createSame } from "../src/run/create-same.ts";
 import type { Cutter } from "./cutter.ts";
+import { partOf } from "./part-job.ts";
 import { encodePiece } from "./part-piece.ts";
 import type { PartEnd } from "./read-parts.ts";
 import { type CorpusPart, type OpenPlace, readPart } from "./sources/parts.ts";
@@ -40,20 +39,20 @@ export interface PartTools {
 export async function makePart(job: PartJob, tools: PartTools, signal: AbortSignal): Promise<void> {
   const { store, record } = tools;
   const keys = runKeys(record.run);
-  assertOfCorpus(job.what, record);
+  const part = await partOf(job, tools);
   if ((await store.stat({ key: keys.partDone(job.part) })) !== null) return;
   const reached = { line: 0 };
   const outcome: { fault?: FleetError } = {};
   let pieces = 0;
   const put = async (items: readonly TokenisedItem[], isLast: boolean): Promise<void> => {
-    const end: PartEnd | null = isLast && job.what.range !== null ? { lines: reached.line, ...outcome } : null;
+    const end: PartEnd | null = isLast && part.range !== null ? { lines: reached.line, ...outcome } : null;
     const piece = { run: record.run, part: job.part, piece: pieces, isLast, items, end };
     const key = keys.partPiece(job.part, pieces++);
     await createSame(store, { key, body: encodePiece(piece, record.options.keep), cure: OTHERWISE_READ });
   };
   let items: TokenisedItem[] = [];
   let size = { tokens: 0, chars: 0 };
-  for await (const item of tokenise(documentsOf(job.what, tools, reached, outcome), tools)) {
+  for await (const item of tokenise(documentsOf(part, tools, reached, outcome), tools)) {
     signal.throwIfAborted();
     items.push(item);
     if (item.kind === "document") size = grown(size, item);
@@ -99,38 +98,4 @@ async function* documentsOf(
 
 function isOfObject(error: unknown): error is FleetError {
   return hasCode(error, "source_unreadable") || hasCode(error, "source_missing");
-}
-
-/** Jobs come from a queue that others can write to; the run's record does not. */
-function assertOfCorpus({ place }: CorpusPart, { run, inputs }: RunRecord): void {
-  const url = place.kind === "s3" ? `s3://${place.bucket}/${place.entry.key}` : null;
-  const isOf = inputs.some((input) => {
-    if (url === null) return isBelow(fixedPart(input), place.kind === "file" ? place.path : "");
-    return (
-      url === input ||
-      url.startsWith(picomatch.scan(input).isGlob ? literalStart(input) : `${input.replace(/\/$/, "")}/`)
-    );
-  });
-  if (isOf) return;
-  throw new FleetError(
-    "job_invalid",
-    `the corpus of run ${run} has no ${url ?? (place.kind === "file" ? place.path : "")}`,
-    {
-      cure: "the job is forged, or of another version of embedfleet; nothing was read",
-    },
-  );
-}
-
-function fixedPart(input: string): string {
-  const { isGlob, base } = picomatch.scan(input);
-  return isGlob ? base || "." : input;
-}
-
-function literalStart(pattern: string): string {
-  return pattern.slice(0, pattern.search(/[*?[\]{}()!+@\\]/));
-}
-
-function isBelow(folder: string, path: string): boolean {
-  const way = relative(folder, path);
-  return way === "" || (!way.startsWith("..") && !isAbsolute(way));
 }

@@ -1,22 +1,26 @@
 /** A corpus whose parts are read by whoever has time, on any machine, and taken from the store in their order. */
-import { createHash } from "node:crypto";
 import { FleetError, hasCode } from "../src/core/errors.ts";
-import { type PartJob, partId, type PartQueue } from "../src/core/ingest.ts";
-import { CONTRACT_VERSION } from "../src/core/contracts.ts";
+import { MAX_PART_OBJECTS, type PartJob, type PartQueue } from "../src/core/ingest.ts";
 import { runKeys } from "../src/core/layout.ts";
 import type { ObjectStore } from "../src/core/ports.ts";
 import { assertNotCancelled } from "../src/run/cancelled.ts";
+import { createSame } from "../src/run/create-same.ts";
+import { type OfferedPart, offerOf } from "./part-job.ts";
 import { decodePiece } from "./part-piece.ts";
 import type { PartBatch, PartReader, PartReading } from "./read-parts.ts";
-import type { CorpusPart } from "./sources/parts.ts";
+import type { CorpusPart, CutHow } from "./sources/parts.ts";
 
-/** Of a range: some seconds of work, against which a job's own cost is nothing. */
-export const SHARED_PART_BYTES = 32 * 1024 * 1024;
+/**
+ * Some seconds of work, against which a job's own cost is nothing. Whole files too are known again: other processes may
+ * find another one under the name, or none.
+ */
+export const SHARED_CUT: CutHow = { partBytes: 32 * 1024 * 1024, partObjects: MAX_PART_OBJECTS, pinsAll: true };
 /** Bounds what lies in the store and is not planned yet. */
 const PARTS_AHEAD = 64;
 const MAX_PIECE_BYTES = 512 * 1024 * 1024;
 const POLL_INTERVAL_MS = 200;
 const POLLS_PER_CHECK = 10;
+const DAMAGED_LIST = "it was changed after it was written; remove it, and run enqueue again with the same --run id";
 
 export interface SharedReaderParams {
   readonly store: ObjectStore;
@@ -31,7 +35,7 @@ export class SharedReader implements PartReader {
   readonly #params: SharedReaderParams;
   #parts = 0;
   /** Begun, and not read to their end. */
-  readonly #begun = new Set<PartJob>();
+  readonly #begun = new Set<OfferedPart>();
   /** Parts that were made again because what was made of them was damaged or lost. */
   readonly #madeAgain = new Set<PartJob>();
 
@@ -41,31 +45,40 @@ export class SharedReader implements PartReader {
 
   read(what: CorpusPart): PartReading {
     const { run, queue } = this.#params;
-    const digest = createHash("sha256").update(JSON.stringify(what)).digest("hex");
-    const job: PartJob = { v: CONTRACT_VERSION, run, part: partId(this.#parts++, digest), what };
-    this.#begun.add(job);
-    const added = this.#addUnlessDone(job);
+    const offered = offerOf(what, run, this.#parts++);
+    this.#begun.add(offered);
+    const added = this.#addUnlessDone(offered);
     // Awaited when its turn comes; until then a fault must not count as unhandled.
     added.catch(() => {});
     const close = async (): Promise<void> => {
       // What was read to its end is no job any more.
-      if (this.#begun.delete(job)) await queue.remove(job);
+      if (!this.#begun.delete(offered)) return;
+      // Or it would be there after all that is of a cancelled run is removed.
+      await Promise.allSettled([added]);
+      await queue.remove(offered.job);
     };
-    return { batches: this.#batches(job, added), close };
+    return { batches: this.#batches(offered, added), close };
   }
 
-  async *#batches(job: PartJob, added: Promise<void>): AsyncGenerator<PartBatch> {
+  async *#batches(offered: OfferedPart, added: Promise<void>): AsyncGenerator<PartBatch> {
     await added;
     for (let piece = 0, isLast = false; !isLast; piece++) {
-      const batch = await this.#read(job, piece);
+      const batch = await this.#read(offered, piece);
       ({ isLast } = batch);
       yield batch;
     }
-    this.#begun.delete(job);
+    this.#begun.delete(offered);
   }
 
-  async #addUnlessDone(job: PartJob): Promise<void> {
-    if (!(await this.#isDone(job))) await this.#params.queue.add(job);
+  async #addUnlessDone(offered: OfferedPart): Promise<void> {
+    if (!(await this.#isDone(offered.job))) await this.#add(offered);
+  }
+
+  async #add({ job, list }: OfferedPart): Promise<void> {
+    const { store, queue, run } = this.#params;
+    if (list !== null)
+      await createSame(store, { key: runKeys(run).partList(job.part), body: list, cure: DAMAGED_LIST });
+    await queue.add(job);
   }
 
   async #isDone(job: PartJob): Promise<boolean> {
@@ -74,26 +87,27 @@ export class SharedReader implements PartReader {
   }
 
   /** Waits for it. */
-  async #read(job: PartJob, piece: number): Promise<ReturnType<typeof decodePiece>> {
+  async #read(offered: OfferedPart, piece: number): Promise<ReturnType<typeof decodePiece>> {
+    const { job } = offered;
     const { run } = this.#params;
     for (;;) {
-      const bytes = await this.#untilThere(job, piece);
+      const bytes = await this.#untilThere(offered, piece);
       try {
         return decodePiece(bytes, { run, part: job.part, piece });
       } catch (error) {
         if (!hasCode(error, "object_corrupt")) throw error;
-        await this.#makeAgain(job, piece, error);
+        await this.#makeAgain(offered, piece, error);
       }
     }
   }
 
-  async #untilThere(job: PartJob, piece: number): Promise<Uint8Array> {
+  async #untilThere(offered: OfferedPart, piece: number): Promise<Uint8Array> {
     const { pollIntervalMs = POLL_INTERVAL_MS, signal } = this.#params;
     for (let poll = 1; ; poll++) {
       signal?.throwIfAborted();
-      const found = await this.#find(job, piece);
+      const found = await this.#find(offered.job, piece);
       if (found !== null) return found;
-      if (poll % POLLS_PER_CHECK === 0) await this.#check(job, piece);
+      if (poll % POLLS_PER_CHECK === 0) await this.#check(offered, piece);
       await new Promise((resolve) => setTimeout(resolve, pollIntervalMs));
     }
   }
@@ -109,7 +123,8 @@ export class SharedReader implements PartReader {
   }
 
   /** The queue may have been wiped, or have given the part up; and pieces may be lost. */
-  async #check(job: PartJob, piece: number): Promise<void> {
+  async #check(offered: OfferedPart, piece: number): Promise<void> {
+    const { job } = offered;
     const { store, queue, run } = this.#params;
     await assertNotCancelled(store, run);
     const state = await queue.state(job);
@@ -126,14 +141,15 @@ export class SharedReader implements PartReader {
     const isDone = await this.#isDone(job);
     // A job that is done is gone, and then so is the reason to wait.
     if ((await this.#find(job, piece)) !== null) return;
-    if (isDone) await this.#makeAgain(job, piece);
+    if (isDone) await this.#makeAgain(offered, piece);
     // Where one is lost, the others may be; and whoever helps would wait for each in turn.
     else for (const each of this.#begun) await this.#addUnlessDone(each);
   }
 
   /** Once: what is damaged or gone again is no accident. */
-  async #makeAgain(job: PartJob, piece: number, damage?: FleetError): Promise<void> {
-    const { store, queue, run } = this.#params;
+  async #makeAgain(offered: OfferedPart, piece: number, damage?: FleetError): Promise<void> {
+    const { job } = offered;
+    const { store, run } = this.#params;
     const key = runKeys(run).partPiece(job.part, piece);
     if (this.#madeAgain.has(job))
       throw (
@@ -145,6 +161,6 @@ export class SharedReader implements PartReader {
     this.#madeAgain.add(job);
     await store.remove({ key: runKeys(run).partDone(job.part) });
     await store.remove({ key });
-    await queue.add(job);
+    await this.#add(offered);
   }
 }

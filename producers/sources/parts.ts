@@ -1,11 +1,12 @@
 /**
- * A corpus cut into parts that can be read anywhere and at the same time: whole objects, and ranges of large plain
- * JSONL objects. Read in order, the parts are the corpus.
+ * A corpus cut into parts that can be read anywhere and at the same time: whole objects, several small ones together,
+ * and ranges of large plain JSONL objects. Read in order, the parts are the corpus.
  */
 import { type FilePin, openFileSource, pinFile } from "../../src/adapters/file-source.ts";
 import type { S3Bucket } from "../../src/adapters/s3-source.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { ByteRange, ByteSource } from "../../src/core/ports.ts";
+import { bundled, type Bundleable, readBundle } from "./bundle.ts";
 import { isPlain } from "./decode.ts";
 import { readJsonlRange } from "./jsonl.ts";
 import type { CorpusObject, Listed, Place } from "./objects.ts";
@@ -17,12 +18,24 @@ export const PART_BYTES = 4 * 1024 * 1024;
 const HEAD_BYTES = 4;
 
 /** Plain data. */
-export interface CorpusPart {
+export type CorpusPart = ObjectPart | Bundle;
+
+export interface ObjectPart extends WholeObject {
+  /** Lines that begin in these bytes of a JSONL object; null for the whole object. */
+  readonly range: ByteRange | null;
+}
+
+/** Small whole objects that follow one another. */
+export interface Bundle {
+  readonly name: string;
+  readonly objects: readonly WholeObject[];
+  readonly range: null;
+}
+
+export interface WholeObject {
   readonly name: string;
   readonly id: string;
   readonly place: Exclude<Place, { kind: "pipe" }>;
-  /** Lines that begin in these bytes of a JSONL object; null for the whole object. */
-  readonly range: ByteRange | null;
   /**
    * Of a file whose parts must all be of one version, wherever they are read; an object in a bucket has its ETag.
    * Null for a file that is read whole, here, and for what is no plain file.
@@ -38,6 +51,8 @@ export type Section =
 export interface CutHow {
   /** Of a range, about; an object of less than two is one part. */
   readonly partBytes?: number;
+  /** Small objects, of `partBytes` together at most, that are one part; by default each is its own. */
+  readonly partObjects?: number;
   /** Whole files too: other processes may find another file under the name, or none. */
   readonly pinsAll?: boolean;
 }
@@ -45,11 +60,23 @@ export interface CutHow {
 export async function* sectionsOf(
   params: Readonly<{ objects: AsyncIterable<Listed>; options: ReadOptions }> & CutHow,
 ): AsyncGenerator<Section> {
-  const { objects, options, partBytes = PART_BYTES, pinsAll = false } = params;
+  const { objects, options, partBytes = PART_BYTES, partObjects = 1, pinsAll = false } = params;
+  const sections = unbundled(objects, { options, partBytes, pinsAll });
+  yield* bundled(sections, { bytes: partBytes, objects: partObjects });
+}
+
+interface PartsHow {
+  readonly options: ReadOptions;
+  readonly partBytes: number;
+  readonly pinsAll: boolean;
+}
+
+async function* unbundled(objects: AsyncIterable<Listed>, how: PartsHow): AsyncGenerator<Bundleable> {
   for await (const listed of objects) {
     if (listed.kind === "reject") yield { kind: "items", items: only(listed) };
-    else if (listed.object.place.kind === "pipe") yield { kind: "items", items: readObject(listed.object, options) };
-    else yield* partsOf(listed.object, listed.object.place, { options, partBytes, pinsAll });
+    else if (listed.object.place.kind === "pipe")
+      yield { kind: "items", items: readObject(listed.object, how.options) };
+    else yield* partsOf(listed.object, listed.object.place, how);
   }
 }
 
@@ -59,13 +86,16 @@ async function* only(item: SourceItem): AsyncGenerator<SourceItem> {
 
 async function* partsOf(
   object: CorpusObject,
-  place: CorpusPart["place"],
-  { options, partBytes, pinsAll }: Readonly<{ options: ReadOptions; partBytes: number; pinsAll: boolean }>,
-): AsyncGenerator<Section> {
+  place: WholeObject["place"],
+  { options, partBytes, pinsAll }: PartsHow,
+): AsyncGenerator<Bundleable> {
   const pin = place.kind === "file" ? await pinFile(place.path) : null;
-  const whole: CorpusPart = { name: object.name, id: object.id, place, range: null, pin: pinsAll ? pin : null };
-  const bytes = place.kind === "s3" ? place.entry.bytes : (pin?.bytes ?? 0);
-  if (bytes < 2 * partBytes || !(await isPlainJsonl(object, options))) yield { kind: "part", part: whole };
+  const whole: WholeObject = { name: object.name, id: object.id, place, pin: pinsAll ? pin : null };
+  const bytes = place.kind === "s3" ? place.entry.bytes : pin?.bytes;
+  // What is no plain file, or not there, may be anything by the time that it is read.
+  if (bytes === undefined) yield { kind: "part", part: { ...whole, range: null } };
+  else if (bytes < 2 * partBytes || !(await isPlainJsonl(object, options)))
+    yield { kind: "object", object: whole, bytes };
   else
     for (let start = 0; start < bytes; start += partBytes)
       yield { kind: "part", part: { ...whole, range: { start, end: Math.min(start + partBytes, bytes) }, pin } };
@@ -86,7 +116,7 @@ async function isPlainJsonl(object: CorpusObject, options: ReadOptions): Promise
 }
 
 /** Opens parts, wherever they are to be read. */
-export type OpenPlace = (part: Pick<CorpusPart, "name" | "place" | "pin">) => Promise<ByteSource>;
+export type OpenPlace = (part: Pick<WholeObject, "name" | "place" | "pin">) => Promise<ByteSource>;
 
 export function placeOpener(bucket: (name: string) => Promise<S3Bucket>): OpenPlace {
   return async ({ name, place, pin }) => {
@@ -105,15 +135,16 @@ export async function* readPart(
   params: Readonly<{ part: CorpusPart; options: ReadOptions; open: OpenPlace; reached: { line: number } }>,
 ): AsyncGenerator<SourceItem> {
   const { part, options, open, reached } = params;
-  const { name, id, range } = part;
-  if (range === null) {
-    yield* readObject({ name, id, open: () => open(part) }, options);
-    return;
-  }
-  const source = await open(part);
-  try {
-    yield* readJsonlRange({ source, range, options, reached });
-  } finally {
-    await source.close();
+  const read = (object: WholeObject): AsyncGenerator<SourceItem> =>
+    readObject({ name: object.name, id: object.id, open: () => open(object) }, options);
+  if ("objects" in part) yield* readBundle(part.objects, read);
+  else if (part.range === null) yield* read(part);
+  else {
+    const source = await open(part);
+    try {
+      yield* readJsonlRange({ source, range: part.range, options, reached });
+    } finally {
+      await source.close();
+    }
   }
 }

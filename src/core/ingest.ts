@@ -19,18 +19,34 @@ const placeSchema = z.discriminatedUnion("kind", [
   }),
 ]);
 
+const objectSchema = z.strictObject({
+  name: z.string(),
+  id: z.string(),
+  place: placeSchema,
+  pin: z.strictObject({ bytes: countSchema, mtimeMs: z.number() }).nullable(),
+});
+const rangeSchema = z.strictObject({ start: countSchema, end: countSchema });
+
+/** Of small objects, each of which would cost a job and several requests. */
+export const MAX_PART_OBJECTS = 1000;
+
+/** The objects of a part that is many, in corpus order: too much for a job, so it lies in the store. */
+export const partListSchema = z.strictObject({
+  version: z.literal(CONTRACT_VERSION),
+  objects: z.array(objectSchema).min(2).max(MAX_PART_OBJECTS),
+});
+export type PartList = z.infer<typeof partListSchema>;
+
 /** A queue job: where the part lies, never its text. */
 export const partJobSchema = z.strictObject({
   v: z.literal(CONTRACT_VERSION),
   run: runIdSchema,
   part: partIdSchema,
-  what: z.strictObject({
-    name: z.string(),
-    id: z.string(),
-    place: placeSchema,
-    range: z.strictObject({ start: countSchema, end: countSchema }).nullable(),
-    pin: z.strictObject({ bytes: countSchema, mtimeMs: z.number() }).nullable(),
-  }),
+  what: z.union([
+    objectSchema.extend({ range: rangeSchema.nullable() }),
+    /** How many, and what to call them; which ones is in the store, under the part's name. */
+    z.strictObject({ name: z.string(), objects: z.int().min(2) }),
+  ]),
 });
 export type PartJob = z.infer<typeof partJobSchema>;
 

@@ -18,11 +18,16 @@ export async function readRecord<T>(
   schema: z.ZodType<T>,
   maxBytes = MAX_RECORD_BYTES,
 ): Promise<T> {
-  const bytes = await store.read({ key, maxBytes });
+  return parseRecord(await store.read({ key, maxBytes }), { schema, name: `${store.url}/${key}` });
+}
+
+/** @throws FleetError `object_corrupt` */
+export function parseRecord<T>(bytes: Uint8Array, params: Readonly<{ schema: z.ZodType<T>; name: string }>): T {
+  const { schema, name } = params;
   try {
     return schema.parse(JSON.parse(Buffer.from(bytes).toString("utf8")));
   } catch (error) {
-    throw new FleetError("object_corrupt", `${store.url}/${key} is not what its schema says: ${messageOf(error)}`, {
+    throw new FleetError("object_corrupt", `${name} is not what its schema says: ${messageOf(error)}`, {
       cure: "it was changed after it was written, or by another version of embedfleet",
       cause: error,
     });

@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import type { Cutter } from "../../producers/cutter.ts";
 import { makePart, type PartTools } from "../../producers/make-part.ts";
 import type { ReadItem } from "../../producers/read-parts.ts";
-import { SHARED_PART_BYTES, SharedReader } from "../../producers/shared-reader.ts";
+import { SHARED_CUT, SharedReader } from "../../producers/shared-reader.ts";
 import { Buckets } from "../../producers/sources/buckets.ts";
 import type { Corpus } from "../../producers/sources/corpus.ts";
 import { placeOpener } from "../../producers/sources/parts.ts";
@@ -51,7 +51,7 @@ export async function shareParts(
     await queue.drop();
     for await (const { key } of store.list({ prefix: runKeys(run).partsPrefix })) await store.remove({ key });
   };
-  return { items: corpus.items(reader, { partBytes: SHARED_PART_BYTES, pinsAll: true }), finish };
+  return { items: corpus.items(reader, SHARED_CUT), finish };
 }
 
 /** Makes parts until `closer` ends it. @returns `made`: how many parts so far. */
@@ -64,7 +64,7 @@ export async function takeParts(params: SharedParams): Promise<{ queue: BullPart
   const queue = closer.add(new BullParts({ redisUrl, fleet, run: record.run, lockDurationMs, log }));
   let made = 0;
   const make = async (job: PartJob, stopping: AbortSignal): Promise<void> => {
-    log.debug({ part: job.part, name: job.what.name, range: job.what.range }, "a part is begun");
+    log.debug({ part: job.part, what: job.what }, "a part is begun");
     await makePart(job, tools, stopping);
     made++;
     log.debug({ part: job.part }, "a part is made");

@@ -8,7 +8,7 @@ const POLL_MS = 5;
 
 function partJob(run: string, index: number): PartJob {
   const place = { kind: "file" as const, path: `/corpus/${index}.jsonl` };
-  const what = { name: place.path, id: String(index), place, range: null, pin: null };
+  const what = { name: String(index), id: "", place, range: null, pin: null };
   return { v: 1, run, part: `p${String(index).padStart(6, "0")}-0123456789abcdef`, what };
 }
 
@@ -114,7 +114,7 @@ export function partQueueSuite(name: string, open: (run: string) => PartQueue): 
       const { queue, job } = fresh();
       const attempts = [0, 0];
       const make: MakePart = async ({ what }) => {
-        const index = Number(what.id);
+        const index = Number(what.name);
         if (++attempts[index]! > 1 && index === 0) return;
         throw new FleetError("store_unavailable", "no answer");
       };
@@ -134,7 +134,7 @@ export function partQueueSuite(name: string, open: (run: string) => PartQueue): 
       const make: MakePart = async ({ what }) => {
         begun.open();
         await done.reached;
-        made.push(what.id);
+        made.push(what.name);
       };
       await queue.add(job(1));
       await queue.work({ atOnce: 1, make });
@@ -172,7 +172,7 @@ export function partQueueSuite(name: string, open: (run: string) => PartQueue): 
       const { queue, another, job } = fresh();
       const [begun, failed] = [latch(), job(9)];
       const make: MakePart = async ({ what }, signal) => {
-        if (what.id === "9") throw new Error("broken");
+        if (what.name === "9") throw new Error("broken");
         begun.open();
         await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
         signal.throwIfAborted();

@@ -6,11 +6,12 @@ import { expect, onTestFinished, test } from "vitest";
 import { loadTokenizer } from "../../models/tokenizer.ts";
 import { LocalCutter } from "../../producers/cutter.ts";
 import { makePart, type PartTools } from "../../producers/make-part.ts";
+import { type OfferedPart, offerOf } from "../../producers/part-job.ts";
 import { decodePiece } from "../../producers/part-piece.ts";
 import { produce } from "../../producers/produce.ts";
 import { SharedReader } from "../../producers/shared-reader.ts";
 import { Corpus } from "../../producers/sources/corpus.ts";
-import { placeOpener } from "../../producers/sources/parts.ts";
+import { type CutHow, placeOpener } from "../../producers/sources/parts.ts";
 import type { ClosedRecord, RunOptions, RunRecord } from "../../src/core/contracts.ts";
 import type { PartJob } from "../../src/core/ingest.ts";
 import { FleetError } from "../../src/core/errors.ts";
@@ -37,12 +38,30 @@ async function writeCorpus(): Promise<string> {
   await writeFile(join(folder, "twice.jsonl"), makeCorpus({ documents: 20, seed: 6, maxWords: 50 }));
   await writeFile(join(folder, "damaged.jsonl.gz"), gzipSync(large.join("\n")).subarray(0, -900));
   await writeFile(join(folder, "table.csv"), "id,text,lang\nc1,first row,en\nc2,first row,\n");
+  await writeSmallOnes(join(folder, "notes"));
   return folder;
+}
+
+/** Of every kind: whole documents and rows, empty ones, and one that cannot be read. */
+async function writeSmallOnes(folder: string): Promise<void> {
+  await mkdir(folder);
+  for (let file = 0; file < 30; file++)
+    await writeFile(join(folder, `${file}.md`), `# Note ${file}\n\n${"Some words of it. ".repeat(file)}`);
+  await writeFile(join(folder, "0-empty.md"), "");
+  await writeFile(join(folder, "1-empty.jsonl"), "");
+  await writeFile(join(folder, "10-damaged.txt.gz"), gzipSync("words").subarray(0, 12));
+  await writeFile(join(folder, "11-page.html"), "<html><body><h1>Page</h1>Words.</body></html>");
+  await writeFile(
+    join(folder, "12-rows.jsonl"),
+    makeCorpus({ documents: 5, seed: 7 }).replaceAll('"id":"d', '"id":"n'),
+  );
+  await writeFile(join(folder, "13-no-column.csv"), "key,words\n1,x\n");
 }
 
 function recordOf(folder: string, given: Partial<RunOptions>): RunRecord {
   const options = runOptions({ model: model.ref, overlap: 8, maxDocumentBytes: 1 << 20, ...given });
-  return { version: 1, run: "r", createdAt: "2026-01-01T00:00:00.000Z", inputs: [folder], options };
+  const inputs = [folder, join(folder, "notes", "missing.md"), join(folder, "notes", "29.md")];
+  return { version: 1, run: "r", createdAt: "2026-01-01T00:00:00.000Z", inputs, options };
 }
 
 function toolsOf(store: ScriptedStore, record: RunRecord): PartTools {
@@ -62,15 +81,15 @@ async function planAlone(record: RunRecord): Promise<{ objects: Objects; closed:
 
 async function planShared(
   record: RunRecord,
-  params: Readonly<{ objects: Objects; parts: MemoryParts; store?: ScriptedStore }>,
+  params: Readonly<{ objects: Objects; parts: MemoryParts; store?: ScriptedStore; cut?: CutHow }>,
 ): Promise<ClosedRecord> {
-  const { objects, parts, store = new ScriptedStore({ objects }) } = params;
+  const { objects, parts, store = new ScriptedStore({ objects }), cut } = params;
   const tools = toolsOf(store, record);
   await parts.work({ atOnce: 1, make: (job, signal) => makePart(job, tools, signal) });
   onTestFinished(() => parts.close());
   const reader = new SharedReader({ store, queue: parts, run: record.run, pollIntervalMs: 1 });
   const corpus = new Corpus({ inputs: record.inputs, ...record.options });
-  const items = corpus.items(reader, { partBytes: 16 * 1024, pinsAll: true });
+  const items = corpus.items(reader, { partBytes: 16 * 1024, partObjects: 8, pinsAll: true, ...cut });
   return produce({ store, queue: new MemoryQueue(), record, maxRejects: null, cutter: tools.cutter, items });
 }
 
@@ -99,6 +118,9 @@ test.each<[name: string, options: Partial<RunOptions>]>([
   expect(await planShared(record, { objects, parts })).toEqual(alone.closed);
   expect(planOf(objects)).toEqual(planOf(alone.objects));
   expect(parts.added.length).toBeGreaterThan(8);
+  const bundles = parts.added.filter(({ what }) => "objects" in what);
+  expect(bundles.length).toBeGreaterThan(4);
+  for (const job of parts.added) expect(JSON.stringify(job).length).toBeLessThan(1024);
 });
 
 test("a lead that is killed takes up the parts that were made, and makes none of them again", async () => {
@@ -170,18 +192,41 @@ test("a lead that waits learns that its run was cancelled", async () => {
   await expect(planShared(record, { objects, parts })).rejects.toMatchObject({ code: "run_cancelled" });
 });
 
-test("a part that cannot be made ends the run with its reason: a file that another machine does not have", async () => {
+test.each([1, 8])(
+  "a part that cannot be made ends the run with its reason: a file that another machine does not have, of %d in a part",
+  async (partObjects) => {
+    const folder = await writeCorpus();
+    const record = recordOf(folder, {});
+    const objects: Objects = new Map();
+    const parts = new MemoryParts();
+    const add = parts.add.bind(parts);
+    parts.add = async (job) => {
+      const list = objects.get(runKeys("r").partList(job.part)) ?? JSON.stringify(job);
+      if (Buffer.from(list).includes("table.csv")) await rm(join(folder, "table.csv"));
+      await add(job);
+    };
+    const planning = planShared(record, { objects, parts, cut: { partObjects } });
+    await expect(planning).rejects.toMatchObject({ code: "producer_failed" });
+    await expect(planning).rejects.toThrow(/table\.csv.*not on this machine/);
+  },
+);
+
+test("a small file that changes after it was listed ends the run, and the next one plans what it is then", async () => {
   const folder = await writeCorpus();
   const record = recordOf(folder, {});
-  const parts = new MemoryParts();
-  const add = parts.add.bind(parts);
-  parts.add = async (job) => {
-    if (job.what.name.endsWith("table.csv")) await rm(job.what.name);
+  const objects: Objects = new Map();
+  const changing = new MemoryParts();
+  const add = changing.add.bind(changing);
+  changing.add = async (job) => {
+    const list = objects.get(runKeys("r").partList(job.part));
+    if (Buffer.from(list ?? "").includes("21.md")) await writeFile(join(folder, "notes", "21.md"), "Other words.");
     await add(job);
   };
-  const planning = planShared(record, { objects: new Map(), parts });
-  await expect(planning).rejects.toMatchObject({ code: "producer_failed" });
-  await expect(planning).rejects.toThrow(/table\.csv.*not on this machine/);
+  await expect(planShared(record, { objects, parts: changing })).rejects.toThrow(/21\.md was changed/);
+  const closed = await planShared(record, { objects, parts: new MemoryParts() });
+  const alone = await planAlone(record);
+  expect(closed).toEqual(alone.closed);
+  expect(planOf(objects)).toEqual(planOf(alone.objects));
 });
 
 test("a job for what is not of the run's corpus is refused, and nothing is read", async () => {
@@ -196,6 +241,46 @@ test("a job for what is not of the run's corpus is refused, and nothing is read"
     await expect(makePart(job, tools, never)).rejects.toMatchObject({ code: "job_invalid" });
   }
   expect(store.calls.filter(({ op }) => op === "create")).toEqual([]);
+});
+
+/** A part of two small files, of which the second is `second`, as a lead would offer it. */
+async function offerTwo(folder: string, second: string): Promise<{ offered: OfferedPart; objects: Objects }> {
+  const wholes = [join(folder, "table.csv"), second].map((path) => ({
+    name: path,
+    id: path,
+    place: { kind: "file" as const, path },
+    pin: null,
+  }));
+  const offered = offerOf({ name: "two", objects: wholes, range: null }, "r", 0);
+  return { offered, objects: new Map([[runKeys("r").partList(offered.job.part), offered.list!]]) };
+}
+
+test("a list of small files that names one which is not of the corpus is refused, and nothing is read", async () => {
+  const folder = await writeCorpus();
+  const secret = join(await tempFolder(), "secret.jsonl");
+  await writeFile(secret, '{"id":"s","text":"secret"}\n');
+  const { offered, objects } = await offerTwo(folder, secret);
+  const store = new ScriptedStore({ objects });
+  const making = makePart(offered.job, toolsOf(store, recordOf(folder, {})), never);
+  await expect(making).rejects.toMatchObject({ code: "job_invalid", message: expect.stringContaining(secret) });
+  expect(store.calls.filter(({ op }) => op === "create")).toEqual([]);
+});
+
+test("a list that is gone, damaged, or another part's is refused", async () => {
+  const folder = await writeCorpus();
+  const { offered, objects } = await offerTwo(folder, join(folder, "twice.jsonl"));
+  const key = runKeys("r").partList(offered.job.part);
+  const tools = toolsOf(new ScriptedStore({ objects }), recordOf(folder, {}));
+  const other = await offerTwo(folder, join(folder, "large.jsonl"));
+  objects.set(key, other.offered.list!);
+  await expect(makePart(offered.job, tools, never)).rejects.toMatchObject({ code: "object_corrupt" });
+  objects.set(key, offered.list!.subarray(0, 40));
+  await expect(makePart(offered.job, tools, never)).rejects.toMatchObject({ code: "object_corrupt" });
+  objects.delete(key);
+  await expect(makePart(offered.job, tools, never)).rejects.toMatchObject({ code: "object_missing" });
+  objects.set(key, offered.list!);
+  await makePart(offered.job, tools, never);
+  expect(objects.has(runKeys("r").partDone(offered.job.part))).toBe(true);
 });
 
 test("a piece that is damaged, or of another part, is refused", async () => {

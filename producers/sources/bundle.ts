@@ -1,0 +1,72 @@
+/** Small objects that follow one another in a corpus, as one part: alone, each would cost as much as a large one. */
+import type { SourceItem } from "../../src/core/documents.ts";
+import type { CorpusPart, Section, WholeObject } from "./parts.ts";
+
+/** That are begun, of which the first is read on: the others wait for a server meanwhile. */
+const OBJECTS_AT_ONCE = 8;
+
+/** A section, or a whole object of known size that may be put together with its neighbours. */
+export type Bundleable = Section | { readonly kind: "object"; readonly object: WholeObject; readonly bytes: number };
+
+export interface BundleLimits {
+  /** Of all objects together, unless it is one. */
+  readonly bytes: number;
+  readonly objects: number;
+}
+
+/** Every object once, in the same order. */
+export async function* bundled(sections: AsyncIterable<Bundleable>, limits: BundleLimits): AsyncGenerator<Section> {
+  let objects: WholeObject[] = [];
+  let bytes = 0;
+  const taken = (): Section => {
+    const part = together(objects);
+    objects = [];
+    bytes = 0;
+    return { kind: "part", part };
+  };
+  for await (const section of sections) {
+    const fits = section.kind === "object" && bytes + section.bytes <= limits.bytes;
+    if (!fits && objects.length > 0) yield taken();
+    if (section.kind !== "object") yield section;
+    else {
+      objects.push(section.object);
+      bytes += section.bytes;
+      if (objects.length >= limits.objects) yield taken();
+    }
+  }
+  if (objects.length > 0) yield taken();
+}
+
+function together(objects: readonly WholeObject[]): CorpusPart {
+  const [first, ...others] = objects;
+  if (others.length === 0) return { ...first!, range: null };
+  return { name: `${first!.name} and ${others.length} more`, objects, range: null };
+}
+
+/** What `read` gives of each object, in their order. Of those that are only begun no more than the first item is held. */
+export async function* readBundle(
+  objects: readonly WholeObject[],
+  read: (object: WholeObject) => AsyncGenerator<SourceItem>,
+): AsyncGenerator<SourceItem> {
+  const begun: { reading: AsyncGenerator<SourceItem>; first: Promise<IteratorResult<SourceItem>> }[] = [];
+  try {
+    for (let next = 0; next < objects.length || begun.length > 0;) {
+      while (next < objects.length && begun.length < OBJECTS_AT_ONCE) begun.push(begin(read(objects[next++]!)));
+      const { reading, first } = begun[0]!;
+      for (let item = await first; item.done !== true; item = await reading.next()) yield item.value;
+      begun.shift();
+    }
+  } finally {
+    await Promise.all(begun.map(({ reading }) => reading.return(undefined)));
+  }
+}
+
+function begin(reading: AsyncGenerator<SourceItem>): {
+  reading: AsyncGenerator<SourceItem>;
+  first: Promise<IteratorResult<SourceItem>>;
+} {
+  const first = reading.next();
+  // Awaited when its turn comes; until then, or when nobody reads on, a fault must not count as unhandled.
+  first.catch(() => {});
+  return { reading, first };
+}
