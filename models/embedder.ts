@@ -1,14 +1,14 @@
-/** A model on a device, behind a thread of its own. Sessions leak when cycled: one per process. */
+/** A model on a device, behind threads of its own. Sessions leak when cycled: one per process. */
 import { createRequire } from "node:module";
-import { Worker } from "node:worker_threads";
-import type { BatchReport, RowRef, ShardBuffers } from "../src/core/batch.ts";
+import { MessageChannel, Worker } from "node:worker_threads";
+import type { BatchReport, RowRef } from "../src/core/batch.ts";
 import { type ErrorCode, FleetError, messageOf } from "../src/core/errors.ts";
 import { DEFAULT_PACKING } from "../src/core/packing.ts";
 import type { Embedder } from "../src/core/ports.ts";
-import type { BatchRequest, ThreadReply } from "./inference.thread.ts";
 import type { Model } from "./open-model.ts";
 import { CPU, type Device, deviceName } from "./device.ts";
 import { paddedLengthOf, type SessionParams } from "./session.ts";
+import { type InferenceThreadData, type ScatterThreadData, type ThreadReply, toRequest } from "./thread-messages.ts";
 import { type Engine, gpuArchOf, usableEngines } from "./tiers.ts";
 
 /** What to load, and where. */
@@ -47,20 +47,22 @@ export class ThreadEmbedder implements Embedder {
   /** What did not go as asked when the model was loaded, one line each. */
   readonly notes: readonly string[];
   readonly #session: SessionParams;
-  readonly #thread: Worker;
+  readonly #threads: Threads;
   readonly #pending = new Map<number, Pending>();
   #nextId = 0;
   #dead: FleetError | null = null;
 
-  private constructor(params: Readonly<{ thread: Worker; session: SessionParams; notes: readonly string[] }>) {
-    const { thread, session, notes } = params;
+  private constructor(params: Readonly<{ threads: Threads; session: SessionParams; notes: readonly string[] }>) {
+    const { threads, session, notes } = params;
     this.device = deviceName(session.device);
     this.notes = notes;
     this.#session = session;
-    this.#thread = thread;
-    thread.on("message", (message: ThreadReply) => this.#receive(message));
-    thread.on("error", (error) => this.#die(messageOf(error), error));
-    thread.on("exit", () => this.#die("it ended"));
+    this.#threads = threads;
+    for (const [name, thread] of Object.entries(threads) as [keyof Threads, Worker][]) {
+      thread.on("message", (message: ThreadReply) => this.#receive(message));
+      thread.on("error", (error) => this.#die(`the ${name} thread is gone: ${messageOf(error)}`, error));
+      thread.on("exit", () => this.#die(`the ${name} thread is gone: it ended`));
+    }
   }
 
   /**
@@ -69,18 +71,18 @@ export class ThreadEmbedder implements Embedder {
    */
   static async open(params: OpenParams): Promise<ThreadEmbedder> {
     const session = sessionParams(params);
-    const thread = new Worker(new URL("./inference.thread.js", import.meta.url), { workerData: session });
+    const threads = startThreads(session);
     const notes = await new Promise<readonly string[]>((resolve, reject) => {
-      thread.once("message", (message: ThreadReply) =>
+      threads.inference.once("message", (message: ThreadReply) =>
         message.kind === "ready" ? resolve(message.notes) : reject(toError(message)),
       );
-      thread.once("error", reject);
+      for (const thread of Object.values(threads)) thread.once("error", reject);
     }).catch(async (error: unknown) => {
-      await thread.terminate();
+      await endThreads(threads);
       throw error;
     });
-    thread.removeAllListeners("error");
-    return new ThreadEmbedder({ thread, session, notes });
+    for (const thread of Object.values(threads)) thread.removeAllListeners("error");
+    return new ThreadEmbedder({ threads, session, notes });
   }
 
   paddedLength(longest: number): number {
@@ -93,7 +95,7 @@ export class ThreadEmbedder implements Embedder {
     const request = toRequest(id, params.rows);
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject });
-      this.#thread.postMessage(request);
+      this.#threads.inference.postMessage(request);
     });
   }
 
@@ -101,30 +103,42 @@ export class ThreadEmbedder implements Embedder {
     if (message.kind === "ready" || message.id === null) return;
     const pending = this.#pending.get(message.id);
     this.#pending.delete(message.id);
-    if (message.kind === "done") {
-      pending?.resolve({ startedAtMs: message.startedAtMs, finishedAtMs: message.finishedAtMs });
-    } else pending?.reject(toError(message));
+    if (message.kind === "done") pending?.resolve(message.report);
+    else pending?.reject(toError(message));
   }
 
   #die(reason: string, cause?: unknown): void {
-    this.#dead ??= new FleetError("inference_failed", `the inference thread is gone: ${reason}`, { cause });
+    this.#dead ??= new FleetError("inference_failed", reason, { cause });
     for (const { reject } of this.#pending.values()) reject(this.#dead);
     this.#pending.clear();
   }
 
   async close(): Promise<void> {
-    await this.#thread.terminate();
+    await endThreads(this.#threads);
   }
 }
 
-function toRequest(id: number, rows: readonly RowRef[]): BatchRequest {
-  const places = new Map<ShardBuffers, number>();
-  const shardOf = new Uint32Array(rows.length);
-  rows.forEach(({ shard }, i) => {
-    if (!places.has(shard)) places.set(shard, places.size);
-    shardOf[i] = places.get(shard)!;
-  });
-  return { id, shards: [...places.keys()], shardOf, rowOf: Uint32Array.from(rows, ({ row }) => row) };
+/** One runs the session, the other brings what it made to its rows meanwhile. */
+type Threads = Readonly<Record<"inference" | "scatter", Worker>>;
+
+function startThreads(session: SessionParams): Threads {
+  const { port1: toScatter, port2: fromInference } = new MessageChannel();
+  const inference: InferenceThreadData = { session, toScatter };
+  const scatter: ScatterThreadData = { manifest: session.manifest, fromInference };
+  return {
+    inference: new Worker(new URL("./inference.thread.js", import.meta.url), {
+      workerData: inference,
+      transferList: [toScatter],
+    }),
+    scatter: new Worker(new URL("./scatter.thread.js", import.meta.url), {
+      workerData: scatter,
+      transferList: [fromInference],
+    }),
+  };
+}
+
+async function endThreads(threads: Threads): Promise<void> {
+  await Promise.all(Object.values(threads).map((thread) => thread.terminate()));
 }
 
 function toError(message: ThreadReply): FleetError {

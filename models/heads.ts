@@ -3,7 +3,56 @@
  * (`inference/embedder/encoder_only/m3.py`): one weight per distinct id, the largest, special ids
  * left out; ColBERT without `<s>` and padding, `</s>` kept.
  */
-import type { ShardBuffers } from "../src/core/batch.ts";
+import { BROKEN, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
+import type { Head } from "../src/core/contracts.ts";
+import { fromHalf } from "../src/core/half.ts";
+import type { ModelManifest } from "./manifest.ts";
+
+/** What a session gave for a padded batch; half-precision floats as their bits. */
+export interface BatchOutputs {
+  /** Tokens of each row, padding included. */
+  readonly longest: number;
+  /** dense [batch, dim], sparse [batch, longest], colbert [batch, longest - 1, dim] */
+  readonly heads: ReadonlyMap<Head, Float32Array | Uint16Array>;
+}
+
+/** Brings a batch's outputs to the places of its rows. Keeps its scratch memory between batches. */
+export class Scatterer {
+  readonly #sparse: SparseReducer;
+
+  constructor({ architecture, heads }: ModelManifest) {
+    this.#sparse = new SparseReducer(architecture.vocabSize, heads.sparse?.nonLexicalIds ?? []);
+  }
+
+  /** A row with a number that is not finite is marked broken. */
+  scatter(rows: readonly RowRef[], { longest, heads }: BatchOutputs): void {
+    for (const [head, values] of heads) {
+      const output = values instanceof Uint16Array ? fromHalf(values) : values;
+      const width = output.length / rows.length;
+      rows.forEach((ref, index) => {
+        const { shard, row } = ref;
+        if (!wants(shard, head)) return;
+        const start = index * width;
+        if (head === "dense") scatterDense(output.subarray(start, start + width), shard, row);
+        else if (head === "colbert") scatterColbert(output, index, longest, shard, row);
+        else this.#sparse.scatter(output, index, longest, shard, row);
+        const own = head === "dense" ? width : ownValues(head, ref);
+        if (!isFiniteSpan(output, start, start + own)) shard.broken[row] = BROKEN.nonFinite;
+      });
+    }
+  }
+}
+
+/** Numbers that are of the row's tokens; those of its padding follow them. */
+function ownValues(head: "sparse" | "colbert", ref: RowRef): number {
+  const tokens = rowLength(ref);
+  return head === "sparse" ? tokens : (tokens - 1) * ref.shard.dim;
+}
+
+/** Runs differ in the heads they ask for; a shard has buffers for its own. */
+export function wants(shard: ShardBuffers, head: Head): boolean {
+  return (head === "sparse" ? shard.sparseCounts : shard[head]) !== null;
+}
 
 /** @param vector Of the model's width; a shard's may be narrower (Matryoshka), and is then made unit length again. */
 export function scatterDense(vector: Float32Array, shard: ShardBuffers, row: number): void {

@@ -1,13 +1,13 @@
-/** One model on one device: padded batches in, rows scattered into their shards' buffers. */
+/** One model on one device: rows in, the outputs of their padded batch out. */
 import { join } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import { allocateShard, BROKEN, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
+import { allocateShard, type BatchReport, type RowRef, rowLength } from "../src/core/batch.ts";
 import { ALL_HEADS, type Head } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { roundedLength } from "../src/core/shapes.ts";
 import { cudaOf, type Device, deviceName, providersOf } from "./device.ts";
 import { fromHalf } from "../src/core/half.ts";
-import { isFiniteSpan, scatterColbert, scatterDense, SparseReducer } from "./heads.ts";
+import { type BatchOutputs, Scatterer, wants } from "./heads.ts";
 import { HiddenHeads } from "./hidden-heads.ts";
 import type { ModelManifest } from "./manifest.ts";
 import { chooseTier, type Engine } from "./tiers.ts";
@@ -41,6 +41,15 @@ const OUT_OF_MEMORY =
 const WARM_UP_TOKENS = 16;
 const TYPICAL_TOKENS = 512;
 
+/** A batch that the device has done. */
+export interface Computed {
+  readonly report: BatchReport;
+  /** In the runtime's memory. */
+  readonly outputs: BatchOutputs;
+  /** Frees that memory. */
+  readonly release: () => void;
+}
+
 export class ModelSession {
   /** What did not go as asked, one line each. */
   readonly notes: readonly string[];
@@ -48,7 +57,7 @@ export class ModelSession {
   readonly #tiers: readonly Tier[];
   readonly #params: SessionParams;
   readonly #hidden: HiddenHeads;
-  readonly #sparse: SparseReducer;
+  readonly #scatterer: Scatterer;
   /** Grows to the largest batch and stays; ONNX Runtime copies inputs on entry. */
   #ids = new BigInt64Array(0);
   #mask = new BigInt64Array(0);
@@ -62,13 +71,12 @@ export class ModelSession {
       notes: readonly string[];
     }>,
   ) {
-    const { architecture, heads } = params.manifest;
     this.notes = made.notes;
     this.#session = made.session;
     this.#tiers = made.tiers;
     this.#params = params;
     this.#hidden = made.hidden;
-    this.#sparse = new SparseReducer(architecture.vocabSize, heads.sparse?.nonLexicalIds ?? []);
+    this.#scatterer = new Scatterer(params.manifest);
   }
 
   /**
@@ -95,8 +103,16 @@ export class ModelSession {
     return opened;
   }
 
-  /** @returns When the device worked, in milliseconds since the epoch. */
-  async run(rows: readonly RowRef[]): Promise<{ startedAtMs: number; finishedAtMs: number }> {
+  /** Computes a batch and brings its outputs to their rows, one after the other. */
+  async run(rows: readonly RowRef[]): Promise<BatchReport> {
+    const { report, outputs, release } = await this.compute(rows);
+    this.#scatterer.scatter(rows, outputs);
+    release();
+    return report;
+  }
+
+  /** @throws FleetError `device_memory`, `inference_failed` */
+  async compute(rows: readonly RowRef[]): Promise<Computed> {
     const heads = wantedHeads(rows);
     const lengths = rows.map(rowLength);
     const longest = paddedLengthOf(this.#params, Math.max(...lengths));
@@ -105,25 +121,25 @@ export class ModelSession {
     const startedAtMs = epochMs();
     const tier = chooseTier(this.#tiers, { batch: rows.length, length: longest });
     const session = this.#tiers[tier]?.session ?? this.#session;
-    const outputs = await session.run(feeds, names).catch((error: unknown) => {
+    const tensors = await session.run(feeds, names).catch((error: unknown) => {
       throw notRun(rows.length, longest, error);
     });
-    const made = new Map<Head, Float32Array>();
-    for (const head of heads) made.set(head, await this.#finish(head, outputs, { lengths, longest }));
-    const finishedAtMs = epochMs();
-    for (const [head, values] of made) this.#scatter(head, values, rows, longest);
-    for (const tensor of Object.values(outputs)) tensor.dispose();
-    return { startedAtMs, finishedAtMs };
+    const made = new Map<Head, Float32Array | Uint16Array>();
+    for (const head of heads) made.set(head, await this.#finish(head, tensors, { lengths, longest }));
+    const release = (): void => Object.values(tensors).forEach((tensor) => tensor.dispose());
+    return { report: { startedAtMs, finishedAtMs: epochMs() }, outputs: { longest, heads: made }, release };
   }
 
   async #finish(
     head: Head,
-    outputs: InferenceSession.OnnxValueMapType,
+    tensors: InferenceSession.OnnxValueMapType,
     shape: Readonly<{ lengths: readonly number[]; longest: number }>,
-  ): Promise<Float32Array> {
+  ): Promise<Float32Array | Uint16Array> {
     const { output, finished } = this.#params.manifest.heads[head]!;
-    const values = toFloat32(outputs[output]!);
-    return finished ? values : this.#hidden.finish(head, { values, batch: shape.lengths.length, ...shape });
+    const values = valuesOf(tensors[output]!);
+    if (finished) return values;
+    const hidden = values instanceof Uint16Array ? fromHalf(values) : values;
+    return this.#hidden.finish(head, { values: hidden, batch: shape.lengths.length, ...shape });
   }
 
   /** int64 [batch, longest] ids, mask and, where asked for, type ids; padded on the right. */
@@ -155,17 +171,6 @@ export class ModelSession {
       [inputs.mask]: new Tensor("int64", this.#mask.subarray(0, area), shape),
       ...(wantsTypes && { [inputs.typeIds!]: new Tensor("int64", new BigInt64Array(area), shape) }),
     };
-  }
-
-  #scatter(head: Head, output: Float32Array, rows: readonly RowRef[], longest: number): void {
-    const width = output.length / rows.length;
-    rows.forEach(({ shard, row }, index) => {
-      if (!wants(shard, head)) return;
-      if (head === "dense") scatterDense(output.subarray(index * width, (index + 1) * width), shard, row);
-      else if (head === "colbert") scatterColbert(output, index, longest, shard, row);
-      else this.#sparse.scatter(output, index, longest, shard, row);
-      if (!isFiniteSpan(output, index * width, (index + 1) * width)) shard.broken[row] = BROKEN.nonFinite;
-    });
   }
 
   /**
@@ -213,13 +218,9 @@ async function openTiers(
   return { tiers, notes };
 }
 
-function toFloat32(tensor: InferenceSession.OnnxValueMapType[string]): Float32Array {
-  return tensor.type === "float16" ? fromHalf(tensor.data as unknown as Uint16Array) : (tensor.data as Float32Array);
-}
-
-/** Runs differ in the heads they ask for; a shard has buffers for its own. */
-function wants(shard: ShardBuffers, head: Head): boolean {
-  return (head === "sparse" ? shard.sparseCounts : shard[head]) !== null;
+/** Halves as their bits. */
+function valuesOf({ data }: InferenceSession.OnnxValueMapType[string]): Float32Array | Uint16Array {
+  return data as Float32Array | Uint16Array;
 }
 
 function wantedHeads(rows: readonly RowRef[]): Head[] {

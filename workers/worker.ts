@@ -15,8 +15,8 @@ import type { Loader } from "./loader.ts";
 import { Quarantine } from "./quarantine.ts";
 import { Signal } from "./signal.ts";
 
-/** Batches handed to the inference thread at once: one runs, the next is ready. */
-const BATCHES_IN_FLIGHT = 2;
+/** Batches handed to the embedder at once: one runs, the next is ready, and the last one is brought to its rows. */
+const BATCHES_IN_FLIGHT = 3;
 /** Rows kept ready, in batches' worth: enough to choose from for little padding. */
 const POOL_BATCHES = 24;
 const MAX_JOBS_PER_PULL = 16;

@@ -2,9 +2,8 @@
 import type { Head } from "./contracts.ts";
 
 /**
- * All arrays lie in one shared buffer, so the inference thread reads ids from it and scatters its results into
- * it, and nothing is copied between threads. Row `i` has the ids
- * `ids[offsets[i] .. offsets[i + 1])`, special tokens included.
+ * All arrays lie in one shared buffer: the model's threads read ids from it and bring their results into it, and
+ * the result file is made from it. Row `i` has the ids `ids[offsets[i] .. offsets[i + 1])`, special tokens included.
  */
 export interface ShardBuffers {
   readonly rows: number;

@@ -193,7 +193,7 @@ export interface Embedder {
   readonly device: string;
   /** Tokens that a batch is padded to whose longest row has `longest`; what the device computes is `rows` times that. */
   paddedLength(longest: number): number;
-  /** Runs one batch. Batches queue up in order, so a caller may keep two in flight. */
+  /** Runs one batch. Batches queue up in order, so a caller may keep a few in flight. */
   embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport>;
   /** Frees the device. Idempotent. */
   close(): Promise<void>;

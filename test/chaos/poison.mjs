@@ -8,11 +8,11 @@ const tokenizer = await loadTokenizer((await openModel(findModel("mini", { model
 const [marker] = await tokenizer.encode({ texts: ["☠☠☠"], withStarts: false });
 const wanted = [...marker.ids].join(",");
 
-const { run } = ModelSession.prototype;
-ModelSession.prototype.run = function (rows) {
+const { compute } = ModelSession.prototype;
+ModelSession.prototype.compute = function (rows) {
   for (const { shard, row } of rows) {
     const ids = shard.ids.subarray(shard.offsets[row], shard.offsets[row + 1]);
     if (`,${[...ids].join(",")},`.includes(`,${wanted},`)) process.kill(process.pid, "SIGKILL");
   }
-  return run.call(this, rows);
+  return compute.call(this, rows);
 };
