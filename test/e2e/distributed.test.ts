@@ -1,26 +1,48 @@
 /** One corpus read by several processes: one makes the plan, two help, and one of those is killed at work. */
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
+import { randomUUID } from "node:crypto";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { Redis } from "ioredis";
 import { expect, onTestFinished, test } from "vitest";
+import { openStore, type OpenStoreOptions } from "../../src/adapters/open-store.ts";
+import { runKeys } from "../../src/core/layout.ts";
 import { cli, startCli, type Started } from "../fixtures/cli.ts";
+import { describeS3 } from "../fixtures/describe-s3.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
 import { startRedis } from "../fixtures/redis-server.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
-/** Small files, of which a thousand are a part: each of three processes has one, and more are left. */
-const FILES = 4500;
-const FILES_AT_ONCE = 50;
-/** And one of rows among them. */
-const ROWS = 500;
+/** Files of which each is over half of what a part may have, so that three processes have one each and more are left. */
+const FILES = 5;
+const ROWS = 170;
+const IGNORED = "x".repeat(100_000);
+/** And small ones, which go with them. */
+const NOTES = 40;
 
-async function writeCorpus(folder: string): Promise<void> {
-  await mkdir(folder);
-  await writeFile(join(folder, "2000.jsonl"), makeCorpus({ documents: ROWS, seed: 1, maxWords: 40 }));
-  for (let first = 0; first < FILES; first += FILES_AT_ONCE)
-    await Promise.all(
-      Array.from({ length: FILES_AT_ONCE }, (_, i) => writeFile(join(folder, `${first + i}.md`), `Note ${first + i}`)),
-    );
+/** Where a corpus and what is made of it lie. */
+interface Ground {
+  readonly corpus: string;
+  readonly root: string;
+  readonly flags: readonly string[];
+  readonly options: OpenStoreOptions;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+async function writeCorpus(write: (name: string, text: string) => Promise<unknown>): Promise<void> {
+  for (let file = 0; file < FILES; file++) {
+    const made = makeCorpus({ documents: ROWS, seed: file, maxWords: 40 });
+    await write(`${file}.jsonl`, made.replaceAll('{"id":"d', `{"ignored":"${IGNORED}","id":"${file}-`));
+  }
+  for (let note = 0; note < NOTES; note++) await write(`${note}.md`, `Note ${note}`);
+}
+
+async function onFiles(): Promise<Ground> {
+  const root = await tempFolder();
+  const corpus = join(root, "corpus");
+  await mkdir(corpus);
+  await writeCorpus((name, text) => writeFile(join(corpus, name), text));
+  return { corpus, root, flags: [], options: {}, env: {} };
 }
 
 /** Resolves when the process has said so on its log. */
@@ -33,8 +55,8 @@ function untilSaid({ child, finished }: Started, words: string): Promise<void> {
   });
 }
 
-function started(args: readonly string[]): Started {
-  const process = startCli([...args, "--log-level", "debug"]);
+function started(args: readonly string[], env: Ground["env"] = {}): Started {
+  const process = startCli([...args, "--log-level", "debug"], env);
   onTestFinished(() => void process.child.kill("SIGKILL"));
   return process;
 }
@@ -48,36 +70,34 @@ async function partKeys(url: string): Promise<string[]> {
   return keys.filter((key) => !key.endsWith(":stalled-check"));
 }
 
-async function planOf(out: string): Promise<Map<string, string>> {
-  const root = join(out, "runs/r");
-  const entries = await readdir(root, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-  const plan = files.filter((file) => !file.endsWith("/run.json")).toSorted();
-  return new Map(
-    await Promise.all(
-      plan.map(async (file): Promise<[string, string]> => [relative(root, file), await readFile(file, "base64")]),
-    ),
-  );
+/** Everything of the run but its record, which says when it was begun. */
+async function planOf(out: string, options: OpenStoreOptions): Promise<Map<string, string>> {
+  const store = await openStore(out, options);
+  const { prefix, record } = runKeys("r");
+  const plan = new Map<string, string>();
+  for await (const { key } of store.list({ prefix }))
+    if (key !== record) plan.set(key, Buffer.from(await store.read({ key })).toString("base64"));
+  await store.close();
+  return plan;
 }
 
-test("a helper that is killed mid-part changes nothing: the plan of one process, and every row once", async () => {
+/** The plan of one process, and every row once. */
+async function helpAndKill({ corpus, root, flags, options, env }: Ground): Promise<void> {
   const redis = await startRedis();
   onTestFinished(() => redis.stop());
-  const root = await tempFolder();
-  const corpus = join(root, "corpus");
-  await writeCorpus(corpus);
-  const [out, outAlone] = [join(root, "shared"), join(root, "alone")];
-  const where = ["--out", out, "--redis", redis.url];
+  const [out, outAlone] = [`${root}/shared`, `${root}/alone`];
+  const where = ["--out", out, "--redis", redis.url, ...flags];
   const lock = ["--lock-seconds", "3"];
+  const run = ["--run", "r", "--heads", "dense"];
 
-  const lead = started(["enqueue", corpus, ...where, ...lock, "--run", "r", "--distributed", "--heads", "dense"]);
+  const lead = started(["enqueue", corpus, ...where, ...lock, ...run, "--distributed"], env);
   // Held still, or it would have done everything before anyone could help.
   await untilSaid(lead, "a part is begun");
   lead.child.kill("SIGSTOP");
-  const killed = started(["produce", "r", ...where, ...lock]);
+  const killed = started(["produce", "r", ...where, ...lock], env);
   await untilSaid(killed, "a part is begun");
   killed.child.kill("SIGKILL");
-  const helper = started(["produce", "r", ...where, ...lock, "--producer-threads", "2", "--json"]);
+  const helper = started(["produce", "r", ...where, ...lock, "--producer-threads", "2", "--json"], env);
   await untilSaid(helper, "a part is made");
   lead.child.kill("SIGCONT");
 
@@ -91,38 +111,48 @@ test("a helper that is killed mid-part changes nothing: the plan of one process,
 
   expect(await partKeys(redis.url)).toEqual([]);
 
-  const alone = await cli([
-    "enqueue",
-    corpus,
-    "--out",
-    outAlone,
-    "--redis",
-    redis.url,
-    "--fleet",
-    "alone",
-    "--run",
-    "r",
-    "--heads",
-    "dense",
-  ]);
+  const elsewhere = ["--out", outAlone, "--redis", redis.url, ...flags, "--fleet", "alone"];
+  const alone = await cli(["enqueue", corpus, ...elsewhere, ...run, "--producer-threads", "2"], env);
   expect(alone.code, alone.stderr).toBe(0);
-  const [plan, planAlone] = [await planOf(out), await planOf(outAlone)];
+  const [plan, planAlone] = [await planOf(out, options), await planOf(outAlone, options)];
   expect([...plan.keys()]).toEqual([...planAlone.keys()]);
-  for (const [file, bytes] of planAlone) expect(plan.get(file) === bytes, file).toBe(true);
+  for (const [key, bytes] of planAlone) expect(plan.get(key) === bytes, key).toBe(true);
 
-  const worked = await cli(["work", ...where, "--exit-when-done"]);
+  const worked = await cli(["work", ...where, "--exit-when-done"], env);
   expect(worked.code, worked.stderr).toBe(0);
-  const verified = await cli(["verify", out, "r", "--json"]);
-  const report = { ok: true, rows: FILES + ROWS, missing: 0, duplicates: 0 };
-  expect(JSON.parse(verified.stdout)).toMatchObject(report);
+  const verified = await cli(["verify", out, "r", "--json", ...flags], env);
+  const zeros = { missing: 0, duplicates: 0, nonFinite: 0, badNorm: 0, badHash: 0 };
+  expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, rows: FILES * ROWS + NOTES, ...zeros });
+}
+
+test("a helper that is killed mid-part changes nothing", async () => {
+  await helpAndKill(await onFiles());
+});
+
+describeS3("on S3", ({ endpoint, region, bucket, credentials }) => {
+  async function onS3(): Promise<Ground> {
+    const prefix = `distributed-${randomUUID()}`;
+    const s3 = { endpoint, region, credentials };
+    const client = new S3Client({ ...s3, forcePathStyle: true });
+    await writeCorpus((name, text) =>
+      client.send(new PutObjectCommand({ Bucket: bucket, Key: `${prefix}/corpus/${name}`, Body: text })),
+    );
+    client.destroy();
+    const root = `s3://${bucket}/${prefix}`;
+    const flags = ["--s3-endpoint", endpoint, "--s3-region", region];
+    const env = { AWS_ACCESS_KEY_ID: credentials.accessKeyId, AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey };
+    return { corpus: `${root}/corpus`, root, flags, options: { s3 }, env };
+  }
+
+  test("a helper that is killed mid-part changes nothing", async () => {
+    await helpAndKill(await onS3());
+  });
 });
 
 test("when the run is cancelled all who share it end, and nothing of its parts is left", async () => {
   const redis = await startRedis();
   onTestFinished(() => redis.stop());
-  const root = await tempFolder();
-  const corpus = join(root, "corpus");
-  await writeCorpus(corpus);
+  const { corpus, root } = await onFiles();
   const out = join(root, "out");
   const where = ["--out", out, "--redis", redis.url];
   const lead = started(["enqueue", corpus, ...where, "--run", "r", "--distributed", "--heads", "dense"]);
