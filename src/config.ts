@@ -226,7 +226,7 @@ export const OPTIONS = {
       .argParser(wholeNumber(1))
       .default(600),
   maxHeldBytes: () =>
-    option("--max-held-bytes <n>", "memory for shards that are worked on")
+    option("--max-held-bytes <n>", "memory for shards that are worked on or written, their files included")
       .argParser(wholeNumber(1))
       .default(1024 ** 3),
   cacheFolder: () =>

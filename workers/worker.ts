@@ -13,6 +13,7 @@ import type { Committer, HeldShard } from "./held-shard.ts";
 import { Ledger, type WorkerCounts } from "./ledger.ts";
 import type { Loader } from "./loader.ts";
 import { Quarantine } from "./quarantine.ts";
+import { Room } from "./room.ts";
 import { Signal } from "./signal.ts";
 
 /** Batches handed to the embedder at once: one runs, the next is ready, and the last one is brought to its rows. */
@@ -20,7 +21,6 @@ const BATCHES_IN_FLIGHT = 3;
 /** Rows kept ready, in batches' worth: enough to choose from for little padding. */
 const POOL_BATCHES = 24;
 const MAX_JOBS_PER_PULL = 16;
-const MAX_COMMITS_IN_FLIGHT = 4;
 /** One lapsed lease is a spot machine's ordinary end; a second one on the same job is a pattern. */
 const SUSPECT_AFTER_STALLS = 2;
 const MAX_SUSPECTS = 16;
@@ -35,7 +35,7 @@ export interface WorkerParams {
   readonly sandbox: Embedder;
   readonly loader: Loader;
   readonly packing: PackingLimits;
-  /** Shards are loaded while those held take less than this, vectors included. */
+  /** What all shards may take, vectors and files that are being written included; one that is larger comes alone. */
   readonly maxHeldBytes: number;
   readonly log: Logger;
   /** Who made a shard, as its file says. */
@@ -55,7 +55,8 @@ export class FleetWorker {
   readonly #packer: Packer<RowRef>;
   readonly #quarantine: Quarantine;
   readonly #held = new Map<ShardBuffers, HeldShard>();
-  readonly #commits = new Set<Promise<void>>();
+  readonly #commits = new Map<HeldShard, Promise<void>>();
+  readonly #room: Room;
   /** Runs whose shards this worker committed since it was last idle. */
   readonly #runs = new Set<string>();
   /** Wakes both loops: rows came, a batch ended, a file was committed, or the worker is to stop. */
@@ -76,6 +77,7 @@ export class FleetWorker {
     this.#committer = { worker: params.name ?? "unnamed", observe: this.#observe };
     this.#ledger = new Ledger(this.#observe);
     this.#packer = new Packer(params.packing, rowLength);
+    this.#room = new Room({ maxBytes: params.maxHeldBytes, held: this.#held, commits: this.#commits });
     this.#quarantine = new Quarantine({
       ...params,
       load: (job) => params.loader.load(job),
@@ -116,7 +118,7 @@ export class FleetWorker {
   /** What keeps the device waiting, if it waits. */
   get #cause(): IdleCause {
     if (this.#batchesInFlight > 0) return "copying";
-    if (this.#commits.size >= MAX_COMMITS_IN_FLIGHT) return "committing";
+    if (this.#room.isCongested || (this.#room.isFull && this.#held.size === 0)) return "committing";
     const { maxBatchTokens, maxBatchRows } = this.#params.packing;
     if (this.#packer.pendingTokens >= maxBatchTokens || this.#packer.pendingRows >= maxBatchRows) return "packing";
     if (this.#loads > 0) return "loading";
@@ -129,7 +131,7 @@ export class FleetWorker {
     } finally {
       await Promise.all(this.#handedBack.map((shard) => this.#release(shard)));
       await this.#quarantine.stop();
-      await Promise.all(this.#commits);
+      await Promise.all(this.#commits.values());
     }
   }
 
@@ -175,16 +177,9 @@ export class FleetWorker {
     return runs;
   }
 
-  get #heldBytes(): number {
-    let bytes = 0;
-    for (const shard of this.#held.values()) bytes += shard.bytes;
-    return bytes;
-  }
-
   get #isFull(): boolean {
     const enoughTokens = POOL_BATCHES * this.#params.packing.maxBatchTokens;
-    const enoughBytes = this.#held.size > 0 && this.#heldBytes >= this.#params.maxHeldBytes;
-    return this.#packer.pendingTokens >= enoughTokens || enoughBytes || this.#quarantine.size >= MAX_SUSPECTS;
+    return this.#packer.pendingTokens >= enoughTokens || this.#room.isFull || this.#quarantine.size >= MAX_SUSPECTS;
   }
 
   /**
@@ -196,8 +191,10 @@ export class FleetWorker {
     const { jobs, largest, bytes } = this.#lately;
     if (this.#queueIsDry || jobs === 0) return 1;
     const room = POOL_BATCHES * this.#params.packing.maxBatchTokens - this.#packer.pendingTokens;
-    const memory = this.#params.maxHeldBytes - this.#heldBytes;
-    return Math.max(1, Math.min(MAX_JOBS_PER_PULL, 2 * jobs, Math.floor(room / largest), Math.floor(memory / bytes)));
+    return Math.max(
+      1,
+      Math.min(MAX_JOBS_PER_PULL, 2 * jobs, Math.floor(room / largest), Math.floor(this.#room.leftBytes / bytes)),
+    );
   }
 
   async #pull(wait: boolean): Promise<void> {
@@ -219,7 +216,7 @@ export class FleetWorker {
     this.#notify();
     await Promise.all(jobs.map((job) => this.#admit(job).finally(() => this.#loads--)));
     const { pendingTokens: poolTokens } = this.#packer;
-    this.#observe({ kind: "held", shards: this.#held.size, bytes: this.#heldBytes, poolTokens });
+    this.#observe({ kind: "held", shards: this.#held.size, bytes: this.#room.bytes, poolTokens });
     this.#notify();
   }
 
@@ -320,16 +317,15 @@ export class FleetWorker {
         break;
       else await this.#changed.wait();
     }
-    await Promise.all(this.#commits);
+    await Promise.all(this.#commits.values());
     if (this.#fault !== null) throw this.#fault;
   }
 
   #takeBatch(): RowRef[] | null {
-    const isReady =
-      this.#fault === null && this.#batchesInFlight < BATCHES_IN_FLIGHT && this.#commits.size < MAX_COMMITS_IN_FLIGHT;
+    const isReady = this.#fault === null && this.#batchesInFlight < BATCHES_IN_FLIGHT && !this.#room.isCongested;
     if (!isReady) return null;
-    // With no room for more shards nothing can come that would fill a remainder up, unless a batch ends.
-    const isStuck = this.#isFull && this.#batchesInFlight === 0;
+    // With no room for more shards nothing can come that would fill a remainder up, unless a batch or a commit ends.
+    const isStuck = this.#isFull && this.#batchesInFlight === 0 && this.#commits.size === 0;
     const nothingComes = this.#hasFed || ((this.#queueIsDry || isStuck) && this.#loads === 0);
     const startedAtMs = nowMs();
     const batch = this.#packer.next({ flush: nothingComes });
@@ -353,11 +349,11 @@ export class FleetWorker {
 
   #commit(shard: HeldShard): void {
     this.#held.delete(shard.buffers);
-    const commit: Promise<void> = this.#commitNow(shard).finally(() => {
-      this.#commits.delete(commit);
+    const commit = this.#commitNow(shard).finally(() => {
+      this.#commits.delete(shard);
       this.#notify();
     });
-    this.#commits.add(commit);
+    this.#commits.set(shard, commit);
   }
 
   /** The store first, the queue after: a job is done when its file is there, whatever Redis says. */

@@ -88,7 +88,12 @@ export const METRICS = {
     "worker",
   ]),
   heldShards: define("gauge", "held_shards", "Shards that the worker holds in memory.", ["worker"]),
-  heldBytes: define("gauge", "held_bytes", "Memory of the shards that the worker holds, vectors included.", ["worker"]),
+  heldBytes: define(
+    "gauge",
+    "held_bytes",
+    "Memory of the worker's shards, vectors and files that are being written included.",
+    ["worker"],
+  ),
   poolTokens: define("gauge", "pool_tokens", "Real tokens that wait in the worker for the device.", ["worker"]),
   deviceMemoryBytes: define(
     "gauge",

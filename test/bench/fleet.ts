@@ -72,6 +72,7 @@ export async function drain(
     vocabSize: number;
     worker?: string;
     packing?: PackingLimits;
+    maxHeldBytes?: number;
     isOver?: () => boolean;
     observe?: Observe;
   }>,
@@ -88,7 +89,7 @@ export async function drain(
     sandbox: embedder,
     loader: new Loader({ store, model, precision, heads, vocabSize }),
     packing: params.packing ?? DEFAULT_PACKING,
-    maxHeldBytes: 1024 ** 3,
+    maxHeldBytes: params.maxHeldBytes ?? 1024 ** 3,
     log,
     observe,
     onIdle: async () => {
