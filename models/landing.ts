@@ -5,7 +5,10 @@ import type { BatchOutputs } from "./heads.ts";
 const SLOTS = 2;
 const ALIGNMENT = 4;
 
-/** Shared memory that grows to the largest batch's outputs and stays. */
+/**
+ * Shared memory that grows to the largest batch's outputs and stays. ONNX Runtime's outputs are copied into it: its
+ * memory cannot be sent to another thread, and it takes no tensors in shared memory.
+ */
 export class Landing {
   readonly #slots = Array.from({ length: SLOTS }, () => new SharedArrayBuffer(0));
   /** The last one freed is used first, so that a second one takes memory only when it is needed. */
