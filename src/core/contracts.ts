@@ -170,8 +170,10 @@ export const runRecordSchema = z.strictObject({
   version: versionSchema,
   run: runIdSchema,
   createdAt: z.iso.datetime(),
-  /** As typed, for people; what counts is each window's `sourceSha256`. */
+  /** As typed, but `s3://` in small letters. People read it, and helpers go by it; see each window's `sourceSha256`. */
   inputs: z.array(z.string()),
+  /** The version of embedfleet that began it: several machines cut a corpus alike when they have the same. */
+  program: z.string().optional(),
   options: runOptionsSchema,
   lineage: lineageSchema.optional(),
 });

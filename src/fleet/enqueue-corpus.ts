@@ -38,7 +38,7 @@ import {
 } from "./context.ts";
 import { type OptionName, withDefaults } from "./defaults.ts";
 import { shareParts } from "./share-parts.ts";
-import { type MetricsSettings, openMetrics } from "./telemetry.ts";
+import { type MetricsSettings, openMetrics, programVersion } from "./telemetry.ts";
 
 /** What `embedfleet enqueue` takes as flags, under the same names; its `--help` says what each does. */
 export interface EnqueueSettings extends StoreSettings, QueueSettings, ModelSettings, PlanSettings, MetricsSettings {
@@ -155,7 +155,13 @@ export async function plan(
   const { inputs, settings, corpus, store, queue, model, cutter, observe, closer, log } = params;
   const run = settings.run ?? newRunId();
   const options = runOptionsOf(settings, model);
-  const { record, isNew } = await openRun(store, { run, inputs, options, since: settings.since });
+  const { record, isNew } = await openRun(store, {
+    run,
+    inputs,
+    options,
+    since: settings.since,
+    program: programVersion(),
+  });
   await assertNotCancelled(store, run);
   log.info({ run, inputs }, isNew ? "a new run begins" : "the run is continued");
   sayLineage(record, log);

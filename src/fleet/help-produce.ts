@@ -58,7 +58,8 @@ const WITH_DEFAULTS: readonly OptionName[] = [
  * under the same names on every machine.
  *
  * @returns How many parts were made here.
- * @throws FleetError `run_unknown`, `run_cancelled`, `run_conflict` when the model is another than the run's
+ * @throws FleetError `run_unknown`, `run_cancelled`, `run_conflict` when the model or the version of embedfleet is another
+ *   than the run's
  */
 export async function helpProduce(params: HelpProduceParams): Promise<{ run: string; parts: number }> {
   const { run, log = pino({ level: "silent" }), signal, ...given } = params;
@@ -102,6 +103,8 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
       if (isOver) await queue.drop();
       if (isPlanned || signal?.aborted === true) return { run, parts: made() };
       if (isOver) await assertNotCancelled(store, run);
+      // One that was removed is never planned.
+      await readRun(store, run);
       await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
     }
   });

@@ -10,11 +10,13 @@ import { placeOpener } from "../../producers/sources/parts.ts";
 import { BullParts } from "../adapters/redis/bull-parts.ts";
 import type { RunRecord } from "../core/contracts.ts";
 import type { PartJob } from "../core/ingest.ts";
+import { FleetError } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
 import { readClosed } from "../run/read-plan.ts";
 import type { Closer, StoreSettings } from "./context.ts";
+import { programVersion } from "./telemetry.ts";
 
 /** While the last batches of one part are cut, the first of the next are. */
 const PARTS_AT_ONCE = 2;
@@ -54,9 +56,15 @@ export async function shareParts(
   return { items: corpus.items(reader, SHARED_CUT), finish };
 }
 
-/** Makes parts until `closer` ends it. @returns `made`: how many parts so far. */
+/**
+ * Makes parts until `closer` ends it.
+ *
+ * @returns `made`: how many parts so far.
+ * @throws FleetError `run_conflict` in another version of embedfleet than the run was begun with
+ */
 export async function takeParts(params: SharedParams): Promise<{ queue: BullParts; made: () => number }> {
   const { settings, redisUrl, store, record, cutter, closer, log, observe } = params;
+  assertSameProgram(record);
   const { fleet, lockSeconds, s3Endpoint: endpoint, s3Region: region } = settings;
   const buckets = closer.add(new Buckets({ endpoint, region }));
   const tools: PartTools = { store, record, cutter, open: placeOpener((name) => buckets.get(name)), observe };
@@ -71,4 +79,13 @@ export async function takeParts(params: SharedParams): Promise<{ queue: BullPart
   };
   await queue.work({ atOnce: PARTS_AT_ONCE, make });
   return { queue, made: () => made };
+}
+
+/** Another version may cut otherwise, and then the plan would depend on who made which part. */
+function assertSameProgram({ run, program = "an earlier version" }: RunRecord): void {
+  const own = programVersion();
+  if (program === own) return;
+  throw new FleetError("run_conflict", `run ${run} was begun with embedfleet ${program}, and this is ${own}`, {
+    cure: "use the same version on all machines that share its corpus, or continue the run without --distributed",
+  });
 }

@@ -12,13 +12,20 @@ import { resolveSince } from "./since.ts";
  *
  * @param params.since The run to build on, or `latest`; a full run when absent. Resolved once: a run that
  * is continued keeps the base it began with.
+ * @param params.program The version of embedfleet that asks.
  * @throws FleetError `run_conflict` when the id stands for other options; what `resolveSince` throws.
  */
 export async function openRun(
   store: ObjectStore,
-  params: Readonly<{ run: string; inputs: readonly string[]; options: RunOptions; since?: string | undefined }>,
+  params: Readonly<{
+    run: string;
+    inputs: readonly string[];
+    options: RunOptions;
+    since?: string | undefined;
+    program?: string;
+  }>,
 ): Promise<{ record: RunRecord; isNew: boolean }> {
-  const { run, inputs, options, since } = params;
+  const { run, inputs, options, since, program } = params;
   const key = runKeys(run).record;
   const found = since === undefined ? null : await findRecord(store, key, runRecordSchema);
   if (found !== null) return { record: assertSame(found, params), isNew: false };
@@ -28,7 +35,9 @@ export async function openRun(
     version: CONTRACT_VERSION,
     run,
     createdAt: new Date().toISOString(),
-    inputs: [...inputs],
+    // Whoever helps compares what it is to read with these.
+    inputs: inputs.map((input) => input.replace(/^s3:\/\//i, "s3://")),
+    ...(program !== undefined && { program }),
     options,
     ...(lineage && { lineage }),
   });

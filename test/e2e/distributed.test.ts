@@ -1,12 +1,13 @@
 /** One corpus read by several processes: one makes the plan, two help, and one of those is killed at work. */
 import { PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import { randomUUID } from "node:crypto";
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import { expect, onTestFinished, test } from "vitest";
 import { openStore, type OpenStoreOptions } from "../../src/adapters/open-store.ts";
 import { runKeys } from "../../src/core/layout.ts";
+import { removeRun } from "../../src/run/collect.ts";
 import { cli, startCli, type Started } from "../fixtures/cli.ts";
 import { describeS3 } from "../fixtures/describe-s3.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
@@ -166,6 +167,33 @@ test("when the run is cancelled all who share it end, and nothing of its parts i
   expect(await lead.finished).toMatchObject({ code: 1, stderr: expect.stringContaining("run r was cancelled") });
   expect(await partKeys(redis.url)).toEqual([]);
   expect(await readdir(join(out, "runs/r/parts")).catch(() => [])).toEqual([]);
+});
+
+test("who helps a run of another version, or one that is removed, is told so", async () => {
+  const redis = await startRedis();
+  onTestFinished(() => redis.stop());
+  const root = await tempFolder();
+  const corpus = join(root, "corpus.md");
+  await writeFile(corpus, "A note.");
+  const where = ["--out", root, "--redis", redis.url];
+  const lead = started(["enqueue", corpus, ...where, "--run", "r", "--distributed", "--heads", "dense"]);
+  await untilSaid(lead, "others may help");
+  lead.child.kill("SIGSTOP");
+
+  const helper = started(["produce", "r", ...where]);
+  await untilSaid(helper, "parts of the corpus are taken");
+  const file = join(root, "runs/r/run.json");
+  const record = await readFile(file, "utf8");
+  // At once, since the first helper looks at it.
+  await writeFile(join(root, "other.json"), record.replace(/"program": "[^"]+"/, '"program": "0.0.0-other"'));
+  await rename(join(root, "other.json"), file);
+  expect(await cli(["produce", "r", ...where])).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("begun with embedfleet 0.0.0-other"),
+  });
+  const store = await openStore(root);
+  await removeRun(store, "r");
+  expect(await helper.finished).toMatchObject({ code: 1, stderr: expect.stringContaining("there is no run") });
 });
 
 test("who helps a run that is not there is told so", async () => {

@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { loadTokenizer } from "../../models/tokenizer.ts";
 import { LocalCutter } from "../../producers/cutter.ts";
 import { makePart, type PartTools } from "../../producers/make-part.ts";
-import { type OfferedPart, offerOf } from "../../producers/part-job.ts";
+import { type OfferedPart, offerOf, partOf } from "../../producers/part-job.ts";
 import { decodePiece } from "../../producers/part-piece.ts";
 import { produce } from "../../producers/produce.ts";
 import { SharedReader } from "../../producers/shared-reader.ts";
@@ -16,6 +16,7 @@ import type { ClosedRecord, RunOptions, RunRecord } from "../../src/core/contrac
 import type { PartJob } from "../../src/core/ingest.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import { runKeys } from "../../src/core/layout.ts";
+import { openRun } from "../../src/run/open-run.ts";
 import { unobserved } from "../../src/core/telemetry.ts";
 import { openMini } from "../fixtures/mini.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
@@ -241,6 +242,17 @@ test("a job for what is not of the run's corpus is refused, and nothing is read"
     await expect(makePart(job, tools, never)).rejects.toMatchObject({ code: "job_invalid" });
   }
   expect(store.calls.filter(({ op }) => op === "create")).toEqual([]);
+});
+
+test("a bucket is known again that was named with S3:// in capitals", async () => {
+  const store = new ScriptedStore();
+  const options = runOptions({ model: model.ref });
+  const { record } = await openRun(store, { run: "r", inputs: ["S3://Bucket/Docs", "s3://b/x*.md"], options });
+  expect(record.inputs).toEqual(["s3://Bucket/Docs", "s3://b/x*.md"]);
+  const entry = { key: "Docs/a.md", bytes: 1, etag: "e" };
+  const part = { name: "a", id: "a", place: { kind: "s3" as const, bucket: "Bucket", entry }, range: null, pin: null };
+  const { job } = offerOf(part, "r", 0);
+  expect(await partOf(job, { store, record })).toEqual(part);
 });
 
 /** A part of two small files, of which the second is `second`, as a lead would offer it. */
