@@ -188,7 +188,8 @@ async function open(
   const model = await modelOf(settings, log);
   await openTokenizer(model, "passage");
   const tally = new WorkerTally({ name, model: model.manifest.id });
-  const metrics = await openMetrics({ flags: settings, role: "worker", instance: name, closer, log });
+  const maxBatchMs = settings.maxBatchSeconds * 1000;
+  const metrics = await openMetrics({ flags: settings, role: "worker", instance: name, maxBatchMs, closer, log });
   const observe = observeAll([tally.observe, metrics]);
   const store = new ObservedStore(await openStoreOf(settings, closer), observe);
   await probeStoreOf(store, settings, log);
@@ -202,7 +203,6 @@ async function open(
   const tender = closer.add(
     new Tender({ store, queue, turn, fleet, keepStaging, intervalMs: tendSeconds * 1000, log, observe }),
   );
-  const maxBatchMs = settings.maxBatchSeconds * 1000;
   const pulse = new Pulse({ maxSilentMs: maxBatchMs });
   const opened = await openEmbedder({ ...settings, model, device, log, observe });
   const embedder = closer.add(new WatchedEmbedder({ embedder: opened.embedder, pulse }));

@@ -8,7 +8,7 @@ import { type Observe, observeAll } from "../core/telemetry.ts";
 import { Metrics, type Role } from "../telemetry/metrics.ts";
 import { observeMetrics } from "../telemetry/observe-metrics.ts";
 import { observeLog } from "../telemetry/observe-log.ts";
-import { ProgressWatch, serveMetrics } from "../telemetry/serve-metrics.ts";
+import { hungAfterMs, ProgressWatch, serveMetrics } from "../telemetry/serve-metrics.ts";
 import { observeTraces } from "../telemetry/traces.ts";
 import type { Closer } from "./context.ts";
 
@@ -26,13 +26,23 @@ export function programVersion(): string {
   return (require("../../../package.json") as { version: string }).version;
 }
 
-/** @param params.instance Names this process where metrics are pushed. */
+/**
+ * @param params.instance Names this process where metrics are pushed.
+ * @param params.maxBatchMs Of a worker: how long its device may give no answer.
+ */
 export async function openMetrics(
-  params: Readonly<{ flags: MetricsSettings; role: Role; instance: string; closer: Closer; log: Logger }>,
+  params: Readonly<{
+    flags: MetricsSettings;
+    role: Role;
+    instance: string;
+    maxBatchMs?: number;
+    closer: Closer;
+    log: Logger;
+  }>,
 ): Promise<Observe> {
   const { flags, role, instance, closer, log } = params;
   const metrics = new Metrics({ role, version: programVersion() });
-  const watch = new ProgressWatch();
+  const watch = new ProgressWatch({ hungAfterMs: hungAfterMs(params) });
   if (flags.metricsPush !== undefined) {
     const url = flags.metricsPush;
     closer.add({ close: () => push({ metrics, url, role, instance, log }) });

@@ -6,15 +6,28 @@ import { type Listening, listen } from "./listen.ts";
 import { Access } from "./access.ts";
 import type { Metrics } from "./metrics.ts";
 
-/** Longer than any batch on any device: a process that says nothing for so long hangs. */
+/** Longer than a store is waited for: a process that says nothing for so long hangs. */
 const HUNG_AFTER_MS = 10 * 60 * 1000;
+/** A worker whose device hangs says so and ends by itself, before anyone restarts it. */
+const AFTER_BATCH_MS = 60_000;
+
+/** @param params.maxBatchMs How long a device may give no answer, where the process has one. */
+export function hungAfterMs({ maxBatchMs = 0 }: Readonly<{ maxBatchMs?: number | undefined }>): number {
+  return Math.max(HUNG_AFTER_MS, maxBatchMs + AFTER_BATCH_MS);
+}
 
 /** Events that only come when work moves, or when a producer has looked whether it may. */
 const SIGNS_OF_LIFE = new Set<FleetEvent["kind"]>(["batch", "shard", "polled", "tokenised", "window", "backpressure"]);
 
 /** Remembers when a process last got on with its work: health is progress, not an answer to a ping. */
 export class ProgressWatch {
+  readonly #hungAfterMs: number;
   #lastMs = nowMs();
+
+  /** @param params.hungAfterMs Without a sign of life for so long, the process hangs. */
+  constructor(params: Readonly<{ hungAfterMs: number }>) {
+    this.#hungAfterMs = params.hungAfterMs;
+  }
 
   readonly observe: Observe = ({ kind }) => {
     if (SIGNS_OF_LIFE.has(kind)) this.#lastMs = nowMs();
@@ -23,6 +36,10 @@ export class ProgressWatch {
   /** Milliseconds since the last sign of life. */
   get silentMs(): number {
     return nowMs() - this.#lastMs;
+  }
+
+  get isHung(): boolean {
+    return this.silentMs >= this.#hungAfterMs;
   }
 }
 
@@ -42,8 +59,9 @@ export async function serveMetrics(
   );
   app.get("/healthz", (c) => {
     const silentSeconds = Math.round(watch.silentMs / 1000);
-    const isHealthy = watch.silentMs < HUNG_AFTER_MS;
-    return c.json({ status: isHealthy ? "ok" : "no progress", silentSeconds }, isHealthy ? 200 : 503);
+    return watch.isHung
+      ? c.json({ status: "no progress", silentSeconds }, 503)
+      : c.json({ status: "ok", silentSeconds }, 200);
   });
   return listen({ app, host, port });
 }

@@ -3,7 +3,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { Access } from "../../src/telemetry/access.ts";
 import { isLoopback } from "../../src/telemetry/listen.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
-import { ProgressWatch, serveMetrics } from "../../src/telemetry/serve-metrics.ts";
+import { hungAfterMs, ProgressWatch, serveMetrics } from "../../src/telemetry/serve-metrics.ts";
 
 test.each(["0.0.0.0", "::", "10.1.2.3", "fleet.example", "127.0.0.1.example", "1270.0.0.1"])(
   "%s can be reached from elsewhere, so it needs a token",
@@ -24,7 +24,7 @@ test("a token that can be guessed is refused anywhere", () => {
 
 test("a worker's metrics beyond this machine are for who shows the token; its health is for everyone", async () => {
   const metrics = new Metrics({ role: "worker", version: "0" });
-  const watch = new ProgressWatch();
+  const watch = new ProgressWatch({ hungAfterMs: hungAfterMs({}) });
   await expect(serveMetrics({ metrics, watch, host: "0.0.0.0", port: 0, token: undefined })).rejects.toThrow(
     "there is no token",
   );
@@ -38,4 +38,15 @@ test("a worker's metrics beyond this machine are for who shows the token; its he
   expect(await status("/metrics")).toBe(401);
   expect(await status("/metrics", { authorization: "Bearer another-long-token" })).toBe(401);
   expect(await status("/metrics", { authorization: `Bearer ${token}` })).toBe(200);
+});
+
+test("a process hangs after ten minutes, or after a longer --max-batch-seconds and a minute, and health says so", async () => {
+  expect(hungAfterMs({})).toBe(600_000);
+  expect(hungAfterMs({ maxBatchMs: 5_000 })).toBe(600_000);
+  expect(hungAfterMs({ maxBatchMs: 1_800_000 })).toBe(1_860_000);
+  const metrics = new Metrics({ role: "worker", version: "0" });
+  const watch = new ProgressWatch({ hungAfterMs: 0 });
+  const server = await serveMetrics({ metrics, watch, host: "127.0.0.1", port: 0, token: undefined });
+  onTestFinished(() => server.close());
+  expect((await fetch(`${server.url}/healthz`)).status).toBe(503);
 });
