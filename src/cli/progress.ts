@@ -15,14 +15,18 @@ export function startProgress(what: string, unit: string): Progress {
     clearOnComplete: true,
   });
   let isStarted = false;
+  let isStopped = false;
   return {
     update(done, total) {
+      // Whoever reports may learn late that it is over.
+      if (isStopped) return;
       if (!isStarted) bar.start(total, done);
       isStarted = true;
       bar.setTotal(total);
       bar.update(done);
     },
     stop() {
+      isStopped = true;
       if (isStarted) bar.stop();
     },
   };

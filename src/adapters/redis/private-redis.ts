@@ -1,24 +1,43 @@
-/** A redis-server of our own for one command: on a socket in a private folder, gone with the process. */
+/** A redis-server of our own for one command: on a socket in a private folder, gone with the process, however that ends. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FleetError, messageOf } from "../../core/errors.ts";
 import { checkRedis } from "./connect.ts";
 
+/** Of a shell that finds no such program. */
+const NOT_FOUND = 127;
 const START_ATTEMPTS = 100;
 const ATTEMPT_INTERVAL_MS = 50;
+/**
+ * The server in place of the shell, and beside it who ends it when this process is gone: descriptor 3 is a pipe
+ * whose other end only this process has.
+ */
+const WITH_ITS_PARENT = '(read -r _; kill $$) <&3 2>/dev/null & exec redis-server "$@"';
 
 export class PrivateRedis {
   readonly url: string;
   readonly #folder: string;
   readonly #process: ChildProcess;
+  /** Rejects when the server ends before it is closed. */
+  readonly lost: Promise<never>;
+  #isClosing = false;
 
   private constructor(url: string, folder: string, child: ChildProcess) {
     this.url = url;
     this.#folder = folder;
     this.#process = child;
+    this.lost = new Promise((_, reject) => {
+      child.once("exit", () => {
+        if (this.#isClosing) return;
+        const cure = "the same command with the same --run id continues";
+        reject(new FleetError("redis_unavailable", `the private redis-server is gone: ${this.#howItEnded}`, { cure }));
+      });
+    });
+    this.lost.catch(() => {});
   }
 
   /** @throws FleetError `redis_unavailable` when there is no redis-server to start. */
@@ -40,7 +59,11 @@ export class PrivateRedis {
       "--maxmemory-policy",
       "noeviction",
     ];
-    const child = spawn("redis-server", args, { stdio: "ignore", detached: false });
+    // Out of the terminal's process group: it outlives Ctrl-C until those who need it to end well have ended.
+    const child = spawn("sh", ["-c", WITH_ITS_PARENT, "sh", ...args], {
+      stdio: ["ignore", "ignore", "ignore", "pipe"],
+      detached: true,
+    });
     const redis = new PrivateRedis(`unix://${socket}`, folder, child);
     try {
       await Promise.race([
@@ -64,14 +87,27 @@ export class PrivateRedis {
         await checkRedis(this.url, { allowVolatile: true });
         return;
       } catch (error) {
-        if (attempt === START_ATTEMPTS || this.#process.exitCode !== null) throw error;
+        if (this.#hasEnded) throw new Error(this.#howItEnded, { cause: error });
+        if (attempt === START_ATTEMPTS) throw error;
         await new Promise((resolve) => setTimeout(resolve, ATTEMPT_INTERVAL_MS));
       }
     }
   }
 
+  get #hasEnded(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null;
+  }
+
+  get #howItEnded(): string {
+    const { exitCode, signalCode } = this.#process;
+    if (exitCode === NOT_FOUND) return "there is none on the PATH";
+    return `it ended with ${signalCode ?? `exit code ${exitCode}`}`;
+  }
+
   async close(): Promise<void> {
-    if (this.#process.pid !== undefined && this.#process.exitCode === null && this.#process.signalCode === null) {
+    this.#isClosing = true;
+    (this.#process.stdio[3] as Socket | null)?.destroy();
+    if (this.#process.pid !== undefined && !this.#hasEnded) {
       this.#process.kill("SIGTERM");
       await once(this.#process, "exit");
     }

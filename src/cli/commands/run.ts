@@ -11,7 +11,7 @@ import { unmarkActive } from "../../run/active-runs.ts";
 import { sealRun } from "../../run/seal.ts";
 import { loggerOf, printJson } from "../context.ts";
 import { openQueueOf, withCloser } from "../../fleet/context.ts";
-import { startProgress } from "../progress.ts";
+import { type Progress, startProgress } from "../progress.ts";
 import { printReport } from "../report.ts";
 import { placesOf, superviseWorkers, type WorkFlags } from "../worker-processes.ts";
 import { type EnqueueFlags, withPlanningBar } from "./enqueue.ts";
@@ -26,7 +26,8 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     // Its workers would each refuse it, after the corpus was read.
     const places = placesOf(given);
     const { store, model, cutter, corpus, observe } = await prepare(inputs, given, closer, log);
-    const redis = given.redis ?? closer.add(await PrivateRedis.start()).url;
+    const ownRedis = given.redis === undefined ? closer.add(await PrivateRedis.start()) : null;
+    const redis = given.redis ?? ownRedis!.url;
     const runId = given.run ?? newRunId();
     // Nobody else can reach a private queue, so nobody else's workers may think the run theirs.
     const fleet = given.redis === undefined ? `private-${runId}` : given.fleet;
@@ -43,12 +44,15 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const told = new AbortController();
     const stopped = untilSignalled(told);
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
+    const over = Promise.race([failed, stopped, ...(ownRedis === null ? [] : [ownRedis.lost])]);
     const what = { inputs, settings: flags, corpus, store, queue, model, cutter, observe, closer, log };
     const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments, signal: told.signal }));
     // Told to go it fails as well, and the race has its loser heard.
     planned.catch(() => {});
-    const { run: id } = await Promise.race([planned, failed, stopped]);
-    await Promise.race([untilComplete({ store, queue, run: id, log }), failed, stopped]);
+    const { run: id } = await Promise.race([planned, over]);
+    const progress = startProgress("embedding", "rows");
+    // A queue that does not answer holds the look at it, and must not hold the bar.
+    await Promise.race([untilComplete({ store, queue, run: id, progress }), over]).finally(() => progress.stop());
     await supervisor.stop();
     const outcome = await sealRun({ store, run: id, keepStaging: flags.keepStaging });
     if (outcome.kind === "open")
@@ -78,20 +82,15 @@ function untilSignalled(told: AbortController): Promise<never> {
 }
 
 async function untilComplete(
-  params: Readonly<{ store: ObjectStore; queue: BullQueue; run: string; log: Logger }>,
+  params: Readonly<{ store: ObjectStore; queue: BullQueue; run: string; progress: Progress }>,
 ): Promise<RunReport> {
-  const { store, queue, run } = params;
-  const progress = startProgress("embedding", "rows");
-  try {
-    for (;;) {
-      const report = await readProgress({ store, run, queue: await queue.counts() });
-      progress.update(report.rows, report.plannedRows);
-      if (report.state === "complete" || report.state === "sealed") return report;
-      await assertCanFinish(queue, report);
-      await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
-    }
-  } finally {
-    progress.stop();
+  const { store, queue, run, progress } = params;
+  for (;;) {
+    const report = await readProgress({ store, run, queue: await queue.counts() });
+    progress.update(report.rows, report.plannedRows);
+    if (report.state === "complete" || report.state === "sealed") return report;
+    await assertCanFinish(queue, report);
+    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
   }
 }
 

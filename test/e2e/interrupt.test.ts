@@ -1,0 +1,94 @@
+/** `run` with its private Redis, ended in every way that a terminal and an operator know. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+import { expect, test } from "vitest";
+import { CLI, cli } from "../fixtures/cli.ts";
+import { waitUntil } from "../fixtures/guarded-process.ts";
+import { makeCorpus } from "../fixtures/made-corpus.ts";
+import { tempFolder } from "../fixtures/temp-folder.ts";
+
+interface Interrupted {
+  readonly command: readonly string[];
+  readonly child: ChildProcess;
+  readonly ended: Promise<{ code: number | null; stderr: string }>;
+  readonly redisPid: number;
+  readonly out: string;
+}
+
+/** Planned, and at work on a corpus that takes it a while; its processes are a group, as a terminal's job is. */
+async function begun(): Promise<Interrupted> {
+  const folder = await tempFolder();
+  const corpus = join(folder, "corpus.jsonl");
+  await writeFile(corpus, makeCorpus({ documents: 250, seed: 11 }));
+  const temporary = join(folder, "tmp");
+  await mkdir(temporary);
+  const out = join(folder, "out");
+  const command = ["run", corpus, "--out", out, "--run", "broken-off", "--log-level", "warn"];
+  const env = { ...process.env, TMPDIR: temporary };
+  const child = spawn(process.execPath, [CLI, ...command], {
+    env,
+    detached: true,
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let stderr = "";
+  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  const ended = once(child, "close").then(([code]) => ({ code: code as number | null, stderr }));
+  const isPlanned = await waitUntil({
+    ready: async () => existsSync(join(out, "runs/broken-off/plan/closed.json")),
+    alive: () => child.exitCode === null,
+    timeoutMs: 60_000,
+  });
+  expect(isPlanned, stderr).toBe(true);
+  return { command, child, ended, redisPid: await redisPidIn(temporary), out };
+}
+
+async function redisPidIn(temporary: string): Promise<number> {
+  const [folder] = (await readdir(temporary)).filter((name) => name.startsWith("embedfleet-redis-"));
+  const redis = new Redis(join(temporary, folder!, "redis.sock"));
+  try {
+    return Number(/process_id:(\d+)/.exec(await redis.info("server"))![1]);
+  } finally {
+    redis.disconnect();
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+test("Ctrl-C reaches every process of the job and ends it well; the same command goes on", async () => {
+  const { command, child, ended, redisPid, out } = await begun();
+  process.kill(-child.pid!, "SIGINT");
+  const { code, stderr } = await ended;
+  expect(code).toBe(1);
+  expect(stderr).toContain("stopped by SIGINT");
+  expect(stderr).not.toMatch(/redis|lease|crashed/i);
+  expect(isAlive(redisPid)).toBe(false);
+  expect((await cli(command)).code).toBe(0);
+  expect(JSON.parse((await cli(["verify", out, "--json"])).stdout)).toMatchObject({ ok: true, rows: 250 });
+}, 120_000);
+
+test("a private Redis that is killed ends the command, which says so", async () => {
+  const { ended, redisPid } = await begun();
+  process.kill(redisPid, "SIGKILL");
+  const { code, stderr } = await ended;
+  expect(code).toBe(1);
+  expect(stderr).toContain("the private redis-server is gone: it ended with SIGKILL");
+  expect(stderr).toContain("the same command with the same --run id continues");
+}, 120_000);
+
+test("a private Redis is gone with its command, even one that is killed", async () => {
+  const { child, ended, redisPid } = await begun();
+  process.kill(-child.pid!, "SIGKILL");
+  await ended;
+  const isGone = await waitUntil({ ready: async () => !isAlive(redisPid), alive: () => true, timeoutMs: 10_000 });
+  expect(isGone).toBe(true);
+}, 120_000);
