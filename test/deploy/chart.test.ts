@@ -107,6 +107,17 @@ test("every device class has a worker that scales on tokens and ends in its own 
   for (const pod of workers) expect(pod!.terminationGracePeriodSeconds).toBeGreaterThanOrEqual(120);
 });
 
+test("a corpus with helpers is enqueued for several, and as many as were asked for help its run", () => {
+  const jobs = resourcesOf("gpu.yaml").filter(({ kind }) => kind === "Job");
+  expect(jobs.map((job) => podOf(job)!.containers[0]!.args)).toEqual([
+    ["enqueue", "s3://corpora/docs/", "--run", "2026-spring", "--heads", "dense,sparse", "--distributed"],
+    ["produce", "2026-spring"],
+  ]);
+  // Each pod ends by itself, so their number is not known beforehand.
+  expect(jobs[1]!.spec).toMatchObject({ parallelism: 4 });
+  expect(jobs[1]!.spec).not.toHaveProperty("completions");
+});
+
 const helm = inject("helm");
 // No package of Debian or npm has Helm; the rendered files themselves are validated by the tests above in any case.
 test.skipIf(helm === null)("the rendered files are those of the chart (needs Helm, or Go to build it)", async () => {

@@ -83,5 +83,5 @@ test("the compose file is one that Compose accepts", () => {
     expect(image, name).toMatch(/:[\w.-]+$/);
     for (const port of ports) expect(port, name).toMatch(/^127\.0\.0\.1:/);
   }
-  for (const name of ["control", "worker", "producer"]) expect(compose.services[name]!.read_only).toBe(true);
+  for (const name of ["control", "worker", "producer", "helper"]) expect(compose.services[name]!.read_only).toBe(true);
 });
