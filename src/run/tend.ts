@@ -5,12 +5,12 @@
 import type { Logger } from "pino";
 import { hasCode, messageOf } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
-import { jobOf } from "../core/planning.ts";
 import type { JobQueue, ObjectStore, Turn } from "../core/ports.ts";
 import { type Observe, unobserved } from "../core/telemetry.ts";
 import { listActive, unmarkActive } from "./active-runs.ts";
 import { isCancelled } from "./cancelled.ts";
-import { listData, readWindows } from "./read-plan.ts";
+import { PlannedJobs } from "./planned-jobs.ts";
+import { listData } from "./read-plan.ts";
 import { sealRun, whyOpen } from "./seal.ts";
 
 /** A run whose sealer died is sealed by another after this time. */
@@ -42,11 +42,13 @@ const NOTHING: Tended = { requeued: 0, sealed: 0 };
 /** Every worker has one; they take turns, and any number of them may tend at once. */
 export class Tender {
   readonly #params: TenderParams;
+  readonly #planned: PlannedJobs;
   #timer: NodeJS.Timeout | null = null;
   #current: Promise<number> = Promise.resolve(0);
 
   constructor(params: TenderParams) {
     this.#params = params;
+    this.#planned = new PlannedJobs(params.store);
   }
 
   /** Tends now and from time to time, when it is this one's turn. */
@@ -84,7 +86,9 @@ export class Tender {
     const sums = { runs: 0, requeued: 0, sealed: 0 };
     let unreached = 0;
     try {
-      for (const run of await listActive(store, fleet)) {
+      const runs = await listActive(store, fleet);
+      this.#planned.keepOnly(new Set(runs));
+      for (const run of runs) {
         const { requeued, sealed, isUnreached = false } = await this.#tendRun(run);
         if (isUnreached) unreached++;
         sums.runs++;
@@ -136,9 +140,9 @@ export class Tender {
     const { store, queue, log } = this.#params;
     const done = await listData(store, run);
     let queued = 0;
-    for await (const window of readWindows(store, run)) {
-      const undone = window.shards.filter(({ shard }) => !done.has(runKeys(run).data(shard)));
-      const lost = await queue.unknown({ jobs: undone.map((shard) => jobOf(run, shard)) });
+    for await (const jobs of this.#planned.of(run)) {
+      const undone = jobs.filter(({ shard }) => !done.has(runKeys(run).data(shard)));
+      const lost = await queue.unknown({ jobs: undone });
       await queue.enqueue({ jobs: lost });
       queued += lost.length;
     }

@@ -6,7 +6,8 @@ import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { ObjectStore } from "../../core/ports.ts";
 import { newRunId, plan, prepare } from "../../fleet/enqueue-corpus.ts";
-import { readProgress, type RunReport } from "../../run/progress.ts";
+import { readProgress, reportOf, type RunReport } from "../../run/progress.ts";
+import { RunWatch } from "../../run/run-watch.ts";
 import { unmarkActive } from "../../run/active-runs.ts";
 import { sealRun } from "../../run/seal.ts";
 import { loggerOf, printJson } from "../context.ts";
@@ -81,12 +82,15 @@ function untilSignalled(told: AbortController): Promise<never> {
   });
 }
 
-async function untilComplete(
+/** @throws FleetError `run_incomplete` when what is left has failed. */
+export async function untilComplete(
   params: Readonly<{ store: ObjectStore; queue: BullQueue; run: string; progress: Progress }>,
 ): Promise<RunReport> {
   const { store, queue, run, progress } = params;
+  const watch = new RunWatch({ store, run });
   for (;;) {
-    const report = await readProgress({ store, run, queue: await queue.counts() });
+    const counts = await queue.counts();
+    const report = reportOf(await watch.look(), counts);
     progress.update(report.rows, report.plannedRows);
     if (report.state === "complete" || report.state === "sealed") return report;
     await assertCanFinish(queue, report);
