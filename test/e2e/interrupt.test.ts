@@ -1,11 +1,12 @@
 /** `run` with its private Redis, ended in every way that a terminal and an operator know. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { expect, test } from "vitest";
+import { expect, inject, test } from "vitest";
 import { CLI, cli } from "../fixtures/cli.ts";
 import { waitUntil } from "../fixtures/guarded-process.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
@@ -69,7 +70,7 @@ test("Ctrl-C reaches every process of the job and ends it well; the same command
   process.kill(-child.pid!, "SIGINT");
   const { code, stderr } = await ended;
   expect(code).toBe(1);
-  expect(stderr).toContain("stopped by SIGINT");
+  expect(stderr).toContain("stopped by SIGINT\n  the same command with --run broken-off continues");
   expect(stderr).not.toMatch(/redis|lease|crashed/i);
   expect(isAlive(redisPid)).toBe(false);
   expect((await cli(command)).code).toBe(0);
@@ -82,7 +83,7 @@ test("a private Redis that is killed ends the command, which says so", async () 
   const { code, stderr } = await ended;
   expect(code).toBe(1);
   expect(stderr).toContain("the private redis-server is gone: it ended with SIGKILL");
-  expect(stderr).toContain("the same command with the same --run id continues");
+  expect(stderr).toContain("the same command with --run broken-off continues");
 }, 120_000);
 
 test("a private Redis is gone with its command, even one that is killed", async () => {
@@ -91,4 +92,24 @@ test("a private Redis is gone with its command, even one that is killed", async 
   await ended;
   const isGone = await waitUntil({ ready: async () => !isAlive(redisPid), alive: () => true, timeoutMs: 10_000 });
   expect(isGone).toBe(true);
+}, 120_000);
+
+test("enqueue that waits for more documents from a pipe ends when told to, and says how the run goes on", async () => {
+  const folder = await tempFolder();
+  const out = join(folder, "out");
+  const args = ["enqueue", "-", "--out", out, "--redis", inject("redisUrl"), "--fleet", randomUUID()];
+  const child = spawn(process.execPath, [CLI, ...args], { stdio: ["pipe", "ignore", "pipe"] });
+  let stderr = "";
+  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  const ended = once(child, "close");
+  child.stdin.write(makeCorpus({ documents: 3, seed: 12 }));
+  const isBegun = await waitUntil({
+    ready: async () => stderr.includes("a new run begins"),
+    alive: () => child.exitCode === null,
+    timeoutMs: 60_000,
+  });
+  expect(isBegun, stderr).toBe(true);
+  child.kill("SIGINT");
+  expect(await ended).toEqual([1, null]);
+  expect(stderr).toMatch(/stopped by SIGINT\n {2}the same command with --run \S+ continues/);
 }, 120_000);

@@ -22,22 +22,19 @@ export class PrivateRedis {
   readonly url: string;
   readonly #folder: string;
   readonly #process: ChildProcess;
-  /** Rejects when the server ends before it is closed. */
-  readonly lost: Promise<never>;
+  /** How the server ended; never while it runs, nor when it is closed. */
+  readonly lost: Promise<string>;
   #isClosing = false;
 
   private constructor(url: string, folder: string, child: ChildProcess) {
     this.url = url;
     this.#folder = folder;
     this.#process = child;
-    this.lost = new Promise((_, reject) => {
+    this.lost = new Promise((resolve) => {
       child.once("exit", () => {
-        if (this.#isClosing) return;
-        const cure = "the same command with the same --run id continues";
-        reject(new FleetError("redis_unavailable", `the private redis-server is gone: ${this.#howItEnded}`, { cure }));
+        if (!this.#isClosing) resolve(this.#howItEnded);
       });
     });
-    this.lost.catch(() => {});
   }
 
   /** @throws FleetError `redis_unavailable` when there is no redis-server to start. */

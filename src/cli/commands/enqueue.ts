@@ -1,7 +1,8 @@
 /** `embedfleet enqueue`: plan a corpus and queue it; workers elsewhere do the rest. */
 import { redisOf } from "../../fleet/context.ts";
-import { enqueueCorpus, type EnqueueSettings } from "../../fleet/enqueue-corpus.ts";
+import { enqueueCorpus, type EnqueueSettings, newRunId } from "../../fleet/enqueue-corpus.ts";
 import { type LogFlags, loggerOf, printJson } from "../context.ts";
+import { interruptionOf, untilAborted } from "../interrupt.ts";
 import { startProgress } from "../progress.ts";
 
 export interface EnqueueFlags extends EnqueueSettings, LogFlags {
@@ -10,9 +11,15 @@ export interface EnqueueFlags extends EnqueueSettings, LogFlags {
 
 export async function enqueue(inputs: readonly string[], flags: EnqueueFlags): Promise<void> {
   const { json, out } = flags;
-  const report = await withPlanningBar((onDocuments) =>
-    enqueueCorpus({ ...flags, inputs, redis: redisOf(flags), log: loggerOf(flags), onDocuments }),
-  );
+  const run = flags.run ?? newRunId();
+  const signal = interruptionOf(run);
+  const settings = { ...flags, run, inputs, redis: redisOf(flags), log: loggerOf(flags), signal };
+  const report = await withPlanningBar((onDocuments) => {
+    const planned = enqueueCorpus({ ...settings, onDocuments });
+    // Told to go it fails as well, later where it waits for documents.
+    planned.catch(() => {});
+    return Promise.race([planned, untilAborted(signal)]);
+  });
   if (json) return printJson(report);
   console.log(
     `run ${report.run}: ${report.documents} documents, ${report.plannedRows} rows in ${report.plannedShards} shards queued, ${report.rejects} rejected`,

@@ -12,6 +12,7 @@ import { unmarkActive } from "../../run/active-runs.ts";
 import { sealRun } from "../../run/seal.ts";
 import { loggerOf, printJson } from "../context.ts";
 import { openQueueOf, withCloser } from "../../fleet/context.ts";
+import { goingOn, interruptionOf, untilAborted } from "../interrupt.ts";
 import { type Progress, startProgress } from "../progress.ts";
 import { printReport } from "../report.ts";
 import { placesOf, superviseWorkers, type WorkFlags } from "../worker-processes.ts";
@@ -42,12 +43,15 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const supervisor = superviseWorkers({ flags: workFlags, model, places, logLevel, firstMetricsPort: null, log });
     closer.add({ close: () => supervisor.stop() });
     supervisor.start();
-    const told = new AbortController();
-    const stopped = untilSignalled(told);
+    const signal = interruptionOf(runId);
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
-    const over = Promise.race([failed, stopped, ...(ownRedis === null ? [] : [ownRedis.lost])]);
+    const over = Promise.race([
+      failed,
+      untilAborted(signal),
+      ...(ownRedis === null ? [] : [untilLost(ownRedis, runId)]),
+    ]);
     const what = { inputs, settings: flags, corpus, store, queue, model, cutter, observe, closer, log };
-    const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments, signal: told.signal }));
+    const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments, signal }));
     // Told to go it fails as well, and the race has its loser heard.
     planned.catch(() => {});
     const { run: id } = await Promise.race([planned, over]);
@@ -69,17 +73,9 @@ function quiet(log: Logger): Logger {
   return log.child({}, { level: "error" });
 }
 
-function untilSignalled(told: AbortController): Promise<never> {
-  return new Promise((_, reject) => {
-    const stop = (signal: NodeJS.Signals): void => {
-      const fault = new FleetError("run_incomplete", `stopped by ${signal}`, {
-        cure: "the same command with the same --run id continues",
-      });
-      told.abort(fault);
-      reject(fault);
-    };
-    process.once("SIGINT", stop).once("SIGTERM", stop);
-  });
+async function untilLost(redis: PrivateRedis, run: string): Promise<never> {
+  const how = await redis.lost;
+  throw new FleetError("redis_unavailable", `the private redis-server is gone: ${how}`, { cure: goingOn(run) });
 }
 
 /** @throws FleetError `run_incomplete` when what is left has failed. */
