@@ -278,6 +278,25 @@ test("a list of small files that names one which is not of the corpus is refused
   expect(store.calls.filter(({ op }) => op === "create")).toEqual([]);
 });
 
+test("a part whose list is written slowly is offered and taken back before its reading is closed", async () => {
+  let written = (): void => {};
+  const until = new Promise<void>((resolve) => (written = resolve));
+  const store = new ScriptedStore().script({ op: "create", keyMatches: /objects\.json$/, outcome: { until } });
+  const parts = new MemoryParts();
+  const reader = new SharedReader({ store, queue: parts, run: "r" });
+  const objects = ["a", "b"].map((name) => ({
+    name,
+    id: name,
+    place: { kind: "file" as const, path: name },
+    pin: null,
+  }));
+  const closing = reader.read({ name: "two", objects, range: null }).close();
+  written();
+  await closing;
+  expect(parts.added).toHaveLength(1);
+  expect(parts.board.waiting).toEqual([]);
+});
+
 test("a list that is gone, damaged, or another part's is refused", async () => {
   const folder = await writeCorpus();
   const { offered, objects } = await offerTwo(folder, join(folder, "twice.jsonl"));
