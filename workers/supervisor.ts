@@ -1,24 +1,35 @@
 /** Keeps a number of worker processes alive: one that crashes is started again, later each time. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { FleetError } from "../src/core/errors.ts";
 
+/** It doubles with each crash in a row. */
 const FIRST_RESTART_MS = 500;
-const LONGEST_RESTART_MS = 30_000;
 /** A worker that fails this often in a row will not mend by itself. */
 const MAX_CRASHES_IN_A_ROW = 5;
 /** One that lived this long is not counted as crashing in a row. */
 const STABLE_AFTER_MS = 60_000;
+/** With what a command ends that was asked for in a way that cannot work, however often it is tried. */
+const EXIT_USAGE = 2;
+
+export interface SupervisorParams {
+  /** For each worker, arguments for this Node.js: a script and what it is given. */
+  readonly argvs: readonly string[][];
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Logger;
+  /** Pause after a first crash. */
+  readonly firstRestartMs?: number;
+}
 
 export class Supervisor {
-  readonly #params: { readonly argvs: readonly string[][]; readonly env: NodeJS.ProcessEnv; readonly log: Logger };
+  readonly #params: SupervisorParams;
   readonly #children = new Set<ChildProcess>();
   readonly #lives: Promise<void>[] = [];
-  #isStopping = false;
+  readonly #stopping = new AbortController();
 
-  /** @param params.argvs For each worker, arguments for this Node.js: a script and what it is given. */
-  constructor(params: Readonly<{ argvs: readonly string[][]; env: NodeJS.ProcessEnv; log: Logger }>) {
+  constructor(params: SupervisorParams) {
     this.#params = params;
   }
 
@@ -34,31 +45,33 @@ export class Supervisor {
   }
 
   async stop(): Promise<void> {
-    this.#isStopping = true;
+    this.#stopping.abort();
     for (const child of this.#children) child.kill("SIGTERM");
     await Promise.allSettled(this.#lives);
   }
 
   async #keepAlive(index: number, argv: readonly string[]): Promise<void> {
-    const { env, log } = this.#params;
+    const { env, log, firstRestartMs = FIRST_RESTART_MS } = this.#params;
+    const { signal: stopping } = this.#stopping;
     let crashes = 0;
-    while (!this.#isStopping) {
+    while (!stopping.aborted) {
       const startedMs = Date.now();
       const child = spawn(process.execPath, argv, { env, stdio: ["ignore", "inherit", "inherit"] });
       this.#children.add(child);
       const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
       this.#children.delete(child);
-      if (code === 0 || this.#isStopping) return;
+      if (code === 0 || stopping.aborted) return;
       crashes = Date.now() - startedMs > STABLE_AFTER_MS ? 1 : crashes + 1;
       const how = signal === null ? `exit code ${code}` : signal;
-      if (crashes === MAX_CRASHES_IN_A_ROW) {
-        throw new FleetError("worker_failed", `worker ${index} ended ${crashes} times in a row, last with ${how}`, {
+      if (code === EXIT_USAGE || crashes === MAX_CRASHES_IN_A_ROW) {
+        const often = crashes === 1 ? "" : ` ${crashes} times in a row, last`;
+        throw new FleetError("worker_failed", `worker ${index} ended${often} with ${how}`, {
           cure: "its last lines above say why; mend that and `embedfleet resume` the run",
         });
       }
-      const pauseMs = Math.min(FIRST_RESTART_MS * 2 ** (crashes - 1), LONGEST_RESTART_MS);
+      const pauseMs = firstRestartMs * 2 ** (crashes - 1);
       log.warn({ worker: index, how, pauseMs }, "a worker crashed and is started again");
-      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      await sleep(pauseMs, undefined, { signal: stopping }).catch(() => {});
     }
   }
 }

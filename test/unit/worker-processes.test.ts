@@ -51,6 +51,26 @@ describe("Supervisor", () => {
     expect(markers.map((marker) => existsSync(marker))).toEqual([true, true]);
   });
 
+  test("what was asked for in a wrong way is not tried again", async () => {
+    const argvs = [["-e", "process.exit(2)"]];
+    // Long enough for the test to end first if it were.
+    const supervisor = new Supervisor({ argvs, env: process.env, log, firstRestartMs: 600_000 });
+    supervisor.start();
+    await expect(supervisor.ended()).rejects.toThrow("worker 0 ended with exit code 2");
+  });
+
+  test("stops at once while one waits to be started again", async () => {
+    let waits = (): void => {};
+    const waiting = new Promise<void>((resolve) => (waits = resolve));
+    const told = pino({ level: "warn" }, { write: () => waits() });
+    const argvs = [["-e", "process.exit(1)"]];
+    const supervisor = new Supervisor({ argvs, env: process.env, log: told, firstRestartMs: 600_000 });
+    supervisor.start();
+    await waiting;
+    await supervisor.stop();
+    await supervisor.ended();
+  });
+
   test("stops those that would work for ever", async () => {
     const script = join(await tempFolder(), "worker.mjs");
     await writeFile(script, "setInterval(() => {}, 1000);");
