@@ -29,17 +29,17 @@ export async function openFileSource(
   params: Readonly<{ path: string; name: string; pin?: FilePin | undefined }>,
 ): Promise<ByteSource> {
   const { path, name, pin } = params;
+  let file: FileHandle | undefined;
   try {
-    const file = await open(path);
+    file = await open(path);
     const stats = await file.stat();
-    if (pin !== undefined && (stats.size !== pin.bytes || stats.mtimeMs !== pin.mtimeMs)) {
-      await file.close();
+    if (pin !== undefined && (stats.size !== pin.bytes || stats.mtimeMs !== pin.mtimeMs))
       throw changed(name, "it was written to");
-    }
     if (stats.isFile()) return new FileSource(name, file, stats);
     // Not opened a second time: whoever writes into a named pipe would see its reader go.
     return pipeSource({ stream: file.createReadStream({ highWaterMark: BLOCK_BYTES }), name });
   } catch (error) {
+    await file?.close();
     if (pin !== undefined && errnoOf(error) === "ENOENT")
       throw changed(name, "it is not there, or not on this machine");
     throw fault(name, error);
