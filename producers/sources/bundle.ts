@@ -44,9 +44,9 @@ function together(objects: readonly WholeObject[]): CorpusPart {
 }
 
 /** What `read` gives of each object, in their order. Of those that are only begun no more than the first item is held. */
-export async function* readBundle(
-  objects: readonly WholeObject[],
-  read: (object: WholeObject) => AsyncGenerator<SourceItem>,
+export async function* readBundle<Each>(
+  objects: readonly Each[],
+  read: (object: Each) => AsyncGenerator<SourceItem>,
 ): AsyncGenerator<SourceItem> {
   const begun: { reading: AsyncGenerator<SourceItem>; first: Promise<IteratorResult<SourceItem>> }[] = [];
   try {

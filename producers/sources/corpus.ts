@@ -8,11 +8,16 @@ import type { SourceItem } from "../../src/core/documents.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { type PartReader, type ReadItem, readParts } from "../read-parts.ts";
 import { Buckets } from "./buckets.ts";
+import { readBundle } from "./bundle.ts";
 import { formatByName, KNOWN_NAMES } from "./formats.ts";
 import { type CorpusObject, isGlob, type Listed, listInput, STDIN } from "./objects.ts";
 import { type CutHow, type Section, sectionsOf } from "./parts.ts";
 import { readObject, sniff } from "./read-object.ts";
 import { selectItems } from "./select.ts";
+
+/** An object that is no larger is read as soon as its turn comes, so that it may be asked for before that. */
+const SMALL_BYTES = 1024 * 1024;
+const SMALL_TOGETHER = 100;
 
 /** What to read, and which documents of it. */
 export interface CorpusParams extends Selection {
@@ -74,10 +79,12 @@ export class Corpus {
   }
 
   async *#all(): AsyncGenerator<SourceItem> {
-    for await (const listed of this.objects()) {
-      if (listed.kind === "reject") yield listed;
-      else yield* readObject(listed.object, this.#params);
-    }
+    for await (const group of smallTogether(this.objects())) yield* readBundle(group, (listed) => this.#read(listed));
+  }
+
+  async *#read(listed: Listed): AsyncGenerator<SourceItem> {
+    if (listed.kind === "reject") yield listed;
+    else yield* readObject(listed.object, this.#params);
   }
 
   #list(input: string): AsyncGenerator<Listed> {
@@ -114,6 +121,26 @@ export class Corpus {
       cure: `${KNOWN_NAMES} are known by name; say --format`,
     });
   }
+}
+
+/** Objects of a bucket that are asked for at the same time: one after another, most of the time would be waiting. */
+async function* smallTogether(listing: AsyncIterable<Listed>): AsyncGenerator<readonly Listed[]> {
+  let small: Listed[] = [];
+  for await (const listed of listing) {
+    const isSmall = isSmallAndFar(listed);
+    if (isSmall) small.push(listed);
+    if (isSmall && small.length < SMALL_TOGETHER) continue;
+    yield small;
+    small = [];
+    if (!isSmall) yield [listed];
+  }
+  yield small;
+}
+
+function isSmallAndFar(listed: Listed): boolean {
+  if (listed.kind === "reject") return false;
+  const { place } = listed.object;
+  return place.kind === "s3" && place.entry.bytes <= SMALL_BYTES;
 }
 
 async function assertReadable(path: string): Promise<{ readonly isSeekable: boolean }> {

@@ -81,6 +81,16 @@ describeS3("a corpus on S3", ({ bucket, endpoint, region, credentials }) => {
     );
   });
 
+  test("small objects are asked for together and come in order, large ones and rejects among them", async () => {
+    const names: string[] = [];
+    for (let i = 100; i < 130; i++) {
+      const isLarge = i % 10 === 5;
+      await put(`mixed/${i}.txt`, i % 10 === 7 ? "" : String(i).repeat(isLarge ? 400_000 : 10));
+      names.push(i % 10 === 7 ? "empty_text" : `${i}.txt`);
+    }
+    expect(await idsAt("mixed", { maxDocumentBytes: 2_000_000 })).toEqual(names);
+  });
+
   test("a pattern", async () => {
     expect(await idsAt("many/[1-3].txt")).toEqual(["1.txt", "2.txt", "3.txt"]);
     expect(await idsAt("**/s*/*.txt")).toEqual(["many/sub/é.txt"]);
@@ -109,7 +119,8 @@ describeS3("a corpus on S3", ({ bucket, endpoint, region, credentials }) => {
 
   test("an object that is replaced after it was listed ends the reading", async () => {
     await put("pinned/a.txt", "before");
-    await put("pinned/b.jsonl", '{"id":"b","text":"before"}\n');
+    // Larger than what is asked for before its turn.
+    await put("pinned/b.jsonl", '{"id":"b","text":"before"}\n'.repeat(50_000));
     const corpus = new Corpus({ inputs: [url("pinned")], ...SELECTION, maxDocumentBytes: 1000, s3 });
     const items = corpus.items();
     expect((await items.next()).value).toMatchObject({ document: { text: "before" } });
