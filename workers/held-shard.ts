@@ -7,7 +7,7 @@ import { runKeys } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { addIdle, nowMs, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
 import { type PlannedRows, textHashOf } from "../src/core/rows.ts";
-import { ShardMemory } from "./shard-memory.ts";
+import { openShardMemory, type ShardMemory } from "./shard-memory.ts";
 
 type ShardCost = Pick<ShardStats, "paddedTokens" | "batches" | "deviceMs" | "idleMs" | "idle">;
 
@@ -38,7 +38,7 @@ export class HeldShard {
   readonly #memory: ShardMemory;
   readonly #cost: ShardCost = { paddedTokens: 0, batches: 0, deviceMs: 0, idleMs: 0, idle: {} };
 
-  constructor(job: LeasedJob, record: RunRecord, rows: PlannedRows, memory: ShardMemory = new ShardMemory()) {
+  constructor(job: LeasedJob, record: RunRecord, rows: PlannedRows, memory: ShardMemory = openShardMemory()) {
     this.#memory = memory;
     this.job = job;
     this.record = record;
@@ -46,7 +46,7 @@ export class HeldShard {
     const { offsets } = rows;
     const lengths = Uint32Array.from({ length: rows.ids.length }, (_, row) => offsets[row + 1]! - offsets[row]!);
     const { model, heads } = record.options;
-    this.buffers = allocateShard({ lengths, dim: model.dim, heads, take: (bytes) => memory.take(bytes) });
+    this.buffers = allocateShard({ lengths, dim: model.dim, heads, take: (bytes) => memory.shards.take(bytes) });
     this.buffers.ids.set(rows.tokenIds);
     this.bytes = Object.values(this.buffers).reduce<number>(
       (sum, value) => sum + (ArrayBuffer.isView(value) ? value.byteLength : 0),
@@ -139,13 +139,17 @@ export class HeldShard {
       assembleMs: nowMs() - startedAtMs,
     };
     const meta = { run, shard, options: this.record.options, stats: { ...stats, made }, rejectsKey };
-    const body = timedSync(observe, { stage: "encode", of }, () => encodeResults(results, meta));
-    return timed(observe, { stage: "upload", of }, () => store.create({ key: keys.data(shard), body }));
+    const { files } = this.#memory;
+    const body = timedSync(observe, { stage: "encode", of }, () => encodeResults(results, meta, files));
+    const outcome = await timed(observe, { stage: "upload", of }, () => store.create({ key: keys.data(shard), body }));
+    // Not after a fault: something that was given up may still be reading it.
+    files.give(body.buffer);
+    return outcome;
   }
 
   /** Gives its memory to the next shard: only when all its batches are done and its file is written, and once. */
   free(): void {
-    this.#memory.give(this.buffers.ids.buffer as SharedArrayBuffer);
+    this.#memory.shards.give(this.buffers.ids.buffer as SharedArrayBuffer);
   }
 
   #rejectLines(): Uint8Array {

@@ -7,7 +7,7 @@ import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { isCancelled } from "../src/run/cancelled.ts";
 import { readRun } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
-import { ShardMemory } from "./shard-memory.ts";
+import { openShardMemory } from "./shard-memory.ts";
 
 /** What becomes of a job that is loaded. */
 export type Loaded =
@@ -28,7 +28,7 @@ export class Loader {
   readonly #heads: readonly Head[];
   readonly #vocabSize: number;
   readonly #runs = new Map<string, Promise<RunRecord>>();
-  readonly #memory = new ShardMemory();
+  readonly #memory = openShardMemory();
   readonly #cancelled = new Map<string, { readonly atMs: number; readonly answer: Promise<boolean> }>();
 
   constructor(

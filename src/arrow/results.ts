@@ -1,9 +1,10 @@
 /** Result files: one Arrow IPC file a shard, uncompressed, readable without any code of ours. */
-import { RecordBatchFileWriter } from "apache-arrow";
+import { AsyncByteQueue, RecordBatchFileWriter } from "apache-arrow";
 import type { ShardBuffers } from "../core/batch.ts";
 import { CONTRACT_VERSION, type RunOptions, type ShardStats, shardStatsSchema } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { toHalf } from "../core/half.ts";
+import { MemoryPool } from "../core/memory-pool.ts";
 import { type KeptColumn, type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
 import type { RowVectors } from "../core/scoring.ts";
 import {
@@ -38,7 +39,7 @@ export interface ResultRows extends RowVectors {
  * vectors of a whole shard are passed on without a copy.
  */
 export function assembleResults(rows: PlannedRows, buffers: ShardBuffers): ResultRows {
-  const kept = Uint32Array.from(rows.ids.keys()).filter((row) => buffers.broken[row] === 0);
+  const kept = wholeRows(buffers);
   const whole = kept.length === rows.ids.length;
   const lengths = kept.map((row) => rows.offsets[row + 1]! - rows.offsets[row]!);
   const pick = <T>(values: readonly T[]): readonly T[] => (whole ? values : Array.from(kept, (row) => values[row]!));
@@ -56,6 +57,13 @@ export function assembleResults(rows: PlannedRows, buffers: ShardBuffers): Resul
     texts: rows.texts && pick(rows.texts),
     kept: rows.kept.map(({ name, values }) => ({ name, values: pick(values) })),
   };
+}
+
+function wholeRows({ rows, broken }: ShardBuffers): Uint32Array {
+  const whole = new Uint32Array(rows);
+  let count = 0;
+  for (let row = 0; row < rows; row++) if (broken[row] === 0) whole[count++] = row;
+  return whole.subarray(0, count);
 }
 
 type Span = readonly [start: number, end: number];
@@ -110,9 +118,22 @@ export interface ResultMeta {
   readonly rejectsKey: string | null;
 }
 
-/** @returns The bytes of one Arrow IPC file with one record batch. */
-export function encodeResults(rows: ResultRows, meta: ResultMeta): Uint8Array {
-  const { vectors } = meta.options;
+/**
+ * @param files Where the file's memory comes from, all new by default. It is the caller's to give back.
+ * @returns The bytes of one Arrow IPC file with one record batch.
+ */
+export function encodeResults(
+  rows: ResultRows,
+  meta: ResultMeta,
+  files = new MemoryPool({ allocate: (bytes) => new ArrayBuffer(bytes) }),
+): Uint8Array<ArrayBuffer> {
+  const halves: ArrayBuffer[] = [];
+  const asWritten = (values: Float32Array): VectorValues => {
+    if (meta.options.vectors === "float32") return values;
+    const memory = files.take(values.length * Uint16Array.BYTES_PER_ELEMENT);
+    halves.push(memory);
+    return toHalf(values, new Uint16Array(memory, 0, values.length));
+  };
   const columns = [
     utf8Column("id", rows.ids),
     uint32Column("chunk", rows.chunks),
@@ -121,7 +142,6 @@ export function encodeResults(rows: ResultRows, meta: ResultMeta): Uint8Array {
     uint32Column("n_tokens", rows.tokenCounts),
     fixedBinaryColumn("text_hash", rows.textHashes, TEXT_HASH_BYTES),
   ];
-  const asWritten = (values: Float32Array): VectorValues => (vectors === "float16" ? toHalf(values) : values);
   if (rows.dense) columns.push(vectorColumn("dense", asWritten(rows.dense), rows.dim));
   if (rows.sparse) columns.push(sparseColumn("sparse", rows.sparse.offsets, rows.sparse.indices, rows.sparse.values));
   if (rows.colbert) {
@@ -131,10 +151,33 @@ export function encodeResults(rows: ResultRows, meta: ResultMeta): Uint8Array {
   for (const { name, values } of rows.kept) columns.push(optionalUtf8Column(name, values));
   // A schema other than the first batch's silently drops a batch in apache-arrow 21, so there is
   // never a second batch: one writer, one batch, one file.
-  const writer = new RecordBatchFileWriter();
+  const pieces = new Pieces();
+  const writer = new RecordBatchFileWriter().reset(pieces);
   writer.write(toRecordBatch(columns, resultMetadata(meta)));
   writer.finish();
-  return writer.toUint8Array(true);
+  const file = pieces.join(files);
+  for (const memory of halves) files.give(memory);
+  return file;
+}
+
+/** What a writer writes, by reference. */
+class Pieces extends AsyncByteQueue {
+  readonly #all: Uint8Array[] = [];
+
+  override write(piece: Uint8Array): void {
+    this.#all.push(piece);
+  }
+
+  join(files: MemoryPool<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    const bytes = this.#all.reduce((sum, piece) => sum + piece.byteLength, 0);
+    const file = new Uint8Array(files.take(bytes), 0, bytes);
+    let at = 0;
+    for (const piece of this.#all) {
+      file.set(piece, at);
+      at += piece.byteLength;
+    }
+    return file;
+  }
 }
 
 function resultMetadata(meta: ResultMeta): Map<string, string> {

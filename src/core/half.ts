@@ -10,10 +10,9 @@ const BIAS = 112 << 23;
 /** Mantissa bits that a half lacks: 23 - 10. */
 const DROPPED = 13;
 
-/** Rounds to the nearest half, ties to even, as processors do. */
-export function toHalf(values: Float32Array): Uint16Array {
+/** Rounds to the nearest half, ties to even, as processors do. @param halves Where they go; new memory by default. */
+export function toHalf(values: Float32Array, halves = new Uint16Array(values.length)): Uint16Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  const halves = new Uint16Array(values.length);
   for (let i = 0; i < bits.length; i++) {
     const all = bits[i]!;
     const sign = (all >>> 16) & 0x8000;

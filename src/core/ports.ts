@@ -31,7 +31,10 @@ export interface ObjectInfo {
 export interface ObjectStore {
   /** `file:///…` or `s3://bucket/prefix`, without credentials. */
   readonly url: string;
-  /** Creates the object whole, or leaves the one that is there. Never a partial object. */
+  /**
+   * Creates the object whole, or leaves the one that is there. Never a partial object. Once it has answered, the body's
+   * memory is the caller's to use for something else.
+   */
   create(params: Readonly<{ key: string; body: Uint8Array }>): Promise<CreateOutcome>;
   /** Atomically replaces; only `latest.json` and the state of a schedule ever are. */
   replace(params: Readonly<{ key: string; body: Uint8Array }>): Promise<void>;

@@ -41,7 +41,7 @@ export class SimStore {
     return {
       url: "memory:///",
       create: ({ key, body }) => call(key, () => this.#create(this.#nameOf(key), body)),
-      replace: ({ key, body }) => call(key, () => void this.objects.set(key, body)),
+      replace: ({ key, body }) => call(key, () => void this.objects.set(key, new Uint8Array(body))),
       read: ({ key, range }) => call(key, () => this.#read(this.#nameOf(key), range)),
       stat: ({ key }) =>
         call(key, () => {
@@ -74,7 +74,7 @@ export class SimStore {
     const isThere = this.objects.has(key);
     if (isThere && this.#sabotage.overwrites !== true) return "exists";
     if (isThere && Buffer.compare(this.objects.get(key)!, body) !== 0) this.violation = `${key} was changed`;
-    if (this.#sabotage.forgets !== true || !this.#scheduler.chance(0.1)) this.objects.set(key, body);
+    if (this.#sabotage.forgets !== true || !this.#scheduler.chance(0.1)) this.objects.set(key, new Uint8Array(body));
     this.#onCreate(key);
     return "created";
   }

@@ -6,6 +6,7 @@ import { assembleResults, decodeResults, encodeResults } from "../../src/arrow/r
 import { allocateShard } from "../../src/core/batch.ts";
 import type { VectorType } from "../../src/core/contracts.ts";
 import { fromHalf, toHalf } from "../../src/core/half.ts";
+import { MemoryPool } from "../../src/core/memory-pool.ts";
 import { runOptions } from "../fixtures/run-options.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
@@ -13,7 +14,10 @@ const DIM = 32;
 const LENGTHS = [7, 5, 3];
 const model = { id: "m", revision: "1", sha256: "a".repeat(64), dim: DIM, maxTokens: 64 };
 
-function encode(vectors: VectorType): { bytes: Uint8Array; dense: Float32Array; colbert: Float32Array } {
+function encode(
+  vectors: VectorType,
+  files?: MemoryPool<ArrayBuffer>,
+): { bytes: Uint8Array; dense: Float32Array; colbert: Float32Array } {
   const buffers = allocateShard({ lengths: LENGTHS, dim: DIM, heads: ["dense", "colbert"] });
   for (const values of [buffers.dense!, buffers.colbert!])
     values.forEach((_, i) => (values[i] = Math.sin(i * 12.9898) / Math.sqrt(DIM)));
@@ -32,7 +36,7 @@ function encode(vectors: VectorType): { bytes: Uint8Array; dense: Float32Array; 
   const options = runOptions({ model, heads: ["dense", "colbert"], vectors });
   const meta = { run: "r", shard: "w000000-s0000", options, stats, rejectsKey: null };
   return {
-    bytes: encodeResults(assembleResults(rows, buffers), meta),
+    bytes: encodeResults(assembleResults(rows, buffers), meta, files),
     dense: buffers.dense!,
     colbert: buffers.colbert!,
   };
@@ -42,6 +46,11 @@ function decode(bytes: Uint8Array, vectors: VectorType): ReturnType<typeof decod
   const options = runOptions({ model, heads: ["dense", "colbert"], vectors });
   return decodeResults({ run: "r", shard: "w000000-s0000", options, bytes }).rows;
 }
+
+test.each(["float32", "float16"] as const)("used memory gives the same %s file as new memory", (vectors) => {
+  const files = new MemoryPool({ allocate: (bytes) => new Uint8Array(bytes).fill(255).buffer });
+  expect(Buffer.compare(encode(vectors, files).bytes, encode(vectors).bytes)).toBe(0);
+});
 
 describe("--vectors float16", () => {
   test("writes half the bytes, and gives back the nearest halves", () => {
