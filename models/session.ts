@@ -125,21 +125,20 @@ export class ModelSession {
       throw notRun(rows.length, longest, error);
     });
     const made = new Map<Head, Float32Array | Uint16Array>();
-    for (const head of heads) made.set(head, await this.#finish(head, tensors, { lengths, longest }));
+    const hidden = new Map<string, Float32Array>();
+    for (const head of heads) made.set(head, await this.#finish(head, { tensors, hidden, lengths, longest }));
     const release = (): void => Object.values(tensors).forEach((tensor) => tensor.dispose());
     return { report: { startedAtMs, finishedAtMs: epochMs() }, outputs: { longest, heads: made }, release };
   }
 
-  async #finish(
-    head: Head,
-    tensors: InferenceSession.OnnxValueMapType,
-    shape: Readonly<{ lengths: readonly number[]; longest: number }>,
-  ): Promise<Float32Array | Uint16Array> {
+  async #finish(head: Head, batch: UnfinishedBatch): Promise<Float32Array | Uint16Array> {
+    const { tensors, hidden, lengths, longest } = batch;
     const { output, finished } = this.#params.manifest.heads[head]!;
     const values = valuesOf(tensors[output]!);
     if (finished) return values;
-    const hidden = values instanceof Uint16Array ? fromHalf(values) : values;
-    return this.#hidden.finish(head, { values: hidden, batch: shape.lengths.length, ...shape });
+    const singles = hidden.get(output) ?? (values instanceof Uint16Array ? fromHalf(values) : values);
+    hidden.set(output, singles);
+    return this.#hidden.finish(head, { values: singles, batch: lengths.length, lengths, longest });
   }
 
   /** int64 [batch, longest] ids, mask and, where asked for, type ids; padded on the right. */
@@ -191,6 +190,14 @@ export class ModelSession {
       await this.run(Array.from({ length: rows }, (_, row) => ({ shard, row })));
     }
   }
+}
+
+interface UnfinishedBatch {
+  readonly tensors: InferenceSession.OnnxValueMapType;
+  /** Hidden states in single precision, by output: several heads are made of one. */
+  readonly hidden: Map<string, Float32Array>;
+  readonly lengths: readonly number[];
+  readonly longest: number;
 }
 
 interface Tier extends Pick<Engine, "min" | "max"> {
