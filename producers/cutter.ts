@@ -49,8 +49,9 @@ export class LocalCutter implements Cutter {
       chunk({ text, encoded: encoded[i]!, outline: outlines[i]!, titles, chunking, ...limits }),
     );
     const tokens = encoded.reduce((sum, { ids }) => sum + ids.length, 0);
-    const cut = chunks.flat().map(({ text, ...rest }): CutChunk => {
-      return { ...rest, textHash: hash("sha256", text, "buffer"), text: keepText ? text : null };
+    // Field by field: objects made by rest and spread are dictionaries, and all that is done with rows is a third slower.
+    const cut = chunks.flat().map(({ ids, charStart, charEnd, text }): CutChunk => {
+      return { ids, charStart, charEnd, textHash: hash("sha256", text, "buffer"), text: keepText ? text : null };
     });
     return { counts: Uint32Array.from(chunks, ({ length }) => length), ...toColumns(cut), tokens };
   }

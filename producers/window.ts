@@ -107,10 +107,11 @@ export class Window {
     this.#planned.push({ id: item.document.id, content: item.content, chunks: chunks.length });
     const kept = item.document.kept ?? [];
     const keptChars = kept.reduce((chars, value) => chars + (value?.length ?? 0), 0);
-    chunks.forEach((chunk, number) => {
-      this.#tokens += chunk.ids.length;
-      this.#textChars += keptChars + (chunk.text?.length ?? 0);
-      this.#rows.push({ ...chunk, id: item.document.id, chunk: number, kept });
+    const { id } = item.document;
+    chunks.forEach(({ ids, charStart, charEnd, textHash, text }, chunk) => {
+      this.#tokens += ids.length;
+      this.#textChars += keptChars + (text?.length ?? 0);
+      this.#rows.push({ ids, charStart, charEnd, textHash, text, id, chunk, kept });
     });
   }
 

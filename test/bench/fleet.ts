@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { type Logger, pino } from "pino";
 import { produce } from "../../producers/produce.ts";
 import { openStore } from "../../src/adapters/open-store.ts";
@@ -124,11 +125,14 @@ export function madeCorpus(lengths: readonly number[]): { items: AsyncGenerator<
     vocabSize: 1000,
     prefixIds: [0],
     suffixIds: [2],
-    encode: async ({ texts }) =>
-      texts.map((text) => {
+    encode: async ({ texts }) => {
+      // A tokeniser works in threads, and others have their turn meanwhile: the worker of a process that does all.
+      await setImmediate();
+      return texts.map((text) => {
         const ids = new Int32Array(Math.max(1, Number(text) - 2)).fill(7);
         return { ids, starts: new Uint32Array(0) };
-      }),
+      });
+    },
   };
   return { items: items(), tokenizer };
 }
