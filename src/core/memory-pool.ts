@@ -1,7 +1,4 @@
-/**
- * Memory that is used again and again. A page of new memory costs several times what it costs to write to one that the
- * process has (1.1 against 7 GB/s where it was measured), so large buffers of a kind that comes often are kept.
- */
+/** Smaller wants take as much: what comes back then fits more of them. */
 const LEAST_BYTES = 64 * 1024;
 
 export interface MemoryPoolParams<Memory> {
@@ -11,6 +8,10 @@ export interface MemoryPoolParams<Memory> {
   readonly maxFree?: number;
 }
 
+/**
+ * Memory that is used again and again. A page of new memory costs several times what it costs to write to one that the
+ * process has (1.1 against 7 GB/s where it was measured), so large buffers of a kind that comes often are kept.
+ */
 export class MemoryPool<Memory extends ArrayBufferLike> {
   readonly #params: MemoryPoolParams<Memory>;
   readonly #free: Memory[] = [];

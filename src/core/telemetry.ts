@@ -119,6 +119,8 @@ export type FleetEvent =
       /** Written by `create` and `replace`, returned by `read`; 0 for the others. */
       readonly bytes: number;
     }
+  /** A run is being sealed, and another of its result files has been read back. */
+  | { readonly kind: "read-back"; readonly run: string; readonly files: number; readonly plannedFiles: number }
   /** The tender's round ended. */
   | { readonly kind: "tended"; readonly runs: number; readonly requeued: number; readonly sealed: number };
 

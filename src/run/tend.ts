@@ -120,11 +120,13 @@ export class Tender {
 
   /** Everything is read back, which takes minutes of a large run, so that one does it while the others do not. */
   async #sealAlone(run: string): Promise<Tended> {
-    const { store, turn, fleet, keepStaging, log } = this.#params;
+    const { store, turn, fleet, keepStaging, log, observe = unobserved } = this.#params;
+    const onShard = (files: number, plannedFiles: number): void =>
+      observe({ kind: "read-back", run, files, plannedFiles });
     const held = await turn.hold({ name: `seal:${run}`, durationMs: SEAL_TURN_MS });
     if (held === null) return { ...NOTHING, isUnreached: true };
     try {
-      const outcome = await sealRun({ store, run, keepStaging });
+      const outcome = await sealRun({ store, run, keepStaging, onShard });
       // A file that was there a moment ago was taken away: the next round sees to it.
       if (outcome.kind === "open") return { ...NOTHING, isUnreached: true };
       if (outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");

@@ -17,7 +17,15 @@ export function hungAfterMs({ maxBatchMs = 0 }: Readonly<{ maxBatchMs?: number |
 }
 
 /** Events that only come when work moves, or when a producer has looked whether it may. */
-const SIGNS_OF_LIFE = new Set<FleetEvent["kind"]>(["batch", "shard", "polled", "tokenised", "window", "backpressure"]);
+const SIGNS_OF_LIFE = new Set<FleetEvent["kind"]>([
+  "batch",
+  "shard",
+  "polled",
+  "read-back",
+  "tokenised",
+  "window",
+  "backpressure",
+]);
 
 /** Remembers when a process last got on with its work: health is progress, not an answer to a ping. */
 export class ProgressWatch {

@@ -8,6 +8,7 @@ import { RedisTurn } from "../../src/adapters/redis/redis-turn.ts";
 import { untilComplete } from "../../src/cli/commands/run.ts";
 import { runKeys, windowId } from "../../src/core/layout.ts";
 import type { QueueCounts } from "../../src/core/ports.ts";
+import { type FleetEvent, type Observe, unobserved } from "../../src/core/telemetry.ts";
 import { listActive, markActive } from "../../src/run/active-runs.ts";
 import { readManifest } from "../../src/run/seal.ts";
 import { Tender } from "../../src/run/tend.ts";
@@ -51,7 +52,7 @@ function openTurn(fleet: string): RedisTurn {
 interface TestFleet {
   readonly store: CountingStore;
   readonly fleet: string;
-  readonly openTender: () => Tender;
+  readonly openTender: (observe?: Observe) => Tender;
 }
 
 async function openFleet(): Promise<TestFleet> {
@@ -60,7 +61,7 @@ async function openFleet(): Promise<TestFleet> {
   const corpus = Array.from({ length: 20 }, (_, i) => [`d${i}`, `text number ${i} `.repeat(i + 1)] as const);
   await runUnsealed(store, { run: RUN, corpus });
   await markActive(store, { fleet, run: RUN });
-  const openTender = (): Tender =>
+  const openTender = (observe: Observe = unobserved): Tender =>
     new Tender({
       store,
       queue: new MemoryQueue(),
@@ -69,6 +70,7 @@ async function openFleet(): Promise<TestFleet> {
       keepStaging: false,
       intervalMs: 60_000,
       log,
+      observe,
     });
   return { store, fleet, openTender };
 }
@@ -102,6 +104,15 @@ test("a sealer that died is replaced when its turn has lapsed", async () => {
   await expect.poll(() => alive.tend(), { timeout: 60_000 }).toBe(0);
   expect(await readManifest(store, RUN)).not.toBeNull();
 }, 90_000);
+
+test("who seals says so file by file, since a large run takes longer than a process may be silent", async () => {
+  const { store, openTender } = await openFleet();
+  const events: FleetEvent[] = [];
+  await openTender((event) => void events.push(event)).tend();
+  const { files } = (await readManifest(store, RUN))!;
+  const readBack = files.map((_, i) => ({ kind: "read-back", run: RUN, files: i + 1, plannedFiles: files.length }));
+  expect(events).toEqual([...readBack, { kind: "tended", runs: 1, requeued: 0, sealed: 1 }]);
+});
 
 /** The first result file as if it had not been written yet. @returns What writes it. */
 async function unwrite(store: CountingStore): Promise<() => Promise<unknown>> {

@@ -50,3 +50,13 @@ test("a process hangs after ten minutes, or after a longer --max-batch-seconds a
   onTestFinished(() => server.close());
   expect((await fetch(`${server.url}/healthz`)).status).toBe(503);
 });
+
+test("a process that reads a run's files back is alive; one whose lease is renewed need not be", async () => {
+  const watch = new ProgressWatch({ hungAfterMs: 1000 });
+  await expect.poll(() => watch.silentMs).toBeGreaterThan(200);
+  const before = watch.silentMs;
+  watch.observe({ kind: "leases", outcome: "renewed", count: 1 });
+  expect(watch.silentMs).toBeGreaterThanOrEqual(before);
+  watch.observe({ kind: "read-back", run: "night", files: 1, plannedFiles: 9 });
+  expect(watch.silentMs).toBeLessThan(before);
+});
