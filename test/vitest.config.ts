@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin } from "vitest/config";
@@ -36,9 +37,11 @@ export default defineConfig({
     env: { EMBEDFLEET_CACHE: resolve(root, "node_modules/.cache/embedfleet") },
     globalSetup: ["test/fixtures/global-setup.ts"],
     pool: "forks",
+    // On two cores, too: half of what tests do is to wait for processes, locks and disks.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     // Stories of the simulation leave nothing behind: a larger nursery saves a sixth of their time.
     execArgv: ["--max-semi-space-size=64"],
-    testTimeout: 60_000,
+    testTimeout: 120_000,
     hookTimeout: 180_000,
     // Loaded by Node itself and not by vite: one instance of each module, as in production.
     server: { deps: { external: [/\/dist\//] } },

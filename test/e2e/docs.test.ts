@@ -244,6 +244,6 @@ describeS3("a reader can type", (s3) => {
         await reader.leave();
       }
     },
-    180_000,
+    300_000,
   );
 });

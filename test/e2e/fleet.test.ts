@@ -174,7 +174,7 @@ describe("several machines", () => {
       duplicates: 0,
       missing: 0,
     });
-  }, 180_000);
+  }, 300_000);
 
   test("a queue that was wiped is rebuilt from the store by resume", async () => {
     const out = `file://${join(folder, "wiped")}`;
@@ -210,7 +210,7 @@ describe("several machines", () => {
         ok: true,
         rows: DOCUMENTS,
       });
-    }, 180_000);
+    }, 300_000);
   });
 
   test("a worker told to stop hands back what it has not begun and ends well", async () => {

@@ -75,7 +75,7 @@ test("Ctrl-C reaches every process of the job and ends it well; the same command
   expect(isAlive(redisPid)).toBe(false);
   expect((await cli(command)).code).toBe(0);
   expect(JSON.parse((await cli(["verify", out, "--json"])).stdout)).toMatchObject({ ok: true, rows: 250 });
-}, 120_000);
+});
 
 test("a private Redis that is killed ends the command, which says so", async () => {
   const { ended, redisPid } = await begun();
@@ -84,7 +84,7 @@ test("a private Redis that is killed ends the command, which says so", async () 
   expect(code).toBe(1);
   expect(stderr).toContain("the private redis-server is gone: it ended with SIGKILL");
   expect(stderr).toContain("the same command with --run broken-off continues");
-}, 120_000);
+});
 
 test("a private Redis is gone with its command, even one that is killed", async () => {
   const { child, ended, redisPid } = await begun();
@@ -92,7 +92,7 @@ test("a private Redis is gone with its command, even one that is killed", async 
   await ended;
   const isGone = await waitUntil({ ready: async () => !isAlive(redisPid), alive: () => true, timeoutMs: 10_000 });
   expect(isGone).toBe(true);
-}, 120_000);
+});
 
 test("enqueue that waits for more documents from a pipe ends when told to, and says how the run goes on", async () => {
   const folder = await tempFolder();
@@ -112,4 +112,4 @@ test("enqueue that waits for more documents from a pipe ends when told to, and s
   child.kill("SIGINT");
   expect(await ended).toEqual([1, null]);
   expect(stderr).toMatch(/stopped by SIGINT\n {2}the same command with --run \S+ continues/);
-}, 120_000);
+});

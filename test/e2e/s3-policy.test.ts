@@ -45,5 +45,5 @@ describe.skipIf(s3?.fleet === undefined)("S3 with a second user (a server that t
     const denied = { code: "store_refused" };
     await expect(elsewhere.create({ key: "x", body: Buffer.from("x") })).rejects.toMatchObject(denied);
     await expect(elsewhere.list({ prefix: "" })[Symbol.asyncIterator]().next()).rejects.toMatchObject(denied);
-  }, 120_000);
+  });
 });

@@ -132,5 +132,5 @@ describeS3("separate processes on one S3 store", (s3) => {
       for await (const { rows } of readEffective(files, await readChain(files, run))) ids.push(...rows.ids);
       expect(ids.toSorted()).toEqual(Array.from({ length: DOCUMENTS }, (_, i) => `d${i}`).toSorted());
     }
-  }, 180_000);
+  }, 300_000);
 });

@@ -60,7 +60,7 @@ test("a run over TLS as the fleet's least-privileged user: no output, process or
   expectNone(seen.join("\n"), redis.password, secretKey);
   expectNone(stdout + stderr, redis.password, secretKey);
   expectNone(await everyByteOf(out), redis.password, secretKey);
-}, 120_000);
+});
 
 test("the fleet's user is enough for every command, and for nothing beyond its keys", async () => {
   const redis = await startSecureRedis();
@@ -90,7 +90,7 @@ test("the fleet's user is enough for every command, and for nothing beyond its k
   ] as const)
     await expect(client.call(command, ...args)).rejects.toThrow(/NOPERM/);
   client.disconnect();
-}, 120_000);
+});
 
 test("a wrong password, an unknown certificate and an address that nobody answers are told without the password", async () => {
   const redis = await startSecureRedis();
@@ -109,7 +109,7 @@ test("a wrong password, an unknown certificate and an address that nobody answer
     expect(said(failed)).toContain("***@");
     expectNone(said(failed), wrong, redis.password);
   }
-}, 120_000);
+});
 
 describeS3("S3", ({ endpoint, bucket }) => {
   test("refused credentials and credentials in the store's URL are told without them", async () => {

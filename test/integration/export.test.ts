@@ -238,7 +238,7 @@ describe("pgvector", () => {
       expect(each.dense).toBeCloseTo(dot(rows.dense!, query, rows.dense!, row, rows.dim), 5);
       expect(each.sparse).toBeCloseTo(sparseDot(rows.sparse!, query, rows.sparse!, row), 5);
     });
-  }, 120_000);
+  });
 });
 
 test("Qdrant's upsert bodies have named vectors and ids that stay the same", async () => {

@@ -92,7 +92,7 @@ test("failures of one run are found behind a thousand of another's, and not take
   ]);
   expect(await queue.failures({ run: "r", limit: 1 })).toHaveLength(1);
   expect(await queue.failures({ run: "none", limit: 5 })).toEqual([]);
-}, 60_000);
+});
 
 test("the jobs of a worker that died are another's within the lock and two checks", async () => {
   const lockDurationMs = 3000;

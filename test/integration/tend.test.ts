@@ -103,7 +103,7 @@ test("a sealer that died is replaced when its turn has lapsed", async () => {
   await dead.close();
   await expect.poll(() => alive.tend(), { timeout: 60_000 }).toBe(0);
   expect(await readManifest(store, RUN)).not.toBeNull();
-}, 90_000);
+});
 
 test("who seals says so file by file, since a large run takes longer than a process may be silent", async () => {
   const { store, openTender } = await openFleet();
