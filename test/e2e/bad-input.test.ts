@@ -127,6 +127,16 @@ test("what is not there is named with a cure", async () => {
   expect((await cli(["status", "nobody", "--out", folder])).stderr).toContain('no run "nobody"');
 });
 
+test("a run whose Redis is away is asked of the store alone, or the answer says what is away", async () => {
+  const out = join(folder, "asked");
+  expect((await cli(["run", good, "--out", out, "--run", "asked", "--log-level", "silent"])).code).toBe(0);
+  const away = await cli(["status", "asked", "--out", out, "--redis", "redis://127.0.0.1:1"]);
+  expect(away.code).toBe(1);
+  expect(away.stderr).toMatch(/127\.0\.0\.1:1 cannot be used.*ECONNREFUSED.*\n {2}start it/);
+  expect(away.stderr).not.toContain("    at ");
+  expect((await cli(["status", "asked", "--out", out])).stdout).toContain("asked (sealed)");
+});
+
 test("a Redis that evicts is refused, and its password stays out of the message", async () => {
   const evicting = await startRedis({ args: ["--maxmemory-policy", "allkeys-lru"] });
   try {

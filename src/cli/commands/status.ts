@@ -1,5 +1,6 @@
 /** `embedfleet status`: how far a run is, how fast it goes, and what it waits for. */
 import { BackfillDesk } from "../../../producers/backfill/desk.ts";
+import { checkRedis } from "../../adapters/redis/connect.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { Presence, readPlanningWaits, readWorkers } from "../../adapters/redis/presence.ts";
 import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
@@ -50,7 +51,7 @@ async function looker(
   const runWatch = new RunWatch({ store, run });
   const { options } = await readRun(store, run);
   const fleet = queueName(flags.fleet, options.model.id);
-  const ask = flags.redis === undefined ? null : asker({ redisUrl: flags.redis, fleet, run, closer });
+  const ask = flags.redis === undefined ? null : await asker({ redisUrl: flags.redis, fleet, run, closer });
   return async () => {
     const sight = await runWatch.look();
     const { counts, ...attendance } =
@@ -60,10 +61,12 @@ async function looker(
   };
 }
 
-function asker(
+/** @throws FleetError `redis_unavailable`: connections that are made later wait for a Redis to come back. */
+async function asker(
   params: Readonly<{ redisUrl: string; fleet: string; run: string; closer: Closer }>,
-): () => Promise<Attendance & { readonly counts: QueueCounts }> {
+): Promise<() => Promise<Attendance & { readonly counts: QueueCounts }>> {
   const { redisUrl, fleet, run, closer } = params;
+  await checkRedis(redisUrl, { allowVolatile: true });
   const queue = closer.add(new BullQueue({ redisUrl, name: fleet }));
   const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
   const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
