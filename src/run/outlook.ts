@@ -5,6 +5,8 @@ import type { RunReport } from "./progress.ts";
 /** Who is there. Null members could not be asked. */
 export interface Attendance {
   readonly workers: readonly WorkerState[] | null;
+  /** Whether there is a Redis that would have to be asked, and does not answer. */
+  readonly isRedisAway?: boolean;
   /** Runs whose corpus is being read now. */
   readonly producers: readonly string[] | null;
   /** What planning waits for, by run, where it does. */
@@ -45,9 +47,11 @@ function rateOf(run: string, workers: readonly WorkerState[] | null): number | n
   return Math.round(rates.reduce((sum, { tokensPerSecond }) => sum + tokensPerSecond, 0));
 }
 
-function whyUnknown(report: RunReport, { workers }: Attendance, rate: number | null): string | null {
+function whyUnknown(report: RunReport, attendance: Attendance, rate: number | null): string | null {
+  const { workers, isRedisAway = false } = attendance;
   if (report.state === "complete") return "it only has to be sealed";
-  if (workers === null) return "no Redis was named, so the workers cannot be asked";
+  if (workers === null)
+    return `${isRedisAway ? "Redis does not answer" : "no Redis was named"}, so the workers cannot be asked`;
   if (workers.length === 0) return "no worker is at work";
   if (report.state === "planning") return "its corpus is still being read";
   if ((rate ?? 0) === 0) return "no worker has computed a batch of it in the last minute";

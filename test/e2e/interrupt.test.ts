@@ -1,4 +1,4 @@
-/** `run` with its private Redis, ended in every way that a terminal and an operator know. */
+/** Commands ended in every way that a terminal and an operator know: most of all `run` with its private Redis. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -6,10 +6,11 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { expect, inject, test } from "vitest";
-import { CLI, cli } from "../fixtures/cli.ts";
+import { expect, inject, onTestFinished, test } from "vitest";
+import { CLI, cli, startCli } from "../fixtures/cli.ts";
 import { waitUntil } from "../fixtures/guarded-process.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
+import { startRedis } from "../fixtures/redis-server.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
 interface Interrupted {
@@ -112,4 +113,33 @@ test("enqueue that waits for more documents from a pipe ends when told to, and s
   child.kill("SIGINT");
   expect(await ended).toEqual([1, null]);
   expect(stderr).toMatch(/stopped by SIGINT\n {2}the same command with --run \S+ continues/);
+});
+
+test("status --watch goes on without a Redis that dies, sees it come back, and ends when told to while it is away", async () => {
+  const folder = await tempFolder();
+  const out = join(folder, "out");
+  const corpus = join(folder, "corpus.jsonl");
+  await writeFile(corpus, makeCorpus({ documents: 3, seed: 13 }));
+  const redis = await startRedis();
+  onTestFinished(() => redis.stop());
+  const place = ["--out", out, "--redis", redis.url];
+  expect((await cli(["enqueue", corpus, ...place, "--run", "watched"])).code).toBe(0);
+  const { child, finished } = startCli(["status", "watched", "--watch", ...place]);
+  let seen = "";
+  child.stdout!.on("data", (chunk: Buffer) => (seen += chunk.toString()));
+  const untilSeen = async (what: string): Promise<void> => {
+    seen = "";
+    const ready = async (): Promise<boolean> => seen.includes(what);
+    const isSeen = await waitUntil({ ready, alive: () => child.exitCode === null, timeoutMs: 30_000 });
+    expect(isSeen, seen).toBe(true);
+  };
+  await untilSeen("no worker is at work");
+  await redis.kill();
+  await untilSeen("Redis does not answer");
+  await redis.start();
+  await untilSeen("no worker is at work");
+  await redis.kill();
+  await untilSeen("Redis does not answer");
+  child.kill("SIGINT");
+  expect((await finished).code).toBe(0);
 });

@@ -74,6 +74,12 @@ describe("the outlook", () => {
   test.each([
     ["no worker is at work", {}, { workers: [] }, "a worker"],
     ["no Redis was named, so the workers cannot be asked", {}, { workers: null, producers: null }, null],
+    [
+      "Redis does not answer, so the workers cannot be asked",
+      { queue: null },
+      { workers: null, producers: null, isRedisAway: true },
+      null,
+    ],
     ["its corpus is still being read", { state: "planning" as const }, { producers: ["spring"] }, null],
     ["its corpus is still being read", { state: "planning" as const }, { producers: [] }, "its producer"],
     ["no worker has computed a batch of it in the last minute", {}, { workers: [worker("other", 900)] }, "its turn"],

@@ -1,4 +1,5 @@
 /** `embedfleet status`: how far a run is, how fast it goes, and what it waits for. */
+import { setTimeout } from "node:timers/promises";
 import { BackfillDesk } from "../../../producers/backfill/desk.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
@@ -21,6 +22,8 @@ const REFRESH_INTERVAL_MS = 1000;
 const LOOK_SHARE = 0.25;
 /** Failed jobs of a run that are counted; more are as bad. */
 const COUNTED_FAILURES = 200;
+/** Of a Redis that takes longer the store's part is shown alone. */
+const ANSWER_TIMEOUT_MS = 2000;
 
 export interface StatusFlags extends StoreFlags {
   readonly redis?: string;
@@ -54,23 +57,27 @@ async function looker(
   const ask = flags.redis === undefined ? null : await asker({ redisUrl: flags.redis, fleet, run, closer });
   return async () => {
     const sight = await runWatch.look();
-    const { counts, ...attendance } =
-      ask === null ? { counts: null, workers: null, producers: null, failedJobs: 0 } : await ask();
+    const { counts, ...attendance } = ask === null ? UNASKED : await ask();
     const report = reportOf(sight, counts);
     return { ...report, ...outlookOf(report, attendance), workers: attendance.workers };
   };
 }
 
-/** @throws FleetError `redis_unavailable`: connections that are made later wait for a Redis to come back. */
+/** What the queue and those at work say. */
+type Answer = Attendance & { readonly counts: QueueCounts | null };
+
+const UNASKED: Answer = { counts: null, workers: null, producers: null, failedJobs: 0 };
+
+/** @throws FleetError `redis_unavailable`: only of a Redis that goes away later is it waited for until it is back. */
 async function asker(
   params: Readonly<{ redisUrl: string; fleet: string; run: string; closer: Closer }>,
-): Promise<() => Promise<Attendance & { readonly counts: QueueCounts }>> {
+): Promise<() => Promise<Answer>> {
   const { redisUrl, fleet, run, closer } = params;
   await checkRedis(redisUrl, { allowVolatile: true });
   const queue = closer.add(new BullQueue({ redisUrl, name: fleet }));
   const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
   const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
-  return async () => {
+  const ask = async (): Promise<Answer> => {
     const counts = await queue.counts();
     const failures = counts.failed === 0 ? [] : await queue.failures({ run, limit: COUNTED_FAILURES });
     return {
@@ -80,6 +87,12 @@ async function asker(
       planningWaits: await readPlanningWaits(producers),
       failedJobs: failures.length,
     };
+  };
+  // What is asked of a Redis that is away waits until it is back, so that one question is enough.
+  let asked: Promise<Answer> | null = null;
+  return () => {
+    asked ??= ask().finally(() => (asked = null));
+    return Promise.race([asked, setTimeout(ANSWER_TIMEOUT_MS, { ...UNASKED, isRedisAway: true }, { ref: false })]);
   };
 }
 
@@ -97,22 +110,13 @@ async function watch(look: () => Promise<RunStatus>): Promise<RunStatus> {
       if (isOver || interrupted.signal.aborted) return seen;
       screen.draw(statusLines(seen, { columns: screen.columns }));
       const tookMs = performance.now() - startedMs;
-      await sleep(Math.max(REFRESH_INTERVAL_MS, tookMs * (1 / LOOK_SHARE - 1)), interrupted.signal);
+      const pauseMs = Math.max(REFRESH_INTERVAL_MS, tookMs * (1 / LOOK_SHARE - 1));
+      await setTimeout(pauseMs, undefined, { signal: interrupted.signal }).catch(() => {});
     }
   } finally {
     screen.clear();
     process.removeListener("SIGINT", interrupt).removeListener("SIGTERM", interrupt);
   }
-}
-
-function sleep(durationMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, durationMs);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
 }
 
 async function printRuns(store: ObjectStore, json: boolean): Promise<void> {
