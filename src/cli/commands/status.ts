@@ -1,5 +1,5 @@
 /** `embedfleet status`: how far a run is, how fast it goes, and what it waits for. */
-import { setTimeout } from "node:timers/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { BackfillDesk } from "../../../producers/backfill/desk.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
@@ -92,7 +92,7 @@ async function asker(
   let asked: Promise<Answer> | null = null;
   return () => {
     asked ??= ask().finally(() => (asked = null));
-    return Promise.race([asked, setTimeout(ANSWER_TIMEOUT_MS, { ...UNASKED, isRedisAway: true }, { ref: false })]);
+    return Promise.race([asked, sleep(ANSWER_TIMEOUT_MS, { ...UNASKED, isRedisAway: true }, { ref: false })]);
   };
 }
 
@@ -111,7 +111,7 @@ async function watch(look: () => Promise<RunStatus>): Promise<RunStatus> {
       screen.draw(statusLines(seen, { columns: screen.columns }));
       const tookMs = performance.now() - startedMs;
       const pauseMs = Math.max(REFRESH_INTERVAL_MS, tookMs * (1 / LOOK_SHARE - 1));
-      await setTimeout(pauseMs, undefined, { signal: interrupted.signal }).catch(() => {});
+      await sleep(pauseMs, undefined, { signal: interrupted.signal }).catch(() => {});
     }
   } finally {
     screen.clear();
