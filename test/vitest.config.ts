@@ -37,7 +37,7 @@ export default defineConfig({
     env: { EMBEDFLEET_CACHE: resolve(root, "node_modules/.cache/embedfleet") },
     globalSetup: ["test/fixtures/global-setup.ts"],
     pool: "forks",
-    // On two cores, too: half of what tests do is to wait for processes, locks and disks.
+    // On two cores, too, where two at a time took 988 s and one 1,391: tests wait for processes, locks and disks.
     maxWorkers: Math.max(2, availableParallelism() - 1),
     // Stories of the simulation leave nothing behind: a larger nursery saves a sixth of their time.
     execArgv: ["--max-semi-space-size=64"],
