@@ -9,8 +9,8 @@ import { contentHash } from "../src/core/content.ts";
 import {
   type ClosedRecord,
   closedRecordSchema,
-  CONTRACT_VERSION,
   type DeletesFile,
+  PLAN_VERSION,
   type Reject,
   type RunRecord,
   type WindowPlan,
@@ -18,15 +18,17 @@ import {
 import { rejectAt, type SourceItem } from "../src/core/documents.ts";
 import { FleetError } from "../src/core/errors.ts";
 import { toJsonBytes } from "../src/core/json.ts";
-import { runKeys, windowId } from "../src/core/layout.ts";
+import { runKeys } from "../src/core/layout.ts";
+import { PlanProof } from "../src/core/plan-proof.ts";
 import { jobOf, windowLimits } from "../src/core/planning.ts";
 import type { JobQueue, ObjectStore, Tokenizer } from "../src/core/ports.ts";
 import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { assertNotCancelled } from "../src/run/cancelled.ts";
 import { createSame } from "../src/run/create-same.ts";
-import { listData, readClosed, readWindows } from "../src/run/read-plan.ts";
+import { listData, readClosed, readWindow, type StoredPlan } from "../src/run/read-plan.ts";
 import { type Cutter, LocalCutter } from "./cutter.ts";
 import { type Ledger, openLedger } from "./ledger.ts";
+import { findLost, objectsOf, proveClosed, proveWritten } from "./read-back.ts";
 import type { ReadItem } from "./read-parts.ts";
 import { type AdmittedItem, tokenise } from "./tokenise.ts";
 import { type CutWindow, SourceDigest, Window } from "./window.ts";
@@ -83,14 +85,18 @@ class Producer {
   readonly #observe: Observe;
   readonly #ledger: Ledger;
   readonly #source: AsyncGenerator<AdmittedItem>;
-  readonly #totals = { windows: 0, documents: 0, rows: 0, tokens: 0, shards: 0, rejects: 0 };
+  readonly #cutter: Cutter;
+  readonly #proof = new PlanProof();
   #unchanged = 0;
+  /** Windows that an earlier producer had planned and the store has. */
+  #replayed = 0;
 
   constructor(params: ProduceParams, ledger: Ledger) {
     this.#params = params;
     this.#observe = params.observe ?? unobserved;
     this.#ledger = ledger;
     this.#source = this.#admitted();
+    this.#cutter = cutterOf(params);
   }
 
   async run(): Promise<ClosedRecord> {
@@ -104,20 +110,20 @@ class Producer {
   async #planAll(): Promise<ClosedRecord> {
     const { store, record } = this.#params;
     const before = await readClosed(store, record.run);
-    await this.#replay();
-    if (before === null) await this.#planRest();
-    else if ((await this.#source.next()).done !== true) {
-      throw this.#conflict(
-        `the corpus goes on after the ${this.#totals.documents} documents that run ${record.run} has planned`,
-      );
-    }
+    await this.#replay(before);
+    if (this.#replayed !== before?.windows) await this.#planRest(before);
+    else if ((await this.#source.next()).done !== true) throw this.#goesOn();
+    const deletes = record.lineage?.kind === "delta" ? await this.#listGone() : undefined;
+    await proveWritten(store, { run: record.run, proof: this.#proof, from: this.#replayed, deletes });
     const closed: ClosedRecord = {
-      version: CONTRACT_VERSION,
+      version: record.version,
       run: record.run,
-      ...this.#totals,
-      ...(record.lineage?.kind === "delta" && { unchanged: this.#unchanged, deletes: await this.#listGone() }),
+      ...this.#proof.totals,
+      ...(record.version === PLAN_VERSION && { plansSha256: this.#proof.plansSha256 }),
+      ...(deletes !== undefined && { unchanged: this.#unchanged, deletes }),
     };
     await this.#createSame(runKeys(record.run).closed, toJsonBytes(closedRecordSchema.parse(closed)));
+    await proveClosed(store, closed);
     return closed;
   }
 
@@ -147,25 +153,44 @@ class Producer {
     return { ...item, content };
   }
 
-  /** Reads past the windows planned before, proves that they are the same, and queues what they lack. */
-  async #replay(): Promise<void> {
+  /**
+   * Reads past the windows planned before, proves that they are the same, and queues what they lack. They are found by
+   * name: at the first one that is not there planning goes on, and writes those after it once more, the same to the byte.
+   */
+  async #replay(before: ClosedRecord | null): Promise<void> {
     const { store, queue, record } = this.#params;
     const done = await listData(store, record.run);
-    for await (const plan of readWindows(store, record.run)) {
-      await this.#readPast(plan);
-      const missing = plan.shards.filter(({ shard }) => !done.has(runKeys(record.run).data(shard)));
+    const windows = before?.windows ?? Number.POSITIVE_INFINITY;
+    for (let index = 0; index < windows; index++) {
+      const found = await readWindow(store, record.run, index);
+      if (found === null) return;
+      const missing = found.plan.shards.filter(({ shard }) => !done.has(runKeys(record.run).data(shard)));
+      const lost = await findLost(store, { plan: found.plan, needsStaged: missing.length > 0 });
+      if (lost.length > 0) await this.#cutAgain(found, lost);
+      else await this.#readPast(found.plan);
       await queue.enqueue({ jobs: missing.map((shard) => jobOf(record.run, shard)) });
-      this.#count(plan);
+      this.#count(found);
+      this.#replayed++;
     }
   }
 
   async #readPast(plan: WindowPlan): Promise<void> {
     const digest = new SourceDigest();
-    if (plan.window !== windowId(this.#totals.windows)) {
-      throw this.#conflict(
-        `the plan of run ${plan.run} has ${plan.window} where ${windowId(this.#totals.windows)} was expected`,
-      );
-    }
+    for await (const item of this.#documentsOf(plan)) digest.add(item);
+    if (digest.hex() !== plan.sourceSha256) throw this.#isAnother(plan);
+  }
+
+  /** Objects of a planned window that are not in the store any more are made again from its documents. */
+  async #cutAgain({ plan, bytes }: StoredPlan, lost: readonly string[]): Promise<void> {
+    const window = this.#newWindow();
+    for await (const item of tokenise(this.#documentsOf(plan), { cutter: this.#cutter, observe: this.#observe }))
+      window.add(item);
+    const cut = window.cut();
+    if (Buffer.compare(toJsonBytes(cut.plan), bytes) !== 0) throw this.#isAnother(plan);
+    for (const [key, body] of objectsOf(cut)) if (lost.includes(key)) await this.#createSame(key, body);
+  }
+
+  async *#documentsOf(plan: WindowPlan): AsyncGenerator<AdmittedItem> {
     for (let document = 0; document < plan.documents; document++) {
       const next = await this.#source.next();
       if (next.done === true) {
@@ -173,32 +198,38 @@ class Producer {
           `the corpus ends after ${plan.firstDocument + document} documents; window ${plan.window} of run ${plan.run} was planned to document ${plan.firstDocument + plan.documents}`,
         );
       }
-      digest.add(next.value);
-    }
-    if (digest.hex() !== plan.sourceSha256) {
-      throw this.#conflict(
-        `documents ${plan.firstDocument + 1} to ${plan.firstDocument + plan.documents} of the corpus are not those that window ${plan.window} of run ${plan.run} was planned from`,
-      );
+      yield next.value;
     }
   }
 
+  #isAnother({ run, window, firstDocument, documents }: WindowPlan): FleetError {
+    return this.#conflict(
+      `documents ${firstDocument + 1} to ${firstDocument + documents} of the corpus are not those that window ${window} of run ${run} was planned from`,
+    );
+  }
+
+  #goesOn(): FleetError {
+    const { documents } = this.#proof.totals;
+    return this.#conflict(
+      `the corpus goes on after the ${documents} documents that run ${this.#params.record.run} has planned`,
+    );
+  }
+
   /** While one window is written the next is read, and no further. */
-  async #planRest(): Promise<void> {
-    const cutter = cutterOf(this.#params);
+  async #planRest(before: ClosedRecord | null): Promise<void> {
     let window = this.#newWindow();
     const writer = new Background();
     const flush = async (): Promise<void> => {
       await writer.idle();
+      if (before !== null && this.#proof.totals.windows === before.windows) throw this.#goesOn();
       const cut = window.cut();
       window = this.#newWindow(cut.plan);
       writer.begin(() => this.#write(cut));
     };
     try {
-      for await (const item of tokenise(this.#source, { cutter, observe: this.#observe })) {
+      for await (const item of tokenise(this.#source, { cutter: this.#cutter, observe: this.#observe })) {
         writer.assertWell();
-        if (item.kind === "reject") window.addReject(item);
-        else if (item.kind === "unchanged") window.addUnchanged(item);
-        else window.addDocument(item, item.chunks);
+        window.add(item);
         if (window.isFull) await flush();
       }
       if (window.documents > 0) await flush();
@@ -209,36 +240,31 @@ class Producer {
 
   /** @param before Not counted yet. */
   #newWindow(before?: WindowPlan): Window {
-    const index = this.#totals.windows + (before === undefined ? 0 : 1);
-    const firstDocument = this.#totals.documents + (before?.documents ?? 0);
+    const index = this.#proof.totals.windows + (before === undefined ? 0 : 1);
+    const firstDocument = this.#proof.totals.documents + (before?.documents ?? 0);
     return new Window({ record: this.#params.record, index, firstDocument, limits: windowLimits(index) });
   }
 
   /** The plan is written after what it points at, and queued after it is written: nothing of it while there is no room. */
-  async #write({ plan, staged, index, rejectLines }: CutWindow): Promise<void> {
+  async #write(cut: CutWindow): Promise<void> {
+    const { plan } = cut;
     const { store, queue, record, signal } = this.#params;
-    const keys = runKeys(record.run);
     await this.#params.untilRoom?.({ jobs: plan.shards.length, signal });
     await assertNotCancelled(store, record.run);
-    await this.#createSame(keys.staged(plan.window), staged);
-    await this.#createSame(keys.documentIndex(plan.window), index);
-    if (rejectLines !== null) await this.#createSame(keys.windowRejects(plan.window), rejectLines);
-    await this.#createSame(keys.plan(plan.window), toJsonBytes(plan));
+    for (const [key, body] of objectsOf(cut)) await this.#createSame(key, body);
+    const bytes = toJsonBytes(plan);
+    await this.#createSame(runKeys(record.run).plan(plan.window), bytes);
     await queue.enqueue({ jobs: plan.shards.map((shard) => jobOf(record.run, shard)) });
     const { run, documents, rows, tokens, shards } = plan;
     this.#observe({ kind: "window", run, documents, rows, tokens, shards: shards.length });
-    this.#count(plan);
+    this.#count({ plan, bytes });
   }
 
-  #count(plan: WindowPlan): void {
-    this.#totals.windows++;
-    this.#totals.documents += plan.documents;
-    this.#totals.rows += plan.rows;
-    this.#totals.tokens += plan.tokens;
-    this.#totals.shards += plan.shards.length;
-    this.#totals.rejects += plan.rejects;
+  #count({ plan, bytes }: StoredPlan): void {
+    const fault = this.#proof.add(plan, bytes);
+    if (fault !== null) throw this.#conflict(`the plan of ${plan.window} of run ${plan.run} is damaged: ${fault}`);
     this.#unchanged += plan.unchanged ?? 0;
-    this.#params.onProgress?.(this.#totals);
+    this.#params.onProgress?.(this.#proof.totals);
   }
 
   /** Writes down which rows of the base are no more. */

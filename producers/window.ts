@@ -1,21 +1,15 @@
 /** The stretch of the corpus that a producer holds: filled document by document, then cut into shards. */
-import { createHash, type Hash } from "node:crypto";
+import { createHash, hash, type Hash } from "node:crypto";
 import { encodeDocumentIndex } from "../src/arrow/document-index.ts";
 import { encodeStagedShard } from "../src/arrow/staged.ts";
 import { CONTENT_KEY_BYTES } from "../src/core/content.ts";
-import {
-  CONTRACT_VERSION,
-  type Reject,
-  type RunRecord,
-  type ShardPlan,
-  type WindowPlan,
-} from "../src/core/contracts.ts";
+import { PLAN_VERSION, type Reject, type RunRecord, type ShardPlan, type WindowPlan } from "../src/core/contracts.ts";
 import type { SourceItem } from "../src/core/documents.ts";
 import { shardId, windowId } from "../src/core/layout.ts";
 import { planShards, type WindowLimits } from "../src/core/planning.ts";
 import { type PlannedRows, RowDigest, textHashOf } from "../src/core/rows.ts";
 import { type CutChunk, type PlanRow, toPlannedRows } from "./row-columns.ts";
-import type { AdmittedDocument, AdmittedItem } from "./tokenise.ts";
+import type { AdmittedDocument, AdmittedItem, TokenisedItem } from "./tokenise.ts";
 
 /** Digest of documents as read, in order; tells whether a corpus is still the one that was planned. */
 export class SourceDigest {
@@ -89,19 +83,25 @@ export class Window {
     );
   }
 
-  addReject(item: SourceItem & { kind: "reject" }): void {
+  add(item: TokenisedItem): void {
+    if (item.kind === "reject") this.#addReject(item);
+    else if (item.kind === "unchanged") this.#addUnchanged(item);
+    else this.#addDocument(item, item.chunks);
+  }
+
+  #addReject(item: SourceItem & { kind: "reject" }): void {
     this.#digest.add(item);
     this.#rejects.push(item.reject);
     this.#documents++;
   }
 
-  addUnchanged(item: AdmittedDocument): void {
+  #addUnchanged(item: AdmittedDocument): void {
     this.#digest.add(item);
     this.#documents++;
     this.#unchanged++;
   }
 
-  addDocument(item: AdmittedDocument, chunks: readonly CutChunk[]): void {
+  #addDocument(item: AdmittedDocument, chunks: readonly CutChunk[]): void {
     this.#digest.add(item);
     this.#documents++;
     this.#planned.push({ id: item.document.id, content: item.content, chunks: chunks.length });
@@ -117,7 +117,8 @@ export class Window {
 
   /** Sorts and cuts. The same documents always give the same bytes. */
   cut(): CutWindow {
-    const { run, options } = this.#record;
+    const { version, run, options } = this.#record;
+    const isDigested = version === PLAN_VERSION;
     const window = windowId(this.#index);
     const layout = planShards({
       lengths: this.#rows.map((row) => row.ids.length),
@@ -144,11 +145,13 @@ export class Window {
         start: stagedBytes - bytes.length,
         end: stagedBytes,
         rowsSha256: digestOf(rows),
+        ...(isDigested && { stagedSha256: sha256(bytes) }),
       };
     });
     const index = this.#encodeIndex();
+    const rejectLines = toLines(this.#rejects);
     const plan: WindowPlan = {
-      version: CONTRACT_VERSION,
+      version,
       run,
       window,
       firstDocument: this.#firstDocument,
@@ -158,11 +161,12 @@ export class Window {
       rejects: this.#rejects.length,
       ...(this.#record.lineage?.kind === "delta" && { unchanged: this.#unchanged }),
       sourceSha256: this.#digest.hex(),
-      indexSha256: createHash("sha256").update(index).digest("hex"),
+      indexSha256: sha256(index),
+      ...(isDigested && rejectLines !== null && { rejectsSha256: sha256(rejectLines) }),
       stagedBytes,
       shards,
     };
-    return { plan, staged: Buffer.concat(parts), index, rejectLines: toLines(this.#rejects) };
+    return { plan, staged: Buffer.concat(parts), index, rejectLines };
   }
 
   #firstsOfTexts(): number[] {
@@ -186,6 +190,10 @@ export class Window {
       chunks: Uint32Array.from(this.#planned, ({ chunks }) => chunks),
     });
   }
+}
+
+function sha256(bytes: Uint8Array): string {
+  return hash("sha256", bytes, "hex");
 }
 
 function digestOf(rows: PlannedRows): string {

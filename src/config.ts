@@ -3,16 +3,10 @@ import { availableParallelism, homedir, hostname } from "node:os";
 import { join } from "node:path";
 import { InvalidArgumentError, Option } from "commander";
 import { overlapPolicySchema, scheduleNameSchema } from "./core/backfill.ts";
-import {
-  ALL_HEADS,
-  chunkingSchema,
-  formatSchema,
-  precisionSchema,
-  runIdSchema,
-  vectorTypeSchema,
-} from "./core/contracts.ts";
+import { ALL_HEADS, chunkingSchema, precisionSchema, runIdSchema, vectorTypeSchema } from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
 import { PUBLISHED_WEIGHTS } from "./core/scoring.ts";
+import { formatSchema } from "./core/selection.ts";
 import { EXPORT_FORMAT_NAMES } from "./run/export/format.ts";
 import {
   condition,

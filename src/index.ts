@@ -24,6 +24,7 @@ export { type ErrorCode, FleetError, type FleetErrorOptions } from "./core/error
 export type { PackingLimits } from "./core/packing.ts";
 export type * from "./core/ports.ts";
 export type { HeadWeights } from "./core/scoring.ts";
+export * from "./core/selection.ts";
 export type { BatchShare, FleetEvent, IdleCause, Observe, ShardName, Stage } from "./core/telemetry.ts";
 export { enqueueCorpus, type EnqueueParams } from "./fleet/enqueue-corpus.ts";
 export { helpProduce, type HelpProduceParams } from "./fleet/help-produce.ts";

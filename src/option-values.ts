@@ -2,17 +2,10 @@
 import { InvalidArgumentError } from "commander";
 import { type Device, parseDevice } from "../models/device.ts";
 import { parseCondition } from "./core/conditions.ts";
-import {
-  ALL_HEADS,
-  type Condition,
-  type Head,
-  headSchema,
-  isResultColumn,
-  type Precision,
-  precisionSchema,
-} from "./core/contracts.ts";
+import { ALL_HEADS, type Head, headSchema, type Precision, precisionSchema } from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
 import type { HeadWeights } from "./core/scoring.ts";
+import { type Condition, isResultColumn } from "./core/selection.ts";
 
 export function wholeNumber(min: number): (text: string) => number {
   return (text) => {

@@ -127,6 +127,7 @@ export class HeldShard {
     const of = { run, shard };
     const keys = runKeys(run);
     const { stats } = this;
+    const { stagedSha256 } = this.rows;
     const rejectsKey = stats.rejects === 0 ? null : keys.shardRejects(shard, randomBytes(4).toString("hex"));
     if (rejectsKey !== null) await store.create({ key: rejectsKey, body: this.#rejectLines() });
     const startedAtMs = nowMs();
@@ -138,7 +139,7 @@ export class HeldShard {
       lastBatchAtMs: this.#lastBatchAtMs,
       assembleMs: nowMs() - startedAtMs,
     };
-    const meta = { run, shard, options: this.record.options, stats: { ...stats, made }, rejectsKey };
+    const meta = { run, shard, options: this.record.options, stats: { ...stats, made }, rejectsKey, stagedSha256 };
     const { files } = this.#memory;
     const body = timedSync(observe, { stage: "encode", of }, () => encodeResults(results, meta, files));
     const outcome = await timed(observe, { stage: "upload", of }, () => store.create({ key: keys.data(shard), body }));

@@ -49,13 +49,13 @@ export class Loader {
 
   /** @throws FleetError `run_unknown`, `job_invalid`, `object_missing`, `object_corrupt` */
   async load(job: LeasedJob): Promise<Loaded> {
-    const { run, shard, start, end, rows, tokens } = job.payload;
+    const { run, shard, start, end, rows, tokens, stagedSha256 } = job.payload;
     const keys = runKeys(run);
     if ((await this.#store.stat({ key: keys.data(shard) })) !== null) return { kind: "done" };
     if (await this.#isCancelled(run)) return { kind: "cancelled" };
     const record = await this.#run(run);
     const bytes = await this.#store.read({ key: keys.staged(windowOfShard(shard)), range: { start, end } });
-    const planned = decodeStagedShard({ run, shard, rows, tokens, bytes });
+    const planned = decodeStagedShard({ run, shard, rows, tokens, bytes, stagedSha256 });
     this.#assertIdsFit(planned.tokenIds, record);
     return { kind: "held", shard: new HeldShard(job, record, planned, this.#memory) };
   }

@@ -3,7 +3,7 @@ import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import type { S3Options } from "../../src/adapters/s3-client.ts";
-import type { Selection } from "../../src/core/contracts.ts";
+import type { Selection } from "../../src/core/selection.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { type PartReader, type ReadItem, readParts } from "../read-parts.ts";

@@ -1,5 +1,5 @@
 /** Which format an object has: what was said, else its first bytes, else its name. */
-import type { Format } from "../../src/core/contracts.ts";
+import type { Format } from "../../src/core/selection.ts";
 
 export type KnownFormat = Exclude<Format, "auto">;
 

@@ -5,7 +5,7 @@ import type { Readable } from "node:stream";
 import picomatch from "picomatch";
 import { openFileSource, pipeSource } from "../../src/adapters/file-source.ts";
 import type { S3Bucket, S3Entry } from "../../src/adapters/s3-source.ts";
-import type { Format } from "../../src/core/contracts.ts";
+import type { Format } from "../../src/core/selection.ts";
 import { rejectAt } from "../../src/core/documents.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";

@@ -1,5 +1,5 @@
 /** One corpus object, whatever its format, as documents and rejects. */
-import type { Selection } from "../../src/core/contracts.ts";
+import type { Selection } from "../../src/core/selection.ts";
 import { rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { readArrow } from "./arrow.ts";

@@ -1,5 +1,5 @@
 /** From one record of any format (a JSON object, a row) to a document, by the fields that were asked for. */
-import type { Selection } from "../../src/core/contracts.ts";
+import type { Selection } from "../../src/core/selection.ts";
 import { holds } from "../../src/core/conditions.ts";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { checkDocument } from "./check-document.ts";

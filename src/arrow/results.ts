@@ -21,6 +21,7 @@ import {
 import { type BatchView, readFileMetadata, readSingleBatch } from "./read.ts";
 
 const STATS_KEY = "embedfleet.stats";
+const STAGED_KEY = "embedfleet.staged_sha256";
 
 /** The columns of a result file, row by row in the shard's planned order. */
 export interface ResultRows extends RowVectors {
@@ -116,6 +117,8 @@ export interface ResultMeta {
   readonly stats: ShardStats;
   /** Key of this attempt's rejects, or null when every planned row is in the file. */
   readonly rejectsKey: string | null;
+  /** SHA-256 of the staged rows that the vectors were made of; none where they were taken from other result files. */
+  readonly stagedSha256?: string | undefined;
 }
 
 /**
@@ -198,6 +201,7 @@ function resultMetadata(meta: ResultMeta): Map<string, string> {
     ["embedfleet.options", JSON.stringify(meta.options)],
     [STATS_KEY, JSON.stringify(meta.stats)],
     ...(meta.rejectsKey === null ? [] : [["embedfleet.rejects", meta.rejectsKey] as const]),
+    ...(meta.stagedSha256 === undefined ? [] : [[STAGED_KEY, meta.stagedSha256] as const]),
   ]);
 }
 
@@ -205,6 +209,8 @@ export interface ResultFile {
   readonly rows: ResultRows;
   readonly stats: ShardStats;
   readonly rejectsKey: string | null;
+  /** Of the staged rows that the worker embedded; null where the file does not say. */
+  readonly stagedSha256: string | null;
 }
 
 /** @throws FleetError `object_corrupt` unless the bytes are a whole result file of this run and shard. */
@@ -223,6 +229,7 @@ export function decodeResults(
     rows: resultRows(view, options),
     stats: parseStats(view),
     rejectsKey: view.metadata.get("embedfleet.rejects") ?? null,
+    stagedSha256: view.metadata.get(STAGED_KEY) ?? null,
   };
 }
 

@@ -1,7 +1,9 @@
 /** Staged rows: one self-contained Arrow IPC stream a shard, so that one ranged read loads a job. */
+import { hash } from "node:crypto";
 import { type RecordBatch, RecordBatchStreamWriter } from "apache-arrow";
 import { CONTRACT_VERSION } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
+import { windowOfShard } from "../core/layout.ts";
 import { type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
 import {
   fixedBinaryColumn,
@@ -30,12 +32,27 @@ export function encodeStagedShard(params: Readonly<{ run: string; shard: string;
 
 /**
  * Reads a shard's rows back and proves that they are the ones the job speaks of.
+ * @param params.stagedSha256 Of the bytes, where the plan has it.
  * @throws FleetError `object_corrupt`
  */
 export function decodeStagedShard(
-  params: Readonly<{ run: string; shard: string; rows: number; tokens: number; bytes: Uint8Array }>,
+  params: Readonly<{
+    run: string;
+    shard: string;
+    rows: number;
+    tokens: number;
+    bytes: Uint8Array;
+    stagedSha256?: string | undefined;
+  }>,
 ): PlannedRows {
   const { run, shard } = params;
+  const stagedSha256 = hash("sha256", params.bytes, "hex");
+  if (params.stagedSha256 !== undefined && params.stagedSha256 !== stagedSha256) {
+    const found = `the staged rows of shard ${shard} of run ${run} have sha256 ${stagedSha256}; ${params.stagedSha256} was planned`;
+    throw new FleetError("object_corrupt", found, {
+      cure: `remove plan/${windowOfShard(shard)}.arrows of the run, repeat its \`enqueue\` command, then \`embedfleet resume ${run}\``,
+    });
+  }
   const view = readSingleBatch(params.bytes, `the staged rows of shard ${shard} of run ${run}`);
   for (const [key, value] of stagedMetadata(run, shard)) view.expectMetadata(key, value);
   const { offsets, values } = view.int32List("tokens");
@@ -51,6 +68,7 @@ export function decodeStagedShard(
     kept: view.names
       .filter((name) => name.startsWith(KEPT_PREFIX))
       .map((name) => ({ name: name.slice(KEPT_PREFIX.length), values: view.optionalStrings(name) })),
+    stagedSha256,
   };
   if (view.rows !== params.rows || values.length !== params.tokens) {
     throw new FleetError(

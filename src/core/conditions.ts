@@ -6,7 +6,7 @@
  * (as in CSV) counts as one for `<`, `<=`, `>` and `>=` only. A field that is missing, null, a list or an object
  * equals nothing: only `!=` holds for it.
  */
-import type { Condition } from "./contracts.ts";
+import type { Condition } from "./selection.ts";
 import { FleetError } from "./errors.ts";
 
 const CONDITION = /^\s*(?<field>[^=!<>]+?)\s*(?<operator>!=|<=|>=|=|<|>)\s*(?<value>.*?)\s*$/s;

@@ -1,9 +1,15 @@
 /** Everything that crosses a process or comes back from a store or queue, as schemas. */
 import { z } from "zod";
+import { selectionSchema } from "./selection.ts";
 import { IDLE_CAUSES } from "./telemetry.ts";
 
-/** Of every record, job and file; readers refuse another. */
+/** Of every record and file that has no version of its own; readers refuse another. */
 export const CONTRACT_VERSION = 1;
+/**
+ * Of run records, plans and jobs. A run is planned in the version that its record has, to its end.
+ * 1 has no digests of staged rows, of rejects and of the plan as a whole; it is still read and continued.
+ */
+export const PLAN_VERSION = 2;
 /** Upper bounds that hold before anything is allocated. */
 export const MAX_STAGED_SHARD_BYTES = 256 * 1024 * 1024;
 /** Of one result file. */
@@ -27,6 +33,7 @@ const shardIdSchema = z.string().regex(/^w\d{6}-s\d{4}$/);
 const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 const countSchema = z.int().min(0);
 const versionSchema = z.literal(CONTRACT_VERSION);
+const planVersionSchema = z.union([z.literal(1), z.literal(PLAN_VERSION)]);
 
 /** A kind of vectors that the model makes of a row. */
 export const headSchema = z.enum(["dense", "sparse", "colbert"]);
@@ -60,62 +67,6 @@ export type ModelRef = z.infer<typeof modelRefSchema>;
 
 /** How a document that is longer than a chunk is cut. */
 export const chunkingSchema = z.enum(["document", "tokens", "sentences", "paragraphs", "markdown"]);
-
-/** How inputs are read; `auto` goes by first bytes and names. */
-export const formatSchema = z.enum(["auto", "jsonl", "csv", "tsv", "parquet", "arrow", "text", "html"]);
-/** Format of a corpus. */
-export type Format = z.infer<typeof formatSchema>;
-
-/** One `--where`: a field, by dotted path, compared with a value as it was typed. */
-export const conditionSchema = z.strictObject({
-  field: z.string().min(1),
-  operator: z.enum(["=", "!=", "<", "<=", ">", ">="]),
-  value: z.string(),
-});
-/** A condition on a field of a document. */
-export type Condition = z.infer<typeof conditionSchema>;
-
-/** Names that a result file's own columns have; see README. */
-const RESULT_COLUMNS = new Set([
-  "id",
-  "chunk",
-  "char_start",
-  "char_end",
-  "n_tokens",
-  "text_hash",
-  "dense",
-  "sparse",
-  "colbert",
-  "text",
-]);
-
-/** No field of that name can be carried to the output. */
-export function isResultColumn(name: string): boolean {
-  return RESULT_COLUMNS.has(name);
-}
-
-/** Which documents of a corpus are read, and what of each. Fields are dotted paths. */
-export const selectionSchema = z.strictObject({
-  format: formatSchema,
-  idField: z.string().min(1),
-  /** Joined in this order by a blank line; those that are missing or empty in a document are left out. */
-  textFields: z.array(z.string().min(1)).min(1),
-  /** All of them must hold. */
-  where: z.array(conditionSchema),
-  /** Part of the documents to take, chosen by id; 1 for all. */
-  sample: z.number().gt(0).max(1),
-  /** The first documents of those chosen; null for all. */
-  limit: z.int().min(1).nullable(),
-  /** Fields carried to the output as text columns of the same names. */
-  keep: z.array(
-    z
-      .string()
-      .min(1)
-      .refine((name) => !isResultColumn(name), { message: "the output has a column of that name" }),
-  ),
-});
-/** Which documents of a corpus, and what of each. */
-export type Selection = z.infer<typeof selectionSchema>;
 
 /** All that decides what the rows and their vectors are. A run id stands for one of these for ever. */
 export const runOptionsSchema = z.strictObject({
@@ -167,7 +118,7 @@ export type Lineage = z.infer<typeof lineageSchema>;
 
 /** `run.json` */
 export const runRecordSchema = z.strictObject({
-  version: versionSchema,
+  version: planVersionSchema,
   run: runIdSchema,
   createdAt: z.iso.datetime(),
   /** As typed, but `s3://` in small letters. People read it, and helpers go by it; see each window's `sourceSha256`. */
@@ -193,13 +144,15 @@ export const shardPlanSchema = z.strictObject({
   end: z.int().min(1),
   /** Digest of (id, chunk, text hash) of each row in order; see `core/rows.ts`. */
   rowsSha256: sha256Schema,
+  /** Of the bytes `start` to `end` of the staged file. Absent in version 1, and where rows were not staged (`compact`). */
+  stagedSha256: sha256Schema.optional(),
 });
 /** What is planned of one shard. */
 export type ShardPlan = z.infer<typeof shardPlanSchema>;
 
 /** `plan/w000012.json` */
 export const windowPlanSchema = z.strictObject({
-  version: versionSchema,
+  version: planVersionSchema,
   run: runIdSchema,
   window: windowIdSchema,
   /** Position of the window's first document in the corpus, and how many it takes, rejects included. */
@@ -214,6 +167,8 @@ export const windowPlanSchema = z.strictObject({
   sourceSha256: sha256Schema,
   /** Of the window's part of the document index, `index/w000012.arrow`; see `arrow/document-index.ts`. */
   indexSha256: sha256Schema.optional(),
+  /** Of the window's rejects, `rejects/w000012.jsonl`, where it has some. Absent in version 1. */
+  rejectsSha256: sha256Schema.optional(),
   stagedBytes: countSchema,
   shards: z.array(shardPlanSchema),
 });
@@ -232,7 +187,7 @@ export type DeletesFile = z.infer<typeof deletesFileSchema>;
 
 /** `plan/closed.json` */
 export const closedRecordSchema = z.strictObject({
-  version: versionSchema,
+  version: planVersionSchema,
   run: runIdSchema,
   windows: countSchema,
   documents: countSchema,
@@ -240,6 +195,8 @@ export const closedRecordSchema = z.strictObject({
   tokens: countSchema,
   shards: countSchema,
   rejects: countSchema,
+  /** Digest of all windows' plans in order; see `core/plan-proof.ts`. Absent in version 1. */
+  plansSha256: sha256Schema.optional(),
   /** Of a delta: documents that its base holds as they are. */
   unchanged: countSchema.optional(),
   /** Of a delta. */
@@ -260,7 +217,7 @@ export type CancelledRecord = z.infer<typeof cancelledRecordSchema>;
 /** A queue job: a pointer, never text. */
 export const jobPayloadSchema = z
   .strictObject({
-    v: versionSchema,
+    v: planVersionSchema,
     run: runIdSchema,
     shard: shardIdSchema,
     start: countSchema,
@@ -268,6 +225,8 @@ export const jobPayloadSchema = z
     rows: z.int().min(1).max(MAX_SHARD_ROWS),
     tokens: z.int().min(1),
     longest: z.int().min(1),
+    /** As planned, of the staged bytes. Absent in version 1. */
+    stagedSha256: sha256Schema.optional(),
   })
   .refine((job) => job.end > job.start && job.end - job.start <= MAX_STAGED_SHARD_BYTES, {
     message: `the staged byte range must be 1 to ${MAX_STAGED_SHARD_BYTES} bytes`,

@@ -112,11 +112,6 @@ export function runKeys(run: string): RunKeys {
   };
 }
 
-/** Matches `plan/w000012.json` keys, and nothing else under `plan/`. */
-export function isPlanKey(key: string): boolean {
-  return /\/plan\/w\d{6}\.json$/.test(key);
-}
-
 /**
  * Refuses a key that could leave the store's root: absolute, empty segments, `.`/`..`, backslash,
  * control characters, or longer than S3 allows (1024 bytes).

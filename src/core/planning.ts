@@ -1,10 +1,10 @@
 /** How a producer cuts a corpus into windows, and the rows of a window into shards. */
 import {
-  CONTRACT_VERSION,
   type Head,
   type JobPayload,
   MAX_SHARD_ROWS,
   MAX_STAGED_SHARD_BYTES,
+  PLAN_VERSION,
   type ShardPlan,
   type VectorType,
 } from "./contracts.ts";
@@ -187,8 +187,9 @@ function assertShardCount(shards: number): void {
 
 /** The queue job of a planned shard: a pointer to its staged rows. */
 export function jobOf(run: string, shard: ShardPlan): JobPayload {
+  const { stagedSha256 } = shard;
   return {
-    v: CONTRACT_VERSION,
+    v: stagedSha256 === undefined ? 1 : PLAN_VERSION,
     run,
     shard: shard.shard,
     start: shard.start,
@@ -196,5 +197,6 @@ export function jobOf(run: string, shard: ShardPlan): JobPayload {
     rows: shard.rows,
     tokens: shard.tokens,
     longest: shard.longest,
+    ...(stagedSha256 !== undefined && { stagedSha256 }),
   };
 }

@@ -25,6 +25,8 @@ export interface PlannedRows {
   readonly texts: readonly string[] | null;
   /** Each row has those of its document. */
   readonly kept: readonly KeptColumn[];
+  /** SHA-256 of the staged bytes that they were read from, in hex; absent before they are staged. */
+  readonly stagedSha256?: string;
 }
 
 /**

@@ -6,7 +6,7 @@ import type { ObjectStore } from "../core/ports.ts";
 import { emptyLengths, LENGTH_BOUNDS, lengthBucket } from "../core/worker-state.ts";
 import { mapConcurrent } from "../run/map-concurrent.ts";
 import { readProgress, type RunReport } from "../run/progress.ts";
-import { readRejects } from "../run/inspect-shard.ts";
+import { listRejects } from "../run/read-lists.ts";
 import { listData, readRun, readWindows } from "../run/read-plan.ts";
 import { type Busy, Timeline } from "./timeline.ts";
 
@@ -180,8 +180,8 @@ async function countRejects(
 ): Promise<Pick<ReportFigures, "rejects" | "rejectsByReason">> {
   const rejectsByReason: Record<string, number> = {};
   const rejects: Reject[] = [];
-  for await (const { key } of store.list({ prefix: runKeys(run).rejectsPrefix })) {
-    for (const reject of await readRejects(store, key)) {
+  for await (const list of listRejects(store, run)) {
+    for (const reject of list) {
       rejectsByReason[reject.reason] = (rejectsByReason[reject.reason] ?? 0) + 1;
       if (rejects.length < SHOWN_REJECTS) rejects.push(reject);
     }

@@ -35,8 +35,9 @@ export async function cancelRun(
   });
   const isNew = (await store.create({ key: runKeys(run).cancelled, body: toJsonBytes(record) })) === "created";
   let removed = 0;
-  for await (const window of readWindows(store, run)) {
-    removed += await queue.remove({ jobs: window.shards.map((shard) => jobOf(run, shard)) });
+  // As far as the plan goes: one that is not whole can be cancelled, too.
+  for await (const { shards } of readWindows(store, run, null)) {
+    removed += await queue.remove({ jobs: shards.map((shard) => jobOf(run, shard)) });
   }
   await unmarkActive(store, { fleet, run });
   return { isNew, removed };

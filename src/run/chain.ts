@@ -3,11 +3,12 @@
  * run takes away, with what that one adds: the same rows as of a full run over the newest corpus.
  */
 import { IdSet } from "../adapters/id-set.ts";
-import type { Manifest } from "../core/contracts.ts";
+import type { ClosedRecord, Manifest } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { rowKey } from "../core/rows.ts";
 import { readDeletes } from "./read-lists.ts";
+import { requireClosed } from "./read-plan.ts";
 import { readSealed, sealedRows, type ShardRows } from "./sealed-rows.ts";
 
 /**
@@ -22,6 +23,33 @@ export async function readChain(store: ObjectStore, run: string): Promise<Manife
     chain.push(await readSealed(store, next));
   }
   return chain;
+}
+
+/**
+ * Holds a sealed run's manifest against its closed plan: a run that was sealed with rows missing is found.
+ * @throws FleetError `plan_invalid`, `object_corrupt`
+ */
+export async function proveSealed(store: ObjectStore, manifest: Manifest): Promise<ClosedRecord> {
+  const closed = await requireClosed(store, manifest.run);
+  const fault = sealFault(manifest, closed);
+  if (fault === null) return closed;
+  throw new FleetError("object_corrupt", `run ${manifest.run} is sealed and not whole: ${fault}`, {
+    cure: "run the corpus once more in full, under another id; what is missing cannot be added to a sealed run",
+  });
+}
+
+/** What a manifest and the closed plan disagree about; null when every planned row is in the one or rejected. */
+export function sealFault({ totals, files, deletes }: Manifest, closed: ClosedRecord): string | null {
+  const counts: [what: string, sealed: number, planned: number][] = [
+    ["documents", totals.documents, closed.documents],
+    ["rows and rejects", totals.rows + totals.rejects, closed.rows + closed.rejects],
+    ["shards", totals.shards, closed.shards],
+    ["files", files.length, closed.shards],
+    ["rows in its files", files.reduce((sum, { rows }) => sum + rows, 0), totals.rows],
+    ["lists of deleted rows", deletes?.length ?? 0, closed.deletes?.length ?? 0],
+  ];
+  const wrong = counts.find(([, sealed, planned]) => sealed !== planned);
+  return wrong === undefined ? null : `its manifest has ${wrong[1]} ${wrong[0]} where ${wrong[2]} were planned`;
 }
 
 /** The rows of a result file of a chain. */

@@ -3,14 +3,14 @@
  * that readers have one folder to read and the older runs can go. Everything is a function of the chain, so a
  * compaction that was killed is simply repeated.
  */
-import { createHash } from "node:crypto";
+import { createHash, hash } from "node:crypto";
 import { IdSet } from "../adapters/id-set.ts";
 import { encodeDocumentIndex } from "../arrow/document-index.ts";
 import { encodeResults } from "../arrow/results.ts";
 import { type PickedRow, selectRows } from "../arrow/select-rows.ts";
 import {
   type ClosedRecord,
-  CONTRACT_VERSION,
+  PLAN_VERSION,
   type Manifest,
   type RunRecord,
   runIdSchema,
@@ -22,6 +22,7 @@ import { CONTENT_KEY_BYTES } from "../core/content.ts";
 import { FleetError } from "../core/errors.ts";
 import { readRecord, toJsonBytes } from "../core/json.ts";
 import { runKeys, shardId, windowId } from "../core/layout.ts";
+import { PlanProof } from "../core/plan-proof.ts";
 import { SHARD_LIMITS } from "../core/planning.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { RowDigest, rowKey, textHashOf } from "../core/rows.ts";
@@ -74,7 +75,7 @@ async function openCompacted(store: ObjectStore, run: string): Promise<RunRecord
   const target = compactedId(run);
   const key = runKeys(target).record;
   const record: RunRecord = {
-    version: CONTRACT_VERSION,
+    version: PLAN_VERSION,
     run: target,
     createdAt: new Date().toISOString(),
     inputs,
@@ -250,20 +251,15 @@ class Compaction {
   async #writePlan(): Promise<void> {
     const { run } = this.#record;
     const keys = runKeys(run);
-    const totals = { windows: 0, documents: 0, rows: 0, tokens: 0, shards: 0, rejects: 0 };
+    const proof = new PlanProof();
     for (const [index, draft] of this.#drafts.entries()) {
-      const plan = await this.#planOf(index, draft, totals.documents);
-      if (draft.rejects.length > 0)
-        await this.#create(keys.windowRejects(plan.window), Buffer.from(draft.rejects.join("")));
-      await this.#create(keys.plan(plan.window), toJsonBytes(plan));
-      totals.windows++;
-      totals.documents += plan.documents;
-      totals.rows += plan.rows;
-      totals.tokens += plan.tokens;
-      totals.shards += plan.shards.length;
-      totals.rejects += plan.rejects;
+      const plan = await this.#planOf(index, draft, proof.totals.documents);
+      if (draft.rejects.length > 0) await this.#create(keys.windowRejects(plan.window), rejectBytes(draft));
+      const bytes = toJsonBytes(plan);
+      await this.#create(keys.plan(plan.window), bytes);
+      proof.add(plan, bytes);
     }
-    const closed: ClosedRecord = { version: CONTRACT_VERSION, run, ...totals };
+    const closed: ClosedRecord = { version: PLAN_VERSION, run, ...proof.totals, plansSha256: proof.plansSha256 };
     await this.#create(keys.closed, toJsonBytes(closed));
   }
 
@@ -273,7 +269,7 @@ class Compaction {
     const source = createHash("sha256");
     for (const { rowsSha256 } of shards) source.update(rowsSha256);
     return {
-      version: CONTRACT_VERSION,
+      version: PLAN_VERSION,
       run: this.#record.run,
       window: windowId(index),
       firstDocument,
@@ -283,6 +279,7 @@ class Compaction {
       rejects: rejects.length,
       sourceSha256: source.digest("hex"),
       indexSha256: documents.sha256,
+      ...(rejects.length > 0 && { rejectsSha256: hash("sha256", rejectBytes(draft), "hex") }),
       stagedBytes: 0,
       shards,
     };
@@ -291,6 +288,10 @@ class Compaction {
   #create(key: string, body: Uint8Array): Promise<void> {
     return createSame(this.#store, { key, body, cure: ANOTHER_PROGRAM });
   }
+}
+
+function rejectBytes({ rejects }: Draft): Uint8Array {
+  return Buffer.from(rejects.join(""));
 }
 
 /** What a row takes in a result file. */

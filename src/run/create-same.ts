@@ -18,3 +18,12 @@ export async function createSame(
   if (bytes === body.length && Buffer.compare(await store.read({ key }), body) === 0) return;
   throw new FleetError("run_conflict", `${store.url}/${key} exists with other content`, { cure });
 }
+
+/** A store that acknowledges a write and does not have it, or has something else. */
+export function notStored(store: ObjectStore, key: string, cause?: unknown): FleetError {
+  const found = `${store.url}/${key} was acknowledged when it was written, and the store does not give it back`;
+  return new FleetError("store_unavailable", found, {
+    cure: "repeat the command: what is missing is written again; if it happens again, do not use this store",
+    cause,
+  });
+}

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { decodeResults, type ResultFile } from "../arrow/results.ts";
 import { MAX_DATA_FILE_BYTES, type Reject, rejectSchema, type RunRecord, type ShardPlan } from "../core/contracts.ts";
-import { FleetError, messageOf } from "../core/errors.ts";
+import { FleetError, hasCode, messageOf } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { RowDigest, textHashOf } from "../core/rows.ts";
@@ -40,7 +40,9 @@ function findFault(file: ResultFile, plan: ShardPlan, rejects: readonly Reject[]
     return `${rows} rows and ${rejects.length} rejects where ${plan.rows} rows were planned`;
   }
   if (file.stats.rows !== rows || file.stats.rejects !== rejects.length) return "its own figures do not match its rows";
-  return digestOf(file, plan, rejects) === plan.rowsSha256 ? null : "its rows are not the rows that were planned";
+  if (digestOf(file, plan, rejects) !== plan.rowsSha256) return "its rows are not the rows that were planned";
+  if (plan.stagedSha256 === undefined || file.stagedSha256 === plan.stagedSha256) return null;
+  return `its vectors were made of staged rows with sha256 ${file.stagedSha256}; ${plan.stagedSha256} was planned`;
 }
 
 /** Digest of the shard's rows in planned order, each rejected one put back in its place. */
@@ -72,19 +74,30 @@ async function readShardRejects(
       `shard ${plan.shard} names ${JSON.stringify(key)} as its rejects, which is not its own`,
     );
   }
-  return readRejects(store, key);
+  return readRejects(store, key).catch((error: unknown) => {
+    if (!hasCode(error, "object_missing")) throw error;
+    throw new FleetError("object_corrupt", `shard ${plan.shard} names ${key} as its rejects, which is not there`, {
+      cure: `delete ${runKeys(record.run).data(plan.shard)}, then \`embedfleet resume ${record.run}\`: the shard is computed again`,
+      cause: error,
+    });
+  });
 }
 
 /** @throws FleetError `object_corrupt` */
 export async function readRejects(store: ObjectStore, key: string): Promise<Reject[]> {
-  const text = Buffer.from(await store.read({ key, maxBytes: MAX_DATA_FILE_BYTES })).toString("utf8");
+  return parseRejects(await store.read({ key, maxBytes: MAX_DATA_FILE_BYTES }), `${store.url}/${key}`);
+}
+
+/** @throws FleetError `object_corrupt` */
+export function parseRejects(bytes: Uint8Array, name: string): Reject[] {
   try {
-    return text
+    return Buffer.from(bytes)
+      .toString("utf8")
       .split("\n")
       .filter((line) => line !== "")
       .map((line) => rejectSchema.parse(JSON.parse(line)));
   } catch (error) {
-    throw new FleetError("object_corrupt", `${store.url}/${key} is not a list of rejects: ${messageOf(error)}`, {
+    throw new FleetError("object_corrupt", `${name} is not a list of rejects: ${messageOf(error)}`, {
       cause: error,
     });
   }

@@ -2,8 +2,9 @@
 import { PrintTable } from "../adapters/print-table.ts";
 import { CONTENT_KEY_BYTES } from "../core/content.ts";
 import type { ObjectStore } from "../core/ports.ts";
-import { readChain } from "./chain.ts";
+import { proveSealed, readChain } from "./chain.ts";
 import { readDeletes, readDocumentIndex } from "./read-lists.ts";
+import { requireClosed } from "./read-plan.ts";
 
 /** What is kept of each document: 96 bits of its content's hash, and one of `STATE`. */
 const CONTENT_WORDS = 3;
@@ -56,8 +57,9 @@ export class KnownDocuments {
     try {
       // From the oldest run on, so that what a newer one says of a document stands.
       for (const manifest of chain) {
+        const closed = await proveSealed(store, manifest);
         for await (const { ids } of readDeletes(store, manifest)) ids.forEach((id) => known.#forget(id));
-        for await (const { ids, contentKeys } of readDocumentIndex(store, manifest.run))
+        for await (const { ids, contentKeys } of readDocumentIndex(store, manifest.run, closed))
           ids.forEach((id, i) => known.#learn(id, contentWords(contentKeys, i)));
       }
       return known;
@@ -102,7 +104,8 @@ export class KnownDocuments {
    */
   async *outdated(): AsyncGenerator<OutdatedDocument> {
     for (const run of this.#runs) {
-      for await (const { ids, contentKeys, chunks } of readDocumentIndex(this.#store, run)) {
+      const closed = await requireClosed(this.#store, run);
+      for await (const { ids, contentKeys, chunks } of readDocumentIndex(this.#store, run, closed)) {
         for (let i = 0; i < ids.length; i++) {
           const id = ids[i]!;
           const reason = this.#takeOutdated(id, contentWords(contentKeys, i));

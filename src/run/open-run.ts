@@ -1,6 +1,6 @@
 /** A run's record: created once, and from then on what the run id stands for. */
 import { isDeepStrictEqual } from "node:util";
-import { CONTRACT_VERSION, type RunOptions, type RunRecord, runRecordSchema } from "../core/contracts.ts";
+import { PLAN_VERSION, type RunOptions, type RunRecord, runRecordSchema } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { findRecord, readRecord, toJsonBytes } from "../core/json.ts";
 import { removedKey, runKeys } from "../core/layout.ts";
@@ -32,7 +32,7 @@ export async function openRun(
   await assertNotRemoved(store, run);
   const lineage = since === undefined ? undefined : await resolveSince(store, { since, options });
   const wanted = runRecordSchema.parse({
-    version: CONTRACT_VERSION,
+    version: PLAN_VERSION,
     run,
     createdAt: new Date().toISOString(),
     // Whoever helps compares what it is to read with these.

@@ -1,48 +1,74 @@
 /** The planned jobs of runs that are looked at again and again: a window never changes, so it is read once. */
-import { type JobPayload, MAX_PLAN_BYTES, windowPlanSchema } from "../core/contracts.ts";
-import { readRecord } from "../core/json.ts";
-import { isPlanKey, runKeys } from "../core/layout.ts";
+import type { ClosedRecord, JobPayload, ShardPlan } from "../core/contracts.ts";
 import { jobOf } from "../core/planning.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import { readWindow, readWindows } from "./read-plan.ts";
 
 /** Jobs of about 300 bytes each. What comes after them is read anew each time. */
 const MAX_KEPT_JOBS = 100_000;
 
+interface KnownRun {
+  /** The first windows, as many as fit. */
+  readonly windows: (readonly JobPayload[])[];
+  /** Whether all windows were once proved to be those of the closed plan. */
+  isProved: boolean;
+}
+
 export class PlannedJobs {
   readonly #store: ObjectStore;
-  /** By run, and by key of the window's plan. */
-  readonly #runs = new Map<string, Map<string, readonly JobPayload[]>>();
+  readonly #runs = new Map<string, KnownRun>();
   #kept = 0;
 
   constructor(store: ObjectStore) {
     this.#store = store;
   }
 
-  /** Window by window, in order. */
-  async *of(run: string): AsyncGenerator<readonly JobPayload[]> {
-    const windows = this.#runs.get(run) ?? new Map<string, readonly JobPayload[]>();
-    this.#runs.set(run, windows);
-    for await (const { key } of this.#store.list({ prefix: runKeys(run).planPrefix })) {
-      if (isPlanKey(key)) yield windows.get(key) ?? (await this.#read(run, key, windows));
+  /**
+   * Window by window, in order. A closed plan is proved to be whole before its last job is given.
+   * @param closed Null while the corpus is being read.
+   * @throws FleetError `plan_invalid`
+   */
+  async *of(run: string, closed: ClosedRecord | null): AsyncGenerator<readonly JobPayload[]> {
+    const known = this.#runs.get(run) ?? { windows: [], isProved: false };
+    this.#runs.set(run, known);
+    if (closed !== null && !known.isProved) {
+      let index = 0;
+      for await (const { shards } of readWindows(this.#store, run, closed))
+        this.#keep(known, index++, jobsOf(run, shards));
+      known.isProved = true;
+    }
+    const windows = closed?.windows ?? Number.POSITIVE_INFINITY;
+    for (let index = 0; index < windows; index++) {
+      const jobs = known.windows[index] ?? (await this.#read(run, index, known));
+      if (jobs === null) return;
+      yield jobs;
     }
   }
 
-  async #read(run: string, key: string, windows: Map<string, readonly JobPayload[]>): Promise<readonly JobPayload[]> {
-    const { shards } = await readRecord(this.#store, key, windowPlanSchema, MAX_PLAN_BYTES);
-    const jobs = shards.map((shard) => jobOf(run, shard));
-    if (this.#kept + jobs.length <= MAX_KEPT_JOBS) {
-      windows.set(key, jobs);
-      this.#kept += jobs.length;
-    }
+  async #read(run: string, index: number, known: KnownRun): Promise<readonly JobPayload[] | null> {
+    const found = await readWindow(this.#store, run, index);
+    if (found === null) return null;
+    const jobs = jobsOf(run, found.plan.shards);
+    this.#keep(known, index, jobs);
     return jobs;
+  }
+
+  #keep({ windows }: KnownRun, index: number, jobs: readonly JobPayload[]): void {
+    if (windows.length !== index || this.#kept + jobs.length > MAX_KEPT_JOBS) return;
+    windows.push(jobs);
+    this.#kept += jobs.length;
   }
 
   /** Forgets all other runs. */
   keepOnly(runs: ReadonlySet<string>): void {
-    for (const [run, windows] of this.#runs) {
+    for (const [run, { windows }] of this.#runs) {
       if (runs.has(run)) continue;
-      for (const jobs of windows.values()) this.#kept -= jobs.length;
+      for (const jobs of windows) this.#kept -= jobs.length;
       this.#runs.delete(run);
     }
   }
+}
+
+function jobsOf(run: string, shards: readonly ShardPlan[]): JobPayload[] {
+  return shards.map((shard) => jobOf(run, shard));
 }

@@ -84,10 +84,10 @@ export function reportOf(sight: RunSight, queue: QueueCounts | null): RunReport 
   };
 }
 
-function stateOf({ closed, isCancelled, planned, done }: RunSight): RunState {
+function stateOf({ closed, isCancelled, done }: RunSight): RunState {
   if (isCancelled) return "cancelled";
   if (closed === null) return "planning";
-  return done.shards === planned.shards ? "complete" : "embedding";
+  return done.shards === closed.shards ? "complete" : "embedding";
 }
 
 function sealedReport(record: RunRecord, totals: Totals, sealedAt: string, queue: QueueCounts | null): RunReport {

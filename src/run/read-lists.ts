@@ -1,18 +1,70 @@
 /** The lists of a run that a later run builds on: its documents, and the rows it takes away. */
 import { createHash } from "node:crypto";
 import { decodeDeletes, decodeDocumentIndex, type DeletedRows, type DocumentIndex } from "../arrow/document-index.ts";
-import { type Manifest, MAX_DATA_FILE_BYTES } from "../core/contracts.ts";
+import {
+  type ClosedRecord,
+  type Manifest,
+  MAX_DATA_FILE_BYTES,
+  type Reject,
+  type WindowPlan,
+} from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import { parseRejects, readRejects } from "./inspect-shard.ts";
 import { readWindows } from "./read-plan.ts";
 
-/** What a run knows of the documents it planned, window by window. @throws FleetError `object_corrupt` */
-export async function* readDocumentIndex(store: ObjectStore, run: string): AsyncGenerator<DocumentIndex> {
-  for await (const { window, indexSha256 } of readWindows(store, run)) {
+/** As `runKeys` makes them: of a window, or of an attempt at a shard. */
+const REJECTS_NAME = /^w\d{6}(?:-s\d{4}\.[0-9a-f]+)?\.jsonl$/;
+
+/**
+ * What a run knows of the documents it planned, window by window.
+ * @param closed Null while its corpus is being read.
+ * @throws FleetError `plan_invalid`, `object_corrupt`, `object_missing`
+ */
+export async function* readDocumentIndex(
+  store: ObjectStore,
+  run: string,
+  closed: ClosedRecord | null,
+): AsyncGenerator<DocumentIndex> {
+  for await (const { window, indexSha256 } of readWindows(store, run, closed)) {
     if (indexSha256 === undefined) continue;
     const bytes = await readSame(store, { key: runKeys(run).documentIndex(window), sha256: indexSha256 });
     yield decodeDocumentIndex(run, bytes);
+  }
+}
+
+/**
+ * Documents that producers refused, of each window that has some, as many as were planned.
+ * @throws FleetError `plan_invalid`, `object_corrupt`, `object_missing`
+ */
+export async function* readWindowRejects(
+  store: ObjectStore,
+  run: string,
+  closed: ClosedRecord | null,
+): AsyncGenerator<readonly Reject[]> {
+  for await (const plan of readWindows(store, run, closed)) {
+    if (plan.rejects > 0) yield await readRejectsOf(store, run, plan);
+  }
+}
+
+async function readRejectsOf(store: ObjectStore, run: string, plan: WindowPlan): Promise<Reject[]> {
+  const key = runKeys(run).windowRejects(plan.window);
+  const bytes =
+    plan.rejectsSha256 === undefined
+      ? await store.read({ key, maxBytes: MAX_DATA_FILE_BYTES })
+      : await readSame(store, { key, sha256: plan.rejectsSha256 });
+  const rejects = parseRejects(bytes, `${store.url}/${key}`);
+  if (rejects.length === plan.rejects) return rejects;
+  const found = `${key} has ${rejects.length} rejects where ${plan.rejects} were planned`;
+  throw new FleetError("object_corrupt", found);
+}
+
+/** Every list of rejects that a listing shows, those of losing attempts too, one at a time. Other objects mean nothing. */
+export async function* listRejects(store: ObjectStore, run: string): AsyncGenerator<readonly Reject[]> {
+  const { rejectsPrefix } = runKeys(run);
+  for await (const { key } of store.list({ prefix: rejectsPrefix })) {
+    if (REJECTS_NAME.test(key.slice(rejectsPrefix.length))) yield await readRejects(store, key);
   }
 }
 

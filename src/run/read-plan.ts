@@ -9,14 +9,19 @@ import {
   windowPlanSchema,
 } from "../core/contracts.ts";
 import { FleetError, hasCode } from "../core/errors.ts";
-import { findRecord, readRecord } from "../core/json.ts";
-import { isPlanKey, runKeys } from "../core/layout.ts";
+import { findRecord, parseRecord, readRecord } from "../core/json.ts";
+import { runKeys, windowId } from "../core/layout.ts";
+import { PlanProof } from "../core/plan-proof.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import { mapConcurrent } from "./map-concurrent.ts";
+
+/** Plans read at once, of up to a megabyte each: enough to hide a store's latency. */
+const PLANS_IN_FLIGHT = 4;
 
 /** @throws FleetError `run_unknown` */
 export async function readRun(store: ObjectStore, run: string): Promise<RunRecord> {
   try {
-    return await readRecord(store, runKeys(run).record, runRecordSchema);
+    return assertOfRun(store, run, await readRecord(store, runKeys(run).record, runRecordSchema));
   } catch (error) {
     if (!hasCode(error, "object_missing")) throw error;
     throw new FleetError("run_unknown", `there is no run ${JSON.stringify(run)} in ${store.url}`, {
@@ -26,19 +31,105 @@ export async function readRun(store: ObjectStore, run: string): Promise<RunRecor
   }
 }
 
-/** Windows in order; one at a time in memory. */
-export async function* readWindows(store: ObjectStore, run: string): AsyncGenerator<WindowPlan> {
-  for await (const { key } of store.list({ prefix: runKeys(run).planPrefix })) {
-    if (isPlanKey(key)) yield await readRecord(store, key, windowPlanSchema, MAX_PLAN_BYTES);
-  }
+/** An answer that belongs to another question is a fault, too. @throws FleetError `object_corrupt` */
+export function assertOfRun<T extends Readonly<{ run: string }>>(store: ObjectStore, run: string, record: T): T {
+  if (record.run === run) return record;
+  throw new FleetError("object_corrupt", `a record of run ${run} in ${store.url} speaks of run ${record.run}`, {
+    cure: "it was copied there, or the store answers with another object; the run cannot be read",
+  });
 }
 
 /** Null while the corpus is still being read. */
-export function readClosed(store: ObjectStore, run: string): Promise<ClosedRecord | null> {
-  return findRecord(store, runKeys(run).closed, closedRecordSchema);
+export async function readClosed(store: ObjectStore, run: string): Promise<ClosedRecord | null> {
+  const closed = await findRecord(store, runKeys(run).closed, closedRecordSchema);
+  return closed === null ? null : assertOfRun(store, run, closed);
 }
 
-/** Bytes of each result file that exists, by key. */
+/** Of a sealed run, which always has one. @throws FleetError `plan_invalid` */
+export async function requireClosed(store: ObjectStore, run: string): Promise<ClosedRecord> {
+  const closed = await readClosed(store, run);
+  if (closed !== null) return closed;
+  throw invalidPlan(store, run, "plan/closed.json is not there");
+}
+
+/** One window's plan, and its bytes as stored. */
+export interface StoredPlan {
+  readonly plan: WindowPlan;
+  readonly bytes: Uint8Array;
+}
+
+/** Null when the window is not planned. @throws FleetError `object_corrupt` */
+export async function readWindow(store: ObjectStore, run: string, index: number): Promise<StoredPlan | null> {
+  const key = runKeys(run).plan(windowId(index));
+  try {
+    const bytes = await store.read({ key, maxBytes: MAX_PLAN_BYTES });
+    const plan = parseRecord(bytes, { schema: windowPlanSchema, name: `${store.url}/${key}` });
+    return { plan: assertOfRun(store, run, plan), bytes };
+  } catch (error) {
+    if (hasCode(error, "object_missing")) return null;
+    throw error;
+  }
+}
+
+/**
+ * The windows of a plan in order; a few at a time in memory. They are read by name, never found by a listing: while
+ * the corpus is being read up to the first that is not there, and after that all that `closed.json` counts, which
+ * they are proved to be.
+ *
+ * @param closed By default as it stands in the store.
+ * @throws FleetError `plan_invalid` at the first window that is missing or not in its place, or at the end
+ */
+export async function* readWindows(
+  store: ObjectStore,
+  run: string,
+  closed?: ClosedRecord | null,
+): AsyncGenerator<WindowPlan> {
+  const whole = closed === undefined ? await readClosed(store, run) : closed;
+  const proof = new PlanProof();
+  for await (const { name, found } of whole === null ? walkWindows(store, run) : pickWindows(store, run, whole)) {
+    if (found === null) throw invalidPlan(store, run, `${name} is not there`);
+    const fault = proof.add(found.plan, found.bytes);
+    if (fault !== null) throw invalidPlan(store, run, `${name}: ${fault}`);
+    yield found.plan;
+  }
+  const disagreement = whole === null ? null : proof.disagreement(whole);
+  if (disagreement !== null) throw invalidPlan(store, run, disagreement);
+}
+
+interface NamedPlan {
+  readonly name: string;
+  readonly found: StoredPlan | null;
+}
+
+async function* walkWindows(store: ObjectStore, run: string): AsyncGenerator<NamedPlan> {
+  for (let index = 0; ; index++) {
+    const found = await readWindow(store, run, index);
+    if (found === null) return;
+    yield { name: planName(index), found };
+  }
+}
+
+function pickWindows(store: ObjectStore, run: string, { windows }: ClosedRecord): AsyncGenerator<NamedPlan> {
+  async function* indices(): AsyncGenerator<number> {
+    for (let index = 0; index < windows; index++) yield index;
+  }
+  return mapConcurrent(indices(), PLANS_IN_FLIGHT, async (index) => ({
+    name: planName(index),
+    found: await readWindow(store, run, index),
+  }));
+}
+
+function planName(index: number): string {
+  return `plan/${windowId(index)}.json`;
+}
+
+function invalidPlan(store: ObjectStore, run: string, finding: string): FleetError {
+  return new FleetError("plan_invalid", `the plan of run ${run} in ${store.url} is not whole: ${finding}`, {
+    cure: `repeat the \`embedfleet enqueue\` command of run ${run} with the same corpus: it writes lost plans again`,
+  });
+}
+
+/** Bytes of each result file that a listing shows, by key. Names that the plan did not give mean nothing. */
 export async function listData(store: ObjectStore, run: string): Promise<Map<string, number>> {
   const files = new Map<string, number>();
   for await (const { key, bytes } of store.list({ prefix: runKeys(run).dataPrefix })) files.set(key, bytes);

@@ -13,7 +13,10 @@ export interface Reconciled {
   readonly queued: number;
 }
 
-/** Adds the jobs of shards without a result file; those still queued or active are left alone. */
+/**
+ * Adds the jobs of shards without a result file; those still queued or active are left alone.
+ * @throws FleetError `plan_invalid`, after what is planned before the gap has been queued
+ */
 export async function requeueMissing(
   params: Readonly<{ store: ObjectStore; queue: JobQueue; run: string }>,
 ): Promise<Reconciled> {

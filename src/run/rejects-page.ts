@@ -1,8 +1,7 @@
 /** What was refused, a page at a time. */
 import type { Reject } from "../core/contracts.ts";
-import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
-import { readRejects } from "./inspect-shard.ts";
+import { listRejects } from "./read-lists.ts";
 import { readRun } from "./read-plan.ts";
 
 const PAGE_REJECTS = 100;
@@ -21,8 +20,8 @@ export async function readRejectsPage(
   await readRun(store, run);
   const rejects: Reject[] = [];
   let seen = 0;
-  for await (const { key } of store.list({ prefix: runKeys(run).rejectsPrefix })) {
-    for (const reject of await readRejects(store, key)) {
+  for await (const list of listRejects(store, run)) {
+    for (const reject of list) {
       if (seen++ < after) continue;
       if (rejects.length === PAGE_REJECTS) return { rejects, next: after + PAGE_REJECTS };
       rejects.push(reject);

@@ -2,20 +2,12 @@
  * A run followed over time. Plans never change and results stay, so what was read once is kept: another
  * look at a run of millions of rows costs one listing of its result files.
  */
-import {
-  type ClosedRecord,
-  type Manifest,
-  MAX_PLAN_BYTES,
-  type RunRecord,
-  type WindowPlan,
-  windowPlanSchema,
-} from "../core/contracts.ts";
-import { readRecord } from "../core/json.ts";
-import { isPlanKey, runKeys } from "../core/layout.ts";
+import type { ClosedRecord, Manifest, RunRecord, WindowPlan } from "../core/contracts.ts";
+import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { emptyLengths, lengthBucket } from "../core/worker-state.ts";
 import { isCancelled } from "./cancelled.ts";
-import { listData, readClosed, readRun } from "./read-plan.ts";
+import { listData, readClosed, readRun, readWindow } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
 /** What is planned, or of what is planned what is done. */
@@ -56,7 +48,7 @@ interface WatchedWindow {
 export class RunWatch {
   readonly #store: ObjectStore;
   readonly #run: string;
-  readonly #windows = new Map<string, WatchedWindow>();
+  readonly #windows: WatchedWindow[] = [];
   #record: RunRecord | null = null;
   #closed: ClosedRecord | null = null;
   #sealed: SealedSums | null = null;
@@ -73,7 +65,7 @@ export class RunWatch {
     this.#sealed ??= await this.#readSealed();
     // Of a cancelled run nothing changes any more.
     if (this.#sealed === null && !this.#isCancelled) await this.#lookAtPlan();
-    const windows = [...this.#windows.values()];
+    const windows = this.#windows;
     const planned = sumOf(windows.map((window) => window.planned));
     const undone = sumOf(
       windows.flatMap((window) => window.undone.map(({ rows, tokens }) => ({ shards: 1, rows, tokens, bytes: 0 }))),
@@ -107,9 +99,9 @@ export class RunWatch {
   async #lookAtPlan(): Promise<void> {
     this.#isCancelled ||= await isCancelled(this.#store, this.#run);
     this.#closed ??= await readClosed(this.#store, this.#run);
-    if (this.#closed === null || this.#windows.size < this.#closed.windows) await this.#readNewWindows();
+    await this.#readNewWindows();
     const data = await listData(this.#store, this.#run);
-    for (const window of this.#windows.values()) {
+    for (const window of this.#windows) {
       if (window.undone.length === 0) continue;
       const undone = window.undone.filter(({ key }) => !data.has(key));
       for (const { key } of window.undone) window.doneBytes.bytes += data.get(key) ?? 0;
@@ -118,10 +110,10 @@ export class RunWatch {
   }
 
   async #readNewWindows(): Promise<void> {
-    for await (const { key } of this.#store.list({ prefix: runKeys(this.#run).planPrefix })) {
-      if (!isPlanKey(key) || this.#windows.has(key)) continue;
-      const plan = await readRecord(this.#store, key, windowPlanSchema, MAX_PLAN_BYTES);
-      this.#windows.set(key, watched(this.#run, plan));
+    while (this.#closed === null || this.#windows.length < this.#closed.windows) {
+      const found = await readWindow(this.#store, this.#run, this.#windows.length);
+      if (found === null) return;
+      this.#windows.push(watched(this.#run, found.plan));
     }
   }
 }

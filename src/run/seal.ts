@@ -1,5 +1,6 @@
 /** Sealing: proof that every planned row is there, published as the manifest. */
 import {
+  type ClosedRecord,
   CONTRACT_VERSION,
   type Latest,
   latestSchema,
@@ -9,16 +10,17 @@ import {
   type ShardPlan,
   type Totals,
 } from "../core/contracts.ts";
-import { FleetError } from "../core/errors.ts";
-import { findRecord, readRecord, toJsonBytes } from "../core/json.ts";
-import { LATEST_KEY, runKeys } from "../core/layout.ts";
+import { FleetError, hasCode } from "../core/errors.ts";
+import { findRecord, parseRecord, toJsonBytes } from "../core/json.ts";
+import { LATEST_KEY, runKeys, windowId } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { addIdle } from "../core/telemetry.ts";
 import { assertNotCancelled } from "./cancelled.ts";
 import { type InspectedShard, inspectShard } from "./inspect-shard.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
-import { readDeletes, readDocumentIndex } from "./read-lists.ts";
-import { listData, readClosed, readRun, readWindows } from "./read-plan.ts";
+import { notStored } from "./create-same.ts";
+import { readDeletes, readDocumentIndex, readWindowRejects } from "./read-lists.ts";
+import { assertOfRun, listData, readClosed, readRun, readWindows } from "./read-plan.ts";
 
 /** Result files read at once: enough to hide a store's latency, few enough to bound memory. */
 const FILES_IN_FLIGHT = 4;
@@ -27,13 +29,19 @@ const MAX_MANIFEST_BYTES = 512 * 1024 * 1024;
 /** Sealed, now or before, or why it cannot be yet. */
 export type SealOutcome =
   | { readonly kind: "sealed"; readonly manifest: Manifest; readonly isNew: boolean }
-  | { readonly kind: "open"; readonly reason: string };
+  | {
+      readonly kind: "open";
+      readonly reason: string;
+      /** Planned shards whose file was not there when it was asked for by name. Not all of them. */
+      readonly absent: readonly ShardPlan[];
+    };
 
 /**
- * Reads every result file back, compares it with the plan and publishes the manifest. Any number of
- * sealers may race: the manifest is created once, and the others return the winner's.
+ * Reads every window of the plan and every result file back by name, compares them with `plan/closed.json` and the
+ * plan, and publishes the manifest. Any number of sealers may race: the manifest is created once, and the others
+ * return the winner's.
  *
- * @throws FleetError `run_unknown`, `run_cancelled`, `object_corrupt`
+ * @throws FleetError `run_unknown`, `run_cancelled`, `plan_invalid`, `object_corrupt`
  */
 export async function sealRun(
   params: Readonly<{
@@ -46,50 +54,57 @@ export async function sealRun(
   const { store, run } = params;
   const record = await readRun(store, run);
   const sealed = await readManifest(store, run);
-  if (sealed !== null) return { kind: "sealed", manifest: sealed, isNew: false };
+  const closed = await readClosed(store, run);
+  const finish = async (manifest: Manifest): Promise<void> => {
+    await publishLatest(store, manifest, record.lineage);
+    if (!params.keepStaging && closed !== null) await removeStaging(store, run, closed);
+  };
+  if (sealed !== null) {
+    // Its sealer may have died before it was done.
+    await finish(sealed);
+    return { kind: "sealed", manifest: sealed, isNew: false };
+  }
   await assertNotCancelled(store, run);
-  const unfinished = await whatIsMissing(store, run);
-  if (unfinished !== null) return { kind: "open", reason: unfinished };
-  const manifest = await buildManifest(store, record, params.onShard ?? (() => {}));
-  await proveLists(store, manifest);
-  const isNew = (await store.create({ key: runKeys(run).manifest, body: toJsonBytes(manifest) })) === "created";
-  const published = isNew
-    ? manifest
-    : await readRecord(store, runKeys(run).manifest, manifestSchema, MAX_MANIFEST_BYTES);
-  await publishLatest(store, published, record.lineage);
-  if (!params.keepStaging) await removeStaging(store, run);
-  return { kind: "sealed", manifest: published, isNew };
-}
-
-/**
- * Why the run cannot be sealed yet; null when it can be, or is. Costs a listing: nothing is read back.
- *
- * @throws FleetError `run_unknown`
- */
-export async function whyOpen(store: ObjectStore, run: string): Promise<string | null> {
-  await readRun(store, run);
-  return whatIsMissing(store, run);
+  if (closed === null)
+    return { kind: "open", reason: "its corpus has not been read to the end (no plan/closed.json)", absent: [] };
+  const unfinished = await whatIsMissing(store, run, closed);
+  if (unfinished !== null) return unfinished;
+  const built = await buildManifest(store, record, closed, params.onShard ?? (() => {}));
+  if (built.kind === "open") return built;
+  await proveLists(store, built.manifest, closed);
+  const { manifest, isNew } = await publish(store, built.manifest);
+  await finish(manifest);
+  return { kind: "sealed", manifest, isNew };
 }
 
 /** Null while the run is not sealed. */
-export function readManifest(store: ObjectStore, run: string): Promise<Manifest | null> {
-  return findRecord(store, runKeys(run).manifest, manifestSchema, MAX_MANIFEST_BYTES);
+export async function readManifest(store: ObjectStore, run: string): Promise<Manifest | null> {
+  const manifest = await findRecord(store, runKeys(run).manifest, manifestSchema, MAX_MANIFEST_BYTES);
+  return manifest === null ? null : assertOfRun(store, run, manifest);
 }
 
-async function whatIsMissing(store: ObjectStore, run: string): Promise<string | null> {
-  const closed = await readClosed(store, run);
-  if (closed === null) return "its corpus has not been read to the end (no plan/closed.json)";
-  const data = await listData(store, run);
-  if (data.size >= closed.shards) return null;
-  return `${closed.shards - data.size} of its ${closed.shards} shards have no result file yet`;
+type Open = SealOutcome & { kind: "open" };
+
+/** A listing says how many files there are; that one is missing is said by the store when it is asked by name. */
+async function whatIsMissing(store: ObjectStore, run: string, closed: ClosedRecord): Promise<Open | null> {
+  const listed = await listData(store, run);
+  const unlisted: ShardPlan[] = [];
+  for await (const { shards } of readWindows(store, run, closed))
+    unlisted.push(...shards.filter(({ shard }) => !listed.has(runKeys(run).data(shard))));
+  for (const shard of unlisted) {
+    if ((await store.stat({ key: runKeys(run).data(shard.shard) })) !== null) continue;
+    const reason = `${unlisted.length} of its ${closed.shards} shards have no result file yet`;
+    return { kind: "open", reason, absent: [shard] };
+  }
+  return null;
 }
 
 async function buildManifest(
   store: ObjectStore,
   record: RunRecord,
+  closed: ClosedRecord,
   onShard: (done: number, planned: number) => void,
-): Promise<Manifest> {
-  const closed = (await readClosed(store, record.run))!;
+): Promise<Open | { readonly kind: "built"; readonly manifest: Manifest }> {
   const files: Manifest["files"] = [];
   const rejects: Manifest["rejects"] = [];
   const { lineage } = record;
@@ -98,11 +113,16 @@ async function buildManifest(
     totals.unchanged = closed.unchanged ?? 0;
     totals.deletes = countDeletes(closed.deletes);
   }
-  const shards = plannedShards(store, record.run, (window, lines) => {
+  const shards = plannedShards(store, closed, (window, lines) => {
     rejects.push({ key: runKeys(record.run).windowRejects(window), lines });
     totals.rejects += lines;
   });
-  for await (const shard of mapConcurrent(shards, FILES_IN_FLIGHT, (plan) => inspectShard(store, record, plan))) {
+  for await (const found of mapConcurrent(shards, FILES_IN_FLIGHT, (plan) => findShard(store, record, plan))) {
+    if ("absent" in found) {
+      const reason = `the result file of ${found.absent.shard} is listed and is not there`;
+      return { kind: "open", reason, absent: [found.absent] };
+    }
+    const { shard } = found;
     assertSound(store, shard);
     files.push({
       key: shard.key,
@@ -115,7 +135,7 @@ async function buildManifest(
     addShard(totals, shard);
     onShard(files.length, closed.shards);
   }
-  return {
+  const manifest: Manifest = {
     version: CONTRACT_VERSION,
     kind: lineage?.kind === "delta" ? "delta" : "full",
     run: record.run,
@@ -128,6 +148,36 @@ async function buildManifest(
     ...(lineage?.kind === "delta" && { deletes: closed.deletes ?? [] }),
     rejects,
   };
+  return { kind: "built", manifest };
+}
+
+async function findShard(
+  store: ObjectStore,
+  record: RunRecord,
+  plan: ShardPlan,
+): Promise<{ readonly shard: InspectedShard } | { readonly absent: ShardPlan }> {
+  try {
+    return { shard: await inspectShard(store, record, plan) };
+  } catch (error) {
+    if (hasCode(error, "object_missing")) return { absent: plan };
+    throw error;
+  }
+}
+
+/** Creates the manifest, and reads it back: staged rows are only removed when it is there. */
+async function publish(
+  store: ObjectStore,
+  manifest: Manifest,
+): Promise<{ readonly manifest: Manifest; readonly isNew: boolean }> {
+  const key = runKeys(manifest.run).manifest;
+  const body = toJsonBytes(manifest);
+  const isNew = (await store.create({ key, body })) === "created";
+  const stored = await store.read({ key, maxBytes: MAX_MANIFEST_BYTES }).catch((error: unknown) => {
+    throw hasCode(error, "object_missing") ? notStored(store, key, error) : error;
+  });
+  if (isNew && Buffer.compare(stored, body) !== 0) throw notStored(store, key);
+  const found = parseRecord(stored, { schema: manifestSchema, name: `${store.url}/${key}` });
+  return { manifest: assertOfRun(store, manifest.run, found), isNew };
 }
 
 function lineageOfManifest({ lineage }: RunRecord): Pick<Manifest, "base" | "supersedes"> {
@@ -136,10 +186,11 @@ function lineageOfManifest({ lineage }: RunRecord): Pick<Manifest, "base" | "sup
   return lineage.supersedes === null ? {} : { supersedes: lineage.supersedes };
 }
 
-/** What is not a result file but is built on later: rows taken away, and the index of documents. */
-async function proveLists(store: ObjectStore, manifest: Manifest): Promise<void> {
+/** What is not a result file but is a promise or is built on later: rejects, rows taken away, the index of documents. */
+async function proveLists(store: ObjectStore, manifest: Manifest, closed: ClosedRecord): Promise<void> {
   for await (const _ of readDeletes(store, manifest));
-  for await (const _ of readDocumentIndex(store, manifest.run));
+  for await (const _ of readDocumentIndex(store, manifest.run, closed));
+  for await (const _ of readWindowRejects(store, manifest.run, closed));
 }
 
 function shardOfFile(shard: InspectedShard): string {
@@ -148,10 +199,10 @@ function shardOfFile(shard: InspectedShard): string {
 
 async function* plannedShards(
   store: ObjectStore,
-  run: string,
+  closed: ClosedRecord,
   onRejects: (window: string, lines: number) => void,
 ): AsyncGenerator<ShardPlan> {
-  for await (const window of readWindows(store, run)) {
+  for await (const window of readWindows(store, closed.run, closed)) {
     if (window.rejects > 0) onRejects(window.window, window.rejects);
     yield* window.shards;
   }
@@ -212,10 +263,9 @@ async function publishLatest(store: ObjectStore, manifest: Manifest, lineage: Ru
   await store.replace({ key: LATEST_KEY, body: toJsonBytes(latest) });
 }
 
-async function removeStaging(store: ObjectStore, run: string): Promise<void> {
-  for await (const { key } of store.list({ prefix: runKeys(run).planPrefix })) {
-    if (key.endsWith(".arrows")) await store.remove({ key });
-  }
+async function removeStaging(store: ObjectStore, run: string, closed: ClosedRecord): Promise<void> {
+  const keys = runKeys(run);
+  for (let window = 0; window < closed.windows; window++) await store.remove({ key: keys.staged(windowId(window)) });
   // Nothing is left there but what a machine wrote that came late.
-  for await (const { key } of store.list({ prefix: runKeys(run).partsPrefix })) await store.remove({ key });
+  for await (const { key } of store.list({ prefix: keys.partsPrefix })) await store.remove({ key });
 }

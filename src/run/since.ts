@@ -5,7 +5,7 @@ import { FleetError } from "../core/errors.ts";
 import { findRecord } from "../core/json.ts";
 import { LATEST_KEY } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
-import { readRun, readWindows } from "./read-plan.ts";
+import { readRun, readWindow } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
 /** What people type for the run that was sealed last. */
@@ -43,6 +43,6 @@ async function latestSealed(store: ObjectStore): Promise<string | null> {
 
 /** All windows are of one version, so the first one tells. */
 async function hasIndex(store: ObjectStore, run: string): Promise<boolean> {
-  for await (const window of readWindows(store, run)) return window.indexSha256 !== undefined;
-  return true;
+  const first = await readWindow(store, run, 0);
+  return first === null || first.plan.indexSha256 !== undefined;
 }

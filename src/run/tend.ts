@@ -3,18 +3,22 @@
  * wiped or restored Redis) are queued again from the plan, and a run that is whole is sealed.
  */
 import type { Logger } from "pino";
+import type { ClosedRecord, JobPayload } from "../core/contracts.ts";
 import { hasCode, messageOf } from "../core/errors.ts";
-import { runKeys } from "../core/layout.ts";
-import type { JobQueue, ObjectStore, Turn } from "../core/ports.ts";
+import { removedKey, runKeys } from "../core/layout.ts";
+import { jobOf } from "../core/planning.ts";
+import type { JobQueue, ObjectInfo, ObjectStore, Turn } from "../core/ports.ts";
 import { type Observe, unobserved } from "../core/telemetry.ts";
 import { listActive, unmarkActive } from "./active-runs.ts";
 import { isCancelled } from "./cancelled.ts";
+import { mapConcurrent } from "./map-concurrent.ts";
 import { PlannedJobs } from "./planned-jobs.ts";
-import { listData } from "./read-plan.ts";
-import { sealRun, whyOpen } from "./seal.ts";
+import { listData, readClosed } from "./read-plan.ts";
+import { readManifest, type SealOutcome, sealRun } from "./seal.ts";
 
 /** A run whose sealer died is sealed by another after this time. */
 const SEAL_TURN_MS = 30_000;
+const STATS_IN_FLIGHT = 16;
 
 export interface TenderParams {
   readonly store: ObjectStore;
@@ -43,6 +47,7 @@ const NOTHING: Tended = { requeued: 0, sealed: 0 };
 export class Tender {
   readonly #params: TenderParams;
   readonly #planned: PlannedJobs;
+  readonly #active = new Set<string>();
   #timer: NodeJS.Timeout | null = null;
   #current: Promise<number> = Promise.resolve(0);
 
@@ -82,12 +87,12 @@ export class Tender {
   }
 
   async #tendAll(): Promise<number> {
-    const { store, fleet, log, observe = unobserved } = this.#params;
+    const { log, observe = unobserved } = this.#params;
     const sums = { runs: 0, requeued: 0, sealed: 0 };
     let unreached = 0;
     try {
-      const runs = await listActive(store, fleet);
-      this.#planned.keepOnly(new Set(runs));
+      const runs = await this.#activeRuns();
+      this.#planned.keepOnly(runs);
       for (const run of runs) {
         const { requeued, sealed, isUnreached = false } = await this.#tendRun(run);
         if (isUnreached) unreached++;
@@ -103,15 +108,27 @@ export class Tender {
     return sums.requeued + unreached;
   }
 
+  /** A run that was once active is looked after until it has ended, whatever a listing leaves out. */
+  async #activeRuns(): Promise<Set<string>> {
+    const { store, fleet } = this.#params;
+    const listed = await listActive(store, fleet);
+    for (const run of this.#active) if (!listed.includes(run) && (await hasEnded(store, run))) this.#active.delete(run);
+    for (const run of listed) this.#active.add(run);
+    return new Set(this.#active);
+  }
+
   async #tendRun(run: string): Promise<Tended> {
     const { store, fleet, log } = this.#params;
     try {
-      if (await isCancelled(store, run)) {
+      if (await isGivenUp(store, run)) {
         await unmarkActive(store, { fleet, run });
         return NOTHING;
       }
-      if ((await whyOpen(store, run)) !== null) return { requeued: await this.#queueLost(run), sealed: 0 };
-      return await this.#sealAlone(run);
+      // Marked and sealed: its sealer died before it was done, or has just ended.
+      if ((await readManifest(store, run)) !== null) return await this.#sealAlone(run);
+      const closed = await readClosed(store, run);
+      const { requeued, undone } = await this.#queueLost(run, closed);
+      return closed === null || undone > 0 ? { requeued, sealed: 0 } : await this.#sealAlone(run);
     } catch (error) {
       log.error({ run, err: error }, `the run could not be tended: ${messageOf(error)}`);
       return { ...NOTHING, isUnreached: hasCode(error, "store_unavailable") };
@@ -127,8 +144,7 @@ export class Tender {
     if (held === null) return { ...NOTHING, isUnreached: true };
     try {
       const outcome = await sealRun({ store, run, keepStaging, onShard });
-      // A file that was there a moment ago was taken away: the next round sees to it.
-      if (outcome.kind === "open") return { ...NOTHING, isUnreached: true };
+      if (outcome.kind === "open") return { ...(await this.#queueAbsent(run, outcome)), isUnreached: true };
       if (outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
       await unmarkActive(store, { fleet, run });
       return { requeued: 0, sealed: outcome.isNew ? 1 : 0 };
@@ -137,18 +153,60 @@ export class Tender {
     }
   }
 
-  /** Failed jobs are still in the queue and stay there: only `resume`, asked for by someone, repeats them. */
-  async #queueLost(run: string): Promise<number> {
-    const { store, queue, log } = this.#params;
-    const done = await listData(store, run);
-    let queued = 0;
-    for await (const jobs of this.#planned.of(run)) {
-      const undone = jobs.filter(({ shard }) => !done.has(runKeys(run).data(shard)));
-      const lost = await queue.unknown({ jobs: undone });
-      await queue.enqueue({ jobs: lost });
-      queued += lost.length;
-    }
-    if (queued > 0) log.warn({ run, jobs: queued }, "jobs were missing from the queue and are queued again");
-    return queued;
+  /** A listing showed files that are not there: their shards are computed again. */
+  async #queueAbsent(run: string, { absent, reason }: SealOutcome & { kind: "open" }): Promise<Tended> {
+    const { queue, log } = this.#params;
+    const lost = await queue.unknown({ jobs: absent.map((shard) => jobOf(run, shard)) });
+    await queue.enqueue({ jobs: lost });
+    log.warn({ run, jobs: lost.length }, `the run cannot be sealed: ${reason}`);
+    return { requeued: lost.length, sealed: 0 };
   }
+
+  /**
+   * Failed jobs are still in the queue and stay there: only `resume`, asked for by someone, repeats them.
+   * @returns How many jobs were queued, and how many shards have no result file.
+   */
+  async #queueLost(run: string, closed: ClosedRecord | null): Promise<{ requeued: number; undone: number }> {
+    const { store, queue, log } = this.#params;
+    const listed = await listData(store, run);
+    let requeued = 0;
+    let undone = 0;
+    for await (const jobs of this.#planned.of(run, closed)) {
+      const unlisted = jobs.filter(({ shard }) => !listed.has(runKeys(run).data(shard)));
+      const unknown = await queue.unknown({ jobs: unlisted });
+      // A shard that neither listing nor queue knows may be done all the same: the store is asked by name.
+      const lost = await without(unknown, ({ shard }) => store.stat({ key: runKeys(run).data(shard) }));
+      await queue.enqueue({ jobs: lost });
+      requeued += lost.length;
+      undone += unlisted.length - (unknown.length - lost.length);
+    }
+    if (requeued > 0) log.warn({ run, jobs: requeued }, "jobs were missing from the queue and are queued again");
+    return { requeued, undone };
+  }
+}
+
+/** Each is said by an object of its own name. */
+async function isGivenUp(store: ObjectStore, run: string): Promise<boolean> {
+  return (await isCancelled(store, run)) || (await store.stat({ key: removedKey(run) })) !== null;
+}
+
+async function hasEnded(store: ObjectStore, run: string): Promise<boolean> {
+  return (await store.stat({ key: runKeys(run).manifest })) !== null || isGivenUp(store, run);
+}
+
+/** Those for which there is no object. */
+async function without(
+  jobs: readonly JobPayload[],
+  find: (job: JobPayload) => Promise<ObjectInfo | null>,
+): Promise<JobPayload[]> {
+  async function* all(): AsyncGenerator<JobPayload> {
+    yield* jobs;
+  }
+  const rest: JobPayload[] = [];
+  for await (const { job, found } of mapConcurrent(all(), STATS_IN_FLIGHT, async (job) => ({
+    job,
+    found: await find(job),
+  })))
+    if (found === null) rest.push(job);
+  return rest;
 }

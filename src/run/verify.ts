@@ -7,16 +7,15 @@ import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { hash } from "node:crypto";
 import { rowKey, textHashOf } from "../core/rows.ts";
-import { readChain } from "./chain.ts";
-import { type InspectedShard, inspectShard, readRejects } from "./inspect-shard.ts";
+import { proveSealed, readChain, sealFault } from "./chain.ts";
+import { type InspectedShard, inspectShard } from "./inspect-shard.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
-import { readDeletes, readDocumentIndex } from "./read-lists.ts";
+import { readDeletes, readDocumentIndex, readWindowRejects } from "./read-lists.ts";
 import { listData, readClosed, readRun, readWindows } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
+import { faultsOfVectors } from "./verify-vectors.ts";
 
 const FILES_IN_FLIGHT = 4;
-/** Each value of a float16 vector is off by 1 in 2,048 at most, and so is its length; a float32 one is far closer. */
-const NORM_TOLERANCE = 1e-3;
 const MAX_FINDINGS = 20;
 
 /** What reading a whole run back has shown; the counts of faults are 0 in a sound run. */
@@ -36,11 +35,15 @@ export interface VerifyReport {
   readonly nonFinite: number;
   readonly badNorm: number;
   readonly badHash: number;
+  /** Arrow files in `data/` that the plan does not name: no part of the run, but read by whoever reads `data/*.arrow`. */
+  readonly strays: readonly string[];
   /** The first findings, one sentence each, naming file and row. */
   readonly findings: readonly string[];
 }
 
-type Tally = { -readonly [K in keyof Omit<VerifyReport, "ok" | "run" | "base" | "sealed" | "findings">]: number };
+type Tally = {
+  -readonly [K in keyof Omit<VerifyReport, "ok" | "run" | "base" | "sealed" | "strays" | "findings">]: number;
+};
 
 interface Inspection {
   readonly plan: ShardPlan;
@@ -58,54 +61,66 @@ export async function verifyRun(
 ): Promise<VerifyReport> {
   const { store, run } = params;
   const record = await readRun(store, run);
-  const [manifest, closed, data] = await Promise.all([
+  const [manifest, closed, listed] = await Promise.all([
     readManifest(store, run),
     readClosed(store, run),
     listData(store, run),
   ]);
   const verifier = new Verifier(record, manifest);
+  const reading: Reading = { store, record, closed, verifier };
   try {
     if (closed === null) verifier.find("the run's corpus has not been read to the end");
-    for await (const { plan, shard } of inspectAll(store, record)) {
-      verifier.check(plan, shard);
-      data.delete(runKeys(run).data(plan.shard));
-      params.onShard?.(verifier.tally.shards, closed?.shards ?? 0);
-    }
-    await verifier.checkWindowRejects(store);
-    for (const fault of await findListFaults(store, record, closed)) verifier.find(fault);
-    for (const key of data.keys()) verifier.find(`${key} is not in the plan`);
-    if (closed !== null) verifier.checkTotals(closed.rows + closed.rejects);
+    await verifier.gather(async () => {
+      for await (const { plan, shard } of inspectAll(reading)) {
+        verifier.check(plan, shard);
+        listed.delete(runKeys(run).data(plan.shard));
+        params.onShard?.(verifier.tally.shards, closed?.shards ?? 0);
+      }
+    });
+    await checkLists(reading);
+    verifier.checkStrays([...listed.keys()]);
+    if (closed !== null) verifier.checkTotals(closed);
     return verifier.report();
   } finally {
     verifier.close();
   }
 }
 
-/** What is wrong with what is not a result file: the document index, the rows taken away, the runs built on. */
-async function findListFaults(store: ObjectStore, record: RunRecord, closed: ClosedRecord | null): Promise<string[]> {
+interface Reading {
+  readonly store: ObjectStore;
+  readonly record: RunRecord;
+  readonly closed: ClosedRecord | null;
+  readonly verifier: Verifier;
+}
+
+/** What is not a result file: rejects, the document index, the rows taken away, and the runs built on, with their plans. */
+async function checkLists({ store, record, closed, verifier }: Reading): Promise<void> {
   const { run, lineage } = record;
-  const checks: (() => Promise<unknown>)[] = [
-    () => readToEnd(readDocumentIndex(store, run)),
-    () => readToEnd(readDeletes(store, { run, deletes: closed?.deletes })),
-  ];
-  if (lineage?.kind === "delta") checks.push(() => readChain(store, lineage.base));
-  const faults: string[] = [];
-  for (const check of checks) {
-    await check().catch((error: unknown) => {
-      if (!(error instanceof FleetError) || error.code.startsWith("store_")) throw error;
-      faults.push(error.message);
+  await verifier.gather(async () => {
+    for await (const rejects of readWindowRejects(store, run, closed)) verifier.tally.rejects += rejects.length;
+  });
+  await verifier.gather(() => readToEnd(readDocumentIndex(store, run, closed)));
+  await verifier.gather(() => readToEnd(readDeletes(store, { run, deletes: closed?.deletes })));
+  if (lineage?.kind !== "delta") return;
+  const chain: Manifest[] = [];
+  await verifier.gather(async () => void chain.push(...(await readChain(store, lineage.base))));
+  for (const manifest of chain) {
+    await verifier.gather(async () => {
+      await readToEnd(readWindows(store, manifest.run, await proveSealed(store, manifest)));
     });
   }
-  return faults;
 }
 
 async function readToEnd(items: AsyncIterable<unknown>): Promise<void> {
   for await (const _ of items);
 }
 
-async function* inspectAll(store: ObjectStore, record: RunRecord): AsyncGenerator<Inspection> {
+async function* inspectAll({ store, record, closed, verifier }: Reading): AsyncGenerator<Inspection> {
   async function* plans(): AsyncGenerator<ShardPlan> {
-    for await (const window of readWindows(store, record.run)) yield* window.shards;
+    for await (const window of readWindows(store, record.run, closed)) {
+      verifier.tally.documents += window.documents;
+      yield* window.shards;
+    }
   }
   yield* mapConcurrent(plans(), FILES_IN_FLIGHT, async (plan) => {
     try {
@@ -134,6 +149,7 @@ class Verifier {
   readonly #sha256ByShard: ReadonlyMap<string, string>;
   readonly #seen = new IdSet();
   readonly #findings: string[] = [];
+  #strays: readonly string[] = [];
   #faults = 0;
 
   constructor(record: RunRecord, manifest: Manifest | null) {
@@ -189,30 +205,35 @@ class Verifier {
   }
 
   #checkVectors(rows: ResultRows, row: number, name: string): void {
-    const verdicts = [denseVerdict(rows, row), sparseVerdict(rows, row), colbertVerdict(rows, row)];
-    for (const verdict of verdicts) {
-      if (verdict === null) continue;
-      this.tally[verdict.kind]++;
-      this.find(`${name}: ${verdict.finding}`);
+    for (const { kind, finding } of faultsOfVectors(rows, row)) {
+      this.tally[kind]++;
+      this.find(`${name}: ${finding}`);
     }
   }
 
-  async checkWindowRejects(store: ObjectStore): Promise<void> {
-    for await (const window of readWindows(store, this.#record.run)) {
-      this.tally.documents += window.documents;
-      if (window.rejects === 0) continue;
-      const key = runKeys(this.#record.run).windowRejects(window.window);
-      const rejects = await readRejects(store, key);
-      this.tally.rejects += rejects.length;
-      if (rejects.length !== window.rejects)
-        this.find(`${key} has ${rejects.length} rejects where ${window.rejects} were planned`);
+  /** What is damaged is a finding, and the rest is read all the same; a store that fails is a fault. */
+  async gather(read: () => Promise<void>): Promise<void> {
+    try {
+      await read();
+    } catch (error) {
+      if (!(error instanceof FleetError) || error.code.startsWith("store_")) throw error;
+      this.find(error.message);
     }
   }
 
-  /** @param planned Rows and producer's rejects of the closed plan. */
-  checkTotals(planned: number): void {
+  /** @param keys Objects beside the result files. They are no part of the run, but whoever reads data/*.arrow reads them. */
+  checkStrays(keys: readonly string[]): void {
+    this.#strays = keys.filter((key) => key.endsWith(".arrow"));
+  }
+
+  checkTotals(closed: ClosedRecord): void {
+    const planned = closed.rows + closed.rejects;
     const found = this.tally.rows + this.tally.rejects;
     if (found !== planned) this.find(`${found} rows and rejects where ${planned} were planned`);
+    // Rows of a window that is not there, of which no shard could be looked for.
+    this.tally.missing = Math.max(this.tally.missing, planned - found);
+    const sealFaulty = this.#manifest === null ? null : sealFault(this.#manifest, closed);
+    if (sealFaulty !== null) this.find(sealFaulty);
   }
 
   report(): VerifyReport {
@@ -222,6 +243,7 @@ class Verifier {
       ...(this.#record.lineage?.kind === "delta" && { base: this.#record.lineage.base }),
       sealed: this.#manifest !== null,
       ...this.tally,
+      strays: this.#strays,
       findings: this.#findings,
     };
   }
@@ -229,47 +251,4 @@ class Verifier {
   close(): void {
     this.#seen.close();
   }
-}
-
-interface Verdict {
-  readonly kind: "nonFinite" | "badNorm";
-  readonly finding: string;
-}
-
-function denseVerdict(rows: ResultRows, row: number): Verdict | null {
-  return rows.dense === null ? null : normVerdict(rows.dense, row, rows.dim, "the dense vector");
-}
-
-function colbertVerdict(rows: ResultRows, row: number): Verdict | null {
-  if (rows.colbert === null) return null;
-  const { offsets, values } = rows.colbert;
-  const vectors = offsets[row + 1]! - offsets[row]!;
-  if (vectors !== rows.tokenCounts[row]! - 1) {
-    return { kind: "badNorm", finding: `${vectors} ColBERT vectors for ${rows.tokenCounts[row]} tokens` };
-  }
-  for (let vector = offsets[row]!; vector < offsets[row + 1]!; vector++) {
-    const verdict = normVerdict(values, vector, rows.dim, `ColBERT vector ${vector - offsets[row]!}`);
-    if (verdict !== null) return verdict;
-  }
-  return null;
-}
-
-function normVerdict(values: Float32Array, index: number, dim: number, what: string): Verdict | null {
-  let sum = 0;
-  for (let i = index * dim; i < (index + 1) * dim; i++) sum += values[i]! * values[i]!;
-  if (!Number.isFinite(sum)) return { kind: "nonFinite", finding: `${what} is not finite` };
-  if (Math.abs(Math.sqrt(sum) - 1) <= NORM_TOLERANCE) return null;
-  return { kind: "badNorm", finding: `${what} has length ${Math.sqrt(sum).toFixed(6)}` };
-}
-
-function sparseVerdict(rows: ResultRows, row: number): Verdict | null {
-  if (rows.sparse === null) return null;
-  const { offsets, indices, values } = rows.sparse;
-  for (let i = offsets[row]!; i < offsets[row + 1]!; i++) {
-    if (!Number.isFinite(values[i])) return { kind: "nonFinite", finding: "a sparse weight is not finite" };
-    if (!(values[i]! > 0)) return { kind: "badNorm", finding: `a sparse weight is ${values[i]}` };
-    if (i > offsets[row]! && indices[i]! <= indices[i - 1]!)
-      return { kind: "badNorm", finding: "sparse indices do not ascend" };
-  }
-  return null;
 }

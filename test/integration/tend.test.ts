@@ -37,6 +37,11 @@ class CountingStore extends FileStore {
     return super.read(params);
   }
 
+  /** Those of the producer, say, who reads back what it has written. */
+  forgetReads(): void {
+    this.#reads.clear();
+  }
+
   /** Of the objects below a prefix. */
   reads(prefix: string): Map<string, number> {
     return new Map([...this.#reads].filter(([key]) => key.startsWith(prefix)));
@@ -60,6 +65,7 @@ async function openFleet(): Promise<TestFleet> {
   const store = new CountingStore(await tempFolder());
   const corpus = Array.from({ length: 20 }, (_, i) => [`d${i}`, `text number ${i} `.repeat(i + 1)] as const);
   await runUnsealed(store, { run: RUN, corpus });
+  store.forgetReads();
   await markActive(store, { fleet, run: RUN });
   const openTender = (observe: Observe = unobserved): Tender =>
     new Tender({

@@ -4,7 +4,7 @@ import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { Corpus, type CorpusParams } from "../../producers/sources/corpus.ts";
-import type { Format } from "../../src/core/contracts.ts";
+import type { Format } from "../../src/core/selection.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { SELECTION } from "../fixtures/run-options.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";

@@ -73,8 +73,10 @@ export async function verify(out: string, run: string | undefined, flags: Omit<R
     }).finally(() => progress.stop());
     if (flags.json) printJson(report);
     else {
-      const { findings, ...figures } = report;
+      const { findings, strays, ...figures } = report;
       for (const [name, value] of Object.entries(figures)) console.log(`${name.padEnd(10)} ${value}`);
+      for (const stray of strays)
+        console.log(`note: ${stray} is no part of the run, but is read with data/*.arrow: remove it`);
       for (const finding of findings) console.log(`! ${finding}`);
     }
     if (!report.ok)

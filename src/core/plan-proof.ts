@@ -1,0 +1,60 @@
+/** Proves that a run's windows, taken one after the other, are the plan that its closed record speaks of. */
+import { createHash, hash } from "node:crypto";
+import type { ClosedRecord, WindowPlan } from "./contracts.ts";
+import { shardId, windowId } from "./layout.ts";
+
+/** What a closed record counts. */
+export type PlanTotals = Pick<ClosedRecord, "windows" | "documents" | "rows" | "tokens" | "shards" | "rejects">;
+
+export class PlanProof {
+  readonly #totals = { windows: 0, documents: 0, rows: 0, tokens: 0, shards: 0, rejects: 0 };
+  readonly #plans = createHash("sha256");
+
+  get totals(): Readonly<PlanTotals> {
+    return this.#totals;
+  }
+
+  /** SHA-256 over the SHA-256 of each plan's bytes, in the windows' order. */
+  get plansSha256(): string {
+    return this.#plans.copy().digest("hex");
+  }
+
+  /**
+   * Adds the next window.
+   * @param bytes The plan as it is stored.
+   * @returns What is wrong with it by itself or in its place; null for a sound one.
+   */
+  add(plan: WindowPlan, bytes: Uint8Array): string | null {
+    const fault = faultOf(plan, this.#totals);
+    this.#plans.update(hash("sha256", bytes, "buffer"));
+    this.#totals.windows++;
+    this.#totals.documents += plan.documents;
+    this.#totals.rows += plan.rows;
+    this.#totals.tokens += plan.tokens;
+    this.#totals.shards += plan.shards.length;
+    this.#totals.rejects += plan.rejects;
+    return fault;
+  }
+
+  /** What the windows and the record disagree about; null when all windows were added and are those of the record. */
+  disagreement(closed: ClosedRecord): string | null {
+    for (const [name, found] of Object.entries(this.#totals)) {
+      const recorded = closed[name as keyof PlanTotals];
+      if (found !== recorded) return `its windows have ${found} ${name} and plan/closed.json says ${recorded}`;
+    }
+    if (closed.plansSha256 === undefined || closed.plansSha256 === this.plansSha256) return null;
+    return `its windows have the digest ${this.plansSha256} and plan/closed.json says ${closed.plansSha256}`;
+  }
+}
+
+function faultOf(plan: WindowPlan, before: PlanTotals): string | null {
+  if (plan.window !== windowId(before.windows)) return `it is the plan of ${plan.window}`;
+  if (plan.firstDocument !== before.documents)
+    return `it begins at document ${plan.firstDocument} where ${before.documents} were planned before`;
+  const rows = plan.shards.reduce((sum, shard) => sum + shard.rows, 0);
+  if (rows !== plan.rows) return `its shards have ${rows} rows and it says ${plan.rows}`;
+  const tokens = plan.shards.reduce((sum, shard) => sum + shard.tokens, 0);
+  if (tokens !== plan.tokens) return `its shards have ${tokens} tokens and it says ${plan.tokens}`;
+  const misnamed = plan.shards.find(({ shard }, index) => shard !== shardId(plan.window, index));
+  return misnamed === undefined ? null : `it has the shard ${misnamed.shard} out of its place`;
+}

@@ -1,0 +1,58 @@
+/** Which documents of a corpus are read, and what of each. */
+import { z } from "zod";
+
+/** How inputs are read; `auto` goes by first bytes and names. */
+export const formatSchema = z.enum(["auto", "jsonl", "csv", "tsv", "parquet", "arrow", "text", "html"]);
+/** Format of a corpus. */
+export type Format = z.infer<typeof formatSchema>;
+
+/** One `--where`: a field, by dotted path, compared with a value as it was typed. */
+export const conditionSchema = z.strictObject({
+  field: z.string().min(1),
+  operator: z.enum(["=", "!=", "<", "<=", ">", ">="]),
+  value: z.string(),
+});
+/** A condition on a field of a document. */
+export type Condition = z.infer<typeof conditionSchema>;
+
+/** Names that a result file's own columns have; see README. */
+const RESULT_COLUMNS = new Set([
+  "id",
+  "chunk",
+  "char_start",
+  "char_end",
+  "n_tokens",
+  "text_hash",
+  "dense",
+  "sparse",
+  "colbert",
+  "text",
+]);
+
+/** No field of that name can be carried to the output. */
+export function isResultColumn(name: string): boolean {
+  return RESULT_COLUMNS.has(name);
+}
+
+/** Which documents of a corpus are read, and what of each. Fields are dotted paths. */
+export const selectionSchema = z.strictObject({
+  format: formatSchema,
+  idField: z.string().min(1),
+  /** Joined in this order by a blank line; those that are missing or empty in a document are left out. */
+  textFields: z.array(z.string().min(1)).min(1),
+  /** All of them must hold. */
+  where: z.array(conditionSchema),
+  /** Part of the documents to take, chosen by id; 1 for all. */
+  sample: z.number().gt(0).max(1),
+  /** The first documents of those chosen; null for all. */
+  limit: z.int().min(1).nullable(),
+  /** Fields carried to the output as text columns of the same names. */
+  keep: z.array(
+    z
+      .string()
+      .min(1)
+      .refine((name) => !isResultColumn(name), { message: "the output has a column of that name" }),
+  ),
+});
+/** Which documents of a corpus, and what of each. */
+export type Selection = z.infer<typeof selectionSchema>;
