@@ -3,15 +3,33 @@
  * the create-if-absent, and it holds between processes and, on NFS, between machines. Bytes are synced
  * before the link and the folder after it, so "created" and "exists" both survive a power cut.
  */
-import { randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import { constants, type Dirent, type Stats } from "node:fs";
-import { link, lstat, mkdir, open, readdir, realpath, rename, rmdir, unlink } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, realpath, rmdir, unlink } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 import { pathToFileURL } from "node:url";
-import { FleetError } from "../core/errors.ts";
+import { FleetError, hasCode } from "../core/errors.ts";
 import { assertKey } from "../core/layout.ts";
-import type { ByteRange, CreateOutcome, ObjectInfo, ObjectStore } from "../core/ports.ts";
-import { errnoOf, fileFault, noHardLinks, outsideRoot } from "./file-faults.ts";
+import type {
+  ByteRange,
+  CreateOutcome,
+  ObjectInfo,
+  ObjectStore,
+  ReplaceOutcome,
+  VersionedBody,
+} from "../core/ports.ts";
+import { errnoOf, fileFault, outsideRoot } from "./file-faults.ts";
+import {
+  isGone,
+  linkFile,
+  lstatOrNull,
+  makeEmpty,
+  readFully,
+  syncFolder,
+  unlinkIfThere,
+  writeTemp,
+} from "./file-io.ts";
+import { type FileLock, publishLocked, releaseLock, takeLock } from "./file-lock.ts";
 import { assertPrefix, assertRange, assertWithin, missing, shorterThanRange } from "./store-rules.ts";
 
 /** Half-written files live here, on the same file system as the names they are linked to. */
@@ -24,8 +42,6 @@ const LIST_CONCURRENCY = 32;
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 /** How often folders may be pruned by a `remove` while we make them and link into them. */
 const LINK_ATTEMPTS = 20;
-/** What `link(2)` answers on FAT, exFAT, some FUSE and SMB mounts. */
-const NO_LINK_CODES = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EXDEV"]);
 
 export class FileStore implements ObjectStore {
   readonly url: string;
@@ -56,19 +72,31 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  async replace(params: Readonly<{ key: string; body: Uint8Array }>): Promise<void> {
+  async replace(
+    params: Readonly<{ key: string; body: Uint8Array; ifVersion?: string | null }>,
+  ): Promise<ReplaceOutcome> {
     const path = this.#pathOf(params.key);
     try {
       const temp = await this.#writeTemp(params.body);
       try {
-        await this.#makeFolder(dirname(path));
-        await rename(temp, path);
+        if (params.ifVersion === null) return (await this.#publish(temp, path)) === "created" ? "replaced" : "changed";
+        return await this.#replaceBy(temp, { ...params, path });
       } finally {
         await unlinkIfThere(temp);
       }
-      await syncFolder(dirname(path));
     } catch (error) {
       throw fileFault({ error, doing: "replace", path });
+    }
+  }
+
+  /** The version is a digest of the bytes, so that it does not depend on what a file system keeps of times. */
+  async readVersion(params: Readonly<{ key: string; maxBytes?: number }>): Promise<VersionedBody | null> {
+    try {
+      const body = await this.read(params);
+      return { body, version: createHash("sha256").update(body).digest("hex") };
+    } catch (error) {
+      if (hasCode(error, "object_missing")) return null;
+      throw error;
     }
   }
 
@@ -101,7 +129,7 @@ export class FileStore implements ObjectStore {
     try {
       await this.#assertInside(dirname(path));
       const stats = await lstatOrNull(path);
-      return stats?.isFile() === true ? { key: params.key, bytes: stats.size } : null;
+      return stats?.isFile() === true ? infoOf(params.key, stats) : null;
     } catch (error) {
       if (isGone(error)) return null;
       throw fileFault({ error, doing: "look at", path });
@@ -119,7 +147,7 @@ export class FileStore implements ObjectStore {
     try {
       await this.#assertInside(dirname(path));
       if ((await lstat(path)).isDirectory()) return;
-      await unlink(path);
+      await this.#locked(params.key, makeEmpty, () => unlink(path));
       await syncFolder(dirname(path));
       await this.#pruneEmptyFolders(dirname(path));
     } catch (error) {
@@ -152,7 +180,7 @@ export class FileStore implements ObjectStore {
   async #writeTemp(body: Uint8Array): Promise<string> {
     const root = await this.#prepare();
     try {
-      return await writeTemp(root, body);
+      return await writeTemp(join(root, TEMP_FOLDER), body);
     } catch (error) {
       // Somebody cleaned up around us; the next attempt makes the folder again.
       if (errnoOf(error) === "ENOENT") this.#ready = undefined;
@@ -165,6 +193,44 @@ export class FileStore implements ObjectStore {
     const [real, root] = await Promise.all([realpath(folder), realpath(this.#root)]);
     if (real !== root && !real.startsWith(root.endsWith(sep) ? root : root + sep)) {
       throw outsideRoot({ path: folder, real, root });
+    }
+  }
+
+  /** @param replacement.ifVersion Left out: whatever is there. */
+  async #replaceBy(
+    temp: string,
+    replacement: Readonly<{ key: string; path: string; ifVersion?: string | null }>,
+  ): Promise<ReplaceOutcome> {
+    const { key, path, ifVersion } = replacement;
+    const folder = dirname(path);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const makeLock = (lock: string): Promise<void> => linkFile(temp, lock);
+        const outcome = await this.#locked(key, makeLock, async (lock) => {
+          if (ifVersion !== undefined && (await this.readVersion({ key }))?.version !== ifVersion) return "changed";
+          await this.#makeFolder(folder);
+          return (await publishLocked(lock, path)) ? "replaced" : "taken-over";
+        });
+        if (outcome === "replaced") await syncFolder(folder);
+        if (outcome !== "taken-over") return outcome;
+      } catch (error) {
+        if (errnoOf(error) !== "ENOENT" || attempt === LINK_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /** One at a time among all that replace or remove the object. @param make Makes the lock's file. */
+  async #locked<T>(
+    key: string,
+    make: (path: string) => Promise<void>,
+    act: (lock: FileLock) => Promise<T>,
+  ): Promise<T> {
+    const folder = join(await this.#prepare(), TEMP_FOLDER);
+    const lock = await takeLock({ folder, key, make });
+    try {
+      return await act(lock);
+    } finally {
+      await releaseLock(lock);
     }
   }
 
@@ -196,17 +262,17 @@ export class FileStore implements ObjectStore {
 
   async #linkOnce(temp: string, path: string): Promise<CreateOutcome> {
     const folder = dirname(path);
-    const failure = await link(temp, path).then(
-      () => null,
-      (error: unknown) => error,
-    );
-    const code = failure === null ? null : (errnoOf(failure) ?? "");
-    if (code !== null && NO_LINK_CODES.has(code)) throw noHardLinks(folder, failure);
-    if (code !== null && code !== "EEXIST") throw failure;
-    if (code === "EEXIST") await this.#isTaken(path);
+    let outcome: CreateOutcome = "created";
+    try {
+      await linkFile(temp, path);
+    } catch (error) {
+      if (errnoOf(error) !== "EEXIST") throw error;
+      await this.#isTaken(path);
+      outcome = "exists";
+    }
     // After "exists", too: the winner may not have come to its own sync yet, and our caller takes it for durable.
     await syncFolder(folder);
-    return code === null ? "created" : "exists";
+    return outcome;
   }
 
   /** Level by level, so that no level is made beyond a link that leads out. */
@@ -274,7 +340,7 @@ export class FileStore implements ObjectStore {
     const path = join(this.#root, key);
     try {
       const stats = await lstatOrNull(path);
-      return stats?.isFile() === true ? { key, bytes: stats.size } : null;
+      return stats?.isFile() === true ? infoOf(key, stats) : null;
     } catch (error) {
       throw fileFault({ error, doing: "look at", path });
     }
@@ -303,67 +369,8 @@ async function removeStaleTemps(temp: string): Promise<void> {
   }
 }
 
-/** @returns The path of a complete, synced file that no other writer has the name of. */
-async function writeTemp(root: string, body: Uint8Array): Promise<string> {
-  const temp = join(root, TEMP_FOLDER, `${process.pid}-${randomUUID()}`);
-  const file = await open(temp, "wx", 0o644);
-  try {
-    await file.writeFile(body);
-    await file.sync();
-  } catch (error) {
-    await unlinkIfThere(temp);
-    throw error;
-  } finally {
-    await file.close();
-  }
-  return temp;
-}
-
-async function readFully(
-  params: Readonly<{ file: Awaited<ReturnType<typeof open>>; path: string; start: number; bytes: number }>,
-): Promise<Uint8Array> {
-  const { file, path, start, bytes } = params;
-  // Not from the pool: the caller may build typed arrays on it or hand its memory to a thread.
-  const body = Buffer.allocUnsafeSlow(bytes);
-  for (let done = 0; done < bytes;) {
-    const { bytesRead } = await file.read(body, done, bytes - done, start + done);
-    if (bytesRead === 0)
-      throw shorterThanRange({ where: path, bytes: start + done, range: { start, end: start + bytes } });
-    done += bytesRead;
-  }
-  return body;
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-async function lstatOrNull(path: string): Promise<Stats | null> {
-  try {
-    return await lstat(path);
-  } catch (error) {
-    if (isGone(error)) return null;
-    throw error;
-  }
-}
-
-async function unlinkIfThere(path: string): Promise<void> {
-  try {
-    await unlink(path);
-  } catch (error) {
-    if (errnoOf(error) !== "ENOENT") throw error;
-  }
-}
-
-/** With a file where a folder would be, nothing can lie beneath it either. */
-function isGone(error: unknown): boolean {
-  const code = errnoOf(error);
-  return code === "ENOENT" || code === "ENOTDIR";
+function infoOf(key: string, stats: Stats): ObjectInfo {
+  return { key, bytes: stats.size, modifiedAtMs: stats.mtimeMs };
 }
 
 /** Null for what is neither a file nor a folder: links, sockets and devices are no objects. */

@@ -145,3 +145,20 @@ export function requireLength(bytes: number | undefined, where: string): number 
     cure: "a proxy before the server may strip Content-Length or compress answers; switch that off",
   });
 }
+
+/** @returns Milliseconds since 1970 by the server's clock. */
+export function requireTime(time: Date | undefined, where: string): number {
+  const ms = time?.getTime();
+  if (ms !== undefined && Number.isFinite(ms)) return ms;
+  throw new FleetError("store_refused", `the server did not say when ${where} was written`, {
+    cure: "every S3 server sends Last-Modified; a proxy before it may strip it, or this is no S3 server",
+  });
+}
+
+/** @param use What the ETag is needed for, as a sentence. */
+export function requireEtag(etag: string | undefined, where: string, use: string): string {
+  if (etag !== undefined && etag !== "") return etag;
+  throw new FleetError("store_refused", `the server gave no ETag of ${where}`, {
+    cure: `${use}; use a server, or a proxy before it, that gives one`,
+  });
+}

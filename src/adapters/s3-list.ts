@@ -1,7 +1,7 @@
 /** Objects of a bucket, listed page by page. */
 import { ListObjectsV2Command, type S3Client } from "@aws-sdk/client-s3";
 import { FleetError } from "../core/errors.ts";
-import { requireLength } from "./s3-client.ts";
+import { requireLength, requireTime } from "./s3-client.ts";
 import { type RetryLimits, withRetries } from "./s3-faults.ts";
 
 export interface ListParams {
@@ -16,6 +16,7 @@ export interface ListParams {
 export interface ListedObject {
   readonly key: string;
   readonly bytes: number;
+  readonly modifiedAtMs: number;
   readonly etag: string | undefined;
 }
 
@@ -36,12 +37,13 @@ export async function* listObjects(params: ListParams): AsyncGenerator<ListedObj
       ...(token === undefined ? {} : { ContinuationToken: token }),
     });
     const page = await withRetries(at, limits, () => client.send(question));
-    for (const { Key: key, Size: bytes, ETag: etag } of page.Contents ?? []) {
+    for (const { Key: key, Size: bytes, LastModified: modified, ETag: etag } of page.Contents ?? []) {
       // Consoles leave empty `folder/` objects behind.
       if (key === undefined || key.endsWith("/")) continue;
       if (Buffer.compare(Buffer.from(key), Buffer.from(previous)) <= 0) throw unsorted(at.where, previous, key);
       previous = key;
-      yield { key, bytes: requireLength(bytes, `s3://${bucket}/${key}`), etag };
+      const where = `s3://${bucket}/${key}`;
+      yield { key, bytes: requireLength(bytes, where), modifiedAtMs: requireTime(modified, where), etag };
     }
     token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
   } while (token !== undefined);

@@ -2,13 +2,14 @@
 import { GetObjectCommand, HeadObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { FleetError } from "../core/errors.ts";
 import type { ByteRange, ByteSource } from "../core/ports.ts";
-import { openClient, readBody, requireLength, retryLimitsOf, type S3Options } from "./s3-client.ts";
+import { openClient, readBody, requireEtag, requireLength, retryLimitsOf, type S3Options } from "./s3-client.ts";
 import { nameOf, type RetryLimits, type S3Call, statusOf, withRetries } from "./s3-faults.ts";
 import { listObjects } from "./s3-list.ts";
 import { streamBlocks } from "./stream-blocks.ts";
 
 /** Large enough that a request's latency is small beside its transfer. */
 const BLOCK_BYTES = 4 * 1024 * 1024;
+const PINNED = "a corpus object is pinned by its ETag";
 
 export interface S3Entry {
   readonly key: string;
@@ -39,7 +40,11 @@ export class S3Bucket {
     return withRetries(at, this.#limits, async () => {
       try {
         const answer = await this.#client.send(new HeadObjectCommand({ Bucket: this.#bucket, Key: key }));
-        return { key, bytes: requireLength(answer.ContentLength, at.where), etag: requireEtag(answer.ETag, at.where) };
+        return {
+          key,
+          bytes: requireLength(answer.ContentLength, at.where),
+          etag: requireEtag(answer.ETag, at.where, PINNED),
+        };
       } catch (error) {
         // An answer to HEAD has no body to tell a missing bucket from a missing key; the listing after it does.
         if (statusOf(error) === 404) return null;
@@ -52,7 +57,7 @@ export class S3Bucket {
   async *list(prefix: string): AsyncGenerator<S3Entry> {
     const place = { client: this.#client, bucket: this.#bucket, limits: this.#limits, pageSize: this.#pageSize };
     for await (const { key, bytes, etag } of listObjects({ ...place, prefix }))
-      yield { key, bytes, etag: requireEtag(etag, `${this.url}/${key}`) };
+      yield { key, bytes, etag: requireEtag(etag, `${this.url}/${key}`, PINNED) };
   }
 
   /** Reads nothing yet. */
@@ -101,13 +106,6 @@ export class S3Bucket {
   #call(operation: string, key: string, permission: string): S3Call {
     return { operation, where: `${this.url}/${key}`, permission };
   }
-}
-
-function requireEtag(etag: string | undefined, where: string): string {
-  if (etag !== undefined && etag !== "") return etag;
-  throw new FleetError("store_refused", `the server gave no ETag of ${where}`, {
-    cure: "a corpus object is pinned by its ETag; use a server, or a proxy before it, that gives one",
-  });
 }
 
 function changed(where: string, cause?: unknown): FleetError {

@@ -12,11 +12,29 @@ import {
 } from "@aws-sdk/client-s3";
 import { FleetError } from "../core/errors.ts";
 import { assertKey } from "../core/layout.ts";
-import type { ByteRange, CreateOutcome, ObjectInfo, ObjectStore } from "../core/ports.ts";
-import { openClient, readBody, requireLength, retryLimitsOf, type S3Options } from "./s3-client.ts";
+import type {
+  ByteRange,
+  CreateOutcome,
+  ObjectInfo,
+  ObjectStore,
+  ReplaceOutcome,
+  VersionedBody,
+} from "../core/ports.ts";
+import {
+  openClient,
+  readBody,
+  requireEtag,
+  requireLength,
+  requireTime,
+  retryLimitsOf,
+  type S3Options,
+} from "./s3-client.ts";
+import { ConditionalWriter } from "./s3-conditional.ts";
 import { nameOf, statusOf, withRetries, type RetryLimits, type S3Call } from "./s3-faults.ts";
 import { listObjects } from "./s3-list.ts";
 import { assertPrefix, assertRange, assertWithin, missing, shorterThanRange } from "./store-rules.ts";
+
+const VERSIONED = "an object that is replaced is told from its older versions by its ETag";
 
 export class S3Store implements ObjectStore {
   readonly url: string;
@@ -26,6 +44,7 @@ export class S3Store implements ObjectStore {
   readonly #prefix: string;
   readonly #limits: RetryLimits;
   readonly #pageSize: number;
+  readonly #conditions: ConditionalWriter;
 
   /** @param params.prefix Without a slash at either end; may be empty. */
   constructor(params: Readonly<{ bucket: string; prefix: string; options?: S3Options }>) {
@@ -36,6 +55,7 @@ export class S3Store implements ObjectStore {
     this.#client = openClient(options);
     this.#limits = retryLimitsOf(options);
     this.#pageSize = options.pageSize ?? 1000;
+    this.#conditions = new ConditionalWriter(this.#client);
   }
 
   async create(params: Readonly<{ key: string; body: Uint8Array }>): Promise<CreateOutcome> {
@@ -52,11 +72,32 @@ export class S3Store implements ObjectStore {
     });
   }
 
-  async replace(params: Readonly<{ key: string; body: Uint8Array }>): Promise<void> {
-    const { at, target } = this.#at("PutObject", params.key);
-    await withRetries(at, this.#limits, () =>
-      this.#client.send(new PutObjectCommand({ ...target, Body: asBuffer(params.body) })),
-    );
+  async replace(
+    params: Readonly<{ key: string; body: Uint8Array; ifVersion?: string | null }>,
+  ): Promise<ReplaceOutcome> {
+    const { key, ifVersion } = params;
+    const { at, target } = this.#at("PutObject", key);
+    const body = asBuffer(params.body);
+    if (ifVersion !== undefined) {
+      const read = (): Promise<VersionedBody | null> => this.readVersion({ key });
+      return this.#conditions.replace({ at, target, body, ifVersion, limits: this.#limits, read });
+    }
+    await withRetries(at, this.#limits, () => this.#client.send(new PutObjectCommand({ ...target, Body: body })));
+    return "replaced";
+  }
+
+  async readVersion(params: Readonly<{ key: string; maxBytes?: number }>): Promise<VersionedBody | null> {
+    const { at, target } = this.#at("GetObject", params.key);
+    return withRetries(at, this.#limits, async () => {
+      try {
+        const answer = await this.#client.send(new GetObjectCommand(target));
+        const body = await readBody({ answer, where: at.where, range: undefined, maxBytes: params.maxBytes });
+        return { body, version: requireEtag(answer.ETag, at.where, VERSIONED) };
+      } catch (error) {
+        if (nameOf(error) === "NoSuchKey") return null;
+        throw error;
+      }
+    });
   }
 
   async read(params: Readonly<{ key: string; range?: ByteRange; maxBytes?: number }>): Promise<Uint8Array> {
@@ -84,8 +125,9 @@ export class S3Store implements ObjectStore {
     const { at, target } = this.#at("HeadObject", params.key);
     return withRetries(at, this.#limits, async () => {
       try {
-        const { ContentLength } = await this.#client.send(new HeadObjectCommand(target));
-        return { key: params.key, bytes: requireLength(ContentLength, at.where) };
+        const { ContentLength, LastModified } = await this.#client.send(new HeadObjectCommand(target));
+        const bytes = requireLength(ContentLength, at.where);
+        return { key: params.key, bytes, modifiedAtMs: requireTime(LastModified, at.where) };
       } catch (error) {
         // An answer to HEAD has no body to tell a missing bucket from a missing key; the probe at start does.
         if (statusOf(error) === 404) return null;
@@ -116,8 +158,8 @@ export class S3Store implements ObjectStore {
 
   async *#list(prefix: string): AsyncGenerator<ObjectInfo> {
     const place = { client: this.#client, bucket: this.#bucket, limits: this.#limits, pageSize: this.#pageSize };
-    for await (const { key, bytes } of listObjects({ ...place, prefix }))
-      yield { key: key.slice(this.#prefix.length), bytes };
+    for await (const { key, bytes, modifiedAtMs } of listObjects({ ...place, prefix }))
+      yield { key: key.slice(this.#prefix.length), bytes, modifiedAtMs };
   }
 
   #at(

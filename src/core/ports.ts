@@ -15,10 +15,22 @@ export interface ByteRange {
   readonly end: number;
 }
 
+/** Outcome of a replacement. `changed`: the object is not, or no longer, the version that was named; nothing was written. */
+export type ReplaceOutcome = "replaced" | "changed";
+
 /** What a listing says of an object. */
 export interface ObjectInfo {
   readonly key: string;
   readonly bytes: number;
+  /** When the object was last written, in milliseconds since 1970 by the store's clock and not by this machine's. */
+  readonly modifiedAtMs: number;
+}
+
+/** An object as it was at one moment: `body` is what `version` stands for. */
+export interface VersionedBody {
+  readonly body: Uint8Array;
+  /** Opaque; another one whenever the content is another. For `replace` on the same store. */
+  readonly version: string;
 }
 
 /**
@@ -36,11 +48,23 @@ export interface ObjectStore {
    * memory is the caller's to use for something else.
    */
   create(params: Readonly<{ key: string; body: Uint8Array }>): Promise<CreateOutcome>;
-  /** Atomically replaces; only `latest.json` and the state of a schedule ever are. */
-  replace(params: Readonly<{ key: string; body: Uint8Array }>): Promise<void>;
+  /**
+   * Replaces the object whole: readers see the old bytes or the new ones. Only a few small objects ever are replaced
+   * (`latest.json`, the state of a schedule).
+   *
+   * @param params.ifVersion Only if the object is still this version, or with null only if it is not there. Left out:
+   *   whatever is there. On a server that ignores conditions the version is compared just before the write, and a
+   *   writer in that moment (one round trip) is overwritten; `probeStore` reports such a server.
+   */
+  replace(params: Readonly<{ key: string; body: Uint8Array; ifVersion?: string | null }>): Promise<ReplaceOutcome>;
+  /**
+   * The whole object and its version, or null when it is not there.
+   * @throws FleetError `object_corrupt` if the object is larger than `maxBytes`.
+   */
+  readVersion(params: Readonly<{ key: string; maxBytes?: number }>): Promise<VersionedBody | null>;
   /** @throws FleetError `object_missing`; `object_corrupt` if the object is larger than `maxBytes` or shorter than `range`. */
   read(params: Readonly<{ key: string; range?: ByteRange; maxBytes?: number }>): Promise<Uint8Array>;
-  /** The object's size, or null when it is not there. */
+  /** The object's size and time, or null when it is not there. */
   stat(params: Readonly<{ key: string }>): Promise<ObjectInfo | null>;
   /** Every object whose key starts with `prefix`, in ascending order of key (code units). */
   list(params: Readonly<{ prefix: string }>): AsyncIterable<ObjectInfo>;

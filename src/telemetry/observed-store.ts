@@ -1,5 +1,12 @@
 /** A store that says how each call on it went. */
-import type { ByteRange, CreateOutcome, ObjectInfo, ObjectStore } from "../core/ports.ts";
+import type {
+  ByteRange,
+  CreateOutcome,
+  ObjectInfo,
+  ObjectStore,
+  ReplaceOutcome,
+  VersionedBody,
+} from "../core/ports.ts";
 import { type FleetEvent, nowMs, type Observe } from "../core/telemetry.ts";
 
 type StoreEvent = Extract<FleetEvent, { kind: "store" }>;
@@ -27,11 +34,19 @@ export class ObservedStore implements ObjectStore {
     );
   }
 
-  replace(params: Readonly<{ key: string; body: Uint8Array }>): Promise<void> {
+  replace(params: Readonly<{ key: string; body: Uint8Array; ifVersion?: string | null }>): Promise<ReplaceOutcome> {
     return this.#tell(
       { operation: "replace", object: kindOf(params.key) },
       () => this.#store.replace(params),
-      () => ({ outcome: "ok", bytes: params.body.length }),
+      (outcome) => ({ outcome: "ok", bytes: outcome === "replaced" ? params.body.length : 0 }),
+    );
+  }
+
+  readVersion(params: Readonly<{ key: string; maxBytes?: number }>): Promise<VersionedBody | null> {
+    return this.#tell(
+      { operation: "read", object: kindOf(params.key) },
+      () => this.#store.readVersion(params),
+      (found) => ({ outcome: "ok", bytes: found?.body.length ?? 0 }),
     );
   }
 

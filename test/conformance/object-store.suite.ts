@@ -49,7 +49,7 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
       const body = randomBytes(length);
       await store.create({ key, body });
       expect(Buffer.compare(await store.read({ key }), body)).toBe(0);
-      expect(await store.stat({ key })).toEqual({ key, bytes: length });
+      expect(await store.stat({ key })).toMatchObject({ key, bytes: length });
     });
 
     test("keeps bytes of its own, whatever becomes of those it was given or gave", async () => {
@@ -115,7 +115,7 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
       await store.remove({ key: `${folder}1` });
       const found: ObjectInfo[] = [];
       for await (const info of store.list({ prefix: folder })) found.push(info);
-      expect(found).toEqual([
+      expect(found).toMatchObject([
         { key: `${folder}0`, bytes: 0 },
         { key: `${folder}1000`, bytes: 1000 },
       ]);
@@ -127,6 +127,7 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
         await expect(store.create({ key, body: Buffer.from("x") })).rejects.toMatchObject({ code: "store_refused" });
         await expect(store.read({ key })).rejects.toMatchObject({ code: "store_refused" });
         await expect(store.replace({ key, body: Buffer.from("x") })).rejects.toMatchObject({ code: "store_refused" });
+        await expect(store.readVersion({ key })).rejects.toMatchObject({ code: "store_refused" });
         await expect(store.stat({ key })).rejects.toMatchObject({ code: "store_refused" });
         await expect(store.remove({ key })).rejects.toMatchObject({ code: "store_refused" });
       },
@@ -134,13 +135,96 @@ export function objectStoreSuite(name: string, open: (name: string) => Promise<O
 
     test("replaces, and removes what is there or not", async () => {
       const key = fresh();
-      await store.replace({ key, body: Buffer.from("one") });
-      await store.replace({ key, body: Buffer.from("two") });
+      expect(await store.replace({ key, body: Buffer.from("one") })).toBe("replaced");
+      expect(await store.replace({ key, body: Buffer.from("two") })).toBe("replaced");
       expect(Buffer.from(await store.read({ key })).toString()).toBe("two");
       await store.remove({ key });
       await store.remove({ key });
       expect(await store.stat({ key })).toBeNull();
       expect(await store.create({ key, body: Buffer.from("again") })).toBe("created");
+    });
+
+    test("says when an object was last written, in a listing as by itself", async () => {
+      const folder = `m-${randomUUID()}/`;
+      const key = `${folder}a`;
+      const written = async (): Promise<number> => {
+        for await (const info of store.list({ prefix: folder })) {
+          const alone = (await store.stat({ key }))!.modifiedAtMs;
+          // HTTP dates have whole seconds, listings milliseconds.
+          expect(Math.abs(alone - info.modifiedAtMs)).toBeLessThan(1000);
+          return info.modifiedAtMs;
+        }
+        throw new Error("nothing is listed");
+      };
+      await store.replace({ key, body: Buffer.from("one") });
+      const first = await written();
+      expect(Math.abs(first - Date.now())).toBeLessThan(60_000);
+      await store.replace({ key, body: Buffer.from("two") });
+      expect(await written()).toBeGreaterThanOrEqual(first);
+    });
+
+    test("replaces only the version that was named, or only what is not there", async () => {
+      const key = fresh();
+      const put = (text: string, ifVersion: string | null) =>
+        store.replace({ key, body: Buffer.from(text), ifVersion });
+      const now = async () => {
+        const found = await store.readVersion({ key });
+        return found === null ? null : { text: Buffer.from(found.body).toString(), version: found.version };
+      };
+      expect(await now()).toBeNull();
+      expect(await put("none", "0123456789abcdef0123456789abcdef")).toBe("changed");
+      expect(await now()).toBeNull();
+      expect(await put("one", null)).toBe("replaced");
+      expect(await put("other", null)).toBe("changed");
+      const one = (await now())!;
+      expect(one.text).toBe("one");
+      expect(await put("two", one.version)).toBe("replaced");
+      expect(await put("three", one.version)).toBe("changed");
+      const two = (await now())!;
+      expect(two.text).toBe("two");
+      expect(two.version).not.toBe(one.version);
+      expect((await now())!.version).toBe(two.version);
+      await store.remove({ key });
+      expect(await put("gone", two.version)).toBe("changed");
+      expect(await store.stat({ key })).toBeNull();
+      expect(await put("again", null)).toBe("replaced");
+    });
+
+    test("reads no version of an object larger than allowed", async () => {
+      const key = fresh();
+      await store.create({ key, body: Buffer.alloc(100) });
+      await expect(store.readVersion({ key, maxBytes: 99 })).rejects.toMatchObject({ code: "object_corrupt" });
+      expect((await store.readVersion({ key, maxBytes: 100 }))?.body).toHaveLength(100);
+    });
+
+    test.each(["of one version", "of nothing"])("lets one of sixteen racing replacements %s win, whole", async (of) => {
+      const key = fresh();
+      const other = await open(root);
+      if (of === "of one version") await store.create({ key, body: Buffer.from("zero") });
+      const ifVersion = (await store.readVersion({ key }))?.version ?? null;
+      const bodies = Array.from({ length: 16 }, () => randomBytes(10_000));
+      const outcomes = await Promise.all(
+        bodies.map((body, index) => (index % 2 === 0 ? store : other).replace({ key, body, ifVersion })),
+      );
+      expect(outcomes.filter((outcome) => outcome === "replaced")).toHaveLength(1);
+      expect(Buffer.compare(await store.read({ key }), bodies[outcomes.indexOf("replaced")]!)).toBe(0);
+      await other.close();
+    });
+
+    test("loses no count of several who read, add and replace until it holds", async () => {
+      const key = fresh();
+      const other = await open(root);
+      await store.create({ key, body: Buffer.from("0") });
+      const add = async (user: ObjectStore): Promise<void> => {
+        for (;;) {
+          const { body, version } = (await user.readVersion({ key }))!;
+          const next = Buffer.from(String(Number(Buffer.from(body).toString()) + 1));
+          if ((await user.replace({ key, body: next, ifVersion: version })) === "replaced") return;
+        }
+      };
+      await Promise.all(Array.from({ length: 8 }, (_, index) => add(index % 2 === 0 ? store : other)));
+      expect(Buffer.from(await store.read({ key })).toString()).toBe("8");
+      await other.close();
     });
 
     test("keeps stores of other names apart, and closes more than once", async () => {

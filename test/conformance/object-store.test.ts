@@ -11,7 +11,8 @@ const folder = mkdtempSync(join(tmpdir(), "embedfleet-stores-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 objectStoreSuite("files", (name) => openStore(`file://${folder}/${name}`));
 
-objectStoreSuite("the scripted store", async () => new ScriptedStore());
+const objects = new Map<string, Uint8Array>();
+objectStoreSuite("the scripted store", async (prefix) => new ScriptedStore({ prefix, objects }));
 
 describeS3("S3", ({ bucket, endpoint, region, credentials }) => {
   objectStoreSuite("a real server", (name) =>

@@ -2,7 +2,16 @@
 import type { JobPayload } from "../../src/core/contracts.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import { jobId } from "../../src/core/layout.ts";
-import type { CreateOutcome, JobQueue, LeasedJob, ObjectInfo, ObjectStore, QueueCounts } from "../../src/core/ports.ts";
+import type {
+  CreateOutcome,
+  JobQueue,
+  LeasedJob,
+  ObjectInfo,
+  ObjectStore,
+  QueueCounts,
+  ReplaceOutcome,
+  VersionedBody,
+} from "../../src/core/ports.ts";
 import type { Actor, Scheduler } from "./scheduler.ts";
 
 /** What is broken on purpose, to see that the simulation sees it. */
@@ -28,6 +37,8 @@ export class SimStore {
   readonly #scheduler: Scheduler;
   readonly #sabotage: Sabotage;
   readonly #onCreate: (key: string) => void;
+  readonly #writes = new Map<string, number>();
+  #writeCount = 0;
 
   constructor(scheduler: Scheduler, sabotage: Sabotage, onCreate: (key: string) => void) {
     this.#scheduler = scheduler;
@@ -41,12 +52,13 @@ export class SimStore {
     return {
       url: "memory:///",
       create: ({ key, body }) => call(key, () => this.#create(this.#nameOf(key), body)),
-      replace: ({ key, body }) => call(key, () => void this.objects.set(key, new Uint8Array(body))),
+      replace: ({ key, body, ifVersion }) => call(key, () => this.#replace(key, body, ifVersion)),
+      readVersion: ({ key }) => call(key, () => this.#readVersion(key)),
       read: ({ key, range }) => call(key, () => this.#read(this.#nameOf(key), range)),
       stat: ({ key }) =>
         call(key, () => {
-          const bytes = this.objects.get(key)?.length;
-          return bytes === undefined ? null : { key, bytes };
+          const body = this.objects.get(key);
+          return body === undefined ? null : this.#info(key, body);
         }),
       async *list({ prefix }) {
         yield* await list(prefix);
@@ -74,9 +86,30 @@ export class SimStore {
     const isThere = this.objects.has(key);
     if (isThere && this.#sabotage.overwrites !== true) return "exists";
     if (isThere && Buffer.compare(this.objects.get(key)!, body) !== 0) this.violation = `${key} was changed`;
-    if (this.#sabotage.forgets !== true || !this.#scheduler.chance(0.1)) this.objects.set(key, new Uint8Array(body));
+    if (this.#sabotage.forgets !== true || !this.#scheduler.chance(0.1)) this.#set(key, body);
     this.#onCreate(key);
     return "created";
+  }
+
+  #replace(key: string, body: Uint8Array, ifVersion: string | null | undefined): ReplaceOutcome {
+    if (ifVersion !== undefined && (this.#readVersion(key)?.version ?? null) !== ifVersion) return "changed";
+    this.#set(key, body);
+    return "replaced";
+  }
+
+  #readVersion(key: string): VersionedBody | null {
+    const body = this.objects.get(key);
+    return body === undefined ? null : { body, version: Buffer.from(body).toString("base64") };
+  }
+
+  #set(key: string, body: Uint8Array): void {
+    this.objects.set(key, new Uint8Array(body));
+    this.#writes.set(key, ++this.#writeCount);
+  }
+
+  /** Its clock counts the writes: the same in every replay of a seed. */
+  #info(key: string, body: Uint8Array): ObjectInfo {
+    return { key, bytes: body.length, modifiedAtMs: this.#writes.get(key) ?? 0 };
   }
 
   #read(key: string, range?: Readonly<{ start: number; end: number }>): Uint8Array {
@@ -87,7 +120,7 @@ export class SimStore {
 
   #list(prefix: string): ObjectInfo[] {
     const found = [...this.objects].filter(([key]) => key.startsWith(prefix));
-    return found.map(([key, body]) => ({ key, bytes: body.length })).sort((a, b) => (a.key < b.key ? -1 : 1));
+    return found.map(([key, body]) => this.#info(key, body)).sort((a, b) => (a.key < b.key ? -1 : 1));
   }
 }
 

@@ -59,7 +59,7 @@ async function* without(items: AsyncIterable<ObjectInfo>, skipped: number): Asyn
 }
 
 async function* withSizeOff(items: AsyncIterable<ObjectInfo>): AsyncGenerator<ObjectInfo> {
-  for await (const { key, bytes } of items) yield { key, bytes: bytes + 16 };
+  for await (const info of items) yield { ...info, bytes: info.bytes + 16 };
 }
 
 const overwrite =
