@@ -296,7 +296,10 @@ export const OPTIONS = {
   webhook: () => option("--webhook <url>", "told, signed, of each run that is sealed or fails"),
   delete: () => option("--delete", "remove them; without it they are only listed").default(false),
   abandonedDays: () =>
-    option("--abandoned-days <n>", "a run that is not sealed may go when it was begun longer ago")
+    option(
+      "--abandoned-days <n>",
+      "an unsealed run that no fleet is at work on may go when nothing was written to it for longer",
+    )
       .argParser(wholeNumber(1))
       .default(30),
   top: () => option("--top <n>", "how many rows to show").argParser(wholeNumber(1)).default(10),

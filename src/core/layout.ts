@@ -2,7 +2,7 @@
 import { FleetError } from "./errors.ts";
 
 export const LATEST_KEY = "latest.json";
-const RUNS_PREFIX = "runs/";
+export const RUNS_PREFIX = "runs/";
 
 export function windowId(index: number): string {
   return `w${String(index).padStart(6, "0")}`;
@@ -17,9 +17,12 @@ export function windowOfShard(shard: string): string {
   return shard.slice(0, shard.indexOf("-"));
 }
 
+/** Markers of all fleets. */
+export const FLEETS_PREFIX = "fleets/";
+
 /** Markers of the runs that a fleet is at work on; `fleet` is the name of its queue. */
 export function fleetKeys(fleet: string): { readonly prefix: string; marker(run: string): string } {
-  const prefix = `fleets/${fleet}/`;
+  const prefix = `${FLEETS_PREFIX}${fleet}/`;
   return { prefix, marker: (run) => prefix + run };
 }
 

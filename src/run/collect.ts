@@ -1,8 +1,9 @@
 /** Garbage collection: runs that nothing needs any more, found and removed. */
 import { isDeepStrictEqual } from "node:util";
 import { latestSchema, type RunRecord, runIdSchema } from "../core/contracts.ts";
+import { hasCode } from "../core/errors.ts";
 import { findRecord } from "../core/json.ts";
-import { LATEST_KEY, removedKey, runKeys } from "../core/layout.ts";
+import { FLEETS_PREFIX, LATEST_KEY, removedKey, RUNS_PREFIX, runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
 import { readRun } from "./read-plan.ts";
@@ -13,7 +14,7 @@ export interface Garbage {
   readonly run: string;
   /**
    * - `superseded`: a sealed run took its place, and no run that stays builds on it.
-   * - `abandoned`: not sealed, and begun longer ago than is allowed.
+   * - `abandoned`: not sealed, no fleet is at work on it, and nothing was written to it for longer than is allowed.
    * - `cancelled`: as someone said.
    * - `half-removed`: an earlier removal was cut short.
    */
@@ -23,18 +24,24 @@ export interface Garbage {
 }
 
 interface Found {
-  /** Null when its `run.json` is gone. */
+  /** Null when its `run.json` is gone or damaged. */
   readonly record: RunRecord | null;
   readonly isSealed: boolean;
   readonly isCancelled: boolean;
   readonly isRemoved: boolean;
+  /** Whether a fleet is at work on it, or will be when it has workers again. */
+  readonly isActive: boolean;
   readonly objects: number;
   readonly bytes: number;
+  /** When the newest of its objects was written, by the store's clock. */
+  readonly writtenAtMs: number;
 }
 
 /**
  * Runs that may go, those that build on others before what they build on. Never the latest run, a run that
- * one that stays builds on, or a sealed run that nothing took the place of.
+ * one that stays builds on, a run that a fleet is at work on, or a sealed run that nothing took the place of.
+ *
+ * @param params.nowMs By the store's clock, which dates its objects; see `storeNowMs`.
  */
 export async function findGarbage(
   params: Readonly<{ store: ObjectStore; nowMs: number; abandonedAfterMs: number }>,
@@ -44,13 +51,13 @@ export async function findGarbage(
   const latest = (await findRecord(store, LATEST_KEY, latestSchema))?.run;
   const superseded = supersededOf(runs);
   const reasons = new Map<string, Garbage["why"]>();
-  for (const [run, { record, isSealed, isCancelled, isRemoved }] of runs) {
+  for (const [run, { record, isSealed, isCancelled, isRemoved, isActive, writtenAtMs }] of runs) {
     if (isRemoved) reasons.set(run, "half-removed");
     // Without a record it is no run that we know of, so not ours to remove.
     else if (run === latest || record === null) continue;
     else if (isSealed && superseded.has(run)) reasons.set(run, "superseded");
     else if (!isSealed && isCancelled) reasons.set(run, "cancelled");
-    else if (!isSealed && nowMs - Date.parse(record.createdAt) > abandonedAfterMs) reasons.set(run, "abandoned");
+    else if (!isSealed && !isActive && nowMs - writtenAtMs > abandonedAfterMs) reasons.set(run, "abandoned");
   }
   for (const run of runs.keys()) {
     if (!reasons.has(run)) for (const needed of needsOf(runs, run)) reasons.delete(needed);
@@ -60,37 +67,78 @@ export async function findGarbage(
     .map(([run, why]) => ({ run, why, objects: runs.get(run)!.objects, bytes: runs.get(run)!.bytes }));
 }
 
+/** Removes what was found, but for what became the latest run or active since. @returns What was removed. */
+export async function removeGarbage(store: ObjectStore, garbage: readonly Garbage[]): Promise<Garbage[]> {
+  const removed: Garbage[] = [];
+  for (const item of garbage) {
+    const latest = (await findRecord(store, LATEST_KEY, latestSchema))?.run;
+    const isInUse = item.why === "abandoned" && (await markedRuns(store)).has(item.run);
+    if (item.run === latest || isInUse) continue;
+    await removeRun(store, item.run);
+    removed.push(item);
+  }
+  return removed;
+}
+
 interface Size {
   objects: number;
   bytes: number;
-  isSealed: boolean;
-  isCancelled: boolean;
-  hasRecord: boolean;
+  writtenAtMs: number;
 }
 
-const NOTHING: Size = { objects: 0, bytes: 0, isSealed: false, isCancelled: false, hasRecord: false };
-
+/** A listing finds the runs; what each is, is asked by name. */
 async function findRuns(store: ObjectStore): Promise<Map<string, Found>> {
-  const sizes = new Map<string, Size>();
-  for await (const { key, bytes } of store.list({ prefix: "runs/" })) {
-    const run = key.split("/")[1]!;
-    if (!runIdSchema.safeParse(run).success) continue;
-    const size = sizes.get(run) ?? { ...NOTHING };
-    size.objects++;
-    size.bytes += bytes;
-    size.isSealed ||= key === runKeys(run).manifest;
-    size.isCancelled ||= key === runKeys(run).cancelled;
-    size.hasRecord ||= key === runKeys(run).record;
-    sizes.set(run, size);
-  }
-  const removed = new Set<string>();
-  for await (const { key } of store.list({ prefix: removedKey("") })) removed.add(key.slice(removedKey("").length));
+  const [sizes, active] = [await measureRuns(store), await markedRuns(store)];
   const runs = new Map<string, Found>();
-  for (const [run, { hasRecord, ...size }] of sizes) {
-    const record = hasRecord ? await readRun(store, run) : null;
-    runs.set(run, { ...size, record, isRemoved: removed.has(run) });
+  for (const [run, size] of sizes) {
+    const keys = runKeys(run);
+    const has = async (key: string): Promise<boolean> => (await store.stat({ key })) !== null;
+    runs.set(run, {
+      ...size,
+      record: await findRunRecord(store, run),
+      isSealed: await has(keys.manifest),
+      isCancelled: await has(keys.cancelled),
+      isRemoved: await has(removedKey(run)),
+      isActive: active.has(run),
+    });
   }
   return runs;
+}
+
+/** Listed twice: a run that one listing leaves out may be what another builds on. */
+async function measureRuns(store: ObjectStore): Promise<Map<string, Size>> {
+  const [first, second] = [await measureListed(store), await measureListed(store)];
+  return new Map([...first, ...second]);
+}
+
+async function measureListed(store: ObjectStore): Promise<Map<string, Size>> {
+  const sizes = new Map<string, Size>();
+  for await (const { key, bytes, modifiedAtMs } of store.list({ prefix: RUNS_PREFIX })) {
+    const run = key.split("/")[1]!;
+    if (!runIdSchema.safeParse(run).success) continue;
+    const size = sizes.get(run) ?? { objects: 0, bytes: 0, writtenAtMs: 0 };
+    size.objects++;
+    size.bytes += bytes;
+    size.writtenAtMs = Math.max(size.writtenAtMs, modifiedAtMs);
+    sizes.set(run, size);
+  }
+  return sizes;
+}
+
+/** Runs with a marker of any fleet. */
+async function markedRuns(store: ObjectStore): Promise<Set<string>> {
+  const runs = new Set<string>();
+  for await (const { key } of store.list({ prefix: FLEETS_PREFIX })) runs.add(key.slice(key.lastIndexOf("/") + 1));
+  return runs;
+}
+
+async function findRunRecord(store: ObjectStore, run: string): Promise<RunRecord | null> {
+  try {
+    return await readRun(store, run);
+  } catch (error) {
+    if (hasCode(error, "run_unknown") || hasCode(error, "object_corrupt")) return null;
+    throw error;
+  }
 }
 
 /**

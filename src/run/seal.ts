@@ -2,8 +2,6 @@
 import {
   type ClosedRecord,
   CONTRACT_VERSION,
-  type Latest,
-  latestSchema,
   type Manifest,
   manifestSchema,
   type RunRecord,
@@ -12,11 +10,12 @@ import {
 } from "../core/contracts.ts";
 import { FleetError, hasCode } from "../core/errors.ts";
 import { findRecord, parseRecord, toJsonBytes } from "../core/json.ts";
-import { LATEST_KEY, runKeys, windowId } from "../core/layout.ts";
+import { runKeys, windowId } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { addIdle } from "../core/telemetry.ts";
 import { assertNotCancelled } from "./cancelled.ts";
 import { type InspectedShard, inspectShard } from "./inspect-shard.ts";
+import { publishLatest } from "./latest.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
 import { notStored } from "./create-same.ts";
 import { readDeletes, readDocumentIndex, readWindowRejects } from "./read-lists.ts";
@@ -56,7 +55,7 @@ export async function sealRun(
   const sealed = await readManifest(store, run);
   const closed = await readClosed(store, run);
   const finish = async (manifest: Manifest): Promise<void> => {
-    await publishLatest(store, manifest, record.lineage);
+    await publishLatest(store, manifest);
     if (!params.keepStaging && closed !== null) await removeStaging(store, run, closed);
   };
   if (sealed !== null) {
@@ -249,18 +248,6 @@ function addShard(totals: Totals, shard: InspectedShard): void {
   totals.deviceMs += stats.deviceMs;
   totals.idleMs += stats.idleMs;
   addIdle(totals.idle, stats.idle);
-}
-
-/**
- * Points `latest.json` at the run, unless it already points at one sealed later. What was compacted is no
- * news: it only takes the place of the run that it was made from.
- */
-async function publishLatest(store: ObjectStore, manifest: Manifest, lineage: RunRecord["lineage"]): Promise<void> {
-  const current = await findRecord(store, LATEST_KEY, latestSchema);
-  if (lineage?.kind === "compact" && current?.run !== lineage.supersedes) return;
-  if (current !== null && current.sealedAt > manifest.sealedAt) return;
-  const latest: Latest = { version: CONTRACT_VERSION, run: manifest.run, sealedAt: manifest.sealedAt };
-  await store.replace({ key: LATEST_KEY, body: toJsonBytes(latest) });
 }
 
 async function removeStaging(store: ObjectStore, run: string, closed: ClosedRecord): Promise<void> {

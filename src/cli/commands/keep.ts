@@ -1,7 +1,8 @@
 /** Commands that keep a store small: compact and gc. */
-import { findGarbage, removeRun } from "../../run/collect.ts";
+import { findGarbage, removeGarbage } from "../../run/collect.ts";
 import { compactRun } from "../../run/compact.ts";
 import { readProgress } from "../../run/progress.ts";
+import { storeNowMs } from "../../run/store-clock.ts";
 import { loggerOf, printJson, type StoreFlags } from "../context.ts";
 import { openStoreOf, probeStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
@@ -35,8 +36,8 @@ export async function gc(
   await withCloser(async (closer) => {
     const store = await openStoreOf(flags, closer);
     const abandonedAfterMs = flags.abandonedDays * DAY_MS;
-    const garbage = await findGarbage({ store, nowMs: Date.now(), abandonedAfterMs });
-    if (flags.delete) for (const { run } of garbage) await removeRun(store, run);
+    const found = await findGarbage({ store, nowMs: await storeNowMs(store), abandonedAfterMs });
+    const garbage = flags.delete ? await removeGarbage(store, found) : found;
     if (flags.json) return printJson({ deleted: flags.delete, runs: garbage });
     if (garbage.length === 0) console.log(`no run in ${store.url} may go`);
     for (const { run, why, objects, bytes } of garbage)

@@ -1,0 +1,17 @@
+/** What time it is by the clock that dates a store's objects. */
+import { randomUUID } from "node:crypto";
+import { FleetError } from "../core/errors.ts";
+import type { ObjectStore } from "../core/ports.ts";
+
+/** Writes an object, looks at its date and removes it. @returns Milliseconds since the epoch. */
+export async function storeNowMs(store: ObjectStore): Promise<number> {
+  const key = `.probe/clock-${randomUUID()}`;
+  await store.create({ key, body: new Uint8Array(0) });
+  try {
+    const written = await store.stat({ key });
+    if (written !== null) return written.modifiedAtMs;
+    throw new FleetError("store_unavailable", `${store.url}/${key} was created and is not there`);
+  } finally {
+    await store.remove({ key });
+  }
+}
