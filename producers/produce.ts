@@ -20,7 +20,7 @@ import { FleetError } from "../src/core/errors.ts";
 import { toJsonBytes } from "../src/core/json.ts";
 import { runKeys } from "../src/core/layout.ts";
 import { PlanProof } from "../src/core/plan-proof.ts";
-import { jobOf, windowLimits } from "../src/core/planning.ts";
+import { jobOf, type WindowLimits, windowLimits } from "../src/core/planning.ts";
 import type { JobQueue, ObjectStore, Tokenizer } from "../src/core/ports.ts";
 import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { assertNotCancelled } from "../src/run/cancelled.ts";
@@ -52,6 +52,8 @@ interface CommonParams {
   readonly maxRejects: number | null;
   /** Waits until the queue has room for a window's jobs. */
   readonly untilRoom?: (params: Readonly<{ jobs: number; signal?: AbortSignal | undefined }>) => Promise<void>;
+  /** How large windows are, `windowLimits` by default: the same for all producers of a run. */
+  readonly limitsOf?: (window: number) => WindowLimits;
   /** Told after every window. */
   readonly onProgress?: (progress: ProduceProgress) => void;
   /** Told of what was tokenised, planned and rejected; nobody by default. */
@@ -242,7 +244,8 @@ class Producer {
   #newWindow(before?: WindowPlan): Window {
     const index = this.#proof.totals.windows + (before === undefined ? 0 : 1);
     const firstDocument = this.#proof.totals.documents + (before?.documents ?? 0);
-    return new Window({ record: this.#params.record, index, firstDocument, limits: windowLimits(index) });
+    const { record, limitsOf = windowLimits } = this.#params;
+    return new Window({ record, index, firstDocument, limits: limitsOf(index) });
   }
 
   /** The plan is written after what it points at, and queued after it is written: nothing of it while there is no room. */

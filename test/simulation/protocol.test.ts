@@ -11,6 +11,12 @@ describe("the simulation sees what is broken on purpose", () => {
   test.each<[string, Sabotage, RegExp]>([
     ["a store that overwrites", { overwrites: true }, /was changed/],
     ["a store that forgets", { forgets: true }, /never sealed|cannot be verified/],
+    ["a window's plan that is lost", { losesAPlan: true }, /never sealed/],
+    [
+      "a seal that takes its windows from a listing",
+      { losesAPlan: true, sealsFromListing: true },
+      /sealed with 1 files/,
+    ],
     ["rejects of all attempts under one name", { sharesRejects: true }, /never sealed/],
     ["jobs completed before their files are there", { completesFirst: true }, /never sealed/],
     ["no one to look for lost jobs", { neverTends: true }, /never sealed/],

@@ -1,7 +1,7 @@
 /** The ports of the fleet in memory, under a scheduler: shared state, seen by each actor through its own handle. */
-import type { JobPayload } from "../../src/core/contracts.ts";
+import type { ClosedRecord, JobPayload, WindowPlan } from "../../src/core/contracts.ts";
 import { FleetError } from "../../src/core/errors.ts";
-import { jobId } from "../../src/core/layout.ts";
+import { jobId, windowId } from "../../src/core/layout.ts";
 import type {
   CreateOutcome,
   JobQueue,
@@ -26,6 +26,10 @@ export interface Sabotage {
   readonly completesFirst?: boolean;
   /** Nothing looks for lost jobs. */
   readonly neverTends?: boolean;
+  /** The last window's plan is gone as soon as the plan is closed. */
+  readonly losesAPlan?: boolean;
+  /** Who tends takes the windows that it finds for all that were planned, whatever the closed plan says. */
+  readonly sealsFromListing?: boolean;
 }
 
 export class SimStore {
@@ -46,15 +50,26 @@ export class SimStore {
     this.#onCreate = onCreate;
   }
 
-  seenBy(actor: Actor): ObjectStore {
+  /** @param isSealer Whether the actor is one that may believe a listing, when that is sabotaged. */
+  seenBy(actor: Actor, isSealer = false): ObjectStore {
+    const believes = isSealer && this.#sabotage.sealsFromListing === true;
     const call = <T>(key: string, act: () => T): Promise<T> => this.#call(actor, key, act);
-    const list = (prefix: string): Promise<ObjectInfo[]> => call(prefix, () => this.#list(prefix));
+    const list = (prefix: string): Promise<ObjectInfo[]> =>
+      call(prefix, () => {
+        const found = this.#list(prefix);
+        // A fault that no caller is told of: some of what is there is left out.
+        return this.#scheduler.chance(this.faultShare) ? found.filter(() => this.#scheduler.chance(0.5)) : found;
+      });
     return {
       url: "memory:///",
       create: ({ key, body }) => call(key, () => this.#create(this.#nameOf(key), body)),
       replace: ({ key, body, ifVersion }) => call(key, () => this.#replace(key, body, ifVersion)),
       readVersion: ({ key }) => call(key, () => this.#readVersion(key)),
-      read: ({ key, range }) => call(key, () => this.#read(this.#nameOf(key), range)),
+      read: ({ key, range }) =>
+        call(key, () => {
+          const body = this.#read(this.#nameOf(key), range);
+          return believes && key.endsWith("/plan/closed.json") ? this.#closedAsListed(key) : body;
+        }),
       stat: ({ key }) =>
         call(key, () => {
           const body = this.objects.get(key);
@@ -87,6 +102,8 @@ export class SimStore {
     if (isThere && this.#sabotage.overwrites !== true) return "exists";
     if (isThere && Buffer.compare(this.objects.get(key)!, body) !== 0) this.violation = `${key} was changed`;
     if (this.#sabotage.forgets !== true || !this.#scheduler.chance(0.1)) this.#set(key, body);
+    if (this.#sabotage.losesAPlan === true && key.endsWith("/plan/closed.json"))
+      this.objects.delete(key.replace("closed", windowId(1)));
     this.#onCreate(key);
     return "created";
   }
@@ -116,6 +133,23 @@ export class SimStore {
     const body = this.objects.get(key);
     if (body === undefined) throw new FleetError("object_missing", `there is no object ${key}`);
     return range === undefined ? body : body.slice(range.start, range.end);
+  }
+
+  /** What a seal would believe that knows its windows by listing them: those that follow a lost one are not seen. */
+  #closedAsListed(key: string): Uint8Array {
+    const { plansSha256: _, ...closed } = JSON.parse(Buffer.from(this.objects.get(key)!).toString()) as ClosedRecord;
+    const sums = { windows: 0, documents: 0, rows: 0, tokens: 0, shards: 0, rejects: 0 };
+    for (let index = 0; ; index++) {
+      const body = this.objects.get(key.replace("closed", windowId(index)));
+      if (body === undefined) return Buffer.from(JSON.stringify({ ...closed, ...sums }));
+      const plan = JSON.parse(Buffer.from(body).toString()) as WindowPlan;
+      sums.windows++;
+      sums.documents += plan.documents;
+      sums.rows += plan.rows;
+      sums.tokens += plan.tokens;
+      sums.shards += plan.shards.length;
+      sums.rejects += plan.rejects;
+    }
   }
 
   #list(prefix: string): ObjectInfo[] {

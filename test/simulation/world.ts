@@ -8,6 +8,7 @@ import { produce } from "../../producers/produce.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { hasCode, messageOf } from "../../src/core/errors.ts";
 import { runKeys } from "../../src/core/layout.ts";
+import type { WindowLimits } from "../../src/core/planning.ts";
 import type { Encoded, HeldTurn, Tokenizer } from "../../src/core/ports.ts";
 import { markActive } from "../../src/run/active-runs.ts";
 import { openRun } from "../../src/run/open-run.ts";
@@ -24,9 +25,10 @@ const DIM = 2;
 const RUN = "r";
 const FLEET = "f";
 const DOCUMENTS = 4;
-/** So many that two documents make a shard. */
+/** So many that two documents make a shard, which is a window's only one. */
 const TOKENS = 4000;
 const SHARDS = 2;
+const limitsOf = (): WindowLimits => ({ tokens: 2 * TOKENS, rows: 9, documents: 9, textChars: 999 });
 const KILL_SHARE = 0.02;
 const FAULT_SHARE = 0.03;
 const MAX_RESTARTS = 4;
@@ -125,7 +127,7 @@ class World {
       try {
         const { record } = await openRun(store, { run: RUN, inputs: ["c"], options });
         await markActive(store, { fleet: FLEET, run: RUN });
-        await produce({ store, queue, tokenizer, record, items: corpus(), maxRejects: null });
+        await produce({ store, queue, tokenizer, record, items: corpus(), maxRejects: null, limitsOf });
         this.#isPlanned = true;
         return;
       } catch (error) {
@@ -180,7 +182,7 @@ class World {
   }
 
   #tenderOf(actor: Actor, queue: ReturnType<SimRedis["queueFor"]>): Tender {
-    const store = this.#store.seenBy(actor);
+    const store = this.#store.seenBy(actor, true);
     // Nobody is kept from sealing: a race has to end well without turns.
     const hold = async (): Promise<HeldTurn> => ({ release: async () => {} });
     const turn = { take: async () => true, hold, close: async () => {} };
@@ -216,6 +218,7 @@ class World {
     await this.scheduler.run(() => {});
     if (report === null) return `cannot be verified: ${messageOf(this.#failure)}`;
     const { ok, rows, rejects, findings } = report as Awaited<ReturnType<typeof verifyRun>>;
-    return ok && rows + rejects === DOCUMENTS ? null : findings.join("; ");
+    if (ok && rows + rejects === DOCUMENTS) return null;
+    return [`${rows + rejects} of ${DOCUMENTS} rows`, ...findings].join("; ");
   }
 }
