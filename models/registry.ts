@@ -6,7 +6,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Head } from "../src/core/contracts.ts";
-import { readText } from "./read-text.ts";
+import { readText } from "./plain-file.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { describeFolder } from "./hub-folder.ts";
 import { type ModelManifest, modelManifestSchema } from "./manifest.ts";

@@ -10,6 +10,7 @@ import { fromHalf } from "../src/core/half.ts";
 import { type BatchOutputs, Scatterer, wants } from "./heads.ts";
 import { HiddenHeads } from "./hidden-heads.ts";
 import type { ModelManifest } from "./manifest.ts";
+import { loadPinned, type PinnedFile } from "./pinned-files.ts";
 import { chooseTier, type Engine } from "./tiers.ts";
 
 /** Plain data: it is sent to threads and processes. */
@@ -18,6 +19,8 @@ export interface SessionParams {
   /** Where the manifest's files are. */
   readonly folder: string;
   readonly weightsPath: string;
+  /** What is loaded, held to its digests. */
+  readonly files: readonly PinnedFile[];
   readonly device: Device;
   /** Threads inside one operator; 0 lets the runtime decide. */
   readonly threads: number;
@@ -84,6 +87,12 @@ export class ModelSession {
    * @throws FleetError `model_invalid` when the file cannot be loaded or does not do what the manifest says.
    */
   static async open(params: SessionParams): Promise<ModelSession> {
+    const opened = await loadPinned(params.files, () => ModelSession.#load(params));
+    await opened.#warmUp();
+    return opened;
+  }
+
+  static async #load(params: SessionParams): Promise<ModelSession> {
     const { manifest, folder, weightsPath, device, threads } = params;
     const options: InferenceSession.SessionOptions = {
       executionProviders: providersOf(device.kind === "tensorrt" ? cudaOf(device) : device),
@@ -98,9 +107,7 @@ export class ModelSession {
     assertGraph(session, params);
     const hidden = await HiddenHeads.open({ manifest, folder, options });
     const { tiers, notes } = await openTiers(params, options);
-    const opened = new ModelSession(params, { session, tiers, hidden, notes });
-    await opened.#warmUp();
-    return opened;
+    return new ModelSession(params, { session, tiers, hidden, notes });
   }
 
   /** Computes a batch and brings its outputs to their rows, one after the other. */

@@ -3,9 +3,9 @@
  * runs whatever its author wanted, so this one is not run: the few instructions that a dictionary of
  * tensors is made of are followed, and any other, or any name but the three below, ends the reading.
  */
-import { readFileSync, statSync } from "node:fs";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { fromHalf } from "../src/core/half.ts";
+import { readPlain } from "./plain-file.ts";
 
 export interface TorchTensor {
   readonly shape: readonly number[];
@@ -22,9 +22,7 @@ const MAX_INSTRUCTIONS = 10_000;
  */
 export function readTorchFile(path: string): Map<string, TorchTensor> {
   try {
-    const { size } = statSync(path);
-    if (size > MAX_FILE_BYTES) throw new Error(`it has ${size} bytes; at most ${MAX_FILE_BYTES} are read`);
-    const entries = readZip(readFileSync(path));
+    const entries = readZip(readPlain(path, MAX_FILE_BYTES));
     const pickle = [...entries].find(([name]) => name.endsWith("/data.pkl"));
     if (pickle === undefined) throw new Error("it has no data.pkl");
     const folder = pickle[0].slice(0, -"data.pkl".length);

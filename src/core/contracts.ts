@@ -51,6 +51,8 @@ export const modelRefSchema = z.strictObject({
   revision: z.string().min(1),
   /** Of the weights that the session loads; of several files, of the lines `<sha256>  <path>` in order of path. */
   sha256: sha256Schema,
+  /** Of what else decides vectors: the tokenizer, how heads are made, prefixes. Runs of before have none. */
+  setupSha256: sha256Schema.optional(),
   dim: z.int().min(1).max(65536),
   /** Longest usable row, special tokens included. */
   maxTokens: z.int().min(3),

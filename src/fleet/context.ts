@@ -7,6 +7,7 @@ import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { queueName } from "../adapters/redis/queue-options.ts";
 import type { Condition, Format, Head, RunOptions, Selection, VectorType } from "../core/contracts.ts";
+import { cacheFolder } from "../config.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { probeStore, whatIsLost } from "../run/probe-store.ts";
@@ -101,7 +102,7 @@ export async function probeStoreOf(
  * @param asked What it must be able to do; refused before its files are read.
  */
 export async function modelOf(
-  flags: ModelSettings,
+  flags: ModelSettings & Readonly<{ cacheFolder?: string }>,
   log: Logger,
   asked?: Readonly<{ heads: readonly Head[]; maxTokens: number; dim?: number }>,
 ): Promise<Model> {
@@ -109,7 +110,7 @@ export async function modelOf(
   if (asked !== undefined) assertModelCan(found, asked);
   const { id, notice } = found.manifest;
   if (notice !== null) log.warn({ model: id }, notice);
-  return openModel(found, { precision: flags.precision });
+  return openModel(found, { precision: flags.precision, cacheFolder: flags.cacheFolder ?? cacheFolder() });
 }
 
 /** @throws FleetError `bad_usage` when no Redis was named. */

@@ -1,13 +1,15 @@
 /** `embedfleet models bench`: how fast a model is here. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { benchModel, type Cell, encoderFlops, measurePeak } from "../../../models/bench-model.ts";
 import { chooseDevice, type Device, deviceName } from "../../../models/device.ts";
 import { ThreadEmbedder } from "../../../models/embedder.ts";
+import { readText } from "../../../models/plain-file.ts";
 import { openModel, type PrecisionChoice } from "../../../models/open-model.ts";
 import { type FoundModel, findModel } from "../../../models/registry.ts";
+import { cacheFolder } from "../../config.ts";
 import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
 import { lineChart } from "../../telemetry/chart.ts";
 import { printJson } from "../context.ts";
@@ -64,7 +66,7 @@ async function benchOne(
   }>,
 ): Promise<Figures> {
   const { found, precision, device, peakFlops, flags } = params;
-  const model = await openModel(found, { precision });
+  const model = await openModel(found, { precision, cacheFolder: cacheFolder() });
   const shape = shapeOf(found);
   const heads = flags.heads.filter((head) => found.manifest.heads[head] !== undefined);
   return withCloser(async (closer) => {
@@ -93,7 +95,7 @@ const configSchema = z.object({
 /** A model's arithmetic, where its config.json says it. */
 function shapeOf({ folder }: FoundModel): Parameters<typeof encoderFlops>[0] | null {
   const file = join(folder, "config.json");
-  const parsed = configSchema.safeParse(existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null);
+  const parsed = configSchema.safeParse(existsSync(file) ? JSON.parse(readText(file)) : null);
   if (!parsed.success) return null;
   const { num_hidden_layers, hidden_size, intermediate_size } = parsed.data;
   return { layers: num_hidden_layers, hiddenSize: hidden_size, intermediateSize: intermediate_size };
