@@ -2,14 +2,13 @@
 import { realpathSync } from "node:fs";
 import { dirname, isAbsolute, join, posix, relative, sep, win32 } from "node:path";
 import { FleetError, messageOf } from "../src/core/errors.ts";
-import type { ModelFile } from "./manifest.ts";
 import { filesOfGraph, type GraphFile } from "./onnx-reader.ts";
 import { statPlain, withPlainFile } from "./plain-file.ts";
 
 /**
  * @param graph Relative to the folder.
  * @returns Paths relative to the folder, in order.
- * @throws FleetError `model_invalid` for a graph that cannot be read, and for a file that the runtime may not load.
+ * @throws `UnreadableGraph`, and FleetError `model_invalid` for a file that the runtime may not load.
  */
 export function externalFilesOf(folder: string, graph: string): string[] {
   const path = join(folder, graph);
@@ -22,43 +21,51 @@ export function externalFilesOf(folder: string, graph: string): string[] {
   return [...new Set(paths)].sort();
 }
 
+/** A graph in which the runtime may find what was not found here. */
+export class UnreadableGraph extends FleetError {
+  constructor(path: string, reason: string, cause?: unknown) {
+    super("model_invalid", `ONNX Runtime cannot load ${path}: ${reason}`, {
+      cure: "the file is damaged or not an ONNX graph: pull or export the model again",
+      cause,
+    });
+  }
+}
+
 /**
- * Whatever the runtime loads beside the graph must be among the files whose digests are the model's.
+ * Whatever the runtime loads beside a graph must be among the files whose digests were taken.
  *
- * @param listed The graph first.
+ * @param params.graph Relative to the folder, like `listed`.
  * @throws FleetError `model_invalid`
  */
-export function assertListed(folder: string, listed: readonly ModelFile[]): void {
-  const [graph, ...others] = listed.map(({ path }) => posix.normalize(path));
-  const unlisted = externalFilesOf(folder, graph!).filter((path) => !others.includes(path));
+export function assertListed(params: Readonly<{ folder: string; graph: string; listed: readonly string[] }>): void {
+  const { folder, graph } = params;
+  const listed = params.listed.map((path) => posix.normalize(path));
+  const unlisted = externalFilesOf(folder, graph).filter((path) => !listed.includes(path));
   if (unlisted.length === 0) return;
   throw new FleetError(
     "model_invalid",
-    `${join(folder, graph!)} loads ${someOf(unlisted)}, which the model's manifest.json does not list`,
-    { cure: "list every file of the graph's external data under weights, or export the model again: see docs/models.md" },
+    `${join(folder, graph)} loads ${someOf(unlisted)}, which the model's manifest.json does not list`,
+    {
+      cure: "list every file of the graph's external data under weights, or export the model again: see docs/models.md",
+    },
   );
 }
 
 function someOf(paths: readonly string[]): string {
   const some = paths.slice(0, 3).map((path) => JSON.stringify(path));
-  return paths.length > some.length ? `${some.join(", ")} and ${paths.length - some.length} more files` : some.join(", ");
+  return paths.length > some.length
+    ? `${some.join(", ")} and ${paths.length - some.length} more files`
+    : some.join(", ");
 }
 
 function readGraph(path: string): GraphFile[] {
   // The runtime takes a name that ends so for a format of its own, of which nothing is known here.
-  if (path.toLowerCase().endsWith(".ort")) throw unreadable(path, "it is in ONNX Runtime's own format");
+  if (path.toLowerCase().endsWith(".ort")) throw new UnreadableGraph(path, "it is in ONNX Runtime's own format");
   try {
     return withPlainFile(path, filesOfGraph);
   } catch (error) {
-    throw error instanceof FleetError ? error : unreadable(path, messageOf(error), error);
+    throw error instanceof FleetError ? error : new UnreadableGraph(path, messageOf(error), error);
   }
-}
-
-function unreadable(path: string, reason: string, cause?: unknown): FleetError {
-  return new FleetError("model_invalid", `ONNX Runtime cannot load ${path}: ${reason}`, {
-    cure: "the file is damaged or not an ONNX graph: pull or export the model again",
-    cause,
-  });
 }
 
 /** Stars: names of such are the runtime's own for places in memory. */
@@ -70,9 +77,7 @@ function assertRelative(graph: string, location: string): void {
   throw refused(graph, location, "is not a plain path inside the model's folder");
 }
 
-function assertUsable(
-  params: Readonly<{ folder: string; graph: string; place: string; leastBytes: number }>,
-): void {
+function assertUsable(params: Readonly<{ folder: string; graph: string; place: string; leastBytes: number }>): void {
   const { folder, place, leastBytes } = params;
   const graph = join(folder, params.graph);
   const path = join(folder, place);
@@ -100,9 +105,7 @@ function isInside(home: string, path: string): boolean {
 }
 
 function refused(graph: string, place: string, reason: string): FleetError {
-  return new FleetError(
-    "model_invalid",
-    `${graph} keeps weights in ${JSON.stringify(place)}, which ${reason}`,
-    { cure: "put every file of the model into its folder as a regular file: pull or export the model again" },
-  );
+  return new FleetError("model_invalid", `${graph} keeps weights in ${JSON.stringify(place)}, which ${reason}`, {
+    cure: "put every file of the model into its folder as a regular file: pull or export the model again",
+  });
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type ModelRef, type Precision, precisionSchema } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { DigestCache, type FileDigest } from "./digest-cache.ts";
-import { assertListed } from "./graph-files.ts";
+import { assertListed, UnreadableGraph } from "./graph-files.ts";
 import type { ModelFile, ModelManifest } from "./manifest.ts";
 import type { PinnedFile } from "./pinned-files.ts";
 import type { FoundModel } from "./registry.ts";
@@ -46,7 +46,7 @@ export async function openModel(found: FoundModel, params: OpenModelParams = {})
   const check = (file: ModelFile): Promise<HashedFile> => checkFile({ manifest, folder, file, digests });
   const hashed: HashedFile[] = [];
   for (const file of weights) hashed.push(await check(file));
-  assertListed(folder, weights);
+  assertWhole(folder, weights);
   const tokenizer = await check(manifest.tokenizer);
   const exactSha256 = await exactDigest(manifest, precision, check);
   return {
@@ -84,6 +84,15 @@ export function weightsOf(manifest: ModelManifest, precision: Precision): ModelF
     head?.finished === false ? [head.linear] : [],
   );
   return [...(manifest.weights[precision] ?? []), ...linears];
+}
+
+/** Whoever plans a run needs no graph; a session refuses one that cannot be read, and says why. */
+function assertWhole(folder: string, weights: readonly ModelFile[]): void {
+  try {
+    assertListed({ folder, graph: weights[0]!.path, listed: weights.map(({ path }) => path) });
+  } catch (error) {
+    if (!(error instanceof UnreadableGraph)) throw error;
+  }
 }
 
 type HashedFile = FileDigest & Pick<ModelFile, "path">;

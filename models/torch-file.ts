@@ -228,9 +228,14 @@ const INSTRUCTIONS: Readonly<Record<number, (pickle: PickleReader) => void>> = {
 function toTensors(found: unknown, dataOf: (key: string) => Buffer | undefined): Map<string, TorchTensor> {
   if (!(found instanceof Map)) throw new Error("it holds no dictionary of tensors");
   const tensors = new Map<string, TorchTensor>();
+  let numbers = 0;
   for (const [name, value] of found as Map<unknown, unknown>) {
     if (typeof name !== "string" || !isTensor(value)) throw new Error(`its entry ${String(name)} is no tensor`);
-    tensors.set(name, toTensor(name, value, dataOf(value.storage.key)));
+    const tensor = toTensor(name, value, dataOf(value.storage.key));
+    // Any number of tensors may be of one storage, and each is a copy.
+    numbers += tensor.values.length;
+    if (numbers > MAX_FILE_BYTES / 2) throw new Error(`its tensors have more than ${MAX_FILE_BYTES / 2} numbers`);
+    tensors.set(name, tensor);
   }
   return tensors;
 }

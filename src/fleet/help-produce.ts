@@ -72,9 +72,13 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     const { options } = record;
     const model = await modelOf({ ...settings, precision: options.precision }, log);
     if (model.ref.id !== options.model.id || !givesSameVectors(model.ref, options.model))
-      throw new FleetError("run_conflict", `run ${run} is of ${modelName(options.model)}, and this is ${modelName(model.ref)}`, {
-        cure: "name the run's own model with --model, of the same revision and with the same tokenizer and configuration",
-      });
+      throw new FleetError(
+        "run_conflict",
+        `run ${run} is of ${modelName(options.model)}, and this is ${modelName(model.ref)}`,
+        {
+          cure: "name the run's own model with --model, of the same revision and with the same tokenizer and configuration",
+        },
+      );
     for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis })) log.warn(warning);
     const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
     const store = new ObservedStore(bare, observe);

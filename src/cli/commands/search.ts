@@ -95,9 +95,13 @@ export async function openReader(
   const models = await Promise.all(names.map((model) => modelOf({ model, models: flags.models, precision }, log)));
   const model = models.find(({ ref }) => givesSameVectors(ref, options.model));
   if (model === undefined) {
-    throw new FleetError("model_invalid", `run ${run} was made with another revision or setup of model ${options.model.id}`, {
-      cure: "pass the model it was made with as --model",
-    });
+    throw new FleetError(
+      "model_invalid",
+      `run ${run} was made with another revision or setup of model ${options.model.id}`,
+      {
+        cure: "pass the model it was made with as --model",
+      },
+    );
   }
   const tokenizer = await openTokenizer(model, "query");
   return { tokenizer, embedder: closer.add(await ThreadEmbedder.open({ model, threads: flags.threads })) };
