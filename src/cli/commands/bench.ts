@@ -36,6 +36,7 @@ interface Figures {
 
 export async function bench(name: string, flags: BenchFlags): Promise<void> {
   const found = findModel(name, { modelsFolder: flags.models });
+  const shape = shapeOf(found);
   const devices = flags.device.map(chooseDevice);
   const precisions = precisionSchema.options.filter(
     (precision) => found.manifest.weights[precision] !== undefined && ["auto", precision].includes(flags.precision),
@@ -43,7 +44,8 @@ export async function bench(name: string, flags: BenchFlags): Promise<void> {
   const figures: Figures[] = [];
   for (const device of devices) {
     const peakFlops = await measurePeak({ device, threads: flags.threads });
-    for (const precision of precisions) figures.push(await benchOne({ found, precision, device, peakFlops, flags }));
+    for (const precision of precisions)
+      figures.push(await benchOne({ found, shape, precision, device, peakFlops, flags }));
   }
   const record = {
     model: found.manifest.id,
@@ -59,15 +61,15 @@ export async function bench(name: string, flags: BenchFlags): Promise<void> {
 async function benchOne(
   params: Readonly<{
     found: FoundModel;
+    shape: ReturnType<typeof shapeOf>;
     precision: Precision;
     device: Device;
     peakFlops: number;
     flags: BenchFlags;
   }>,
 ): Promise<Figures> {
-  const { found, precision, device, peakFlops, flags } = params;
+  const { found, shape, precision, device, peakFlops, flags } = params;
   const model = await openModel(found, { precision, cacheFolder: cacheFolder() });
-  const shape = shapeOf(found);
   const heads = flags.heads.filter((head) => found.manifest.heads[head] !== undefined);
   return withCloser(async (closer) => {
     const embedder = closer.add(await ThreadEmbedder.open({ ...flags, model, device }));
