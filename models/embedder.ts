@@ -27,9 +27,19 @@ export function sessionParams({
   device = CPU,
   maxBatchTokens = DEFAULT_PACKING.maxBatchTokens,
 }: OpenParams): SessionParams {
-  const { manifest, folder, weightsPath } = model;
+  const { manifest, folder, weightsPath, files, ref } = model;
   const engines = device.kind === "tensorrt" ? enginesFor(model, device) : [];
-  return { manifest, folder, weightsPath, device, threads, maxBatchTokens, engines };
+  return {
+    manifest,
+    folder,
+    weightsPath,
+    modelSha256: ref.sha256,
+    files,
+    device,
+    threads,
+    maxBatchTokens,
+    engines,
+  };
 }
 
 function enginesFor({ manifest, precision }: Model, device: Device): Engine[] {

@@ -3,13 +3,14 @@
  * `tokenizer.json`, `onnx/model.onnx` or `model.onnx`, pooling from sentence-transformers'
  * `1_Pooling/config.json`, and BGE-M3's two extra heads where they lie beside it.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
 import { z } from "zod";
 import type { Precision } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
+import { externalFilesOf } from "./graph-files.ts";
 import type { ModelFile, ModelManifest } from "./manifest.ts";
-import { readText } from "./read-text.ts";
+import { readText } from "./plain-file.ts";
 
 const configSchema = z.object({
   model_type: z.string().min(1),
@@ -37,8 +38,6 @@ const GRAPHS: Readonly<Record<Precision, readonly string[]>> = {
   fp16: ["model_fp16.onnx"],
   int8: ["model_int8.onnx", "model_quantized.onnx"],
 };
-/** Graphs are small where their weights lie beside them; a larger one has them inside. */
-const MAX_SEARCHED_GRAPH_BYTES = 64 * 1024 * 1024;
 
 /** @throws FleetError `model_invalid` naming the file that is missing or cannot be used. */
 export function describeFolder(folder: string): ModelManifest {
@@ -113,18 +112,13 @@ function findWeights(folder: string): ModelManifest["weights"] {
   });
 }
 
-/** Files beside the graph that it names. */
+/** None for a graph that cannot be used: what is wrong with it is said by `openModel`, if that precision is wanted. */
 function externalData(folder: string, graph: string): string[] {
-  const beside = readdirSync(join(folder, dirname(graph)), { withFileTypes: true })
-    .filter((entry) => entry.isFile() && !/\.(?:onnx|json|txt|md|model|pt|lock)$|^\./.test(entry.name))
-    .map(({ name }) => name);
-  if (beside.length === 0) return [];
-  const bytes = readFileSync(join(folder, graph));
-  if (bytes.length > MAX_SEARCHED_GRAPH_BYTES) return [];
-  return beside
-    .filter((name) => bytes.includes(name))
-    .sort()
-    .map((name) => join(dirname(graph), name));
+  try {
+    return externalFilesOf(folder, graph);
+  } catch {
+    return [];
+  }
 }
 
 function tokenizerOf(folder: string): string {

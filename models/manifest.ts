@@ -8,6 +8,8 @@ import { precisionSchema } from "../src/core/contracts.ts";
 /** Relative to the model's folder; no way out of it. */
 const pathSchema = z.string().regex(/^(?!\/)(?!.*\.\.)[\w./-]+$/, "a relative path without '..'");
 
+const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
+
 /**
  * Size and digest are left out where nobody has measured them; what is found on first use is then
  * written into a lock file beside the files and holds from there on.
@@ -15,10 +17,7 @@ const pathSchema = z.string().regex(/^(?!\/)(?!.*\.\.)[\w./-]+$/, "a relative pa
 const fileSchema = z.strictObject({
   path: pathSchema,
   bytes: z.int().min(1).optional(),
-  sha256: z
-    .string()
-    .regex(/^[0-9a-f]{64}$/)
-    .optional(),
+  sha256: sha256Schema.optional(),
 });
 export type ModelFile = z.infer<typeof fileSchema>;
 
@@ -53,6 +52,8 @@ const engineSchema = z.strictObject({
   trtVersion: z.string().min(1),
   ortVersion: z.string().min(1),
   precision: precisionSchema,
+  /** Of the weights that it was compiled from: the model's own at this precision, or it is not used. */
+  weightsSha256: sha256Schema.optional(),
   /** Shapes that the engine takes; any other must never be handed to it. */
   min: shapeSchema,
   opt: shapeSchema,

@@ -2,6 +2,7 @@
 import { FleetError } from "../src/core/errors.ts";
 import type { Tokenizer } from "../src/core/ports.ts";
 import type { Model } from "./open-model.ts";
+import { loadPinned } from "./pinned-files.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 
 /**
@@ -13,11 +14,12 @@ import { loadTokenizer } from "./tokenizer.ts";
  * @throws FleetError `model_invalid`
  */
 export async function openTokenizer(
-  model: Pick<Model, "manifest" | "tokenizerPath">,
+  model: Pick<Model, "manifest" | "tokenizerPath" | "files">,
   use: "query" | "passage",
 ): Promise<Tokenizer> {
-  const { manifest, tokenizerPath } = model;
-  const tokenizer = await loadTokenizer(tokenizerPath);
+  const { manifest, tokenizerPath, files } = model;
+  const pinned = files.filter(({ path }) => path === tokenizerPath);
+  const tokenizer = await loadPinned(pinned, () => loadTokenizer(tokenizerPath));
   const { vocabSize } = manifest.architecture;
   if (tokenizer.vocabSize > vocabSize) {
     throw new FleetError(

@@ -4,7 +4,8 @@ import type { Embedder } from "../src/core/ports.ts";
 import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { CPU } from "./device.ts";
 import { type OpenParams, ThreadEmbedder } from "./embedder.ts";
-import { openModel } from "./open-model.ts";
+import { type Model, openModel } from "./open-model.ts";
+import { changedFile } from "./plain-file.ts";
 import { FallbackEmbedder } from "./resilience/fallback-embedder.ts";
 import { RecomputingEmbedder } from "./resilience/recomputing-embedder.ts";
 import { SplittingEmbedder } from "./resilience/splitting-embedder.ts";
@@ -41,8 +42,15 @@ export async function openEmbedder(
     embedder = new FallbackEmbedder({ primary: splitting, reopen, openFallback: openOnCpu, observe, log });
   }
   if (model.precision !== "fp32" && model.manifest.weights.fp32 !== undefined) {
-    const openExact = async (): Promise<Embedder> => openOnCpu(await openModel(model, { precision: "fp32" }));
+    const openExact = async (): Promise<Embedder> => openOnCpu(await openExactModel(model));
     embedder = new RecomputingEmbedder({ embedder, precision: model.precision, openExact, observe, log });
   }
   return { embedder, maxBatchTokens: () => splitting.maxBatchTokens };
+}
+
+/** @throws FleetError `model_invalid` when the fp32 weights are not those that the run is held to. */
+async function openExactModel(model: Model): Promise<Model> {
+  const exact = await openModel(model, { precision: "fp32" });
+  if (exact.ref.sha256 === model.exactSha256) return exact;
+  throw changedFile(exact.weightsPath);
 }

@@ -1,27 +1,36 @@
 /** From a model that was found to one that can be loaded: a precision chosen, its files held to their digests. */
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ModelRef, type Precision, precisionSchema } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
+import { DigestCache, type FileDigest } from "./digest-cache.ts";
+import { assertListed, UnreadableGraph } from "./graph-files.ts";
 import type { ModelFile, ModelManifest } from "./manifest.ts";
+import type { PinnedFile } from "./pinned-files.ts";
 import type { FoundModel } from "./registry.ts";
+import { setupSha256 } from "./setup-digest.ts";
 
 export interface Model extends FoundModel {
   readonly precision: Precision;
   /** The ONNX graph; its external data lie where it names them. */
   readonly weightsPath: string;
   readonly tokenizerPath: string;
+  /** The weights and the tokenizer as their digests were taken of them; whoever loads one looks whether it still is. */
+  readonly files: readonly PinnedFile[];
+  /** Digest of the fp32 weights that take rows which this precision cannot compute; null where there are none. */
+  readonly exactSha256: string | null;
   readonly ref: ModelRef;
 }
 
 /** Of the weights; `auto` is the most exact that the model has. */
 export type PrecisionChoice = Precision | "auto";
 
-/** Smaller files are hashed at every start, which costs nothing; the digests of larger ones are kept beside them. */
-const KEEP_DIGEST_BYTES = 64 * 1024 * 1024;
-const DIGESTS_FILE = ".digests.json";
+export interface OpenModelParams {
+  /** `auto` by default. */
+  readonly precision?: PrecisionChoice;
+  /** Where digests of large files are kept; without it, these are read at every start. */
+  readonly cacheFolder?: string;
+}
 
 /**
  * Holds every file of the model at this precision to its size and digest, so that a run never starts on
@@ -29,28 +38,30 @@ const DIGESTS_FILE = ".digests.json";
  *
  * @throws FleetError `bad_usage` when it is not there at this precision; `model_invalid`
  */
-export async function openModel(
-  found: FoundModel,
-  params: Readonly<{ precision: PrecisionChoice }> = { precision: "auto" },
-): Promise<Model> {
+export async function openModel(found: FoundModel, params: OpenModelParams = {}): Promise<Model> {
   const { manifest, folder } = found;
-  const precision = choosePrecision(manifest, params.precision);
+  const precision = choosePrecision(manifest, params.precision ?? "auto");
   const weights = weightsOf(manifest, precision);
-  const digests = new Digests(folder);
-  const hashed = [];
-  for (const file of [...weights, manifest.tokenizer])
-    hashed.push(await checkFile({ manifest, folder, file, digests }));
-  await digests.keep();
+  const digests = new DigestCache(params.cacheFolder ?? null);
+  const check = (file: ModelFile): Promise<HashedFile> => checkFile({ manifest, folder, file, digests });
+  const hashed: HashedFile[] = [];
+  for (const file of weights) hashed.push(await check(file));
+  assertWhole(folder, weights);
+  const tokenizer = await check(manifest.tokenizer);
+  const exactSha256 = await exactDigest(manifest, precision, check);
   return {
     manifest,
     folder,
     precision,
     weightsPath: join(folder, weights[0]!.path),
     tokenizerPath: join(folder, manifest.tokenizer.path),
+    files: [...hashed, tokenizer].map(({ path, sha256, identity }) => ({ path: join(folder, path), sha256, identity })),
+    exactSha256,
     ref: {
       id: manifest.id,
       revision: manifest.revision,
-      sha256: digestOfAll(hashed.slice(0, weights.length)),
+      sha256: digestOfAll(hashed),
+      setupSha256: setupSha256(manifest, { tokenizer: tokenizer.sha256, exact: exactSha256 }),
       dim: manifest.dim,
       maxTokens: manifest.architecture.maxTokens,
     },
@@ -75,16 +86,36 @@ export function weightsOf(manifest: ModelManifest, precision: Precision): ModelF
   return [...(manifest.weights[precision] ?? []), ...linears];
 }
 
-interface HashedFile {
-  readonly path: string;
-  readonly sha256: string;
+/** Whoever plans a run needs no graph; a session refuses one that cannot be read, and says why. */
+function assertWhole(folder: string, weights: readonly ModelFile[]): void {
+  try {
+    assertListed({ folder, graph: weights[0]!.path, listed: weights.map(({ path }) => path) });
+  } catch (error) {
+    if (!(error instanceof UnreadableGraph)) throw error;
+  }
+}
+
+type HashedFile = FileDigest & Pick<ModelFile, "path">;
+
+/** Files with a digest in the manifest are held to it when they are loaded; those without one are read now. */
+async function exactDigest(
+  manifest: ModelManifest,
+  precision: Precision,
+  check: (file: ModelFile) => Promise<HashedFile>,
+): Promise<string | null> {
+  if (precision === "fp32" || manifest.weights.fp32 === undefined) return null;
+  const files = [];
+  for (const file of weightsOf(manifest, "fp32"))
+    files.push({ path: file.path, sha256: file.sha256 ?? (await check(file)).sha256 });
+  return digestOfAll(files);
 }
 
 async function checkFile(
-  params: Readonly<{ manifest: ModelManifest; folder: string; file: ModelFile; digests: Digests }>,
+  params: Readonly<{ manifest: ModelManifest; folder: string; file: ModelFile; digests: DigestCache }>,
 ): Promise<HashedFile> {
   const { manifest, folder, file, digests } = params;
-  const found = await digests.of(file.path).catch((error: unknown) => {
+  const found = await digests.of(join(folder, file.path)).catch((error: unknown) => {
+    if (error instanceof FleetError) throw error;
     throw new FleetError(
       "model_invalid",
       `model ${manifest.id} lacks its file ${join(folder, file.path)}: ${messageOf(error)}`,
@@ -102,7 +133,7 @@ async function checkFile(
       { cure: `the file is damaged or of another revision: ${cureFor(manifest)}` },
     );
   }
-  return { path: file.path, sha256 };
+  return { ...found, path: file.path };
 }
 
 function cureFor({ id, hub }: ModelManifest): string {
@@ -110,53 +141,8 @@ function cureFor({ id, hub }: ModelManifest): string {
 }
 
 /** One file stands for itself; several for the list of them. */
-function digestOfAll(files: readonly HashedFile[]): string {
+function digestOfAll(files: readonly Pick<HashedFile, "path" | "sha256">[]): string {
   if (files.length === 1) return files[0]!.sha256;
   const lines = files.map(({ path, sha256 }) => `${sha256}  ${path}\n`).sort();
   return createHash("sha256").update(lines.join("")).digest("hex");
-}
-
-interface Digest {
-  readonly bytes: number;
-  readonly sha256: string;
-}
-
-/** Sizes and digests of a folder's files; a large file is read again only when it was written to. */
-class Digests {
-  readonly #folder: string;
-  #kept: Promise<Record<string, Digest & { readonly mtimeMs: number; readonly ctimeMs: number }>>;
-  #isNew = false;
-
-  constructor(folder: string) {
-    this.#folder = folder;
-    this.#kept = readFile(join(folder, DIGESTS_FILE), "utf8").then(JSON.parse, () => ({}));
-  }
-
-  async of(path: string): Promise<Digest> {
-    const { size, mtimeMs, ctimeMs } = await stat(join(this.#folder, path));
-    const kept = (await this.#kept)[path];
-    if (kept !== undefined && kept.bytes === size && kept.mtimeMs === mtimeMs && kept.ctimeMs === ctimeMs) return kept;
-    const digest = { bytes: size, sha256: await sha256Of(join(this.#folder, path)) };
-    if (size >= KEEP_DIGEST_BYTES) {
-      (await this.#kept)[path] = { ...digest, mtimeMs, ctimeMs };
-      this.#isNew = true;
-    }
-    return digest;
-  }
-
-  /** A folder that cannot be written to, a mounted image's, is hashed again each time. */
-  async keep(): Promise<void> {
-    if (!this.#isNew) return;
-    const file = join(this.#folder, DIGESTS_FILE);
-    const temporary = `${file}.${process.pid}`;
-    await writeFile(temporary, JSON.stringify(await this.#kept))
-      .then(() => rename(temporary, file))
-      .catch(() => {});
-  }
-}
-
-export async function sha256Of(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(chunk as Buffer);
-  return hash.digest("hex");
 }

@@ -5,12 +5,13 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, open, readFile, rename, rm, stat, statfs, utimes, writeFile } from "node:fs/promises";
+import { lstat, mkdir, open, rename, rm, stat, statfs, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { precisionSchema } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import type { ModelFile, ModelManifest } from "./manifest.ts";
 import { weightsOf } from "./open-model.ts";
+import { readText, sha256Of, statPlain } from "./plain-file.ts";
 import { pulledFolder } from "./registry.ts";
 
 /** The hub, or a mirror of it. */
@@ -131,6 +132,7 @@ async function pullFile(params: FileParams): Promise<PulledFile> {
     return { path: file.path, ...there, digest: file.sha256 === undefined ? "recorded" : "manifest", isNew: false };
   await mkdir(dirname(place), { recursive: true });
   const part = `${place}.part`;
+  await clear(part);
   const hadPart = (await sizeOf(part)) > 0;
   const { claimed, ...came } = await download(params, part);
   const expected = file.sha256 ?? claimed;
@@ -159,7 +161,9 @@ function digestSource(file: ModelFile, claimed: string | null): PulledFile["dige
 
 /** An earlier pull's manifest is the record of what came then. */
 async function isRecorded(folder: string, path: string, there: FileDigest): Promise<boolean> {
-  const record = await readFile(join(folder, "manifest.json"), "utf8").catch(() => "");
+  const manifest = join(folder, "manifest.json");
+  const isThere = (await stat(manifest).catch(() => null)) !== null;
+  const record = isThere ? readText(manifest) : "";
   return record.includes(JSON.stringify(there.sha256)) && record.includes(JSON.stringify(path));
 }
 
@@ -168,12 +172,17 @@ interface FileDigest {
   readonly sha256: string;
 }
 
+/** @throws FleetError `model_invalid` when something else than a regular file has the file's place. */
 async function describe(path: string): Promise<FileDigest | null> {
-  const info = await stat(path).catch(() => null);
-  if (info === null) return null;
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  return { bytes: info.size, sha256: hash.digest("hex") };
+  if ((await stat(path).catch(() => null)) === null) return null;
+  const { bytes, identity } = statPlain(path);
+  return { bytes, sha256: await sha256Of(path, identity) };
+}
+
+/** A pipe would be waited for, and a link written through to wherever it leads. */
+async function clear(path: string): Promise<void> {
+  const info = await lstat(path).catch(() => null);
+  if (info !== null && !info.isFile()) await rm(path, { recursive: true });
 }
 
 function fits(
@@ -273,6 +282,7 @@ async function assertRoom(folder: string, bytes: number, path: string): Promise<
 }
 
 async function replaceFile(path: string, text: string): Promise<void> {
+  await clear(`${path}.part`);
   await writeFile(`${path}.part`, text, { flush: true });
   await rename(`${path}.part`, path);
 }

@@ -1,7 +1,10 @@
 /** `reference.json`: what PyTorch answers for a sample of texts; `models/export/reference.py` writes it. */
-import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { FleetError, messageOf } from "../src/core/errors.ts";
+import { readPlain } from "./plain-file.ts";
+
+/** Texts and vectors; those of 24 texts with all heads, 1,024 wide, take below 10 MB. */
+const MAX_BYTES = 256 * 1024 * 1024;
 
 /** float32, little-endian */
 const floatsSchema = z
@@ -34,7 +37,7 @@ export type ReferenceRow = Reference["rows"][number];
 /** @throws FleetError `model_invalid` */
 export function readReference(file: string): Reference {
   try {
-    return referenceSchema.parse(JSON.parse(readFileSync(file, "utf8")));
+    return referenceSchema.parse(JSON.parse(readPlain(file, MAX_BYTES).toString("utf8")));
   } catch (error) {
     throw new FleetError("model_invalid", `the reference ${file} cannot be used: ${messageOf(error)}`, {
       cure: "make it again from the PyTorch model: see docs/models.md",

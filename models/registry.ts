@@ -3,10 +3,10 @@
  * folder with a `manifest.json`, or one in the layout of the Hugging Face hub.
  */
 import { existsSync, readdirSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Head } from "../src/core/contracts.ts";
-import { readText } from "./read-text.ts";
+import { readText } from "./plain-file.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { describeFolder } from "./hub-folder.ts";
 import { type ModelManifest, modelManifestSchema } from "./manifest.ts";
@@ -102,6 +102,7 @@ export function readManifest(file: string): ModelManifest {
     return modelManifestSchema.parse(JSON.parse(readText(file)));
   } catch (error) {
     throw new FleetError("model_invalid", `the model manifest ${file} is not valid: ${messageOf(error)}`, {
+      cure: "install or export the model again; models/manifest.ts explains each field",
       cause: error,
     });
   }
@@ -111,7 +112,11 @@ function findFolder(path: string): FoundModel {
   const file = join(path, "manifest.json");
   if (existsSync(file)) {
     const manifest = readManifest(file);
-    return { manifest, folder: resolve(path, manifest.folder ?? ".") };
+    const folder = resolve(path, manifest.folder ?? ".");
+    if (folder === path || folder.startsWith(path + sep)) return { manifest, folder };
+    throw new FleetError("model_invalid", `${file} says that its files are in ${folder}, outside its own folder`, {
+      cure: "put the model's files into the folder of its manifest.json",
+    });
   }
   if (existsSync(join(path, "config.json"))) return { manifest: describeFolder(path), folder: path };
   throw new FleetError("model_unknown", `there is no model at ${path}: it has neither manifest.json nor config.json`, {

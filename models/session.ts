@@ -1,15 +1,18 @@
 /** One model on one device: rows in, the outputs of their padded batch out. */
-import { join } from "node:path";
+import { relative, sep } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import { allocateShard, type BatchReport, type RowRef, rowLength } from "../src/core/batch.ts";
+import { allocateShard, type BatchReport, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
 import { ALL_HEADS, type Head } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { roundedLength } from "../src/core/shapes.ts";
 import { cudaOf, type Device, deviceName, providersOf } from "./device.ts";
 import { fromHalf } from "../src/core/half.ts";
 import { type BatchOutputs, Scatterer, wants } from "./heads.ts";
+import { assertListed } from "./graph-files.ts";
 import { HiddenHeads } from "./hidden-heads.ts";
+import { givesSame, notUsed, openTiers, testRows, type Tier } from "./engines.ts";
 import type { ModelManifest } from "./manifest.ts";
+import { loadPinned, type PinnedFile } from "./pinned-files.ts";
 import { chooseTier, type Engine } from "./tiers.ts";
 
 /** Plain data: it is sent to threads and processes. */
@@ -18,6 +21,10 @@ export interface SessionParams {
   /** Where the manifest's files are. */
   readonly folder: string;
   readonly weightsPath: string;
+  /** Of the weights: see `ModelRef`. */
+  readonly modelSha256: string;
+  /** What is loaded, held to its digests. */
+  readonly files: readonly PinnedFile[];
   readonly device: Device;
   /** Threads inside one operator; 0 lets the runtime decide. */
   readonly threads: number;
@@ -52,9 +59,9 @@ export interface Computed {
 
 export class ModelSession {
   /** What did not go as asked, one line each. */
-  readonly notes: readonly string[];
+  readonly notes: string[];
   readonly #session: InferenceSession;
-  readonly #tiers: readonly Tier[];
+  #tiers: readonly Tier[];
   readonly #params: SessionParams;
   readonly #hidden: HiddenHeads;
   readonly #scatterer: Scatterer;
@@ -71,7 +78,7 @@ export class ModelSession {
       notes: readonly string[];
     }>,
   ) {
-    this.notes = made.notes;
+    this.notes = [...made.notes];
     this.#session = made.session;
     this.#tiers = made.tiers;
     this.#params = params;
@@ -84,7 +91,18 @@ export class ModelSession {
    * @throws FleetError `model_invalid` when the file cannot be loaded or does not do what the manifest says.
    */
   static async open(params: SessionParams): Promise<ModelSession> {
-    const { manifest, folder, weightsPath, device, threads } = params;
+    const opened = await loadPinned(params.files, () => ModelSession.#load(params));
+    await opened.#dropStrangers();
+    await opened.#warmUp();
+    return opened;
+  }
+
+  static async #load(params: SessionParams): Promise<ModelSession> {
+    const { manifest, folder, weightsPath, files, device, threads } = params;
+    const [graph, ...listed] = [weightsPath, ...files.map(({ path }) => path)].map((path) =>
+      relative(folder, path).replaceAll(sep, "/"),
+    );
+    assertListed({ folder, graph: graph!, listed });
     const options: InferenceSession.SessionOptions = {
       executionProviders: providersOf(device.kind === "tensorrt" ? cudaOf(device) : device),
       graphOptimizationLevel: "all",
@@ -98,29 +116,27 @@ export class ModelSession {
     assertGraph(session, params);
     const hidden = await HiddenHeads.open({ manifest, folder, options });
     const { tiers, notes } = await openTiers(params, options);
-    const opened = new ModelSession(params, { session, tiers, hidden, notes });
-    await opened.#warmUp();
-    return opened;
+    return new ModelSession(params, { session, tiers, hidden, notes });
   }
 
   /** Computes a batch and brings its outputs to their rows, one after the other. */
-  async run(rows: readonly RowRef[]): Promise<BatchReport> {
-    const { report, outputs, release } = await this.compute(rows);
+  async run(rows: readonly RowRef[], tiers = this.#tiers): Promise<BatchReport> {
+    const { report, outputs, release } = await this.compute(rows, tiers);
     this.#scatterer.scatter(rows, outputs);
     release();
     return report;
   }
 
   /** @throws FleetError `device_memory`, `inference_failed` */
-  async compute(rows: readonly RowRef[]): Promise<Computed> {
+  async compute(rows: readonly RowRef[], tiers = this.#tiers): Promise<Computed> {
     const heads = wantedHeads(rows);
     const lengths = rows.map(rowLength);
     const longest = paddedLengthOf(this.#params, Math.max(...lengths));
     const feeds = this.#feeds(rows, longest);
     const names = [...new Set(heads.map((head) => this.#params.manifest.heads[head]!.output))];
     const startedAtMs = epochMs();
-    const tier = chooseTier(this.#tiers, { batch: rows.length, length: longest });
-    const session = this.#tiers[tier]?.session ?? this.#session;
+    const tier = chooseTier(tiers, { batch: rows.length, length: longest });
+    const session = tiers[tier]?.session ?? this.#session;
     const tensors = await session.run(feeds, names).catch((error: unknown) => {
       throw notRun(rows.length, longest, error);
     });
@@ -172,6 +188,22 @@ export class ModelSession {
     };
   }
 
+  /** An engine of other weights than the graph's would load and answer; its answers are other ones. */
+  async #dropStrangers(): Promise<void> {
+    const { manifest, folder } = this.#params;
+    const kept: Tier[] = [];
+    for (const tier of this.#tiers) {
+      const [engine, graph] = [testRows(manifest, tier), testRows(manifest, tier)];
+      const rows = (shard: ShardBuffers): RowRef[] =>
+        Array.from({ length: tier.min.batch }, (_, row) => ({ shard, row }));
+      const failure = await this.run(rows(engine), [tier]).then(() => null, messageOf);
+      await this.run(rows(graph), []);
+      if (failure === null && givesSame(engine, graph, tier)) kept.push(tier);
+      else this.notes.push(notUsed(folder, tier, failure ?? "its vectors are not those of the model's graph"));
+    }
+    this.#tiers = kept;
+  }
+
   /**
    * A GPU allocates and chooses its kernels by shape: the largest first, so that its arena grows once. A
    * CPU does neither, and 8,192 tokens of a large model would keep it busy for a minute: one short row
@@ -198,31 +230,6 @@ interface UnfinishedBatch {
   readonly hidden: Map<string, Float32Array>;
   readonly lengths: readonly number[];
   readonly longest: number;
-}
-
-interface Tier extends Pick<Engine, "min" | "max"> {
-  readonly session: InferenceSession;
-}
-
-/** An engine that does not load is done without: the graph takes its batches. */
-async function openTiers(
-  { engines, folder, device }: SessionParams,
-  options: InferenceSession.SessionOptions,
-): Promise<{ tiers: Tier[]; notes: string[] }> {
-  const tiers: Tier[] = [];
-  const notes: string[] = [];
-  if (device.kind === "tensorrt" && engines.length === 0)
-    notes.push("the model has no engine for this GPU, runtime and precision: CUDA takes its batches");
-  for (const { min, max, files } of engines) {
-    const path = join(folder, files[0]!.path);
-    try {
-      const session = await InferenceSession.create(path, { ...options, executionProviders: providersOf(device) });
-      tiers.push({ min, max, session });
-    } catch (error) {
-      notes.push(`the engine ${path} cannot be used, so CUDA takes its batches: ${messageOf(error)}`);
-    }
-  }
-  return { tiers, notes };
 }
 
 /** Halves as their bits. */

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import type { Encoded, Tokenizer } from "../src/core/ports.ts";
-import { assertTokenizerSize } from "./read-text.ts";
+import { readTokenizerText } from "./plain-file.ts";
 
 type NativeModule = typeof import("tokenizers");
 type Native = InstanceType<NativeModule["Tokenizer"]>;
@@ -30,8 +30,7 @@ export async function loadTokenizer(file: string): Promise<Tokenizer> {
   const { Tokenizer: NativeTokenizer } = await importNative();
   let native: Native;
   try {
-    assertTokenizerSize(file);
-    native = NativeTokenizer.fromFile(file);
+    native = NativeTokenizer.fromString(readTokenizerText(file));
   } catch (error) {
     throw new FleetError("model_invalid", `the tokenizer ${file} cannot be read: ${messageOf(error)}`, {
       cure: "install the model again",

@@ -3,9 +3,9 @@
  * runs whatever its author wanted, so this one is not run: the few instructions that a dictionary of
  * tensors is made of are followed, and any other, or any name but the three below, ends the reading.
  */
-import { readFileSync, statSync } from "node:fs";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { fromHalf } from "../src/core/half.ts";
+import { readPlain } from "./plain-file.ts";
 
 export interface TorchTensor {
   readonly shape: readonly number[];
@@ -22,9 +22,7 @@ const MAX_INSTRUCTIONS = 10_000;
  */
 export function readTorchFile(path: string): Map<string, TorchTensor> {
   try {
-    const { size } = statSync(path);
-    if (size > MAX_FILE_BYTES) throw new Error(`it has ${size} bytes; at most ${MAX_FILE_BYTES} are read`);
-    const entries = readZip(readFileSync(path));
+    const entries = readZip(readPlain(path, MAX_FILE_BYTES));
     const pickle = [...entries].find(([name]) => name.endsWith("/data.pkl"));
     if (pickle === undefined) throw new Error("it has no data.pkl");
     const folder = pickle[0].slice(0, -"data.pkl".length);
@@ -230,9 +228,14 @@ const INSTRUCTIONS: Readonly<Record<number, (pickle: PickleReader) => void>> = {
 function toTensors(found: unknown, dataOf: (key: string) => Buffer | undefined): Map<string, TorchTensor> {
   if (!(found instanceof Map)) throw new Error("it holds no dictionary of tensors");
   const tensors = new Map<string, TorchTensor>();
+  let numbers = 0;
   for (const [name, value] of found as Map<unknown, unknown>) {
     if (typeof name !== "string" || !isTensor(value)) throw new Error(`its entry ${String(name)} is no tensor`);
-    tensors.set(name, toTensor(name, value, dataOf(value.storage.key)));
+    const tensor = toTensor(name, value, dataOf(value.storage.key));
+    // Any number of tensors may be of one storage, and each is a copy.
+    numbers += tensor.values.length;
+    if (numbers > MAX_FILE_BYTES / 2) throw new Error(`its tensors have more than ${MAX_FILE_BYTES / 2} numbers`);
+    tensors.set(name, tensor);
   }
   return tensors;
 }

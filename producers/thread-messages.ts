@@ -9,7 +9,7 @@ import type { CorpusPart } from "./sources/parts.ts";
 import type { ReadOptions } from "./sources/read-object.ts";
 
 export interface ThreadSetup {
-  readonly model: Pick<Model, "manifest" | "tokenizerPath">;
+  readonly model: Pick<Model, "manifest" | "tokenizerPath" | "files">;
   readonly cutting: CutOptions;
   readonly reading: ReadOptions;
   readonly s3: S3Options | undefined;

@@ -4,6 +4,7 @@ import type { Head, ModelRef, Precision, RunRecord } from "../src/core/contracts
 import { FleetError } from "../src/core/errors.ts";
 import { runKeys, windowOfShard } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
+import { givesSameVectors, modelName } from "../src/core/same-model.ts";
 import { isCancelled } from "../src/run/cancelled.ts";
 import { readRun } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
@@ -84,12 +85,12 @@ export class Loader {
         { cure: `start workers with --precision ${precision}` },
       );
     }
-    if (model.id !== this.#model.id || model.sha256 !== this.#model.sha256) {
+    if (model.id !== this.#model.id || !givesSameVectors(model, this.#model)) {
       throw new FleetError(
         "job_invalid",
-        `run ${run} wants model ${model.id} ${model.sha256.slice(0, 12)}; this worker has ${this.#model.id} ${this.#model.sha256.slice(0, 12)}`,
+        `run ${run} wants ${modelName(model)}; this worker has ${modelName(this.#model)}`,
         {
-          cure: "start workers with the model, of the same revision, that the run was enqueued with",
+          cure: "start workers with the model, of the same revision, tokenizer and configuration, that the run was enqueued with",
         },
       );
     }

@@ -22,6 +22,14 @@ def file_entry(path: Path) -> Dict[str, Any]:
     return {"path": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
+def digest_of(files: Sequence[Dict[str, Any]]) -> str:
+    """A model's SHA-256 as the fleet takes it: that of the one file, or of the sorted list of several."""
+    if len(files) == 1:
+        return files[0]["sha256"]
+    lines = sorted(f"{file['sha256']}  {file['path']}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def special_ids(tokenizer: Path) -> List[int]:
     """Ids that carry no lexical weight."""
     added = json.loads(tokenizer.read_text(encoding="utf-8"))["added_tokens"]

@@ -48,7 +48,15 @@ def read_source(name: str) -> Source:
     return Source(SHAPES[made], generate(SHAPES[made]), MINI / "tokenizer.json", MADE_NOTICE, "Apache-2.0")
 
 
+def refuse_special_files(folder: Path) -> None:
+    """Reading a pipe waits for its writer, and a device may have no end."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ExportError(f"{path} is not a regular file\n  give the model's files as the hub has them")
+
+
 def read_folder(folder: Path) -> Source:
+    refuse_special_files(folder)
     try:
         from .hub import read_hub  # PyTorch is for reading its own files alone.
     except ImportError as error:

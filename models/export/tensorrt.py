@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 from .graph import write_plain
-from .manifest import file_entry, read_json, write_json
+from .manifest import digest_of, file_entry, read_json, write_json
 from .shape import ExportError
 from .sources import Source
 
@@ -156,7 +156,9 @@ def add_engines(folder: Path, source: Source, device: int = 0) -> List[str]:
         for file in written:
             file.unlink()
     manifest = read_json(folder / "manifest.json")
-    fresh = [entry(tier, machine, files) for tier, files in compiled]
+    # An exported graph finishes its heads, so these files are all that the model's digest is of.
+    weights = {"weightsSha256": digest_of(manifest["weights"]["fp16"])} if "fp16" in manifest["weights"] else {}
+    fresh = [{**entry(tier, machine, files), **weights} for tier, files in compiled]
     manifest["engines"] = merged(manifest.get("engines", []), fresh)
     write_json(folder / "manifest.json", manifest)
     return [files[0].name for _, files in compiled]

@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import type { RunOptions } from "./contracts.ts";
 import type { Document } from "./documents.ts";
+import { knownTo } from "./same-model.ts";
 
 export const CONTENT_KEY_BYTES = 16;
 
@@ -33,7 +34,8 @@ export function contentHash(document: Document): Buffer {
  * One phrase for each option that makes rows of the two sets incomparable; none when a run with the second
  * may build on a run with the first.
  */
-export function contentDifferences(base: RunOptions, wanted: RunOptions): string[] {
+export function contentDifferences(base: RunOptions, wantedNow: RunOptions): string[] {
+  const wanted = knownTo(base, wantedNow);
   const names = new Set([...Object.keys(base), ...Object.keys(wanted)]);
   return [...names]
     .filter((name) => !READING_OPTIONS.has(name))

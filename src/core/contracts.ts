@@ -56,8 +56,9 @@ export type VectorType = z.infer<typeof vectorTypeSchema>;
 export const modelRefSchema = z.strictObject({
   id: z.string().min(1),
   revision: z.string().min(1),
-  /** Of the weights that the session loads; of several files, of the lines `<sha256>  <path>` in order of path. */
+  /** Of the weights (of several files, of the sorted lines `<sha256>  <path>`), and of all else that decides vectors. */
   sha256: sha256Schema,
+  setupSha256: sha256Schema.optional(),
   dim: z.int().min(1).max(65536),
   /** Longest usable row, special tokens included. */
   maxTokens: z.int().min(3),

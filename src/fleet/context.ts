@@ -6,6 +6,7 @@ import { openStore } from "../adapters/open-store.ts";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { queueName } from "../adapters/redis/queue-options.ts";
+import { cacheFolder } from "../config.ts";
 import type { Head, RunOptions, VectorType } from "../core/contracts.ts";
 import type { Condition, Format, Selection } from "../core/selection.ts";
 import { FleetError } from "../core/errors.ts";
@@ -102,7 +103,7 @@ export async function probeStoreOf(
  * @param asked What it must be able to do; refused before its files are read.
  */
 export async function modelOf(
-  flags: ModelSettings,
+  flags: ModelSettings & Readonly<{ cacheFolder?: string }>,
   log: Logger,
   asked?: Readonly<{ heads: readonly Head[]; maxTokens: number; dim?: number }>,
 ): Promise<Model> {
@@ -110,7 +111,7 @@ export async function modelOf(
   if (asked !== undefined) assertModelCan(found, asked);
   const { id, notice } = found.manifest;
   if (notice !== null) log.warn({ model: id }, notice);
-  return openModel(found, { precision: flags.precision });
+  return openModel(found, { precision: flags.precision, cacheFolder: flags.cacheFolder ?? cacheFolder() });
 }
 
 /** @throws FleetError `bad_usage` when no Redis was named. */

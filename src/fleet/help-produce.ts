@@ -3,6 +3,7 @@ import { type Logger, pino } from "pino";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { workerName } from "../config.ts";
 import { FleetError } from "../core/errors.ts";
+import { givesSameVectors, modelName } from "../core/same-model.ts";
 import { assertNotCancelled, isCancelled } from "../run/cancelled.ts";
 import { readClosed, readRun } from "../run/read-plan.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
@@ -70,10 +71,14 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     const record = await readRun(bare, run);
     const { options } = record;
     const model = await modelOf({ ...settings, precision: options.precision }, log);
-    if (model.ref.id !== options.model.id || model.ref.sha256 !== options.model.sha256)
-      throw new FleetError("run_conflict", `run ${run} is of model ${options.model.id}, and this is ${model.ref.id}`, {
-        cure: "name the run's own model with --model",
-      });
+    if (model.ref.id !== options.model.id || !givesSameVectors(model.ref, options.model))
+      throw new FleetError(
+        "run_conflict",
+        `run ${run} is of ${modelName(options.model)}, and this is ${modelName(model.ref)}`,
+        {
+          cure: "name the run's own model with --model, of the same revision and with the same tokenizer and configuration",
+        },
+      );
     for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis })) log.warn(warning);
     const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
     const store = new ObservedStore(bare, observe);

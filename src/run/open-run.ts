@@ -5,6 +5,7 @@ import { FleetError } from "../core/errors.ts";
 import { findRecord, readRecord, toJsonBytes } from "../core/json.ts";
 import { removedKey, runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import { knownTo } from "../core/same-model.ts";
 import { resolveSince } from "./since.ts";
 
 /**
@@ -67,12 +68,13 @@ function assertSame(
   });
 }
 
-function assertSameOptions(found: RunRecord, wanted: Readonly<{ options: RunOptions }>): void {
-  const keys = Object.keys(wanted.options) as (keyof RunOptions)[];
-  const differing = keys.filter((key) => !isDeepStrictEqual(found.options[key], wanted.options[key]));
+function assertSameOptions(found: RunRecord, given: Readonly<{ options: RunOptions }>): void {
+  const wanted = knownTo(found.options, given.options);
+  const keys = Object.keys(wanted) as (keyof RunOptions)[];
+  const differing = keys.filter((key) => !isDeepStrictEqual(found.options[key], wanted[key]));
   if (differing.length === 0) return;
   const changes = differing.map(
-    (key) => `${key} is ${JSON.stringify(found.options[key])} there and ${JSON.stringify(wanted.options[key])} here`,
+    (key) => `${key} is ${JSON.stringify(found.options[key])} there and ${JSON.stringify(wanted[key])} here`,
   );
   throw new FleetError("run_conflict", `run ${found.run} exists with other options: ${changes.join("; ")}`, {
     cure: "use the same options to continue it, or another --run id for a new run",

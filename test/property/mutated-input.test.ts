@@ -29,6 +29,7 @@ import { readRecord } from "../../src/core/json.ts";
 import { assertKey, runKeys, windowOfShard } from "../../src/core/layout.ts";
 import type { PlannedRows } from "../../src/core/rows.ts";
 import { randomOf } from "../fixtures/made-corpus.ts";
+import { mutate } from "../fixtures/mutants.ts";
 import { runOptions } from "../fixtures/run-options.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
 import { pipeOf, READ_OPTIONS } from "../fixtures/sources.ts";
@@ -36,30 +37,6 @@ import { tempFolder } from "../fixtures/temp-folder.ts";
 
 const MUTANTS = 10_000;
 const SEED = Number(process.env["FUZZ_SEED"] ?? 1);
-const EXTREMES = [0, 1, 0x7f, 0xff, 0x7fffffff, 0x80000000, 0xffffffff];
-
-type Random = () => number;
-
-function below(random: Random, limit: number): number {
-  return Math.floor(random() * limit);
-}
-
-/** One to four edits: bits, bytes, words of extreme values, cuts, and pieces moved about. */
-function mutate(random: Random, original: Uint8Array): Uint8Array {
-  let bytes = Buffer.from(original);
-  for (let edits = 1 + below(random, 4); edits > 0; edits--) {
-    const at = below(random, bytes.length);
-    const kind = below(random, 6);
-    if (kind === 0) bytes[at]! ^= 1 << below(random, 8);
-    else if (kind === 1) bytes[at] = below(random, 256);
-    else if (kind === 2 && at + 4 <= bytes.length) bytes.writeUInt32LE(EXTREMES[below(random, EXTREMES.length)]!, at);
-    else if (kind === 3 && at > 0) bytes = bytes.subarray(0, at);
-    else if (kind === 4) bytes.copyWithin(at, below(random, bytes.length), below(random, bytes.length));
-    else bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(below(random, bytes.length))]);
-    if (bytes.length === 0) return bytes;
-  }
-  return bytes;
-}
 
 async function forEachMutant(original: Uint8Array, read: (bytes: Uint8Array) => unknown): Promise<void> {
   const random = randomOf(SEED);

@@ -1,13 +1,15 @@
 /** `embedfleet models bench`: how fast a model is here. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { benchModel, type Cell, encoderFlops, measurePeak } from "../../../models/bench-model.ts";
 import { chooseDevice, type Device, deviceName } from "../../../models/device.ts";
 import { ThreadEmbedder } from "../../../models/embedder.ts";
+import { readText } from "../../../models/plain-file.ts";
 import { openModel, type PrecisionChoice } from "../../../models/open-model.ts";
 import { type FoundModel, findModel } from "../../../models/registry.ts";
+import { cacheFolder } from "../../config.ts";
 import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
 import { lineChart } from "../../telemetry/chart.ts";
 import { printJson } from "../context.ts";
@@ -34,6 +36,7 @@ interface Figures {
 
 export async function bench(name: string, flags: BenchFlags): Promise<void> {
   const found = findModel(name, { modelsFolder: flags.models });
+  const shape = shapeOf(found);
   const devices = flags.device.map(chooseDevice);
   const precisions = precisionSchema.options.filter(
     (precision) => found.manifest.weights[precision] !== undefined && ["auto", precision].includes(flags.precision),
@@ -41,7 +44,8 @@ export async function bench(name: string, flags: BenchFlags): Promise<void> {
   const figures: Figures[] = [];
   for (const device of devices) {
     const peakFlops = await measurePeak({ device, threads: flags.threads });
-    for (const precision of precisions) figures.push(await benchOne({ found, precision, device, peakFlops, flags }));
+    for (const precision of precisions)
+      figures.push(await benchOne({ found, shape, precision, device, peakFlops, flags }));
   }
   const record = {
     model: found.manifest.id,
@@ -57,15 +61,15 @@ export async function bench(name: string, flags: BenchFlags): Promise<void> {
 async function benchOne(
   params: Readonly<{
     found: FoundModel;
+    shape: ReturnType<typeof shapeOf>;
     precision: Precision;
     device: Device;
     peakFlops: number;
     flags: BenchFlags;
   }>,
 ): Promise<Figures> {
-  const { found, precision, device, peakFlops, flags } = params;
-  const model = await openModel(found, { precision });
-  const shape = shapeOf(found);
+  const { found, shape, precision, device, peakFlops, flags } = params;
+  const model = await openModel(found, { precision, cacheFolder: cacheFolder() });
   const heads = flags.heads.filter((head) => found.manifest.heads[head] !== undefined);
   return withCloser(async (closer) => {
     const embedder = closer.add(await ThreadEmbedder.open({ ...flags, model, device }));
@@ -93,7 +97,7 @@ const configSchema = z.object({
 /** A model's arithmetic, where its config.json says it. */
 function shapeOf({ folder }: FoundModel): Parameters<typeof encoderFlops>[0] | null {
   const file = join(folder, "config.json");
-  const parsed = configSchema.safeParse(existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null);
+  const parsed = configSchema.safeParse(existsSync(file) ? JSON.parse(readText(file)) : null);
   if (!parsed.success) return null;
   const { num_hidden_layers, hidden_size, intermediate_size } = parsed.data;
   return { layers: num_hidden_layers, hiddenSize: hidden_size, intermediateSize: intermediate_size };

@@ -8,6 +8,7 @@ import { type Model, openModel, type PrecisionChoice } from "../../../models/ope
 import { readReference, type Reference } from "../../../models/reference.ts";
 import { findModel } from "../../../models/registry.ts";
 import { loadTokenizer } from "../../../models/tokenizer.ts";
+import { cacheFolder } from "../../config.ts";
 import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
@@ -48,7 +49,7 @@ export async function check(name: string, flags: CheckFlags): Promise<void> {
   const reports: PrecisionReport[] = [];
   const devices = flags.device.map(chooseDevice);
   for (const [precision, device] of precisions.flatMap((each) => devices.map((on) => [each, on] as const))) {
-    const model = await openModel(found, { precision });
+    const model = await openModel(found, { precision, cacheFolder: cacheFolder() });
     const report = await withCloser(async (closer) => {
       const embedder = closer.add(await ThreadEmbedder.open({ model, device, threads: flags.threads }));
       return checkOne(model, embedder, reference);

@@ -5,6 +5,7 @@ import { openTokenizer } from "../../../models/model-tokenizer.ts";
 import type { Head, RunOptions } from "../../core/contracts.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
+import { givesSameVectors } from "../../core/same-model.ts";
 import type { HeadWeights } from "../../core/scoring.ts";
 import type { LanceIndex } from "../../run/lance-index.ts";
 import { latestRun } from "../../run/list-runs.ts";
@@ -92,11 +93,15 @@ export async function openReader(
     (name) => findModel(name, { modelsFolder: flags.models }).manifest.weights[precision] !== undefined,
   );
   const models = await Promise.all(names.map((model) => modelOf({ model, models: flags.models, precision }, log)));
-  const model = models.find(({ ref }) => ref.sha256 === options.model.sha256);
+  const model = models.find(({ ref }) => givesSameVectors(ref, options.model));
   if (model === undefined) {
-    throw new FleetError("model_invalid", `run ${run} was made with another revision of model ${options.model.id}`, {
-      cure: "pass the model it was made with as --model",
-    });
+    throw new FleetError(
+      "model_invalid",
+      `run ${run} was made with another revision or setup of model ${options.model.id}`,
+      {
+        cure: "pass the model it was made with as --model",
+      },
+    );
   }
   const tokenizer = await openTokenizer(model, "query");
   return { tokenizer, embedder: closer.add(await ThreadEmbedder.open({ model, threads: flags.threads })) };

@@ -1,0 +1,221 @@
+/**
+ * Which files a graph loads besides its own: the external data of its tensors, wherever in the graph they are, and the
+ * compiled engines that EPContext nodes point at. Only the structure is read and weights are skipped, so memory does
+ * not grow with the graph. Field numbers are those of `onnx.proto` (onnx/onnx on GitHub).
+ */
+import { WireReader, type WireSource } from "./wire-reader.ts";
+
+/** A file that a graph loads. */
+export interface GraphFile {
+  /** As the graph has it: relative to the graph's own folder. */
+  readonly location: string;
+  /** That the file must have, as far as the graph says. */
+  readonly leastBytes: number;
+}
+
+/** A protobuf message ends there. */
+const MAX_BYTES = 2 ** 31 - 1;
+/** Protocol Buffers' own limit, and so the runtime's. */
+const MAX_DEPTH = 100;
+/** An export that puts each tensor into a file of its own has some thousands. */
+const MAX_FILES = 100_000;
+/** Of a path, a name or a number in digits. */
+const MAX_TEXT_BYTES = 4096;
+
+type Kind = "model" | "training" | "function" | "graph" | "node" | "attribute" | "sparse" | "tensor" | "entry";
+
+interface Child {
+  readonly kind: Kind;
+  /** If not, all that is given of it is one message, in as many pieces as there are. */
+  readonly isRepeated: boolean;
+}
+const many = (kind: Kind): Child => ({ kind, isRepeated: true });
+const one = (kind: Kind): Child => ({ kind, isRepeated: false });
+
+/** Fields that are messages with tensors in them. */
+const CHILDREN: Readonly<Record<Kind, Readonly<Record<number, Child>>>> = {
+  model: { 7: one("graph"), 20: many("training"), 25: many("function") },
+  training: { 1: one("graph"), 2: one("graph") },
+  function: { 7: many("node"), 11: many("attribute") },
+  graph: { 1: many("node"), 5: many("tensor"), 15: many("sparse") },
+  node: { 5: many("attribute") },
+  attribute: {
+    5: one("tensor"),
+    6: one("graph"),
+    10: many("tensor"),
+    11: many("graph"),
+    22: one("sparse"),
+    23: many("sparse"),
+  },
+  sparse: { 1: one("tensor"), 2: one("tensor") },
+  tensor: { 13: many("entry") },
+  entry: {},
+};
+/** Fields of text that are read: an operator's, a tensor's or an attribute's name, an entry's key, and their values. */
+const TEXTS: Readonly<Partial<Record<Kind, Readonly<Record<number, "name" | "text">>>>> = {
+  node: { 4: "name" },
+  attribute: { 1: "name", 4: "text" },
+  tensor: { 8: "name" },
+  entry: { 1: "name", 2: "text" },
+};
+/** Fields of numbers that are read: an attribute's value, and where a tensor's data are. */
+const NUMBERS: Readonly<Partial<Record<Kind, number>>> = { attribute: 3, tensor: 14 };
+const EXTERNAL = 1n;
+/** What a tensor's entries or a node's attributes may be called that is of interest. */
+const KEYS: ReadonlySet<string> = new Set([
+  "location",
+  "offset",
+  "length",
+  "ep_cache_context",
+  "embed_mode",
+  "onnx_model_filename",
+]);
+
+const VARINT = 0;
+const LENGTH = 2;
+
+/** A message that is being read. */
+interface Frame {
+  readonly kind: Kind;
+  readonly isRepeated: boolean;
+  end: number;
+  name: Buffer | null;
+  /** Null for none, and for one that is too long to be of use. */
+  text: Buffer | null;
+  number: bigint | null;
+  isExternal: boolean;
+  /** Children that are one message each, by field: more of them may come. */
+  readonly singles: Map<number, Frame>;
+  /** A tensor's entries or a node's attributes, by key. */
+  readonly pairs: Map<string, Frame>;
+  /** A key that came twice. */
+  repeatedKey: string | null;
+}
+
+/**
+ * @returns Each file once.
+ * @throws Error that says what is wrong with the graph, as a clause about it.
+ */
+export function filesOfGraph(source: WireSource): GraphFile[] {
+  if (source.bytes > MAX_BYTES) throw new Error(`it has ${source.bytes} bytes; an ONNX graph has at most ${MAX_BYTES}`);
+  return new GraphReader(source).read();
+}
+
+class GraphReader {
+  readonly #wire: WireReader;
+  readonly #files = new Map<string, number>();
+  readonly #open: Frame[];
+
+  constructor(source: WireSource) {
+    this.#wire = new WireReader(source);
+    this.#open = [frameOf(many("model"), source.bytes)];
+  }
+
+  read(): GraphFile[] {
+    for (let frame = this.#open.at(-1); frame !== undefined; frame = this.#open.at(-1)) {
+      if (this.#wire.at < frame.end) {
+        this.#readField(frame);
+        continue;
+      }
+      this.#open.pop();
+      if (frame.isRepeated) this.#finish(frame, this.#open.at(-1));
+    }
+    return [...this.#files].map(([location, leastBytes]) => ({ location, leastBytes }));
+  }
+
+  #readField(frame: Frame): void {
+    const { field, type } = this.#wire.tag(frame.end);
+    const child = CHILDREN[frame.kind][field];
+    const text = TEXTS[frame.kind]?.[field];
+    if (type === LENGTH && child !== undefined) this.#enter(frame, field, child);
+    else if (type === LENGTH && text !== undefined) frame[text] = this.#text(frame.end);
+    else if (type === VARINT && field === NUMBERS[frame.kind]) {
+      frame.number = this.#wire.varint(frame.end);
+      // A value that the format does not know leaves the one before it, and 32 bits of it count.
+      frame.isExternal ||= BigInt.asIntN(32, frame.number) === EXTERNAL;
+    } else this.#wire.skip(type, frame.end);
+  }
+
+  #text(end: number): Buffer | null {
+    const textEnd = this.#wire.length(end);
+    if (textEnd - this.#wire.at <= MAX_TEXT_BYTES) return this.#wire.bytesTo(textEnd);
+    this.#wire.at = textEnd;
+    return null;
+  }
+
+  #enter(parent: Frame, field: number, child: Child): void {
+    if (this.#open.length >= MAX_DEPTH) throw new Error(`its messages are nested more than ${MAX_DEPTH} deep`);
+    const end = this.#wire.length(parent.end);
+    const frame = parent.singles.get(field) ?? frameOf(child, end);
+    frame.end = end;
+    if (!child.isRepeated) parent.singles.set(field, frame);
+    this.#open.push(frame);
+  }
+
+  /** All of the message is known. */
+  #finish(frame: Frame, parent: Frame | undefined): void {
+    for (const single of frame.singles.values()) this.#finish(single, frame);
+    if (frame.kind === "tensor" && frame.isExternal) this.#addData(frame);
+    if (frame.kind === "node" && frame.name?.toString() === "EPContext") this.#addEngine(frame);
+    const key = frame.kind === "entry" || frame.kind === "attribute" ? (frame.name?.toString() ?? "") : "";
+    if (parent === undefined || !KEYS.has(key)) return;
+    if (parent.pairs.has(key)) parent.repeatedKey = key;
+    parent.pairs.set(key, frame);
+  }
+
+  #addData(tensor: Frame): void {
+    const what = `its tensor ${JSON.stringify(tensor.name?.toString() ?? "")}`;
+    if (tensor.repeatedKey !== null) throw new Error(`${what} says twice what its ${tensor.repeatedKey} is`);
+    const { pairs } = tensor;
+    const leastBytes = numberOf(pairs.get("offset"), what) + numberOf(pairs.get("length"), what);
+    this.#add(textOf(pairs.get("location"), what), leastBytes);
+  }
+
+  /** The engine's file, unless the engine is inside the node; and the graph whose weights it lacks, if it does. */
+  #addEngine(node: Frame): void {
+    const what = "its EPContext node";
+    if (node.repeatedKey !== null) throw new Error(`${what} says twice what its ${node.repeatedKey} is`);
+    const { pairs } = node;
+    const isInside = (pairs.get("embed_mode")?.number ?? 1n) !== 0n;
+    if (!isInside) this.#add(textOf(pairs.get("ep_cache_context"), what), 0);
+    const graph = pairs.get("onnx_model_filename");
+    if (graph?.text != null && graph.text.length > 0) this.#add(textOf(graph, what), 0);
+  }
+
+  #add(location: string, leastBytes: number): void {
+    this.#files.set(location, Math.max(leastBytes, this.#files.get(location) ?? 0));
+    if (this.#files.size > MAX_FILES) throw new Error(`it names more than ${MAX_FILES} files`);
+  }
+}
+
+function frameOf({ kind, isRepeated }: Child, end: number): Frame {
+  return {
+    kind,
+    isRepeated,
+    end,
+    name: null,
+    text: null,
+    number: null,
+    isExternal: false,
+    singles: new Map(),
+    pairs: new Map(),
+    repeatedKey: null,
+  };
+}
+
+/** @throws Error for text that is not UTF-8, of which the runtime could make another path than we do. */
+function textOf(pair: Frame | undefined, what: string): string {
+  if (pair?.text == null || pair.text.length === 0) throw new Error(`${what} names no file for its data`);
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(pair.text);
+  } catch (error) {
+    throw new Error(`${what} names a file in bytes that are not UTF-8`, { cause: error });
+  }
+}
+
+function numberOf(pair: Frame | undefined, what: string): number {
+  if (pair === undefined) return 0;
+  const text = pair.text?.toString("latin1") ?? "";
+  if (/^\d{0,15}$/.test(text) && (text !== "" || pair.text !== null)) return Number(text);
+  throw new Error(`${what} has the ${pair.name!.toString()} ${JSON.stringify(text)}, which is not a number of bytes`);
+}
