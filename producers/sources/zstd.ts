@@ -69,7 +69,8 @@ export class ZstdDecoder {
       if (this.#have === this.#need) yield* this.#step();
     }
     // Streams may reuse a chunk's memory, so what stays is copied.
-    this.#parts = this.#have === 0 ? [] : [Buffer.concat(this.#parts)];
+    const last = this.#parts.pop();
+    if (last !== undefined) this.#parts.push(Buffer.from(last));
   }
 
   /** @throws Error when the last frame ends early */
