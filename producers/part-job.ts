@@ -1,101 +1,71 @@
 /** A part of a corpus as a job that names it, and back, for whoever takes the job. */
 import { createHash } from "node:crypto";
-import { isAbsolute, relative } from "node:path";
-import picomatch from "picomatch";
 import { CONTRACT_VERSION, type RunRecord } from "../src/core/contracts.ts";
-import { FleetError } from "../src/core/errors.ts";
-import { type PartJob, partId, type PartList, partListSchema } from "../src/core/ingest.ts";
+import { FleetError, hasCode } from "../src/core/errors.ts";
+import { type PartJob, partId, type PartRecord, partRecordSchema } from "../src/core/ingest.ts";
 import { parseRecord } from "../src/core/json.ts";
 import { runKeys } from "../src/core/layout.ts";
 import type { ObjectStore } from "../src/core/ports.ts";
-import type { CorpusPart, WholeObject } from "./sources/parts.ts";
+import { namedBy, shownPlace } from "./sources/named.ts";
+import type { CorpusPart } from "./sources/parts.ts";
 
 /** A thousand of the longest names and paths. */
-const MAX_LIST_BYTES = 32 * 1024 * 1024;
+const MAX_RECORD_BYTES = 32 * 1024 * 1024;
 
 /** What is put up for others. */
 export interface OfferedPart {
   readonly job: PartJob;
-  /** To be in the store before the job is in the queue: of many objects, which ones. */
-  readonly list: Uint8Array | null;
+  /** As messages call it. */
+  readonly name: string;
+  /** To be in the store before the job is in the queue. */
+  readonly record: Uint8Array;
 }
 
 /** @param index The part's place in the corpus. */
 export function offerOf(part: CorpusPart, run: string, index: number): OfferedPart {
-  if (!("objects" in part)) {
-    const digest = digestOf(JSON.stringify(part));
-    return { job: { v: CONTRACT_VERSION, run, part: partId(index, digest), what: part }, list: null };
-  }
-  const { name, objects } = part;
-  const content: PartList = { version: CONTRACT_VERSION, objects: [...objects] };
-  const list = Buffer.from(JSON.stringify(content));
-  const what = { name, objects: objects.length };
-  return { job: { v: CONTRACT_VERSION, run, part: partId(index, digestOf(list)), what }, list };
+  const content = { version: CONTRACT_VERSION, run, index, what: part };
+  const record = Buffer.from(JSON.stringify(content));
+  return { job: { v: CONTRACT_VERSION, run, part: idOf(index, record) }, name: part.name, record };
 }
 
 /**
- * Jobs come from a queue that others can write to; the run's record does not.
+ * What the lead has written down under the job's name. A job comes from a queue that others can write to, so it can name
+ * a part that is there or none; what a part is, and what is made of it, is bound to that name.
  *
- * @throws FleetError `job_invalid` for a part that is not of the run's corpus, `object_corrupt` and `object_missing` of a
- *   list of objects
+ * @throws FleetError `job_invalid` for a part that was not offered or is not of the run's corpus, `object_corrupt`
  */
 export async function partOf(
-  { part, what }: PartJob,
+  { part }: PartJob,
   params: Readonly<{ store: ObjectStore; record: RunRecord }>,
 ): Promise<CorpusPart> {
   const { store, record } = params;
-  if (!("objects" in what)) {
-    assertOfCorpus([what], record);
-    return what;
-  }
-  const key = runKeys(record.run).partList(part);
-  const bytes = await store.read({ key, maxBytes: MAX_LIST_BYTES });
-  if (!part.endsWith(partId(0, digestOf(bytes)).slice(-16)))
-    throw new FleetError("object_corrupt", `${store.url}/${key} is not the list that part ${part} was named by`, {
+  const { run } = record;
+  const key = runKeys(run).partRecord(part);
+  const bytes = await store.read({ key, maxBytes: MAX_RECORD_BYTES }).catch((error: unknown) => {
+    if (!hasCode(error, "object_missing")) throw error;
+    throw new FleetError("job_invalid", `no part ${part} was offered of the corpus of run ${run}`, {
+      cure: "the job is forged, or left over from before; nothing was read",
+    });
+  });
+  const found = parseRecord(bytes, { schema: partRecordSchema, name: `${store.url}/${key}` });
+  if (found.run !== run || idOf(found.index, bytes) !== part)
+    throw new FleetError("object_corrupt", `${store.url}/${key} is not what part ${part} was named by`, {
       cure: "remove the object, and run enqueue again with the same --run id",
     });
-  const { objects } = parseRecord(bytes, { schema: partListSchema, name: `${store.url}/${key}` });
-  assertOfCorpus(objects, record);
-  return { name: what.name, objects, range: null };
+  assertOfCorpus(found, record);
+  return found.what;
 }
 
-function digestOf(content: string | Uint8Array): string {
-  return createHash("sha256").update(content).digest("hex");
+function idOf(index: number, record: Uint8Array): string {
+  return partId(index, createHash("sha256").update(record).digest("hex"));
 }
 
-// --- What is of a corpus ----------------------------------------------------------------------
-
-function assertOfCorpus(objects: readonly WholeObject[], { run, inputs }: RunRecord): void {
-  const tests = inputs.map(belongsTo);
-  const stranger = objects.find(({ place }) => !tests.some((isOf) => isOf(place)));
+function assertOfCorpus({ what }: PartRecord, { run, inputs, options }: RunRecord): void {
+  const objects = "objects" in what ? what.objects : [what];
+  const isNamed = namedBy(inputs, options.format);
+  const stranger = objects.find(({ place }) => !isNamed(place));
   if (stranger === undefined) return;
-  throw new FleetError("job_invalid", `the corpus of run ${run} has no ${shown(stranger.place)}`, {
-    cure: "the job is forged, or of another version of embedfleet; nothing was read",
+  throw new FleetError("job_invalid", `the corpus of run ${run} has no ${shownPlace(stranger.place)}`, {
+    cure: "the part is forged, or of another version of embedfleet; nothing was read",
   });
-}
-
-type Place = WholeObject["place"];
-
-function belongsTo(input: string): (place: Place) => boolean {
-  const { isGlob, base } = picomatch.scan(input);
-  const start = isGlob ? literalStart(input) : `${input.replace(/\/$/, "")}/`;
-  const folder = isGlob ? base || "." : input;
-  return (place) => {
-    if (place.kind === "file") return isBelow(folder, place.path);
-    const url = shown(place);
-    return url === input || url.startsWith(start);
-  };
-}
-
-function shown(place: Place): string {
-  return place.kind === "file" ? place.path : `s3://${place.bucket}/${place.entry.key}`;
-}
-
-function literalStart(pattern: string): string {
-  return pattern.slice(0, pattern.search(/[*?[\]{}()!+@\\]/));
-}
-
-function isBelow(folder: string, path: string): boolean {
-  const way = relative(folder, path);
-  return way === "" || (!way.startsWith("..") && !isAbsolute(way));
 }

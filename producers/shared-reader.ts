@@ -20,7 +20,7 @@ const PARTS_AHEAD = 64;
 const MAX_PIECE_BYTES = 512 * 1024 * 1024;
 const POLL_INTERVAL_MS = 200;
 const POLLS_PER_CHECK = 10;
-const DAMAGED_LIST = "it was changed after it was written; remove it, and run enqueue again with the same --run id";
+const DAMAGED_RECORD = "it was changed after it was written; remove it, and run enqueue again with the same --run id";
 
 export interface SharedReaderParams {
   readonly store: ObjectStore;
@@ -74,10 +74,9 @@ export class SharedReader implements PartReader {
     if (!(await this.#isDone(offered.job))) await this.#add(offered);
   }
 
-  async #add({ job, list }: OfferedPart): Promise<void> {
+  async #add({ job, record }: OfferedPart): Promise<void> {
     const { store, queue, run } = this.#params;
-    if (list !== null)
-      await createSame(store, { key: runKeys(run).partList(job.part), body: list, cure: DAMAGED_LIST });
+    await createSame(store, { key: runKeys(run).partRecord(job.part), body: record, cure: DAMAGED_RECORD });
     await queue.add(job);
   }
 
@@ -124,18 +123,14 @@ export class SharedReader implements PartReader {
 
   /** The queue may have been wiped, or have given the part up; and pieces may be lost. */
   async #check(offered: OfferedPart, piece: number): Promise<void> {
-    const { job } = offered;
+    const { job, name } = offered;
     const { store, queue, run } = this.#params;
     await assertNotCancelled(store, run);
     const state = await queue.state(job);
     if (state.kind === "failed")
-      throw new FleetError(
-        "producer_failed",
-        `part ${job.part} of the corpus, of ${job.what.name}, failed: ${state.reason}`,
-        {
-          cure: "mend the cause, and run the same command with the same --run id to continue",
-        },
-      );
+      throw new FleetError("producer_failed", `part ${job.part} of the corpus, of ${name}, failed: ${state.reason}`, {
+        cure: "mend the cause, and run the same command with the same --run id to continue",
+      });
     if (state.kind !== "unknown") return;
     // Looked at before the piece: of a part that was done by then, the piece was there too.
     const isDone = await this.#isDone(job);

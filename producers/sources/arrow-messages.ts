@@ -1,5 +1,5 @@
 /** The messages of an Arrow IPC file or stream, as they follow each other. */
-import { checkForeignMessage, type MessageInfo } from "../../src/arrow/check-metadata.ts";
+import { type BufferPlace, checkForeignMessage, type MessageInfo } from "../../src/arrow/check-metadata.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { plainText } from "./decode.ts";
@@ -8,12 +8,29 @@ import { damageOf } from "./unreadable.ts";
 const FILE_MAGIC = Buffer.from("ARROW1\0\0");
 const CONTINUATION = 0xffffffff;
 const MAX_METADATA_BYTES = 64 * 1024 * 1024;
-/** A batch is held whole, once as it came and once decoded. */
+/** A batch is held whole, once as it came and once decompressed. */
 const MAX_BODY_BYTES = 1024 * 1024 * 1024;
+const SIZE_BYTES = 8;
+/** Says that a buffer of a compressed body is not. */
+const NOT_COMPRESSED = -1n;
 
 export interface Message extends Pick<MessageInfo, "kind" | "rows"> {
   /** The whole message, its body included. */
   readonly bytes: Buffer;
+  /** Of the body, as it says itself. */
+  readonly decodedBytes: number;
+}
+
+/** Infinite where a size is no size. */
+function decodedBytesOf(buffers: readonly BufferPlace[], body: Buffer): number {
+  let sum = 0;
+  for (const { offset, length } of buffers) {
+    if (length === 0) continue;
+    const size = length < SIZE_BYTES ? -2n : body.readBigInt64LE(offset);
+    if (size < NOT_COMPRESSED) return Infinity;
+    sum += size === NOT_COMPRESSED ? length - SIZE_BYTES : Number(size);
+  }
+  return sum;
 }
 
 /** @throws FleetError `source_unreadable` where the framing is damaged, and what `source` throws. */
@@ -32,14 +49,15 @@ export async function* readMessages(source: ByteSource): AsyncGenerator<Message>
       throw refuse(`has a message whose metadata has ${metadataBytes} bytes`);
     const metadata = await reader.read(metadataBytes);
     if (metadata.length < metadataBytes) throw refuse("ends early");
-    const { kind, rows, bodyBytes } = checked(source.name, metadata);
+    const { kind, rows, bodyBytes, compressed } = checked(source.name, metadata);
     if (bodyBytes > MAX_BODY_BYTES)
       throw refuse(
         `has a batch of ${bodyBytes} bytes; at most ${MAX_BODY_BYTES} are read at once: write smaller batches`,
       );
     const body = await reader.read(bodyBytes);
     if (body.length < bodyBytes) throw refuse(`ends early, within a batch of ${rows} rows`);
-    yield { kind, rows, bytes: Buffer.concat([head, metadata, body]) };
+    const decodedBytes = compressed === null ? bodyBytes : decodedBytesOf(compressed, body);
+    yield { kind, rows, decodedBytes, bytes: Buffer.concat([head, metadata, body]) };
     isFirst = false;
   }
 }

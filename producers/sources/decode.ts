@@ -1,14 +1,12 @@
 /** From an object's bytes to plain UTF-8: inflated by its first bytes, whatever it is called, and UTF-16 decoded. */
 import { pipeline, Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
-import { Decompress } from "fzstd";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
+import { ZstdDecoder } from "./zstd.ts";
 
 /** What is lost before the damage in a damaged gzip file, at most. */
 const INFLATE_BYTES = 64 * 1024;
-/** A block of three bytes can stand for 128 KiB, so this bounds what one step inflates to. */
-const ZSTD_STEP_BYTES = 4 * 1024;
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
 const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 /** Of a skippable frame; the lowest four bits of the first byte are free. */
@@ -113,27 +111,15 @@ async function* gunzipped(chunks: AsyncGenerator<Buffer>, name: string): AsyncGe
 }
 
 async function* unzstded(chunks: AsyncGenerator<Buffer>, name: string): AsyncGenerator<Buffer> {
-  let ready: Buffer[] = [];
-  const inflater = new Decompress((bytes) => {
-    if (bytes.length > 0) ready.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
-  });
-  function* step(bytes: Uint8Array, isLast: boolean): Generator<Buffer> {
-    let failure: unknown;
-    try {
-      inflater.push(bytes, isLast);
-    } catch (error) {
-      failure = error;
-    }
-    // Before the failure is told: the blocks before the damage, whatever pieces the bytes came in.
-    yield* ready;
-    ready = [];
-    if (failure !== undefined) throw damaged(name, "zstd", failure);
+  const decoder = new ZstdDecoder();
+  try {
+    for await (const chunk of chunks)
+      for (const block of decoder.push(chunk))
+        yield Buffer.from(block.buffer, block.byteOffset, block.byteLength);
+    decoder.end();
+  } catch (error) {
+    throw damaged(name, "zstd", error);
   }
-  for await (const chunk of chunks) {
-    for (let at = 0; at < chunk.length; at += ZSTD_STEP_BYTES)
-      yield* step(chunk.subarray(at, at + ZSTD_STEP_BYTES), false);
-  }
-  yield* step(new Uint8Array(0), true);
 }
 
 function damaged(name: string, kind: "gzip" | "zstd", error: unknown): FleetError {

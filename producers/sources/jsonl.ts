@@ -4,9 +4,13 @@ import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../..
 import { messageOf } from "../../src/core/errors.ts";
 import type { ByteRange, ByteSource } from "../../src/core/ports.ts";
 import { plainText, withStream } from "./decode.ts";
-import { type Line, splitLines, wholeLines } from "./lines.ts";
+import { type Line, LineSplitter, wholeLines } from "./lines.ts";
 import { type RecordOptions, toDocument } from "./record.ts";
 import { unreadableAt } from "./unreadable.ts";
+
+const TAB = 9;
+const RETURN = 13;
+const SPACE = 32;
 
 /**
  * Yields every line as a document or a reject. A file that fails midway ends with a reject that names
@@ -48,11 +52,17 @@ async function* readLines(
   options: RecordOptions,
   reached: { line: number },
 ): AsyncGenerator<SourceItem> {
-  for await (const next of splitLines(text, options.maxDocumentBytes)) {
-    reached.line = next.number;
-    const item = readLine(next, { file, line: next.number }, options);
-    if (item !== null) yield item;
-  }
+  const splitter = new LineSplitter(options.maxDocumentBytes);
+  const read = function* (lines: Iterable<Line>): Generator<SourceItem> {
+    for (const line of lines) {
+      reached.line = line.number;
+      const item = readLine(line, { file, line: line.number }, options);
+      if (item !== null) yield item;
+    }
+    reached.line = splitter.lines;
+  };
+  for await (const chunk of text) yield* read(splitter.push(chunk));
+  yield* read(splitter.end());
 }
 
 /** Null for a blank line, and for a record that is left out. */
@@ -67,6 +77,7 @@ function readLine(line: Line, origin: Origin, options: RecordOptions): SourceIte
       `the line has ${line.byteLength} bytes; --max-document-bytes allows ${options.maxDocumentBytes}`,
     );
   }
+  if (isBlank(line.bytes)) return null;
   if (!isUtf8(line.bytes)) return refuse("invalid_utf8", "the line is not valid UTF-8");
   const text = line.bytes.toString("utf8");
   if (text.trim() === "") return null;
@@ -80,4 +91,13 @@ function readLine(line: Line, origin: Origin, options: RecordOptions): SourceIte
     return refuse("not_json", "the line is valid JSON but not an object");
   }
   return toDocument(record, origin, options);
+}
+
+/** Of white space in ASCII: told before anything is decoded. */
+function isBlank(bytes: Buffer): boolean {
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at]!;
+    if (byte !== SPACE && !(byte >= TAB && byte <= RETURN)) return false;
+  }
+  return true;
 }

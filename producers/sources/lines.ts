@@ -12,37 +12,66 @@ export type Line =
 const NEWLINE = 10;
 const CARRIAGE_RETURN = 13;
 
-/** @param maxBytes A longer line is dropped as it streams past, and only its length is told. */
-export async function* splitLines(chunks: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Line> {
-  let parts: Buffer[] = [];
-  let length = 0;
-  let number = 1;
-  const take = (part: Buffer): void => {
-    length += part.length;
-    if (length <= maxBytes) parts.push(part);
-    else parts = [];
-  };
-  const finish = (): Line => {
-    const line: Line =
-      length > maxBytes
-        ? { kind: "too-long", number, byteLength: length }
-        : { kind: "line", number, bytes: joinLine(parts) };
-    parts = [];
-    length = 0;
-    number++;
-    return line;
-  };
-  for await (const chunk of chunks) {
+/**
+ * Cuts chunks into lines, chunk by chunk and not line by line with whoever delivers them: awaiting each of millions of
+ * lines takes far longer than finding them.
+ */
+export class LineSplitter {
+  readonly #maxBytes: number;
+  #parts: Buffer[] = [];
+  #length = 0;
+  #lines = 0;
+
+  /** @param maxBytes A longer line is dropped as it streams past, and only its length is told. */
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** Lines that have ended so far, empty ones included. */
+  get lines(): number {
+    return this.#lines;
+  }
+
+  /** The lines that end in this chunk, but for empty ones. Their bytes may be the chunk's own. */
+  *push(chunk: Buffer): Generator<Line> {
     let start = 0;
-    for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
-      take(chunk.subarray(start, end));
-      yield finish();
+    while (start < chunk.length) {
+      if (this.#length === 0 && chunk[start] === NEWLINE) {
+        this.#lines++;
+        start++;
+        continue;
+      }
+      const end = chunk.indexOf(NEWLINE, start);
+      if (end === -1) break;
+      this.#take(chunk.subarray(start, end));
+      yield this.#finish();
       start = end + 1;
     }
     // Streams may reuse a chunk's memory, so what stays is copied.
-    if (start < chunk.length) take(Buffer.from(chunk.subarray(start)));
+    if (start < chunk.length) this.#take(Buffer.from(chunk.subarray(start)));
   }
-  if (length > 0) yield finish();
+
+  /** What comes after the last newline. */
+  *end(): Generator<Line> {
+    if (this.#length > 0) yield this.#finish();
+  }
+
+  #take(part: Buffer): void {
+    this.#length += part.length;
+    if (this.#length <= this.#maxBytes) this.#parts.push(part);
+    else this.#parts = [];
+  }
+
+  #finish(): Line {
+    const number = ++this.#lines;
+    const line: Line =
+      this.#length > this.#maxBytes
+        ? { kind: "too-long", number, byteLength: this.#length }
+        : { kind: "line", number, bytes: joinLine(this.#parts) };
+    this.#parts = [];
+    this.#length = 0;
+    return line;
+  }
 }
 
 const BLOCK_BYTES = 4 * 1024 * 1024;

@@ -8,14 +8,17 @@ const INDEPENDENT_HEADER_BYTES = 7;
 const UNCOMPRESSED = 0x80000000;
 const MIN_MATCH = 4;
 
-/** @throws Error or RangeError when the bytes are no whole frame. Checksums are not looked at. */
-export function unlz4(frame: Uint8Array): Uint8Array {
+/**
+ * @throws Error or RangeError when the bytes are no whole frame, or do not hold so many bytes. Checksums are not looked
+ *   at.
+ */
+export function unlz4(frame: Uint8Array, outputBytes: number): Uint8Array {
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
   if (view.getUint32(0, true) !== MAGIC) throw new Error("no LZ4 frame begins where one should");
   const flags = view.getUint8(4);
   const hasBlockChecksum = (flags & 0x10) !== 0;
   let at = INDEPENDENT_HEADER_BYTES + ((flags & 0x08) === 0 ? 0 : 8) + ((flags & 0x01) === 0 ? 0 : 4);
-  const output = new Output();
+  const output = new Output(outputBytes);
   for (let size = view.getUint32(at, true); size !== 0; size = view.getUint32(at, true)) {
     const bytes = size >= UNCOMPRESSED ? size - UNCOMPRESSED : size;
     const block = frame.subarray(at + 4, at + 4 + bytes);
@@ -24,7 +27,7 @@ export function unlz4(frame: Uint8Array): Uint8Array {
     else decodeBlock(block, output);
     at += 4 + bytes + (hasBlockChecksum ? 4 : 0);
   }
-  return output.bytes();
+  return output.whole();
 }
 
 /** A block may refer back to what the blocks before it gave. */
@@ -54,9 +57,14 @@ function decodeBlock(block: Uint8Array, output: Output): void {
   }
 }
 
+/** Memory of its own, so that it begins at a multiple of eight, and of the size that was told. */
 class Output {
-  #bytes = new Uint8Array(64 * 1024);
+  readonly #bytes: Uint8Array;
   #length = 0;
+
+  constructor(bytes: number) {
+    this.#bytes = new Uint8Array(bytes);
+  }
 
   append(bytes: Uint8Array): void {
     this.#reserve(bytes.length);
@@ -75,15 +83,14 @@ class Output {
     this.#length += count;
   }
 
-  /** Memory of its own, so that it begins at a multiple of eight. */
-  bytes(): Uint8Array {
-    return this.#bytes.slice(0, this.#length);
+  whole(): Uint8Array {
+    if (this.#length < this.#bytes.length)
+      throw new RangeError(`an LZ4 frame holds ${this.#length} bytes and ${this.#bytes.length} are said`);
+    return this.#bytes;
   }
 
   #reserve(count: number): void {
-    if (this.#length + count <= this.#bytes.length) return;
-    const grown = new Uint8Array(Math.max(this.#bytes.length * 2, this.#length + count));
-    grown.set(this.#bytes.subarray(0, this.#length));
-    this.#bytes = grown;
+    if (this.#length + count > this.#bytes.length)
+      throw new RangeError(`an LZ4 frame holds more than the ${this.#bytes.length} bytes that are said`);
   }
 }

@@ -131,7 +131,7 @@ async function isThere(path: string): Promise<boolean> {
   );
 }
 
-function toPosix(path: string): string {
+export function toPosix(path: string): string {
   return path.split(sep).join("/");
 }
 

@@ -53,7 +53,10 @@ export interface CutHow {
   readonly partBytes?: number;
   /** Small objects, of `partBytes` together at most, that are one part; by default each is its own. */
   readonly partObjects?: number;
-  /** Whole files too: other processes may find another file under the name, or none. */
+  /**
+   * Whole files too: other processes may find another file under the name, or none. What cannot be pinned is read here
+   * and now.
+   */
   readonly pinsAll?: boolean;
 }
 
@@ -92,8 +95,9 @@ async function* partsOf(
   const pin = place.kind === "file" ? await pinFile(place.path) : null;
   const whole: WholeObject = { name: object.name, id: object.id, place, pin: pinsAll ? pin : null };
   const bytes = place.kind === "s3" ? place.entry.bytes : pin?.bytes;
-  // What is no plain file, or not there, may be anything by the time that it is read.
-  if (bytes === undefined) yield { kind: "part", part: { ...whole, range: null } };
+  // What is no plain file, or not there, may be anything by the time that it is read: on other machines, too.
+  if (bytes === undefined && pinsAll) yield { kind: "items", items: readObject(object, options) };
+  else if (bytes === undefined) yield { kind: "part", part: { ...whole, range: null } };
   else if (bytes < 2 * partBytes || !(await isPlainJsonl(object, options)))
     yield { kind: "object", object: whole, bytes };
   else

@@ -101,6 +101,13 @@ export interface MessageInfo {
   /** Of a batch. */
   readonly rows: number;
   readonly bodyBytes: number;
+  /** Where the buffers of a compressed body lie, each after eight bytes that say its size; null when it is not. */
+  readonly compressed: readonly BufferPlace[] | null;
+}
+
+export interface BufferPlace {
+  readonly offset: number;
+  readonly length: number;
 }
 
 /**
@@ -113,7 +120,8 @@ export function checkForeignMessage(metadata: Uint8Array): MessageInfo {
   const bodyBytes = Number(message.int64(message.root, 3));
   if (!Number.isSafeInteger(bodyBytes) || bodyBytes < 0) throw new Error(`a message's body has ${bodyBytes} bytes`);
   const type = message.typeOfUnion(MESSAGE_HEADER);
-  if (type !== RECORD_BATCH_TYPE && type !== DICTIONARY_BATCH_TYPE) return { kind: "schema", rows: 0, bodyBytes };
+  if (type !== RECORD_BATCH_TYPE && type !== DICTIONARY_BATCH_TYPE) 
+    return { kind: "schema", rows: 0, bodyBytes, compressed: null };
   const header = message.tableOf(message.root, MESSAGE_HEADER);
   const batch = type === DICTIONARY_BATCH_TYPE ? message.tableOf(header, 1) : header;
   checkBatch(message, batch, bodyBytes);
@@ -121,6 +129,7 @@ export function checkForeignMessage(metadata: Uint8Array): MessageInfo {
     kind: type === RECORD_BATCH_TYPE ? "batch" : "dictionary",
     rows: Number(message.int64(batch, 0)),
     bodyBytes,
+    compressed: message.has(batch, COMPRESSION_FIELD) ? placesOf(message, batch) : null,
   };
 }
 
@@ -185,6 +194,14 @@ function checkBatch(message: Verifier, batch: number, bodyBytes: number): void {
     if (offset < 0n || length < 0n || offset + length > BigInt(bodyBytes))
       throw new Error(`a buffer of ${length} bytes at ${offset} is outside its body of ${bodyBytes} bytes`);
   }
+}
+
+/** Only after `checkBatch`. */
+function placesOf(message: Verifier, batch: number): BufferPlace[] {
+  return message.structs(batch, 2, 16).map((buffer) => ({
+    offset: Number(buffer.getBigInt64(0, true)),
+    length: Number(buffer.getBigInt64(8, true)),
+  }));
 }
 
 class Verifier {

@@ -1,13 +1,18 @@
 /** Parts of a corpus as jobs, for several machines that read and tokenise for one run. */
 import { z } from "zod";
 import { CONTRACT_VERSION, rejectSchema, runIdSchema } from "./contracts.ts";
+import { FleetError, messageOf } from "./errors.ts";
 
 const countSchema = z.int().min(0);
-/** The part's place in the corpus, and a digest of what it is: another version of a file is another part. */
-const partIdSchema = z.string().regex(/^p\d{6,}-[0-9a-f]{16}$/);
+/**
+ * The part's place in the corpus, and the SHA-256 of its whole record. Nothing shorter: whoever can choose what a part
+ * says must not find another one with the same id.
+ */
+const partIdSchema = z.string().regex(/^p\d{6,}-[0-9a-f]{64}$/);
 
-export function partId(index: number, digest: string): string {
-  return `p${String(index).padStart(6, "0")}-${digest.slice(0, 16)}`;
+/** @param sha256 Of the part's record, in hexadecimal digits. */
+export function partId(index: number, sha256: string): string {
+  return `p${String(index).padStart(6, "0")}-${sha256}`;
 }
 
 const placeSchema = z.discriminatedUnion("kind", [
@@ -30,25 +35,50 @@ const rangeSchema = z.strictObject({ start: countSchema, end: countSchema });
 /** Of small objects, each of which would cost a job and several requests. */
 export const MAX_PART_OBJECTS = 1000;
 
-/** The objects of a part that is many, in corpus order: too much for a job, so it lies in the store. */
-export const partListSchema = z.strictObject({
+/**
+ * What a part is, in the store, where the lead has written it before it offers the part. Those who make the part go by
+ * this and by nothing in the queue.
+ */
+export const partRecordSchema = z.strictObject({
   version: z.literal(CONTRACT_VERSION),
-  objects: z.array(objectSchema).min(2).max(MAX_PART_OBJECTS),
-});
-export type PartList = z.infer<typeof partListSchema>;
-
-/** A queue job: where the part lies, never its text. */
-export const partJobSchema = z.strictObject({
-  v: z.literal(CONTRACT_VERSION),
   run: runIdSchema,
-  part: partIdSchema,
+  /** The part's place in the corpus. */
+  index: countSchema,
   what: z.union([
     objectSchema.extend({ range: rangeSchema.nullable() }),
-    /** How many, and what to call them; which ones is in the store, under the part's name. */
-    z.strictObject({ name: z.string(), objects: z.int().min(2) }),
+    z.strictObject({
+      name: z.string(),
+      /** In corpus order. */
+      objects: z.array(objectSchema).min(2).max(MAX_PART_OBJECTS),
+      range: z.null(),
+    }),
   ]),
 });
+export type PartRecord = z.infer<typeof partRecordSchema>;
+
+const partJobSchema = z.strictObject({ v: z.literal(CONTRACT_VERSION), run: runIdSchema, part: partIdSchema });
+/** A queue job: the name of a part, never what it is. */
 export type PartJob = z.infer<typeof partJobSchema>;
+
+const SHOWN_CHARS = 500;
+
+/**
+ * Jobs come from a queue that others can write to.
+ *
+ * @param expected.id What the queue calls the job.
+ * @throws FleetError `job_invalid`
+ */
+export function parsePartJob(data: unknown, expected: Readonly<{ run: string; id: string | undefined }>): PartJob {
+  const cure = "the job is forged, or of another version of embedfleet; nothing was read";
+  const parsed = partJobSchema.safeParse(data);
+  if (!parsed.success) {
+    const problem = messageOf(parsed.error).slice(0, SHOWN_CHARS);
+    throw new FleetError("job_invalid", `the payload is no part: ${problem}`, { cure });
+  }
+  const { run, part } = parsed.data;
+  if (run === expected.run && part === expected.id) return parsed.data;
+  throw new FleetError("job_invalid", `the payload speaks of part ${part} of run ${run}`, { cure });
+}
 
 const faultSchema = z.strictObject({ code: z.string(), message: z.string(), cure: z.string().nullable() });
 

@@ -76,8 +76,8 @@ export interface RunKeys {
   staged(window: string): string;
   /** Documents and rows of a part, in pieces of bounded size; see `producers/part-piece.ts`. */
   partPiece(part: string, piece: number): string;
-  /** The objects of a part that is many. */
-  partList(part: string): string;
+  /** What the part is; see `partRecordSchema`. */
+  partRecord(part: string): string;
   /** Says that all pieces are there. */
   partDone(part: string): string;
   data(shard: string): string;
@@ -105,7 +105,7 @@ export function runKeys(run: string): RunKeys {
     plan: (window) => `${root}plan/${window}.json`,
     staged: (window) => `${root}plan/${window}.arrows`,
     partPiece: (part, piece) => `${root}parts/${part}/${String(piece).padStart(6, "0")}`,
-    partList: (part) => `${root}parts/${part}/objects.json`,
+    partRecord: (part) => `${root}parts/${part}/part.json`,
     partDone: (part) => `${root}parts/${part}/done`,
     data: (shard) => `${root}data/${shard}.arrow`,
     documentIndex: (window) => `${root}index/${window}.arrow`,

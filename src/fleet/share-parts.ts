@@ -72,7 +72,7 @@ export async function takeParts(params: SharedParams): Promise<{ queue: BullPart
   const queue = closer.add(new BullParts({ redisUrl, fleet, run: record.run, lockDurationMs, log }));
   let made = 0;
   const make = async (job: PartJob, stopping: AbortSignal): Promise<void> => {
-    log.debug({ part: job.part, what: job.what }, "a part is begun");
+    log.debug({ part: job.part }, "a part is begun");
     await makePart(job, tools, stopping);
     made++;
     log.debug({ part: job.part }, "a part is made");

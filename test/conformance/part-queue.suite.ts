@@ -1,15 +1,17 @@
 /** What every queue of parts must do. */
 import { randomUUID } from "node:crypto";
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { MakePart, PartJob, PartQueue } from "../../src/core/ingest.ts";
+import { type MakePart, type PartJob, partId, type PartQueue } from "../../src/core/ingest.ts";
 import { FleetError } from "../../src/core/errors.ts";
 
 const POLL_MS = 5;
 
 function partJob(run: string, index: number): PartJob {
-  const place = { kind: "file" as const, path: `/corpus/${index}.jsonl` };
-  const what = { name: String(index), id: "", place, range: null, pin: null };
-  return { v: 1, run, part: `p${String(index).padStart(6, "0")}-0123456789abcdef`, what };
+  return { v: 1, run, part: partId(index, "0123456789abcdef".repeat(4)) };
+}
+
+function indexOf({ part }: PartJob): number {
+  return Number(part.slice(1, 7));
 }
 
 interface Latch {
@@ -113,8 +115,8 @@ export function partQueueSuite(name: string, open: (run: string) => PartQueue): 
     test("gives a part on for which a server could not be reached, and not for ever", async () => {
       const { queue, job } = fresh();
       const attempts = [0, 0];
-      const make: MakePart = async ({ what }) => {
-        const index = Number(what.name);
+      const make: MakePart = async (part) => {
+        const index = indexOf(part);
         if (++attempts[index]! > 1 && index === 0) return;
         throw new FleetError("store_unavailable", "no answer");
       };
@@ -130,11 +132,11 @@ export function partQueueSuite(name: string, open: (run: string) => PartQueue): 
     test("takes a part out that waits, and leaves one that is being made", async () => {
       const { queue, job } = fresh();
       const [begun, done] = [latch(), latch()];
-      const made: string[] = [];
-      const make: MakePart = async ({ what }) => {
+      const made: number[] = [];
+      const make: MakePart = async (part) => {
         begun.open();
         await done.reached;
-        made.push(what.name);
+        made.push(indexOf(part));
       };
       await queue.add(job(1));
       await queue.work({ atOnce: 1, make });
@@ -144,7 +146,7 @@ export function partQueueSuite(name: string, open: (run: string) => PartQueue): 
       expect(await queue.state(job(2))).toEqual({ kind: "unknown" });
       done.open();
       await until(queue, job(3), "unknown");
-      expect(made).toEqual(["1", "3"]);
+      expect(made).toEqual([1, 3]);
     });
 
     test("gives back at once what is being made where it is closed, and closes more than once", async () => {
@@ -171,8 +173,8 @@ export function partQueueSuite(name: string, open: (run: string) => PartQueue): 
     test("forgets all, whatever becomes of it, and takes nothing any more", async () => {
       const { queue, another, job } = fresh();
       const [begun, failed] = [latch(), job(9)];
-      const make: MakePart = async ({ what }, signal) => {
-        if (what.name === "9") throw new Error("broken");
+      const make: MakePart = async (part, signal) => {
+        if (indexOf(part) === 9) throw new Error("broken");
         begun.open();
         await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
         signal.throwIfAborted();

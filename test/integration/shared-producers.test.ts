@@ -1,6 +1,6 @@
 /** Parts made anywhere, in any order and more than once come to the plan that one producer makes. */
 import { mkdir, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { expect, onTestFinished, test } from "vitest";
 import { loadTokenizer } from "../../models/tokenizer.ts";
@@ -11,7 +11,7 @@ import { decodePiece } from "../../producers/part-piece.ts";
 import { produce } from "../../producers/produce.ts";
 import { SharedReader } from "../../producers/shared-reader.ts";
 import { Corpus } from "../../producers/sources/corpus.ts";
-import { type CutHow, placeOpener } from "../../producers/sources/parts.ts";
+import { type CorpusPart, type CutHow, placeOpener, type WholeObject } from "../../producers/sources/parts.ts";
 import type { ClosedRecord, RunOptions, RunRecord } from "../../src/core/contracts.ts";
 import type { PartJob } from "../../src/core/ingest.ts";
 import { FleetError } from "../../src/core/errors.ts";
@@ -101,6 +101,10 @@ function planOf(objects: Objects): [string, string][] {
     .toSorted(([a], [b]) => (a < b ? -1 : 1));
 }
 
+function recordText(objects: Objects, { part }: PartJob): string {
+  return Buffer.from(objects.get(runKeys("r").partRecord(part))!).toString("utf8");
+}
+
 test.each<[name: string, options: Partial<RunOptions>]>([
   ["all of it", {}],
   ["--limit", { limit: 150 }],
@@ -119,9 +123,9 @@ test.each<[name: string, options: Partial<RunOptions>]>([
   expect(await planShared(record, { objects, parts })).toEqual(alone.closed);
   expect(planOf(objects)).toEqual(planOf(alone.objects));
   expect(parts.added.length).toBeGreaterThan(8);
-  const bundles = parts.added.filter(({ what }) => "objects" in what);
-  expect(bundles.length).toBeGreaterThan(4);
-  for (const job of parts.added) expect(JSON.stringify(job).length).toBeLessThan(1024);
+  const isBundle = (job: PartJob): boolean => recordText(objects, job).includes('"objects":');
+  expect(parts.added.filter(isBundle).length).toBeGreaterThan(4);
+  for (const job of parts.added) expect(JSON.stringify(job).length).toBeLessThan(256);
 });
 
 test("a lead that is killed takes up the parts that were made, and makes none of them again", async () => {
@@ -166,7 +170,7 @@ test("a piece that is damaged again and again ends the run and says which", asyn
   const read = store.read.bind(store);
   store.read = async (params) => {
     const bytes = await read(params);
-    return /\/parts\/p000001/.test(params.key) ? bytes.subarray(0, 40) : bytes;
+    return /\/parts\/p000001-\w+\/\d+$/.test(params.key) ? bytes.subarray(0, 40) : bytes;
   };
   const planning = planShared(record, { objects, parts: new MemoryParts(), store });
   await expect(planning).rejects.toMatchObject({ code: "object_corrupt", message: expect.stringContaining("p000001") });
@@ -202,8 +206,7 @@ test.each([1, 8])(
     const parts = new MemoryParts();
     const add = parts.add.bind(parts);
     parts.add = async (job) => {
-      const list = objects.get(runKeys("r").partList(job.part)) ?? JSON.stringify(job);
-      if (Buffer.from(list).includes("table.csv")) await rm(join(folder, "table.csv"));
+      if (recordText(objects, job).includes("table.csv")) await rm(join(folder, "table.csv"));
       await add(job);
     };
     const planning = planShared(record, { objects, parts, cut: { partObjects } });
@@ -219,8 +222,7 @@ test("a small file that changes after it was listed ends the run, and the next o
   const changing = new MemoryParts();
   const add = changing.add.bind(changing);
   changing.add = async (job) => {
-    const list = objects.get(runKeys("r").partList(job.part));
-    if (Buffer.from(list ?? "").includes("21.md")) await writeFile(join(folder, "notes", "21.md"), "Other words.");
+    if (recordText(objects, job).includes("21.md")) await writeFile(join(folder, "notes", "21.md"), "Other words.");
     await add(job);
   };
   await expect(planShared(record, { objects, parts: changing })).rejects.toThrow(/21\.md was changed/);
@@ -230,66 +232,93 @@ test("a small file that changes after it was listed ends the run, and the next o
   expect(planOf(objects)).toEqual(planOf(alone.objects));
 });
 
-test("a job for what is not of the run's corpus is refused, and nothing is read", async () => {
+/** As a lead would offer it, but for whether it may. */
+function offered(part: CorpusPart): { offer: OfferedPart; objects: Objects } {
+  const offer = offerOf(part, "r", 0);
+  return { offer, objects: new Map([[runKeys("r").partRecord(offer.job.part), offer.record]]) };
+}
+
+function fileOf(path: string): WholeObject {
+  return { name: path, id: path, place: { kind: "file", path }, pin: null };
+}
+
+test("a part of what the run's corpus does not name is refused, and nothing is read", async () => {
   const folder = await writeCorpus();
   const secret = join(await tempFolder(), "secret.jsonl");
-  await writeFile(secret, '{"id":"s","text":"secret"}\n');
-  const store = new ScriptedStore();
-  const tools = toolsOf(store, recordOf(folder, {}));
-  for (const path of [secret, join(folder, "..", "secret.jsonl"), `${folder}-too/x.jsonl`]) {
-    const what = { name: "x", id: "x", place: { kind: "file" as const, path }, range: null, pin: null };
-    const job: PartJob = { v: 1, run: "r", part: "p000000-0000000000000000", what };
-    await expect(makePart(job, tools, never)).rejects.toMatchObject({ code: "job_invalid" });
+  for (const path of [secret, join(folder, "private.key"), join(folder, ".hidden.jsonl")])
+    await writeFile(path, '{"id":"s","text":"secret"}\n');
+  const strangers = [
+    secret,
+    `${folder}-too/x.jsonl`,
+    join(folder, "private.key"),
+    join(folder, ".hidden.jsonl"),
+    `${folder}/../${basename(folder)}/twice.jsonl`,
+    `${folder}/notes/../twice.jsonl`,
+    `${folder}//twice.jsonl`,
+  ];
+  const own = fileOf(join(folder, "twice.jsonl"));
+  for (const path of strangers) {
+    const stranger = fileOf(path);
+    const bundle = { name: "two", objects: [own, stranger], range: null };
+    for (const part of [{ ...stranger, range: null }, { ...stranger, range: { start: 0, end: 9 } }, bundle]) {
+      const { offer, objects } = offered(part);
+      const store = new ScriptedStore({ objects });
+      const making = makePart(offer.job, toolsOf(store, recordOf(folder, {})), never);
+      await expect(making).rejects.toMatchObject({ code: "job_invalid", message: expect.stringContaining(path) });
+      expect(store.calls.filter(({ op }) => op === "create")).toEqual([]);
+    }
   }
+});
+
+test("a part that nobody offered is refused, whatever its job says", async () => {
+  const folder = await writeCorpus();
+  const { offer } = offered({ ...fileOf(join(folder, "twice.jsonl")), range: null });
+  const store = new ScriptedStore();
+  await expect(makePart(offer.job, toolsOf(store, recordOf(folder, {})), never)).rejects.toMatchObject({
+    code: "job_invalid",
+    message: expect.stringContaining("was offered"),
+  });
   expect(store.calls.filter(({ op }) => op === "create")).toEqual([]);
 });
 
 test("a bucket is known again that was named with S3:// in capitals", async () => {
   const store = new ScriptedStore();
   const options = runOptions({ model: model.ref });
-  const { record } = await openRun(store, { run: "r", inputs: ["S3://Bucket/Docs", "s3://b/x*.md"], options });
-  expect(record.inputs).toEqual(["s3://Bucket/Docs", "s3://b/x*.md"]);
-  const entry = { key: "Docs/a.md", bytes: 1, etag: "e" };
-  const part = { name: "a", id: "a", place: { kind: "s3" as const, bucket: "Bucket", entry }, range: null, pin: null };
-  const { job } = offerOf(part, "r", 0);
-  expect(await partOf(job, { store, record })).toEqual(part);
+  const { record } = await openRun(store, { run: "r", inputs: ["S3://Bucket/Docs", "s3://bucket-b/x*.md"], options });
+  expect(record.inputs).toEqual(["s3://Bucket/Docs", "s3://bucket-b/x*.md"]);
+  const inBucket = (bucket: string, key: string): CorpusPart => {
+    const entry = { key, bytes: 1, etag: "e" };
+    return { name: key, id: key, place: { kind: "s3", bucket, entry }, range: null, pin: null };
+  };
+  const asked = async (part: CorpusPart): Promise<CorpusPart> => {
+    const { offer, objects } = offered(part);
+    return partOf(offer.job, { store: new ScriptedStore({ objects }), record });
+  };
+  for (const [bucket, key] of [
+    ["Bucket", "Docs/a.md"],
+    ["Bucket", "Docs"],
+    ["bucket-b", "xy.md"],
+  ] as const)
+    expect(await asked(inBucket(bucket, key))).toEqual(inBucket(bucket, key));
+  for (const [bucket, key] of [
+    ["bucket", "Docs/a.md"],
+    ["Bucket", "Docs/a.key"],
+    ["Bucket", "Docs/.a.md"],
+    ["Bucket", "Docs-too/a.md"],
+    ["bucket-b", "x.txt"],
+    ["bucket-b", "y.md"],
+    ["bucket-b", "Docs/a.md"],
+  ] as const)
+    await expect(asked(inBucket(bucket, key))).rejects.toMatchObject({ code: "job_invalid" });
 });
 
-/** A part of two small files, of which the second is `second`, as a lead would offer it. */
-async function offerTwo(folder: string, second: string): Promise<{ offered: OfferedPart; objects: Objects }> {
-  const wholes = [join(folder, "table.csv"), second].map((path) => ({
-    name: path,
-    id: path,
-    place: { kind: "file" as const, path },
-    pin: null,
-  }));
-  const offered = offerOf({ name: "two", objects: wholes, range: null }, "r", 0);
-  return { offered, objects: new Map([[runKeys("r").partList(offered.job.part), offered.list!]]) };
-}
-
-test("a list of small files that names one which is not of the corpus is refused, and nothing is read", async () => {
-  const folder = await writeCorpus();
-  const secret = join(await tempFolder(), "secret.jsonl");
-  await writeFile(secret, '{"id":"s","text":"secret"}\n');
-  const { offered, objects } = await offerTwo(folder, secret);
-  const store = new ScriptedStore({ objects });
-  const making = makePart(offered.job, toolsOf(store, recordOf(folder, {})), never);
-  await expect(making).rejects.toMatchObject({ code: "job_invalid", message: expect.stringContaining(secret) });
-  expect(store.calls.filter(({ op }) => op === "create")).toEqual([]);
-});
-
-test("a part whose list is written slowly is offered and taken back before its reading is closed", async () => {
+test("a part whose record is written slowly is offered and taken back before its reading is closed", async () => {
   let written = (): void => {};
   const until = new Promise<void>((resolve) => (written = resolve));
-  const store = new ScriptedStore().script({ op: "create", keyMatches: /objects\.json$/, outcome: { until } });
+  const store = new ScriptedStore().script({ op: "create", keyMatches: /part\.json$/, outcome: { until } });
   const parts = new MemoryParts();
   const reader = new SharedReader({ store, queue: parts, run: "r" });
-  const objects = ["a", "b"].map((name) => ({
-    name,
-    id: name,
-    place: { kind: "file" as const, path: name },
-    pin: null,
-  }));
+  const objects = ["a", "b"].map(fileOf);
   const closing = reader.read({ name: "two", objects, range: null }).close();
   written();
   await closing;
@@ -297,21 +326,27 @@ test("a part whose list is written slowly is offered and taken back before its r
   expect(parts.board.waiting).toEqual([]);
 });
 
-test("a list that is gone, damaged, or another part's is refused", async () => {
+test("a record that is damaged, or another part's, is refused", async () => {
   const folder = await writeCorpus();
-  const { offered, objects } = await offerTwo(folder, join(folder, "twice.jsonl"));
-  const key = runKeys("r").partList(offered.job.part);
+  const partsOf = (second: string): CorpusPart => {
+    const wholes = ["table.csv", second].map((file) => fileOf(join(folder, file)));
+    return { name: "two", objects: wholes, range: null };
+  };
+  const { offer, objects } = offered(partsOf("twice.jsonl"));
+  const key = runKeys("r").partRecord(offer.job.part);
   const tools = toolsOf(new ScriptedStore({ objects }), recordOf(folder, {}));
-  const other = await offerTwo(folder, join(folder, "large.jsonl"));
-  objects.set(key, other.offered.list!);
-  await expect(makePart(offered.job, tools, never)).rejects.toMatchObject({ code: "object_corrupt" });
-  objects.set(key, offered.list!.subarray(0, 40));
-  await expect(makePart(offered.job, tools, never)).rejects.toMatchObject({ code: "object_corrupt" });
-  objects.delete(key);
-  await expect(makePart(offered.job, tools, never)).rejects.toMatchObject({ code: "object_missing" });
-  objects.set(key, offered.list!);
-  await makePart(offered.job, tools, never);
-  expect(objects.has(runKeys("r").partDone(offered.job.part))).toBe(true);
+  for (const other of [
+    offered(partsOf("large.jsonl")).offer.record,
+    offerOf(partsOf("twice.jsonl"), "r", 1).record,
+    offerOf(partsOf("twice.jsonl"), "another", 0).record,
+    offer.record.subarray(0, 40),
+  ]) {
+    objects.set(key, other);
+    await expect(makePart(offer.job, tools, never)).rejects.toMatchObject({ code: "object_corrupt" });
+  }
+  objects.set(key, offer.record);
+  await makePart(offer.job, tools, never);
+  expect(objects.has(runKeys("r").partDone(offer.job.part))).toBe(true);
 });
 
 test("a piece that is damaged, or of another part, is refused", async () => {

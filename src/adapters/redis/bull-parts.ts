@@ -3,7 +3,7 @@ import { type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullm
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { hasCode, messageOf } from "../../core/errors.ts";
-import { type MakePart, type PartJob, partJobSchema, type PartQueue, type PartState } from "../../core/ingest.ts";
+import { type MakePart, parsePartJob, type PartJob, type PartQueue, type PartState } from "../../core/ingest.ts";
 import { connectRedis } from "./connect.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
 
@@ -13,6 +13,10 @@ const STALLED_CHECK_SHARE = 1 / 3;
 /** Of a part for which a server could not be reached from where it was taken: others may reach it. */
 const ATTEMPTS = 3;
 const FIRST_PAUSE_MS = 500;
+
+/** States of a job that somebody takes sooner or later, or has taken. */
+const ON_ITS_WAY: ReadonlySet<string> = new Set(["waiting", "prioritized", "delayed", "active"]);
+const SHOWN_CHARS = 500;
 
 export interface BullPartsParams {
   readonly redisUrl: string;
@@ -42,7 +46,8 @@ export class BullParts implements PartQueue {
   }
 
   async add(job: PartJob): Promise<void> {
-    if ((await this.#queue.getJobState(job.part)) === "failed") await this.#queue.remove(job.part);
+    // One that failed, or of which there is a remnant: with that the new one would count as there, and nobody take it.
+    if (!ON_ITS_WAY.has(await this.#queue.getJobState(job.part))) await this.#queue.remove(job.part);
     // The store knows what is done, so a kept job would only cost memory.
     await this.#queue.add("part", job, {
       jobId: job.part,
@@ -54,9 +59,21 @@ export class BullParts implements PartQueue {
   }
 
   async state(job: PartJob): Promise<PartState> {
-    const found = await this.#queue.getJob(job.part);
-    if (found === undefined) return { kind: "unknown" };
-    return (await found.isFailed()) ? { kind: "failed", reason: found.failedReason } : { kind: "queued" };
+    // Nobody of the fleet pauses it, and a lead would wait for ever.
+    if (await this.#queue.isPaused()) await this.#queue.resume();
+    const state = await this.#queue.getJobState(job.part);
+    if (state === "failed") return { kind: "failed", reason: await this.#reasonOf(job) };
+    return { kind: ON_ITS_WAY.has(state) ? "queued" : "unknown" };
+  }
+
+  async #reasonOf(job: PartJob): Promise<string> {
+    try {
+      const reason = (await this.#queue.getJob(job.part))?.failedReason;
+      return shown(typeof reason === "string" ? reason : "no reason is given");
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      return `its job in Redis is damaged: ${shown(error.message)}`;
+    }
   }
 
   async remove(job: PartJob): Promise<void> {
@@ -80,9 +97,8 @@ export class BullParts implements PartQueue {
   }
 
   async #make(job: Job<unknown>, token: string | undefined, make: MakePart): Promise<void> {
-    const part = partOf(job, this.#params.run);
     try {
-      await make(part, this.#stopping.signal);
+      await make(parsePartJob(job.data, { run: this.#params.run, id: job.id }), this.#stopping.signal);
     } catch (error) {
       if (this.#stopping.signal.aborted) {
         await job.moveToWait(token);
@@ -107,11 +123,7 @@ export class BullParts implements PartQueue {
   }
 }
 
-/** Jobs come from a queue that others can write to. */
-function partOf(job: Job<unknown>, run: string): PartJob {
-  const parsed = partJobSchema.safeParse(job.data);
-  if (!parsed.success) throw new UnrecoverableError(`the payload is no part: ${messageOf(parsed.error).slice(0, 500)}`);
-  const { data } = parsed;
-  if (data.run === run && data.part === job.id) return data;
-  throw new UnrecoverableError(`the payload speaks of part ${data.part} of run ${data.run}`);
+/** Others can write to Redis, and a reason is printed. */
+function shown(reason: string): string {
+  return reason.replaceAll(/\p{Cc}+/gu, " ").slice(0, SHOWN_CHARS);
 }

@@ -1,0 +1,62 @@
+/** Whether what people named as a corpus names an object: the rules of `listInput`, without a disk or a server. */
+import { join, relative } from "node:path";
+import picomatch from "picomatch";
+import type { Format } from "../../src/core/contracts.ts";
+import { isWanted } from "./formats.ts";
+import { parseS3Url, type Place, toPosix } from "./objects.ts";
+
+/** What another process can open. */
+type NamedPlace = Exclude<Place, { kind: "pipe" }>;
+type S3Place = NamedPlace & { kind: "s3" };
+
+/** @param inputs Files, folders, patterns or `s3://…`; which of the first two one is can be told on its disk only. */
+export function namedBy(inputs: readonly string[], format: Format): (place: NamedPlace) => boolean {
+  const exact = new Set(inputs);
+  const files = inputs.filter((input) => !isS3(input)).map((input) => fileTest(input, format));
+  const objects = inputs.filter(isS3).map((input) => objectTest(input, format));
+  return (place) =>
+    place.kind === "s3"
+      ? objects.some((isNamed) => isNamed(place))
+      : exact.has(place.path) || files.some((isNamed) => isNamed(place.path));
+}
+
+export function shownPlace(place: NamedPlace): string {
+  return place.kind === "file" ? place.path : `s3://${place.bucket}/${place.entry.key}`;
+}
+
+function isS3(input: string): boolean {
+  return /^s3:/i.test(input);
+}
+
+function fileTest(input: string, format: Format): (path: string) => boolean {
+  const wants = (below: string): boolean => isWanted(below, format);
+  const { base, glob, isGlob } = picomatch.scan(toPosix(input));
+  if (!isGlob) return (path) => isBelow(input, path, wants);
+  const isMatch = picomatch(glob);
+  return (path) => isBelow(base || ".", path, isMatch) || isBelow(input, path, wants);
+}
+
+/** Spelt as `listInput` spells it: no other way to write a path is taken for its name. */
+function isBelow(folder: string, path: string, wants: (below: string) => boolean): boolean {
+  const below = toPosix(relative(folder, path));
+  return below !== "" && !isHidden(below) && join(folder, below) === path && wants(below);
+}
+
+function objectTest(input: string, format: Format): (place: S3Place) => boolean {
+  const { bucket, key } = parseS3Url(input);
+  const { base, glob, isGlob } = picomatch.scan(key);
+  const folder = isGlob ? base : key.replace(/\/$/, "");
+  const prefix = folder === "" ? "" : `${folder}/`;
+  const wants = isGlob ? picomatch(glob) : (below: string): boolean => isWanted(below, format);
+  return ({ bucket: name, entry }) => {
+    if (name !== bucket) return false;
+    if (!isGlob && entry.key === key) return true;
+    const below = entry.key.slice(prefix.length);
+    return entry.key.startsWith(prefix) && !isHidden(below) && wants(below);
+  };
+}
+
+/** Names that begin with a dot, `..` among them, are never listed. */
+function isHidden(below: string): boolean {
+  return /(?:^|\/)\./.test(below);
+}

@@ -1,0 +1,250 @@
+/**
+ * Zstandard frames (RFC 8878), block by block: what is decoded at a time is at most 128 KiB, what is held is the window,
+ * and both are known before they are allocated. `fzstd` decodes the blocks; left to itself it would allocate whatever
+ * window a frame asks for, and move all of it for every block.
+ */
+import { Decompress } from "fzstd";
+
+const MAGIC = 0xfd2fb528;
+const SKIPPABLE = 0x184d2a50;
+const MAX_BLOCK_BYTES = 128 * 1024;
+/** What the `zstd` command allows without being told otherwise; `--long=27` and less. */
+const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
+/** Beyond this a stream that expands more than this often stands for nothing that was ever written. */
+const MAX_RATIO_FROM_BYTES = 1024 * 1024 * 1024;
+const MAX_RATIO = 2048;
+/** A frame of the largest blocks, with neither size nor checksum, and a window just as large: `History` has the true one. */
+const PLAIN_HEADER = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x00, 7 << 3);
+const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
+const RLE_BLOCK = 1;
+const RESERVED_BLOCK = 3;
+
+/** The frame that `fzstd` is in: its window, and where in it the next block begins. */
+interface FrameState {
+  w: Uint8Array;
+  e: number;
+}
+
+interface Frame {
+  readonly inflater: Decompress;
+  readonly hasChecksum: boolean;
+}
+
+/** @throws Error when the bytes are no whole frames, or hold more or fewer than so many bytes. */
+export function unzstd(bytes: Uint8Array, outputBytes: number): Uint8Array {
+  const history = new FixedHistory(outputBytes);
+  const decoder = new ZstdDecoder(history);
+  for (const _ of decoder.push(bytes));
+  decoder.end();
+  return history.whole();
+}
+
+export class ZstdDecoder {
+  readonly #history: History;
+  #parts: Uint8Array[] = [];
+  #have = 0;
+  #need = 4;
+  #skip = 0;
+  #frame: Frame | null = null;
+  #decoded: Uint8Array[] = [];
+  #bytesIn = 0;
+  #bytesOut = 0;
+
+  constructor(history: History = new SlidingHistory()) {
+    this.#history = history;
+  }
+
+  /** The blocks that end in these bytes. @throws Error after the blocks before the damage */
+  *push(bytes: Uint8Array): Generator<Uint8Array> {
+    this.#bytesIn += bytes.length;
+    for (let at = 0; at < bytes.length;) {
+      const from = at;
+      at = Math.min(bytes.length, at + (this.#skip > 0 ? this.#skip : this.#need - this.#have));
+      if (this.#skip > 0) {
+        this.#skip -= at - from;
+        continue;
+      }
+      this.#parts.push(bytes.subarray(from, at));
+      this.#have += at - from;
+      if (this.#have === this.#need) yield* this.#step();
+    }
+    // Streams may reuse a chunk's memory, so what stays is copied.
+    const last = this.#parts.pop();
+    if (last !== undefined) this.#parts.push(Buffer.from(last));
+  }
+
+  /** @throws Error when the last frame ends early */
+  end(): void {
+    if (this.#frame !== null || this.#have > 0 || this.#skip > 0) throw new Error("unexpected end of zstd data");
+  }
+
+  /** There is as much as was needed; either more is, or it is used up. */
+  *#step(): Generator<Uint8Array> {
+    const all = this.#parts.length === 1 ? Buffer.from(this.#parts[0]!) : Buffer.concat(this.#parts);
+    const need = this.#frame === null ? frameHeaderBytes(all) : blockBytes(all);
+    if (need > all.length) {
+      this.#need = need;
+      return;
+    }
+    this.#parts = [];
+    this.#have = 0;
+    if (this.#frame === null) this.#begin(all);
+    else yield* this.#block(this.#frame, all);
+    this.#need = this.#frame === null ? 4 : 3;
+  }
+
+  #begin(header: Buffer): void {
+    if (isSkippable(header)) {
+      this.#skip = header.readUInt32LE(4);
+      return;
+    }
+    const { windowBytes, hasChecksum, dictionary } = readFrameHeader(header);
+    if (dictionary !== 0) throw new Error(`it needs the zstd dictionary ${dictionary}`);
+    if (windowBytes > MAX_WINDOW_BYTES)
+      throw new Error(`its window has ${windowBytes} bytes; at most ${MAX_WINDOW_BYTES} (--long=27) are decoded`);
+    this.#history.begin(windowBytes);
+    const inflater = new Decompress((block) => {
+      if (block.length > 0) this.#take(block, inflater);
+    });
+    inflater.push(PLAIN_HEADER);
+    this.#frame = { inflater, hasChecksum };
+  }
+
+  *#block({ inflater, hasChecksum }: Frame, block: Buffer): Generator<Uint8Array> {
+    const isLast = (block[0]! & 1) === 1;
+    this.#decoded = [];
+    inflater.push(block, isLast);
+    if (isLast) {
+      this.#frame = null;
+      this.#skip = hasChecksum ? 4 : 0;
+    }
+    yield* this.#decoded;
+  }
+
+  #take(block: Uint8Array, inflater: Decompress): void {
+    this.#bytesOut += block.length;
+    if (this.#bytesOut > MAX_RATIO_FROM_BYTES && this.#bytesOut > this.#bytesIn * MAX_RATIO)
+      throw new Error(`${this.#bytesIn} bytes of zstd expand to more than ${this.#bytesOut}`);
+    this.#history.append(block);
+    this.#decoded.push(block);
+    // It now moves its window on and puts the block at its end. Told that there is none, it finds the history instead.
+    const frame = (inflater as unknown as { s: FrameState }).s;
+    const none = new Uint8Array(0);
+    none.set = () => {
+      frame.w = this.#history.bytes;
+      frame.e = this.#history.length;
+    };
+    frame.w = none;
+  }
+}
+
+// --- Headers --------------------------------------------------------------------------------------------------
+
+function isSkippable(header: Buffer): boolean {
+  return (header.readUInt32LE(0) & 0xfffffff0) >>> 0 === SKIPPABLE;
+}
+
+/** As much as can be told of what is there. */
+function frameHeaderBytes(head: Buffer): number {
+  if (isSkippable(head)) return 8;
+  if (head.readUInt32LE(0) !== MAGIC) throw new Error("invalid zstd data");
+  if (head.length < 5) return 5;
+  const flags = head[4]!;
+  const isSingle = (flags & 0x20) !== 0;
+  return 5 + (isSingle ? 0 : 1) + DICTIONARY_ID_BYTES[flags & 3]! + sizeBytes(flags);
+}
+
+function sizeBytes(flags: number): number {
+  const kind = flags >> 6;
+  if (kind > 0) return 1 << kind;
+  return (flags & 0x20) === 0 ? 0 : 1;
+}
+
+function readFrameHeader(header: Buffer): { windowBytes: number; hasChecksum: boolean; dictionary: number } {
+  const flags = header[4]!;
+  if ((flags & 8) !== 0) throw new Error("invalid zstd data");
+  const isSingle = (flags & 0x20) !== 0;
+  const idAt = isSingle ? 5 : 6;
+  const idBytes = DICTIONARY_ID_BYTES[flags & 3]!;
+  const dictionary = idBytes === 0 ? 0 : header.readUIntLE(idAt, idBytes);
+  const hasChecksum = (flags & 4) !== 0;
+  if (!isSingle) {
+    const base = 2 ** (10 + (header[5]! >> 3));
+    return { windowBytes: base + (base / 8) * (header[5]! & 7), hasChecksum, dictionary };
+  }
+  const at = idAt + idBytes;
+  const bytes = sizeBytes(flags);
+  const size = bytes === 8 ? Number(header.readBigUInt64LE(at)) : header.readUIntLE(at, bytes);
+  return { windowBytes: bytes === 2 ? size + 256 : size, hasChecksum, dictionary };
+}
+
+/** Of a block whose first three bytes are there, its header included. */
+function blockBytes(head: Buffer): number {
+  const header = head.readUIntLE(0, 3);
+  const kind = (header >> 1) & 3;
+  const size = header >> 3;
+  if (kind === RESERVED_BLOCK || size > MAX_BLOCK_BYTES) throw new Error("invalid zstd block");
+  return kind === RLE_BLOCK ? 4 : 3 + size;
+}
+
+// --- What blocks refer back to --------------------------------------------------------------------------------
+
+interface History {
+  readonly bytes: Uint8Array;
+  /** Of the bytes that are filled. */
+  readonly length: number;
+  begin(windowBytes: number): void;
+  append(block: Uint8Array): void;
+}
+
+/** The last window, and room for as much again, so that it is seldom moved. */
+class SlidingHistory implements History {
+  bytes = new Uint8Array(2 * MAX_BLOCK_BYTES);
+  length = 0;
+  #windowBytes = 0;
+
+  begin(windowBytes: number): void {
+    this.#windowBytes = Math.max(windowBytes, MAX_BLOCK_BYTES);
+    this.length = 0;
+  }
+
+  append(block: Uint8Array): void {
+    if (this.length + block.length > this.bytes.length) {
+      const kept = Math.min(this.length, this.#windowBytes);
+      const limit = 2 * this.#windowBytes;
+      if (kept + block.length > this.bytes.length / 2 && this.bytes.length < limit) {
+        const grown = new Uint8Array(Math.min(limit, this.bytes.length * 2));
+        grown.set(this.bytes.subarray(this.length - kept, this.length));
+        this.bytes = grown;
+      } else this.bytes.copyWithin(0, this.length - kept, this.length);
+      this.length = kept;
+    }
+    this.bytes.set(block, this.length);
+    this.length += block.length;
+  }
+}
+
+/** All of it, of a size that was told. */
+class FixedHistory implements History {
+  readonly bytes: Uint8Array;
+  length = 0;
+
+  constructor(bytes: number) {
+    this.bytes = new Uint8Array(bytes);
+  }
+
+  begin(): void {}
+
+  append(block: Uint8Array): void {
+    if (this.length + block.length > this.bytes.length)
+      throw new Error(`zstd data hold more than the ${this.bytes.length} bytes that are said`);
+    this.bytes.set(block, this.length);
+    this.length += block.length;
+  }
+
+  whole(): Uint8Array {
+    if (this.length < this.bytes.length)
+      throw new Error(`zstd data hold ${this.length} bytes and ${this.bytes.length} are said`);
+    return this.bytes;
+  }
+}
