@@ -1,6 +1,7 @@
 /** The command table. What a command does is in `commands/`; how it ends is in `errors.ts`. */
 import { Argument, Command, type Option } from "commander";
 import { OPTIONS, parseRunId, parseScheduleName, PLAN_OPTIONS } from "../config.ts";
+import { visibleLines } from "../core/visible.ts";
 
 type OptionName = keyof typeof OPTIONS;
 
@@ -84,6 +85,7 @@ export function buildProgram(): Command {
   const program = new Command("embedfleet")
     .description("Turns a large corpus into embeddings, in batch, without losing or doubling a row.")
     .helpCommand(false)
+    .configureOutput({ outputError: (message, write) => write(visibleLines(message)) })
     .exitOverride();
   const add = adderTo(program);
   addWork(add);

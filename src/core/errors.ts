@@ -13,6 +13,7 @@ export type ErrorCode =
   | "plan_invalid"
   | "schedule_conflict"
   | "schedule_unknown"
+  | "schedule_refused"
   | "webhook_failed"
   | "job_invalid"
   | "object_missing"

@@ -4,7 +4,7 @@ import { BackfillDesk } from "../../../producers/backfill/desk.ts";
 import { ControlQueue } from "../../adapters/redis/control-queue.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
 import type { OverlapPolicy } from "../../core/backfill.ts";
-import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
 import { openStoreOf, withCloser } from "../../fleet/context.ts";
 import { planOptionsOf } from "../nightly.ts";
 import { scheduleLine } from "../report.ts";
@@ -43,7 +43,7 @@ export async function removeBackfill(name: string, flags: DeskFlags): Promise<vo
   await atDesk(flags, async (desk) => {
     await desk.remove(name);
     if (flags.json) printJson({ removed: name });
-    else console.log(`${name} is removed; its runs stay`);
+    else printLine(`${name} is removed; its runs stay`);
   });
 }
 
@@ -65,7 +65,7 @@ export async function triggerBackfill(name: string, flags: DeskFlags): Promise<v
   await atDesk(flags, async (desk) => {
     const { run } = await desk.trigger({ name });
     if (flags.json) printJson({ name, run });
-    else console.log(`${name}: run ${run} begins when \`embedfleet control\` takes it up`);
+    else printLine(`${name}: run ${run} begins when \`embedfleet control\` takes it up`);
   });
 }
 
@@ -86,6 +86,6 @@ async function atDesk(flags: DeskFlags, act: (desk: BackfillDesk) => Promise<voi
 async function show(desk: BackfillDesk, flags: Pick<DeskFlags, "json">, name?: string): Promise<void> {
   const views = (await desk.list()).filter((view) => name === undefined || view.name === name);
   if (flags.json) return printJson(name === undefined ? views : views[0]);
-  if (views.length === 0) console.log("there are no schedules");
-  for (const view of views) console.log(scheduleLine(view));
+  if (views.length === 0) printLine("there are no schedules");
+  for (const view of views) printLine(scheduleLine(view));
 }

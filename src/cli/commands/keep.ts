@@ -2,7 +2,7 @@
 import { findGarbage, removeRun } from "../../run/collect.ts";
 import { compactRun } from "../../run/compact.ts";
 import { readProgress } from "../../run/progress.ts";
-import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
 import { openStoreOf, probeStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { count, megabytes, printReport } from "../report.ts";
@@ -38,10 +38,10 @@ export async function gc(
     const garbage = await findGarbage({ store, nowMs: Date.now(), abandonedAfterMs });
     if (flags.delete) for (const { run } of garbage) await removeRun(store, run);
     if (flags.json) return printJson({ deleted: flags.delete, runs: garbage });
-    if (garbage.length === 0) console.log(`no run in ${store.url} may go`);
+    if (garbage.length === 0) printLine(`no run in ${store.url} may go`);
     for (const { run, why, objects, bytes } of garbage)
-      console.log(`${run.padEnd(28)} ${why.padEnd(12)} ${count(objects)} objects, ${megabytes(bytes)}`);
+      printLine(`${run.padEnd(28)} ${why.padEnd(12)} ${count(objects)} objects, ${megabytes(bytes)}`);
     if (garbage.length > 0 && !flags.delete)
-      console.log("nothing was deleted: add --delete when no reader needs these runs any more");
+      printLine("nothing was deleted: add --delete when no reader needs these runs any more");
   });
 }

@@ -11,7 +11,7 @@ import { type Attendance, outlookOf } from "../../run/outlook.ts";
 import { readProgress, reportOf, type RunReport } from "../../run/progress.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { RunWatch } from "../../run/run-watch.ts";
-import { printJson, type StoreFlags } from "../context.ts";
+import { printJson, printLine, type StoreFlags } from "../context.ts";
 import { type Closer, openStoreOf, withCloser } from "../../fleet/context.ts";
 import { count, printReport, scheduleLine } from "../report.ts";
 import { Screen } from "../screen.ts";
@@ -40,7 +40,7 @@ export async function status(run: string | undefined, flags: StatusFlags): Promi
     if (flags.json) return printJson(await look());
     const last = flags.watch || process.stdout.isTTY ? await watch(look) : await look();
     if (last.state === "sealed") return printReport(last, store.url);
-    for (const line of statusLines(last, { columns: process.stdout.columns ?? 80 })) console.log(line);
+    for (const line of statusLines(last, { columns: process.stdout.columns ?? 80 })) printLine(line);
   });
 }
 
@@ -123,10 +123,10 @@ async function printRuns(store: ObjectStore, json: boolean): Promise<void> {
   const reports: RunReport[] = [];
   for (const run of await listRuns(store)) reports.push(await readProgress({ store, run, queue: null }));
   if (json) return printJson(reports);
-  for (const schedule of await new BackfillDesk({ store, queue: null }).list()) console.log(scheduleLine(schedule));
-  if (reports.length === 0) console.log(`no runs in ${store.url}`);
+  for (const schedule of await new BackfillDesk({ store, queue: null }).list()) printLine(scheduleLine(schedule));
+  if (reports.length === 0) printLine(`no runs in ${store.url}`);
   for (const { run, state, rows, plannedRows, rejects } of reports) {
-    console.log(
+    printLine(
       `${run.padEnd(28)} ${state.padEnd(10)} ${count(rows)} of ${count(plannedRows)} rows, ${count(rejects)} rejected`,
     );
   }
