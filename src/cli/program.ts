@@ -189,7 +189,20 @@ function addWork(add: Add): void {
   add(
     "control",
     "tend a fleet's runs, and show them on a dashboard, until stopped",
-    ...options("out", ...QUEUE, "host", "port", "token", "keepStaging", "tendSeconds", ...STORE, "unsafeStore"),
+    ...options(
+      "out",
+      ...QUEUE,
+      "host",
+      "port",
+      "token",
+      "keepStaging",
+      "tendSeconds",
+      "models",
+      "scheduleInputs",
+      "webhookHosts",
+      ...STORE,
+      "unsafeStore",
+    ),
   ).action(action("control"));
 }
 

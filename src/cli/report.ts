@@ -46,6 +46,7 @@ function waits({ deviceIdleRatios }: RunReport): string {
 /** One line of a list of schedules. */
 export function scheduleLine(view: BackfillView): string {
   const { name, pattern, timezone, isPaused, nextAt, lastRun, lastState, problem } = view;
+  if (lastState === "damaged") return `${name.padEnd(20)} ${problem}`;
   const next = isPaused ? "paused" : `next ${nextAt}`;
   const last = lastRun === null ? "no run yet" : `last ${lastRun}`;
   const how = problem ?? lastState ?? "";

@@ -176,6 +176,7 @@ const STATUS: Partial<Record<ErrorCode, 400 | 404 | 409 | 503>> = {
   run_conflict: 409,
   run_cancelled: 409,
   run_incomplete: 409,
+  object_corrupt: 409,
   schedule_unknown: 404,
   schedule_refused: 409,
   store_unavailable: 503,

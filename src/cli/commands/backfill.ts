@@ -8,6 +8,7 @@ import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
 import { openStoreOf, withCloser } from "../../fleet/context.ts";
 import { planOptionsOf } from "../nightly.ts";
 import { scheduleLine } from "../report.ts";
+import { makeScheduleSecret } from "../schedule-key.ts";
 
 interface DeskFlags extends StoreFlags {
   readonly redis?: string;
@@ -30,8 +31,13 @@ export async function addBackfill(name: string, inputs: readonly string[], flags
     const options = planOptionsOf({ ...flags });
     // Whoever makes the runs may stand in another folder.
     const places = inputs.map((input) => (input === "-" || input.includes("://") ? input : resolve(input)));
-    await desk.add({ name, cron, tz, overlapPolicy, webhook, since, inputs: places, options });
+    const { isSigned } = await desk.add({ name, cron, tz, overlapPolicy, webhook, since, inputs: places, options });
     await show(desk, flags, name);
+    if (!isSigned)
+      loggerOf(flags).warn(
+        { schedule: name },
+        "the schedule is not signed, so control runs it only where --schedule-inputs allow what it reads; set EMBEDFLEET_SCHEDULE_SECRET here and for control to sign",
+      );
   });
 }
 
@@ -79,7 +85,7 @@ async function atDesk(flags: DeskFlags, act: (desk: BackfillDesk) => Promise<voi
       for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
     }
     const queue = redisUrl === undefined ? null : closer.add(new ControlQueue({ redisUrl, fleet, log }));
-    await act(new BackfillDesk({ store, queue }));
+    await act(new BackfillDesk({ store, queue, secret: makeScheduleSecret }));
   });
 }
 

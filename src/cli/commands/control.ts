@@ -29,6 +29,9 @@ export interface ControlFlags extends StoreFlags {
   readonly token?: string;
   readonly keepStaging: boolean;
   readonly tendSeconds: number;
+  readonly models: string;
+  readonly scheduleInputs: readonly string[];
+  readonly webhookHosts: readonly string[];
 }
 
 export async function control(flags: ControlFlags): Promise<void> {

@@ -5,6 +5,7 @@ import { checkRedis } from "../../adapters/redis/connect.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { Presence, readPlanningWaits, readWorkers } from "../../adapters/redis/presence.ts";
 import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
+import { isPassing, messageOf } from "../../core/errors.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
 import { listRuns } from "../../run/list-runs.ts";
 import { type Attendance, outlookOf } from "../../run/outlook.ts";
@@ -119,15 +120,36 @@ async function watch(look: () => Promise<RunStatus>): Promise<RunStatus> {
   }
 }
 
+/** A run that is there and cannot be read; the others can. */
+interface DamagedRun {
+  readonly run: string;
+  readonly state: "damaged";
+  readonly problem: string;
+}
+
 async function printRuns(store: ObjectStore, json: boolean): Promise<void> {
-  const reports: RunReport[] = [];
-  for (const run of await listRuns(store)) reports.push(await readProgress({ store, run, queue: null }));
+  const reports: (RunReport | DamagedRun)[] = [];
+  for (const run of await listRuns(store)) reports.push(await readOrSay(store, run));
   if (json) return printJson(reports);
   for (const schedule of await new BackfillDesk({ store, queue: null }).list()) printLine(scheduleLine(schedule));
   if (reports.length === 0) printLine(`no runs in ${store.url}`);
-  for (const { run, state, rows, plannedRows, rejects } of reports) {
-    printLine(
-      `${run.padEnd(28)} ${state.padEnd(10)} ${count(rows)} of ${count(plannedRows)} rows, ${count(rejects)} rejected`,
-    );
+  for (const report of reports) printLine(runLine(report));
+}
+
+async function readOrSay(store: ObjectStore, run: string): Promise<RunReport | DamagedRun> {
+  try {
+    const report = await readProgress({ store, run, queue: null });
+    if (report.run === run) return report;
+    return { run, state: "damaged", problem: `its record names another run, ${report.run}` };
+  } catch (error) {
+    if (isPassing(error)) throw error;
+    return { run, state: "damaged", problem: messageOf(error) };
   }
+}
+
+function runLine(report: RunReport | DamagedRun): string {
+  const name = `${report.run.padEnd(28)} ${report.state.padEnd(10)}`;
+  if (report.state === "damaged") return `${name} ${report.problem}`;
+  const { rows, plannedRows, rejects } = report;
+  return `${name} ${count(rows)} of ${count(plannedRows)} rows, ${count(rejects)} rejected`;
 }
