@@ -91,8 +91,7 @@ function groupsOf(text: string): number[] | null {
   if (isIP(address) !== 6) return null;
   const dotted = /^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(address);
   const pair = (high: string, low: string): string => ((Number(high) << 8) | Number(low)).toString(16);
-  const hex =
-    dotted === null ? address : `${dotted[1]}${pair(dotted[2]!, dotted[3]!)}:${pair(dotted[4]!, dotted[5]!)}`;
+  const hex = dotted === null ? address : `${dotted[1]}${pair(dotted[2]!, dotted[3]!)}:${pair(dotted[4]!, dotted[5]!)}`;
   const [head = "", tail] = hex.split("::");
   const before = head === "" ? [] : head.split(":");
   const after = tail === undefined || tail === "" ? [] : tail.split(":");

@@ -27,7 +27,10 @@ export async function allowedInputs(inputs: readonly string[], allowed: readonly
   for (const input of inputs) {
     const { below, input: resolved } = await find(input);
     if (!places.some((place) => covers(place, below)))
-      throw refused(input, `it is not below ${allowed.join(" or ")}${resolved === input ? "" : ` but leads to ${resolved}`}`);
+      throw refused(
+        input,
+        `it is not below ${allowed.join(" or ")}${resolved === input ? "" : ` but leads to ${resolved}`}`,
+      );
     found.push(resolved);
   }
   return found;

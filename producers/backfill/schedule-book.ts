@@ -158,8 +158,7 @@ export class ScheduleBook {
 
   /** @returns The event as it is in the store: another's, when that one was first. */
   async note(
-    params: Readonly<{ name: string; slotMs: number; event: TickEvent }> &
-      Pick<TickRecord, "since" | "reason">,
+    params: Readonly<{ name: string; slotMs: number; event: TickEvent }> & Pick<TickRecord, "since" | "reason">,
   ): Promise<TickRecord> {
     const { name, slotMs, event, since, reason } = params;
     const key = scheduleKeys(name).tick(slotName(slotMs), event);

@@ -30,7 +30,9 @@ export function statusLines(status: RunStatus, params: Readonly<{ columns: numbe
   if (status.waitsFor !== null) lines.push(fact("waits for", status.waitsFor));
   if (status.workers !== null) lines.push(...workerLines(status.workers));
   // Escapes are longer than what they stand for, so they are made before the line is cut.
-  return lines.map(visible).map((line) => (line.length > columns ? `${line.slice(0, Math.max(1, columns - 1))}…` : line));
+  return lines
+    .map(visible)
+    .map((line) => (line.length > columns ? `${line.slice(0, Math.max(1, columns - 1))}…` : line));
 }
 
 function fact(name: string, value: string): string {

@@ -19,31 +19,43 @@ const { format, idField, textFields, where, sample, keep } = runOptionsSchema.sh
  * and S3 are, who is told what, and what this machine spends, is the business of the process that makes the runs.
  */
 export const scheduleOptionsSchema = z.strictObject({
+  /** Its name; only of a signed schedule the path of its folder. */
   model: z.string().min(1).max(4096).optional(),
   /** A folder of models; only of a signed schedule. */
   models: z.string().min(1).max(4096).optional(),
   precision: z.enum(["auto", ...precisionSchema.options]).optional(),
   heads: heads.optional(),
   dim: z.int().min(1).optional(),
+  /** What dense and ColBERT vectors are written as. */
   vectors: vectors.unwrap().optional(),
   maxTokens: maxTokens.optional(),
   chunking: chunking.optional(),
+  /** Longest chunk, special tokens included. */
   chunkTokens: chunkTokens.optional(),
   overlap: overlap.optional(),
   idField: idField.optional(),
+  /** Where its text is found; several are joined in order by a blank line. */
   textField: textFields.optional(),
   format: format.optional(),
   where: where.optional(),
   sample: sample.optional(),
+  /** At most so many documents, the first ones. */
   limit: z.int().min(1).optional(),
   keep: keep.optional(),
   keepText: keepText.optional(),
+  /** Whether equal texts are embedded once. */
   dedupe: z.boolean().optional(),
+  /** A longer line, row or file is rejected. */
   maxDocumentBytes: maxDocumentBytes.optional(),
+  /** The run stops when more documents than this are rejected. */
   maxRejects: z.int().min(0).optional(),
+  /** Whether it stops at the first. */
   strict: z.boolean().optional(),
+  /** Planning waits while this many jobs are queued. */
   maxBacklog: z.int().min(1).optional(),
 });
+
+const signatureSchema = z.string().regex(/^v1=[0-9a-f]{64}$/);
 
 /** `schedules/<name>.json` */
 export const scheduleSchema = z.strictObject({
@@ -54,17 +66,17 @@ export const scheduleSchema = z.strictObject({
   tz: z.string().max(100),
   overlapPolicy: overlapPolicySchema,
   /** Told of each run that is sealed or fails. */
-  webhook: z.url({ protocol: /^https?$/ }).max(4096).nullable(),
+  webhook: z
+    .url({ protocol: /^https?$/ })
+    .max(4096)
+    .nullable(),
   /** What the first run builds on; the others build on the one before. */
   since: runIdSchema.nullable(),
   inputs: z.array(z.string().min(1).max(4096)).min(1).max(1000),
   /** Options of `enqueue`, by the names that the program gives them. */
   options: scheduleOptionsSchema,
   /** Made with the secret of whoever added it, over everything else; see `producers/backfill/signature.ts`. */
-  signature: z
-    .string()
-    .regex(/^v1=[0-9a-f]{64}$/)
-    .optional(),
+  signature: signatureSchema.optional(),
 });
 export type Schedule = z.infer<typeof scheduleSchema>;
 

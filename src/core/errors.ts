@@ -1,6 +1,7 @@
 /** Coded faults. An expected outcome is a union in a return type; a fault is a `FleetError`. */
 import { ZodError } from "zod";
 
+/** Kinds of faults. */
 export type ErrorCode =
   | "bad_usage"
   | "source_unreadable"

@@ -199,7 +199,9 @@ test("who can write a schedule into the store reads nothing with it that control
   expect(existsSync(join(out, "runs", run))).toBe(false);
   const { stdout } = await cli(["backfill", "list", ...common.slice(0, 2), "--json"]);
   const view = (JSON.parse(stdout) as { name: string }[]).find(({ name }) => name === "forged");
-  expect(view).toMatchObject({ problem: expect.stringMatching(/^failed: refused: the schedule may not read ".*secret.jsonl".*--schedule-inputs/) });
+  expect(view).toMatchObject({
+    problem: expect.stringMatching(/^failed: refused: the schedule may not read ".*secret.jsonl".*--schedule-inputs/),
+  });
   for (const file of await readdir(out, { recursive: true, withFileTypes: true }))
     if (file.isFile()) expect(await readFile(join(file.parentPath, file.name), "utf8")).not.toContain(SECRET_TEXT);
 });

@@ -91,7 +91,12 @@ test("an unsigned schedule reaches the named hosts and ports, and no others", as
       () => true,
       () => false,
     );
-  for (const url of ["https://HOOKS.example:8443/x", "https://a.apps.example/x", "http://[fd12::1]/x", "http://10.9.9.9:81/"])
+  for (const url of [
+    "https://HOOKS.example:8443/x",
+    "https://a.apps.example/x",
+    "http://[fd12::1]/x",
+    "http://10.9.9.9:81/",
+  ])
     expect(await reaches(url), url).toBe(true);
   for (const url of [
     "https://hooks.example/x",

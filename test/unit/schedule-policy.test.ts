@@ -28,7 +28,8 @@ let folder = "";
 
 beforeAll(async () => {
   folder = await realpath(await mkdtemp(join(tmpdir(), "embedfleet-policy-")));
-  for (const name of ["open/docs", "open-not", "closed", "odd[1]"]) await mkdir(join(folder, name), { recursive: true });
+  for (const name of ["open/docs", "open-not", "closed", "odd[1]"])
+    await mkdir(join(folder, name), { recursive: true });
   for (const name of ["open/a.jsonl", "open/docs/b.jsonl", "open-not/c.jsonl", "closed/d.jsonl", "odd[1]/e.jsonl"])
     await writeFile(join(folder, name), "{}\n");
   await symlink(join(folder, "closed"), join(folder, "open/way-out"));
@@ -69,7 +70,15 @@ test("files below what is allowed are read, whatever way leads there, and no way
       () => true,
       () => false,
     );
-  for (const input of ["open", "open/", "open/a.jsonl", "open/docs", "open/**/*.jsonl", "open/docs/*", "closed/../open/docs"])
+  for (const input of [
+    "open",
+    "open/",
+    "open/a.jsonl",
+    "open/docs",
+    "open/**/*.jsonl",
+    "open/docs/*",
+    "closed/../open/docs",
+  ])
     expect(await isAllowed(at(input), at("open")), input).toBe(true);
   for (const input of [
     "",
@@ -129,7 +138,11 @@ test("what is allowed is what is read: a pattern in a bucket reads nothing besid
   } as unknown as S3Bucket;
   for (const pattern of ["pub+lic/**", "!pub+lic/**", "pub+lic/*.jsonl"]) {
     const read: string[] = [];
-    const listing = listInput(`s3://bucket/${pattern}`, { format: "auto", stdin: process.stdin, bucket: async () => bucket });
+    const listing = listInput(`s3://bucket/${pattern}`, {
+      format: "auto",
+      stdin: process.stdin,
+      bucket: async () => bucket,
+    });
     for await (const listed of listing) if (listed.kind === "object") read.push(listed.object.name);
     expect(read.filter((name) => name !== "s3://bucket/pub+lic/a.jsonl")).toEqual([]);
   }

@@ -31,9 +31,19 @@ test("JSON says the same, and has none of them", () => {
 });
 
 test("log lines are changed before they are made readable, a stack keeps its lines", () => {
-  const line = JSON.stringify({ level: 40, msg: `a ${HOSTILE}`, run: "b\nc", err: { stack: `Error: ${HOSTILE}\n  at x` } });
+  const line = JSON.stringify({
+    level: 40,
+    msg: `a ${HOSTILE}`,
+    run: "b\nc",
+    err: { stack: `Error: ${HOSTILE}\n  at x` },
+  });
   const record = JSON.parse(visibleRecord(line)) as { msg: string; run: string; err: { stack: string } };
-  expect(record).toEqual({ level: 40, msg: `a ${SHOWN}`, run: String.raw`b\u000ac`, err: { stack: `Error: ${SHOWN}\n  at x` } });
+  expect(record).toEqual({
+    level: 40,
+    msg: `a ${SHOWN}`,
+    run: String.raw`b\u000ac`,
+    err: { stack: `Error: ${SHOWN}\n  at x` },
+  });
 });
 
 test("a report's page has none of them", () => {

@@ -35,9 +35,7 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
     const queue = await openQueueOf(flags, options.model.id, closer, log);
     const outcome = await resumeRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
     if (flags.json) return printJson({ run, ...outcome });
-    printLine(
-      `run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`,
-    );
+    printLine(`run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`);
   });
 }
 
