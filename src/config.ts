@@ -18,6 +18,7 @@ import {
   httpUrl,
   keptNames,
   nameList,
+  placeList,
   portNumber,
   precisionList,
   repeated,
@@ -293,7 +294,18 @@ export const OPTIONS = {
     option("--overlap-policy <policy>", "what a tick does while the run before is still going")
       .choices(overlapPolicySchema.options)
       .default("wait"),
-  webhook: () => option("--webhook <url>", "told, signed, of each run that is sealed or fails"),
+  webhook: () => option("--webhook <url>", "URL that receives a signed POST when a run is sealed or fails"),
+  scheduleInputs: () =>
+    option("--schedule-inputs <places...>", "folders and s3://bucket/prefix that an unsigned schedule may read")
+      .argParser(severalTimes(placeList))
+      .default([], "none"),
+  webhookHosts: () =>
+    option(
+      "--webhook-hosts <hosts...>",
+      "hosts that an unsigned schedule may tell, and hosts of a private network that any may tell",
+    )
+      .argParser(severalTimes(placeList))
+      .default([], "none"),
   delete: () => option("--delete", "remove them; without it they are only listed").default(false),
   abandonedDays: () =>
     option(
@@ -335,6 +347,23 @@ export const PLAN_OPTIONS = [
 /** Signs what webhooks are told. In the environment alone: a flag would show in lists of processes. */
 export function webhookSecret(): string | undefined {
   return process.env[`${PREFIX}WEBHOOK_SECRET`];
+}
+
+/**
+ * Signs schedules, and tells `control` that they are not someone else's. In the environment alone.
+ * @throws FleetError `bad_usage`
+ */
+export function scheduleSecret(): string | undefined {
+  const secret = process.env[`${PREFIX}SCHEDULE_SECRET`] || undefined;
+  if (secret === undefined || secret.length >= 12) return secret;
+  throw new FleetError("bad_usage", `${PREFIX}SCHEDULE_SECRET has ${secret.length} characters, which can be guessed`, {
+    cure: "use at least 12; `openssl rand -hex 24` makes a good one",
+  });
+}
+
+/** The user's configuration by the XDG rules. */
+export function configFolder(): string {
+  return join(process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config"), "embedfleet");
 }
 
 /** Names this process in logs and in `status`. */

@@ -69,6 +69,14 @@ export function nameList(text: string): string[] {
   throw new InvalidArgumentError("It must be names with commas between them.");
 }
 
+/** Places or hosts; empty is none, as an environment variable that is set to nothing says. */
+export function placeList(text: string): string[] {
+  return text
+    .split(",")
+    .map((place) => place.trim())
+    .filter((place) => place !== "");
+}
+
 export function keptNames(text: string): string[] {
   const names = nameList(text);
   const taken = names.find((name) => isResultColumn(name));

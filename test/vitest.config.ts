@@ -34,7 +34,10 @@ export default defineConfig({
     environment: "node",
     include: ["test/**/*.test.ts"],
     // Workers measure the device once for all tests, and nothing is left in anyone's home.
-    env: { EMBEDFLEET_CACHE: resolve(root, "node_modules/.cache/embedfleet") },
+    env: {
+      EMBEDFLEET_CACHE: resolve(root, "node_modules/.cache/embedfleet"),
+      XDG_CONFIG_HOME: resolve(root, "node_modules/.cache/embedfleet-config"),
+    },
     globalSetup: ["test/fixtures/global-setup.ts"],
     pool: "forks",
     // On two cores, too, where two at a time took 988 s and one 1,391: tests wait for processes, locks and disks.

@@ -11,6 +11,7 @@ export interface Cron {
 const DAY_MS = 24 * 60 * 60 * 1000;
 /** So far back every pattern that ticks more often than monthly has ticked, and few have ticked often. */
 const FIRST_LOOK_BACK_MS = 2 * DAY_MS;
+const COUNTED_TICKS = 500;
 const FIELDS = "minute hour day-of-month month day-of-week";
 
 /** @throws FleetError `bad_usage` for a pattern or time zone that cannot be meant. */
@@ -58,12 +59,17 @@ export function dueSlot(when: Cron, floorMs: number, nowMs: number): number | nu
   return lastBetween(when, near, nowMs) ?? (near === floorMs ? null : lastBetween(when, floorMs, nowMs));
 }
 
+/** A pattern of every second ticks 172,800 times in two days, which would take most of a minute to count. */
 function lastBetween(when: Cron, afterMs: number, nowMs: number): number | null {
   const expression = CronExpressionParser.parse(when.cron, { tz: when.tz, currentDate: new Date(afterMs) });
   let last: number | null = null;
-  while (expression.hasNext()) {
+  for (let ticks = 0; expression.hasNext(); ticks++) {
     const slot = expression.next().getTime();
-    if (slot > nowMs) break;
+    if (slot > nowMs) return last;
+    if (ticks === COUNTED_TICKS) {
+      const middleMs = Math.floor((afterMs + nowMs) / 2);
+      return lastBetween(when, middleMs, nowMs) ?? lastBetween(when, afterMs, middleMs);
+    }
     last = slot;
   }
   return last;

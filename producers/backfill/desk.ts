@@ -2,46 +2,63 @@
 import type { ControlQueue } from "../../src/adapters/redis/control-queue.ts";
 import { runOfSlot, type Schedule } from "../../src/core/backfill.ts";
 import { CONTRACT_VERSION } from "../../src/core/contracts.ts";
-import { FleetError } from "../../src/core/errors.ts";
+import { FleetError, isPassing, messageOf } from "../../src/core/errors.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
 import type { Schedules, ScheduleView } from "../../src/core/schedules.ts";
 import { assertCron, nextSlot } from "./cron.ts";
-import { type KeptSchedule, ScheduleBook } from "./schedule-book.ts";
+import type { SchedulePolicy, ScheduleSecret } from "./policy.ts";
+import { type DamagedSchedule, type KeptSchedule, type KnownTick, ScheduleBook } from "./schedule-book.ts";
+import { signSchedule } from "./signature.ts";
 import { assertWebhook } from "./webhook.ts";
 
 export interface BackfillView extends ScheduleView {
   readonly isPaused: boolean;
-  /** What became of the newest tick; null before the first. */
-  readonly lastState: "started" | "waiting" | "skipped" | "sealed" | "failed" | null;
+  /** What became of the newest tick; null before the first. `damaged`: there is an object, and it is no schedule. */
+  readonly lastState: "started" | "waiting" | "skipped" | "sealed" | "failed" | "damaged" | null;
 }
+
+/** Of a reason that came from the store; more is not read. */
+const SHOWN_CHARS = 500;
+const UNSIGNED = "not signed: control runs it only where --schedule-inputs allow what it reads";
 
 export class BackfillDesk implements Schedules {
   readonly #book: ScheduleBook;
   readonly #queue: ControlQueue | null;
   readonly #nowMs: () => number;
+  readonly #secret: ScheduleSecret;
+  readonly #policy: SchedulePolicy | null;
   readonly #keepForMs: number;
   #kept: { readonly views: Promise<BackfillView[]>; readonly atMs: number } | null = null;
 
   /**
    * @param params.queue Null when there is no Redis at hand: whoever hosts the schedules will see what changed.
+   * @param params.secret Signs what is added; without one it is not signed.
+   * @param params.policy Of the process that makes the runs; null for others, who do not know what it allows.
    * @param params.keepForMs How old a list may be, for those who ask often.
    */
   constructor(
     params: Readonly<{
       store: ObjectStore;
       queue: ControlQueue | null;
+      secret?: ScheduleSecret;
+      policy?: SchedulePolicy;
       nowMs?: () => number;
       keepForMs?: number;
     }>,
   ) {
-    this.#book = new ScheduleBook(params.store);
-    this.#queue = params.queue;
     this.#nowMs = params.nowMs ?? Date.now;
+    this.#book = new ScheduleBook(params.store, this.#nowMs);
+    this.#queue = params.queue;
+    this.#secret = params.secret ?? (async () => null);
+    this.#policy = params.policy ?? null;
     this.#keepForMs = params.keepForMs ?? 0;
   }
 
-  /** @throws FleetError `bad_usage` for what cannot work, `schedule_conflict` */
-  async add(given: Omit<Schedule, "version" | "createdAt">): Promise<void> {
+  /**
+   * @returns Whether it is signed.
+   * @throws FleetError `bad_usage` for what cannot work, `schedule_conflict`
+   */
+  async add(given: Omit<Schedule, "version" | "createdAt" | "signature">): Promise<{ readonly isSigned: boolean }> {
     assertCron(given, this.#nowMs());
     if (given.webhook !== null) assertWebhook(given.webhook);
     if (given.inputs.includes("-")) {
@@ -50,8 +67,11 @@ export class BackfillDesk implements Schedules {
       });
     }
     const createdAt = new Date(this.#nowMs()).toISOString();
-    await this.#book.add({ version: CONTRACT_VERSION, createdAt, ...given });
+    const schedule: Schedule = { version: CONTRACT_VERSION, createdAt, ...given };
+    const secret = await this.#secret();
+    await this.#book.add(secret === null ? schedule : signSchedule(schedule, secret));
     await this.#queue?.keep(given);
+    return { isSigned: secret !== null };
   }
 
   async remove(name: string): Promise<void> {
@@ -60,19 +80,20 @@ export class BackfillDesk implements Schedules {
   }
 
   async pause(name: string): Promise<void> {
-    await this.#book.setPaused(name, true, this.#nowMs());
+    await this.#book.setPaused(name, true);
     await this.#queue?.drop(name);
   }
 
   async resume(name: string): Promise<void> {
-    await this.#book.setPaused(name, false, this.#nowMs());
+    await this.#book.setPaused(name, false);
     await this.#queue?.keep((await this.#book.get(name)).schedule);
   }
 
-  /** @throws FleetError `schedule_unknown`, `bad_usage` without a Redis. */
+  /** @throws FleetError `schedule_unknown`, `schedule_refused`, `bad_usage` without a Redis. */
   async trigger(params: Readonly<{ name: string }>): Promise<{ readonly run: string }> {
     const { name } = params;
-    await this.#book.get(name);
+    const { schedule } = await this.#book.get(name);
+    await this.#policy?.admit(schedule);
     if (this.#queue === null) {
       throw new FleetError("bad_usage", "a schedule is triggered through Redis, and none was named", {
         cure: "pass --redis redis://host:port or set REDIS_URL",
@@ -91,10 +112,12 @@ export class BackfillDesk implements Schedules {
   }
 
   async #readAll(): Promise<BackfillView[]> {
-    return Promise.all((await this.#book.list()).map((kept) => this.#view(kept)));
+    const { kept, damaged } = await this.#book.list();
+    const views = await Promise.all(kept.map((each) => this.#view(each)));
+    return [...views, ...damaged.map(viewOfDamaged)].toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  async #view({ schedule, state, ticks }: KeptSchedule): Promise<BackfillView> {
+  async #view({ schedule, state, stateProblem, ticks }: KeptSchedule): Promise<BackfillView> {
     const { name, cron, tz } = schedule;
     const isPaused = state?.isPaused === true;
     const newest = ticks.at(-1);
@@ -102,7 +125,9 @@ export class BackfillDesk implements Schedules {
     const order = ["skipped", "failed", "sealed", "started", "waiting"] as const;
     const lastState = order.find((event) => newest?.events.has(event)) ?? null;
     const isProblem = lastState === "skipped" || lastState === "failed" || lastState === "waiting";
-    const record = isProblem ? await this.#book.read(name, newest!.slotMs, lastState) : null;
+    const problem = isProblem ? await this.#reasonOf(name, newest!, lastState) : null;
+    // Only the process that makes the runs knows what it allows; others say what they can see.
+    const unsignedNote = this.#policy === null && schedule.signature === undefined ? UNSIGNED : null;
     return {
       name,
       pattern: cron,
@@ -112,7 +137,26 @@ export class BackfillDesk implements Schedules {
       nextAt: isPaused ? null : new Date(nextSlot(schedule, this.#nowMs())).toISOString(),
       lastAt: started === undefined ? null : new Date(started.slotMs).toISOString(),
       lastRun: started?.run ?? null,
-      problem: record === null ? null : `${lastState}: ${record.reason ?? "no reason was kept"}`,
+      problem: shortened(stateProblem ?? (await this.#policy?.whyRefused(schedule)) ?? problem ?? unsignedNote),
     };
   }
+
+  async #reasonOf(name: string, { slotMs }: KnownTick, event: "skipped" | "failed" | "waiting"): Promise<string> {
+    try {
+      const record = await this.#book.read(name, slotMs, event);
+      return `${event}: ${record?.reason ?? "no reason was kept"}`;
+    } catch (error) {
+      if (isPassing(error)) throw error;
+      return `${event}: ${messageOf(error)}`;
+    }
+  }
+}
+
+function viewOfDamaged({ name, problem }: DamagedSchedule): BackfillView {
+  const nothing = { pattern: "", timezone: "", isPaused: false, nextAt: null, lastAt: null, lastRun: null };
+  return { name, ...nothing, lastState: "damaged", problem: shortened(`damaged: ${problem}`) };
+}
+
+function shortened(text: string | null): string | null {
+  return text !== null && text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}…` : text;
 }

@@ -4,16 +4,16 @@
  */
 import type { Logger } from "pino";
 import type { ControlQueue, Tick, TickOutcome } from "../../src/adapters/redis/control-queue.ts";
-import { runOfSlot, type Schedule } from "../../src/core/backfill.ts";
+import { runOfSlot, type Schedule, scheduleNameSchema } from "../../src/core/backfill.ts";
 import type { Manifest } from "../../src/core/contracts.ts";
-import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { FleetError, hasCode, isPassing, messageOf } from "../../src/core/errors.ts";
 import { runKeys } from "../../src/core/layout.ts";
 import type { ObjectStore, Turn } from "../../src/core/ports.ts";
 import { isCancelled } from "../../src/run/cancelled.ts";
 import { compactedId } from "../../src/run/compact.ts";
-import { readClosed } from "../../src/run/read-plan.ts";
 import { readManifest } from "../../src/run/seal.ts";
 import { dueSlot } from "./cron.ts";
+import { type SchedulePolicy, sentenceOf } from "./policy.ts";
 import { type KeptSchedule, type KnownTick, ScheduleBook } from "./schedule-book.ts";
 import { type Notice, sendNotice } from "./webhook.ts";
 
@@ -32,6 +32,8 @@ export interface BackfillParams {
   ) => Promise<void>;
   /** Why the workers cannot finish a run, when they cannot. */
   readonly findFailure: (run: string) => Promise<string | null>;
+  /** What a schedule may read and whom it may tell. */
+  readonly policy: SchedulePolicy;
   /** Signs what webhooks are told; without one nothing is told. */
   readonly webhookSecret: string | undefined;
   /** How often runs and schedules are looked at, and how long a tick waits before it looks again. */
@@ -45,13 +47,15 @@ export class BackfillScheduler {
   readonly #book: ScheduleBook;
   readonly #nowMs: () => number;
   readonly #stopped = new AbortController();
+  /** The last complaint of each schedule and run. */
+  readonly #said = new Map<string, string>();
   #timer: NodeJS.Timeout | null = null;
   #round: Promise<void> = Promise.resolve();
 
   constructor(params: BackfillParams) {
     this.#params = params;
-    this.#book = new ScheduleBook(params.store);
     this.#nowMs = params.nowMs ?? Date.now;
+    this.#book = new ScheduleBook(params.store, this.#nowMs);
   }
 
   async start(): Promise<void> {
@@ -73,6 +77,18 @@ export class BackfillScheduler {
 
   /** Makes the tick's run, or says what else becomes of it. Repeated at will. */
   async tick(tick: Tick): Promise<TickOutcome> {
+    try {
+      return await this.#tick(tick);
+    } catch (error) {
+      // Trying again would find the same.
+      if (hasCode(error, "object_corrupt")) return { kind: "failed", reason: error.message };
+      throw error;
+    }
+  }
+
+  async #tick(tick: Tick): Promise<TickOutcome> {
+    // Ticks come out of Redis, where others may write.
+    if (!isTick(tick, this.#nowMs())) return { kind: "failed", reason: "it is no tick of a schedule" };
     const kept = await this.#book.find(tick.schedule);
     if (kept === null || (kept.state?.isPaused === true && !tick.isTriggered)) return { kind: "done" };
     const { schedule, ticks } = kept;
@@ -80,13 +96,19 @@ export class BackfillScheduler {
     const run = runOfSlot(schedule.name, slotMs);
     const known = ticks.find((each) => each.slotMs === slotMs);
     if (known !== undefined && (isOver(known) || (await this.#isPlanned(run)))) return { kind: "done" };
+    const refusal = await this.#params.policy.whyRefused(schedule);
+    if (refusal !== null) return this.#fail(schedule.name, slotMs, refusal);
     if (known?.events.has("started") !== true) {
       const going = await this.#findGoing(ticks, run);
       if (going !== null) return this.#overlap(schedule, slotMs, going);
     }
     const since = await this.#baseOf(kept, slotMs);
-    const started = await this.#note(schedule.name, slotMs, "started", { since });
-    return this.#begin(schedule, slotMs, started.since ?? null);
+    return this.#begin(schedule, slotMs, since);
+  }
+
+  async #fail(name: string, slotMs: number, reason: string): Promise<TickOutcome> {
+    await this.#note(name, slotMs, "failed", { reason });
+    return { kind: "failed", reason };
   }
 
   /** A tick that comes late stands for all that were due since. */
@@ -94,22 +116,26 @@ export class BackfillScheduler {
     return Math.max(slotMs, dueSlot(schedule, slotMs, this.#nowMs()) ?? slotMs);
   }
 
+  /** What is in the record is of no matter here: one that is damaged fails its run and no other. */
   async #isPlanned(run: string): Promise<boolean> {
-    return (await readClosed(this.#params.store, run)) !== null;
+    return (await this.#params.store.stat({ key: runKeys(run).closed })) !== null;
   }
 
-  async #begin(schedule: Schedule, slotMs: number, since: string | null): Promise<TickOutcome> {
-    const { start, log } = this.#params;
+  /** @param base What the run builds on, unless it was begun before. */
+  async #begin(schedule: Schedule, slotMs: number, base: string | null): Promise<TickOutcome> {
+    const { start, policy, log } = this.#params;
     const run = runOfSlot(schedule.name, slotMs);
-    log.info({ schedule: schedule.name, run, since }, "a nightly run begins");
     try {
-      await start({ schedule, run, since, signal: this.#stopped.signal });
+      const { since = null } = await this.#note(schedule.name, slotMs, "started", { since: base });
+      log.info({ schedule: schedule.name, run, since }, "a nightly run begins");
+      // Again, and just before: what a link leads to may have changed.
+      const admitted = await policy.admit(schedule);
+      await start({ schedule: admitted, run, since, signal: this.#stopped.signal });
       return { kind: "done" };
     } catch (error) {
       if (this.#stopped.signal.aborted) return { kind: "later", waitMs: 0 };
       if (!(error instanceof FleetError) || isPassing(error)) throw error;
-      await this.#note(schedule.name, slotMs, "failed", { reason: error.message });
-      return { kind: "failed", reason: error.message };
+      return this.#fail(schedule.name, slotMs, error.message);
     }
   }
 
@@ -136,7 +162,7 @@ export class BackfillScheduler {
   async #findGoing(ticks: readonly KnownTick[], except: string): Promise<string | null> {
     for (const { run, events } of ticks.toReversed()) {
       if (run === except || !events.has("started") || events.has("failed") || events.has("sealed")) continue;
-      if ((await this.#manifestOf(run)) === null && !(await isCancelled(this.#params.store, run))) return run;
+      if (!(await this.#isSealed(run)) && !(await isCancelled(this.#params.store, run))) return run;
     }
     return null;
   }
@@ -150,9 +176,19 @@ export class BackfillScheduler {
     return schedule.since;
   }
 
+  async #isSealed(run: string): Promise<boolean> {
+    return (await this.#params.store.stat({ key: runKeys(run).manifest })) !== null;
+  }
+
+  /** Null, too, for one that cannot be read: the next run builds on an older one then. */
   async #manifestOf(run: string): Promise<Manifest | null> {
-    const { store } = this.#params;
-    return (await store.stat({ key: runKeys(run).manifest })) === null ? null : readManifest(store, run);
+    try {
+      return (await this.#isSealed(run)) ? await readManifest(this.#params.store, run) : null;
+    } catch (error) {
+      if (isPassing(error)) throw error;
+      this.#sayOnce("error", `run ${run}`, messageOf(error));
+      return null;
+    }
   }
 
   #note(
@@ -161,7 +197,7 @@ export class BackfillScheduler {
     event: "started" | "waiting" | "skipped" | "sealed" | "failed" | "told",
     more: Readonly<{ since?: string | null; reason?: string }> = {},
   ): ReturnType<ScheduleBook["note"]> {
-    return this.#book.note({ name, slotMs, event, nowMs: this.#nowMs(), ...more });
+    return this.#book.note({ name, slotMs, event, ...more });
   }
 
   // --- Looking after them -------------------------------------------------------------------
@@ -185,7 +221,8 @@ export class BackfillScheduler {
   async #lookAtAll(): Promise<void> {
     const { log, queue } = this.#params;
     try {
-      const kept = await this.#book.list();
+      const { kept, damaged } = await this.#book.list();
+      for (const { name, problem } of damaged) this.#sayOnce("error", `schedule ${name}`, `is damaged: ${problem}`);
       const names = new Set(kept.filter(({ state }) => state?.isPaused !== true).map(({ schedule }) => schedule.name));
       for (const name of await queue.kept()) if (!names.has(name)) await queue.drop(name);
       for (const each of kept) await this.#lookAt(each);
@@ -195,18 +232,35 @@ export class BackfillScheduler {
   }
 
   async #lookAt(kept: KeptSchedule): Promise<void> {
-    const { schedule, state } = kept;
-    const { queue, log } = this.#params;
+    const { schedule, state, stateProblem } = kept;
+    const { queue, policy } = this.#params;
+    const who = `schedule ${schedule.name}`;
     try {
+      const problem = stateProblem ?? (await policy.whyRefused(schedule));
+      if (problem === null) this.#said.delete(who);
+      else this.#sayOnce("warn", who, problem);
       if (state?.isPaused !== true) {
         // What is missed is asked first: to keep a schedule anew would forget it.
         await this.#makeUp(kept);
         await queue.keep(schedule);
       }
-      for (const tick of kept.ticks) await this.#lookAtRun(schedule, tick);
     } catch (error) {
-      log.error({ schedule: schedule.name, err: error }, `a schedule cannot be looked after: ${messageOf(error)}`);
+      this.#sayOnce("error", who, `cannot be looked after: ${messageOf(error)}`);
     }
+    for (const tick of kept.ticks) {
+      try {
+        await this.#lookAtRun(schedule, tick);
+      } catch (error) {
+        this.#sayOnce("error", `run ${tick.run}`, `cannot be looked after: ${messageOf(error)}`);
+      }
+    }
+  }
+
+  /** What stays wrong is looked at again and again, and said when it is new. */
+  #sayOnce(level: "warn" | "error", who: string, what: string): void {
+    if (this.#said.get(who) === what) return;
+    this.#said.set(who, what);
+    this.#params.log[level](`${who}: ${what}`);
   }
 
   /** A tick that was due, or a run that was begun and not planned, and that Redis does not know of. */
@@ -241,7 +295,7 @@ export class BackfillScheduler {
     if (!events.has("started") || events.has("told")) return;
     let outcome: "sealed" | "failed" | null = events.has("sealed") ? "sealed" : events.has("failed") ? "failed" : null;
     if (outcome === null) {
-      outcome = (await this.#manifestOf(run)) === null ? null : "sealed";
+      outcome = (await this.#isSealed(run)) ? "sealed" : null;
       if (outcome !== null) await this.#note(name, slotMs, "sealed");
     }
     if (outcome === null) {
@@ -260,15 +314,15 @@ export class BackfillScheduler {
   }
 
   async #tell(schedule: Schedule, { run, slotMs }: KnownTick, outcome: "sealed" | "failed"): Promise<void> {
-    const { webhookSecret: secret, log } = this.#params;
+    const { webhookSecret: secret, policy } = this.#params;
     const { name, webhook } = schedule;
     const nowMs = this.#nowMs();
-    const record = (await this.#book.read(name, slotMs, outcome))!;
-    const isLate = nowMs - Date.parse(record.at) > TELL_FOR_MS;
+    const record = await this.#book.read(name, slotMs, outcome);
+    const isLate = record === null || nowMs - Date.parse(record.at) > TELL_FOR_MS;
     if (webhook === null || isLate) return void (await this.#note(name, slotMs, "told"));
-    if (secret === undefined) {
-      return log.warn({ schedule: name, run }, "the webhook is not called: EMBEDFLEET_WEBHOOK_SECRET is not set");
-    }
+    const who = `webhook of run ${run}`;
+    if (secret === undefined)
+      return this.#sayOnce("warn", who, "it is not called: EMBEDFLEET_WEBHOOK_SECRET is not set");
     const manifest = outcome === "sealed" ? await this.#manifestOf(run) : null;
     const notice: Notice = {
       id: `${run}.${outcome}`,
@@ -280,11 +334,12 @@ export class BackfillScheduler {
       ...(manifest !== null && { totals: manifest.totals }),
     };
     try {
-      await sendNotice({ url: webhook, secret, notice, nowMs });
-      await this.#note(name, slotMs, "told");
+      await sendNotice({ url: webhook, secret, notice, nowMs, rule: await policy.hookRule(schedule) });
     } catch (error) {
-      log.warn({ schedule: name, run, err: error }, `${messageOf(error)}; it is tried again`);
+      if (!(error instanceof FleetError)) throw error;
+      return this.#sayOnce("warn", who, `${sentenceOf(error)}; it is tried again`);
     }
+    await this.#note(name, slotMs, "told");
   }
 }
 
@@ -293,6 +348,11 @@ function isOver({ events }: KnownTick): boolean {
   return events.has("skipped") || events.has("sealed") || events.has("failed");
 }
 
-function isPassing(error: FleetError): boolean {
-  return error.code === "store_unavailable" || error.code === "redis_unavailable";
+/** A day is more than clocks differ. A tick of later than that would stand before all that are to come. */
+function isTick({ schedule, slotMs }: Tick, nowMs: number): boolean {
+  return scheduleNameSchema.safeParse(schedule).success && isSlot(slotMs) && slotMs <= nowMs + 24 * 60 * 60 * 1000;
+}
+
+function isSlot(ms: number): boolean {
+  return ms > 0 && ms % 1000 === 0;
 }

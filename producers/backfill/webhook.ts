@@ -1,7 +1,13 @@
 /** Telling someone's server of a run that is sealed or has failed. */
 import { createHmac, timingSafeEqual } from "node:crypto";
+import type { LookupAddress } from "node:dns";
+import { once } from "node:events";
+import { type IncomingMessage, type OutgoingHttpHeaders, request as requestHttp } from "node:http";
+import { request as requestHttps } from "node:https";
+import type { LookupFunction } from "node:net";
 import type { Totals } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
+import type { HookRule } from "./hook-rule.ts";
 
 const TIMEOUT_MS = 10_000;
 export const SIGNATURE_HEADER = "x-embedfleet-signature";
@@ -46,24 +52,66 @@ export function isSigned(
   return wanted.length === given.length && timingSafeEqual(wanted, given);
 }
 
-/** @throws FleetError `webhook_failed` unless the receiver answers with 2xx; redirects are not followed. */
+/**
+ * @param params.rule Whom it may reach; the request goes to an address that it has looked at, whatever the name stands
+ *   for by then.
+ * @throws FleetError `schedule_refused`, `webhook_failed` unless the receiver answers with 2xx; redirects are not followed
+ */
 export async function sendNotice(
-  params: Readonly<{ url: string; secret: string; notice: Notice; nowMs: number }>,
+  params: Readonly<{ url: string; secret: string; notice: Notice; nowMs: number; rule: HookRule }>,
 ): Promise<void> {
-  const { url, secret, notice, nowMs } = params;
+  const { secret, notice, nowMs, rule } = params;
+  assertWebhook(params.url);
+  const url = new URL(params.url);
   const body = JSON.stringify(notice);
-  const headers = { "content-type": "application/json", [SIGNATURE_HEADER]: signatureOf(secret, body, nowMs) };
-  const where = new URL(url).host;
-  const answer = await fetch(url, {
+  const headers = {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(body),
+    [SIGNATURE_HEADER]: signatureOf(secret, body, nowMs),
+  };
+  const addresses = await rule.addressesOf(url);
+  const status = await post({ url, headers, body, addresses }).catch((cause: unknown) => {
+    throw new FleetError("webhook_failed", `the webhook at ${url.host} cannot be reached: ${messageOf(cause)}`, {
+      cause,
+    });
+  });
+  if (status >= 200 && status < 300) return;
+  if (status >= 300 && status < 400)
+    throw new FleetError("webhook_failed", `the webhook at ${url.host} cannot be reached: it redirects (${status})`, {
+      cure: "add the schedule with the URL that it leads to",
+    });
+  throw new FleetError("webhook_failed", `the webhook at ${url.host} answered ${status} to ${notice.id}`);
+}
+
+/** Of an agent of its own: no proxy, no connection that another request has opened. @returns The answer's status. */
+async function post(
+  params: Readonly<{
+    url: URL;
+    headers: OutgoingHttpHeaders;
+    body: string;
+    addresses: readonly LookupAddress[];
+  }>,
+): Promise<number> {
+  const { url, headers, body, addresses } = params;
+  const request = (url.protocol === "https:" ? requestHttps : requestHttp)(url, {
     method: "POST",
     headers,
-    body,
-    redirect: "error",
+    agent: false,
+    lookup: pinnedTo(addresses),
     signal: AbortSignal.timeout(TIMEOUT_MS),
-  }).catch((cause: unknown) => {
-    throw new FleetError("webhook_failed", `the webhook at ${where} cannot be reached: ${messageOf(cause)}`, { cause });
   });
-  await answer.body?.cancel();
-  if (answer.ok) return;
-  throw new FleetError("webhook_failed", `the webhook at ${where} answered ${answer.status} to ${notice.id}`);
+  // Of a connection that breaks after the answer nothing is wanted any more.
+  request.on("error", () => {}).end(body);
+  const [response] = (await once(request, "response")) as [IncomingMessage];
+  // What it has to say is of no interest, and may be endless.
+  response.on("error", () => {}).destroy();
+  return response.statusCode ?? 0;
+}
+
+function pinnedTo(addresses: readonly LookupAddress[]): LookupFunction {
+  return (_host, options, callback) => {
+    if (options.all === true) return callback(null, [...addresses]);
+    const [{ address, family }] = addresses as [LookupAddress];
+    callback(null, address, family);
+  };
 }

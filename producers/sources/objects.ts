@@ -154,6 +154,8 @@ async function* listS3(url: string, options: ListOptions): AsyncGenerator<Listed
   const below = folder === "" ? "" : `${folder}/`;
   const wants = isGlob ? picomatch(glob) : (path: string): boolean => isWanted(path, options.format);
   for await (const entry of bucket.list(isGlob ? literalStart(key) : below)) {
+    // A server lists by what the pattern begins with, which may be less than the folder that it names.
+    if (!entry.key.startsWith(below)) continue;
     const path = entry.key.slice(below.length);
     if (/(?:^|\/)\./.test(path) || !wants(path)) continue;
     const object = { name: `${bucket.url}/${entry.key}`, id: path, isNamed: false };

@@ -1,5 +1,6 @@
 /** What commands have beside the settings of the fleet: a log and a report. */
 import type { Logger } from "pino";
+import { visible, visibleLines } from "../core/visible.ts";
 import type { StoreSettings } from "../fleet/context.ts";
 import { createLogger } from "../telemetry/log.ts";
 
@@ -15,5 +16,10 @@ export function loggerOf(flags: LogFlags): Logger {
 
 /** Reports go to standard output, alone, so that they can be piped. */
 export function printJson(value: unknown): void {
-  console.log(JSON.stringify(value, null, 2));
+  console.log(visibleLines(JSON.stringify(value, null, 2)));
+}
+
+/** One line of a report for people. Ids, names and messages come from data: a terminal shows them and does not obey them. */
+export function printLine(line = ""): void {
+  console.log(visible(line));
 }

@@ -1,17 +1,22 @@
 /** One place where commands end: what to print, and the exit code. */
 import { FleetError, messageOf } from "../core/errors.ts";
+import { visible } from "../core/visible.ts";
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 
 /** Prints `error: what, where, why` and the cure below it. Stack traces are for `--log-level debug`. */
 export function reportFailure(error: unknown): number {
-  console.error(`error: ${messageOf(error)}`);
+  complain(`error: ${messageOf(error)}`);
   if (error instanceof FleetError) {
-    if (error.cure !== undefined) console.error(`  ${error.cure}`);
+    if (error.cure !== undefined) complain(`  ${error.cure}`);
     return error.code === "bad_usage" ? EXIT_USAGE : EXIT_FAILED;
   }
-  if (error instanceof Error && error.stack !== undefined)
-    console.error(error.stack.split("\n").slice(1, 6).join("\n"));
+  if (error instanceof Error && error.stack !== undefined) error.stack.split("\n").slice(1, 6).forEach(complain);
   return EXIT_FAILED;
+}
+
+/** A message names ids and files, and quotes what it could not read. */
+function complain(line: string): void {
+  console.error(visible(line));
 }

@@ -2,6 +2,7 @@
 import type { Logger } from "pino";
 import { BackfillScheduler } from "../../producers/backfill/scheduler.ts";
 import { BackfillDesk } from "../../producers/backfill/desk.ts";
+import { SchedulePolicy } from "../../producers/backfill/policy.ts";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { ControlQueue, controlQueueName } from "../adapters/redis/control-queue.ts";
 import { queueName, turnKey } from "../adapters/redis/queue-options.ts";
@@ -13,11 +14,16 @@ import { readRun } from "../run/read-plan.ts";
 import { type EnqueueSettings, plan, prepare } from "../fleet/enqueue-corpus.ts";
 import type { StoreFlags } from "./context.ts";
 import { type Closer, openQueueOf, withCloser } from "../fleet/context.ts";
+import { findScheduleSecret } from "./schedule-key.ts";
 
 const LOOK_INTERVAL_MS = 15_000;
 
 export interface NightlyFlags extends StoreFlags {
   readonly redis: string;
+  /** Where pulled models lie, unless a signed schedule says where. */
+  readonly models: string;
+  readonly scheduleInputs: readonly string[];
+  readonly webhookHosts: readonly string[];
   readonly allowVolatileRedis: boolean;
   readonly unsafeStore: boolean;
   readonly fleet: string;
@@ -28,7 +34,10 @@ export async function startNightly(
   params: Readonly<{ flags: NightlyFlags; store: ObjectStore; closer: Closer; log: Logger }>,
 ): Promise<BackfillDesk> {
   const { flags, store, closer, log } = params;
-  const { redis: redisUrl, fleet } = flags;
+  const { redis: redisUrl, fleet, scheduleInputs: inputs, webhookHosts } = flags;
+  // A secret that cannot be used ends control now, and not at two in the night.
+  await findScheduleSecret();
+  const policy = new SchedulePolicy({ secret: findScheduleSecret, inputs, webhookHosts });
   const queue = closer.add(new ControlQueue({ redisUrl, fleet, log }));
   const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(controlQueueName(fleet)) }));
   const failures = closer.add(new Failures(flags, store));
@@ -40,25 +49,30 @@ export async function startNightly(
       start: ({ schedule, run, since, signal }) =>
         startRun(schedule, { ...flags, run, ...(since !== null && { since }) }, signal, log),
       findFailure: (run) => failures.find(run),
+      policy,
       webhookSecret: webhookSecret(),
       intervalMs: LOOK_INTERVAL_MS,
       log,
     }),
   );
   await scheduler.start();
-  return new BackfillDesk({ store, queue, keepForMs: LOOK_INTERVAL_MS });
+  return new BackfillDesk({ store, queue, policy, keepForMs: LOOK_INTERVAL_MS });
 }
 
-/** As `enqueue` would with the options that the schedule was added with. */
+/**
+ * As `enqueue` would with the options that the schedule was added with. Where store, Redis and S3 are is the process's
+ * own, whatever the schedule says.
+ */
 async function startRun(
   schedule: Schedule,
-  host: NightlyFlags & Readonly<{ run: string; since?: string }>,
+  { models, ...host }: NightlyFlags & Readonly<{ run: string; since?: string }>,
   signal: AbortSignal,
   log: Logger,
 ): Promise<void> {
   const { inputs } = schedule;
   const producerThreads: unknown = OPTIONS.producerThreads().defaultValue;
-  const settings = { ...planDefaults(), producerThreads, ...schedule.options, ...host } as unknown as EnqueueSettings;
+  const own = { ...planDefaults(), producerThreads, models };
+  const settings = { ...own, ...schedule.options, ...host } as unknown as EnqueueSettings;
   await withCloser(async (closer) => {
     const prepared = await prepare(inputs, settings, closer, log);
     const queue = await openQueueOf(settings, prepared.model.manifest.id, closer, log);

@@ -1,6 +1,7 @@
 /** The command table. What a command does is in `commands/`; how it ends is in `errors.ts`. */
 import { Argument, Command, type Option } from "commander";
 import { OPTIONS, parseRunId, parseScheduleName, PLAN_OPTIONS } from "../config.ts";
+import { visibleLines } from "../core/visible.ts";
 
 type OptionName = keyof typeof OPTIONS;
 
@@ -84,6 +85,7 @@ export function buildProgram(): Command {
   const program = new Command("embedfleet")
     .description("Turns a large corpus into embeddings, in batch, without losing or doubling a row.")
     .helpCommand(false)
+    .configureOutput({ outputError: (message, write) => write(visibleLines(message)) })
     .exitOverride();
   const add = adderTo(program);
   addWork(add);
@@ -187,7 +189,20 @@ function addWork(add: Add): void {
   add(
     "control",
     "tend a fleet's runs, and show them on a dashboard, until stopped",
-    ...options("out", ...QUEUE, "host", "port", "token", "keepStaging", "tendSeconds", ...STORE, "unsafeStore"),
+    ...options(
+      "out",
+      ...QUEUE,
+      "host",
+      "port",
+      "token",
+      "keepStaging",
+      "tendSeconds",
+      "models",
+      "scheduleInputs",
+      "webhookHosts",
+      ...STORE,
+      "unsafeStore",
+    ),
   ).action(action("control"));
 }
 

@@ -1,6 +1,7 @@
 /** Figures for people. */
 import type { BackfillView } from "../../producers/backfill/desk.ts";
 import type { RunReport } from "../run/progress.ts";
+import { printLine } from "./context.ts";
 
 export function printReport(report: RunReport, storeUrl: string): void {
   const { base, unchanged = 0, deletes = 0 } = report;
@@ -30,7 +31,7 @@ export function printReport(report: RunReport, storeUrl: string): void {
       `${report.queue.waiting} waiting, ${report.queue.active} active, ${report.queue.failed} failed`,
     ]);
   lines.push(["seconds", report.seconds.toFixed(1)], ["store", `${storeUrl}/runs/${report.run}`]);
-  for (const [name, value] of lines) console.log(`${name.padEnd(10)} ${value}`);
+  for (const [name, value] of lines) printLine(`${name.padEnd(10)} ${value}`);
 }
 
 /** The largest first; what is below a thousandth is left out. */
@@ -45,6 +46,7 @@ function waits({ deviceIdleRatios }: RunReport): string {
 /** One line of a list of schedules. */
 export function scheduleLine(view: BackfillView): string {
   const { name, pattern, timezone, isPaused, nextAt, lastRun, lastState, problem } = view;
+  if (lastState === "damaged") return `${name.padEnd(20)} ${problem}`;
   const next = isPaused ? "paused" : `next ${nextAt}`;
   const last = lastRun === null ? "no run yet" : `last ${lastRun}`;
   const how = problem ?? lastState ?? "";

@@ -1,5 +1,6 @@
 /** A few lines of a terminal that are drawn again in place; elsewhere each drawing is printed below the last. */
 import type { WriteStream } from "node:tty";
+import { visible } from "../core/visible.ts";
 
 const ESCAPE = "\u001B[";
 
@@ -19,7 +20,7 @@ export class Screen {
     this.clear();
     // What is taller than the terminal could not be taken back.
     const shown = this.#stream.isTTY ? lines.slice(0, Math.max(1, (this.#stream.rows ?? 24) - 1)) : lines;
-    this.#stream.write(`${shown.join("\n")}\n`);
+    this.#stream.write(`${shown.map(visible).join("\n")}\n`);
     if (this.#stream.isTTY) this.#drawn = shown.length;
   }
 

@@ -1,4 +1,5 @@
 /** What `status` shows of a run, line by line; never wider than the terminal. */
+import { visible } from "../core/visible.ts";
 import type { WorkerState } from "../core/worker-state.ts";
 import type { Outlook } from "../run/outlook.ts";
 import type { RunReport } from "../run/progress.ts";
@@ -28,7 +29,10 @@ export function statusLines(status: RunStatus, params: Readonly<{ columns: numbe
   }
   if (status.waitsFor !== null) lines.push(fact("waits for", status.waitsFor));
   if (status.workers !== null) lines.push(...workerLines(status.workers));
-  return lines.map((line) => (line.length > columns ? `${line.slice(0, Math.max(1, columns - 1))}…` : line));
+  // Escapes are longer than what they stand for, so they are made before the line is cut.
+  return lines
+    .map(visible)
+    .map((line) => (line.length > columns ? `${line.slice(0, Math.max(1, columns - 1))}…` : line));
 }
 
 function fact(name: string, value: string): string {

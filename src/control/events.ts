@@ -1,6 +1,6 @@
 /** The fleet's state as server-sent events: one snapshot a look, the newest only for who reads slowly. */
 import type { Context } from "hono";
-import { streamSSE } from "hono/streaming";
+import { type SSEStreamingApi, streamSSE } from "hono/streaming";
 import { HTTPException } from "hono/http-exception";
 import type { FleetWatch } from "./fleet-watch.ts";
 import type { FleetSnapshot } from "./snapshot.ts";
@@ -9,9 +9,14 @@ const MAX_READERS = 100;
 /** Proxies end what is silent; a comment keeps it open. */
 const KEEP_ALIVE_MS = 15_000;
 
+/** A reader that takes nothing for so long is gone, even where its connection does not say so. */
+const READER_GONE_MS = 60_000;
+
 const readers = new WeakMap<FleetWatch, number>();
 
 export function streamSnapshots(c: Context, watch: FleetWatch): Response {
+  // Of HEAD nobody reads the stream, and nobody would say that it is over.
+  if (c.req.method === "HEAD") return c.body(null, 200, { "content-type": "text/event-stream" });
   const count = readers.get(watch) ?? 0;
   if (count >= MAX_READERS) throw new HTTPException(503, { message: "too many readers" });
   readers.set(watch, count + 1);
@@ -25,13 +30,18 @@ export function streamSnapshots(c: Context, watch: FleetWatch): Response {
     stream.onAbort(() => wake());
     try {
       while (!stream.aborted && !stream.closed) {
-        if (newest === null) await stream.write(": alive\n\n");
-        else await stream.writeSSE({ event: "snapshot", data: JSON.stringify(take()) });
+        if (!(await isTaken(send(stream)))) return stream.abort();
+        if (stream.aborted) return;
         await untilWoken((resolve) => (wake = resolve));
       }
     } finally {
       unsubscribe();
       readers.set(watch, readers.get(watch)! - 1);
+    }
+
+    function send(stream: SSEStreamingApi): Promise<unknown> {
+      if (newest === null) return stream.write(": alive\n\n");
+      return stream.writeSSE({ event: "snapshot", data: JSON.stringify(take()) });
     }
 
     function take(): FleetSnapshot | null {
@@ -40,6 +50,16 @@ export function streamSnapshots(c: Context, watch: FleetWatch): Response {
       return taken;
     }
   });
+}
+
+async function isTaken(sending: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => (timer = setTimeout(resolve, READER_GONE_MS, false)));
+  try {
+    return await Promise.race([sending.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function untilWoken(setWake: (wake: () => void) => void): Promise<void> {

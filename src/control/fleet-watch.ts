@@ -2,7 +2,7 @@
 import type { Logger } from "pino";
 import { queueName } from "../adapters/redis/queue-options.ts";
 import { runIdSchema } from "../core/contracts.ts";
-import { FleetError, hasCode, messageOf } from "../core/errors.ts";
+import { FleetError, hasCode, isPassing, messageOf } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Schedules } from "../core/schedules.ts";
 import { nowMs } from "../core/telemetry.ts";
@@ -11,7 +11,7 @@ import { outlookOf } from "../run/outlook.ts";
 import { reportOf } from "../run/progress.ts";
 import { type RunSight, RunWatch } from "../run/run-watch.ts";
 import type { FleetQueue } from "./fleet-queue.ts";
-import type { FleetSnapshot, QueueView, RunView, Sample, WorkerView } from "./snapshot.ts";
+import type { DamagedRun, FleetSnapshot, QueueView, RunView, Sample, WorkerView } from "./snapshot.ts";
 
 /**
  * Finding runs that are not active lists every object of every run, so it takes at most this share of the
@@ -54,6 +54,8 @@ export class FleetWatch {
   readonly #queues = new Map<string, FleetQueue>();
   readonly #runs = new Map<string, RunWatch>();
   readonly #resting = new Map<string, { readonly view: RunView; readonly atMs: number }>();
+  /** What is wrong with runs that cannot be read, and when that was seen. */
+  readonly #damaged = new Map<string, { readonly problem: string; readonly atMs: number }>();
   readonly #listeners = new Set<(snapshot: FleetSnapshot) => void>();
   readonly #samples: Sample[] = [];
   #listAgainAtMs = -Infinity;
@@ -116,6 +118,7 @@ export class FleetWatch {
   renew(run: string): void {
     this.#runs.set(run, new RunWatch({ store: this.#params.store, run }));
     this.#resting.delete(run);
+    this.#damaged.delete(run);
   }
 
   #schedule(delayMs: number): void {
@@ -153,6 +156,7 @@ export class FleetWatch {
       store: store.url,
       version,
       runs: runs.sort(byActivity).slice(0, SHOWN_RUNS),
+      damaged: [...this.#damaged].map(([run, { problem }]): DamagedRun => ({ run, problem })).slice(0, SHOWN_RUNS),
       workers,
       queues: [...attended.values()].map(({ view }) => ({ ...view, tokens: tokensOf(view.name, runs) })),
       schedules: planned,
@@ -192,20 +196,44 @@ export class FleetWatch {
       active.set(run, queue);
       const sight = await this.#lookAt(run);
       // A fleet's name may begin another's, so the model decides whether the marker is ours.
-      if (sight !== null && queueName(fleet, sight.record.options.model.id) === queue) this.#queue(queue);
+      if (sight === null || queueName(fleet, sight.record.options.model.id) !== queue) continue;
+      try {
+        this.#queue(queue);
+      } catch (error) {
+        this.#damage(run, error);
+      }
     }
     return active;
   }
 
-  /** Null, and no longer watched, when someone has deleted it. */
+  /**
+   * Null when someone has deleted it, which ends the watch, and when it is damaged: what is wrong with one run's objects
+   * is no reason not to see the others. @throws FleetError when it is the store that cannot be seen
+   */
   async #lookAt(run: string): Promise<RunSight | null> {
+    const damaged = this.#damaged.get(run);
+    if (damaged !== undefined && nowMs() - damaged.atMs < LOOK_AGAIN_MS) return null;
     try {
-      return await this.#watch(run).look();
+      const sight = await this.#watch(run).look();
+      if (sight.record.run !== run)
+        throw new FleetError("object_corrupt", `the record of run ${run} names another run, ${sight.record.run}`);
+      this.#damaged.delete(run);
+      return sight;
     } catch (error) {
-      if (!hasCode(error, "run_unknown")) throw error;
-      this.#runs.delete(run);
+      if (isPassing(error)) throw error;
+      if (hasCode(error, "run_unknown")) {
+        this.#runs.delete(run);
+        this.#damaged.delete(run);
+      } else this.#damage(run, error);
       return null;
     }
+  }
+
+  #damage(run: string, error: unknown): void {
+    const problem = messageOf(error);
+    if (this.#damaged.get(run)?.problem !== problem) this.#params.log.error({ run, err: error }, "the run is damaged");
+    // What is missing may be on its way out: a run that someone removes loses its record last.
+    this.#damaged.set(run, { problem, atMs: hasCode(error, "object_missing") ? -Infinity : nowMs() });
   }
 
   #watch(run: string): RunWatch {

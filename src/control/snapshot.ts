@@ -34,6 +34,12 @@ export interface WorkerView extends WorkerState {
   readonly queue: string;
 }
 
+/** A run whose objects cannot be understood. The others are none the worse for it. */
+export interface DamagedRun {
+  readonly run: string;
+  readonly problem: string;
+}
+
 export interface FleetSnapshot {
   /** ISO time of the look. */
   readonly at: string;
@@ -45,6 +51,8 @@ export interface FleetSnapshot {
   readonly workers: readonly WorkerView[];
   readonly queues: readonly QueueView[];
   readonly schedules: readonly ScheduleView[];
+  /** Runs that are there and cannot be read. */
+  readonly damaged: readonly DamagedRun[];
   /** What control could not see, one sentence each. */
   readonly problems: readonly string[];
 }

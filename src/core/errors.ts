@@ -1,5 +1,7 @@
 /** Coded faults. An expected outcome is a union in a return type; a fault is a `FleetError`. */
+import { ZodError } from "zod";
 
+/** Kinds of faults. */
 export type ErrorCode =
   | "bad_usage"
   | "source_unreadable"
@@ -13,6 +15,7 @@ export type ErrorCode =
   | "plan_invalid"
   | "schedule_conflict"
   | "schedule_unknown"
+  | "schedule_refused"
   | "webhook_failed"
   | "job_invalid"
   | "object_missing"
@@ -73,9 +76,26 @@ export function hasCode(error: unknown, code: ErrorCode): error is FleetError {
   return error instanceof FleetError && error.code === code;
 }
 
+/** Whether it is the store or Redis that cannot be reached now, and nothing is wrong with what was asked for. */
+export function isPassing(error: unknown): boolean {
+  return hasCode(error, "store_unavailable") || hasCode(error, "redis_unavailable");
+}
+
 /** The innermost message of an error chain's head, for embedding in another message. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0]);
+  if (error instanceof ZodError) return issuesOf(error);
   if (error instanceof Error) return error.message || error.name;
   return String(error);
+}
+
+const SHOWN_ISSUES = 3;
+
+/** What does not fit a schema, in one line: zod's own message is a page of JSON. */
+function issuesOf({ issues }: ZodError): string {
+  const shown = issues.slice(0, SHOWN_ISSUES).map(({ path, message }) => {
+    const where = path.map(String).join(".");
+    return where === "" ? message : `${where}: ${message}`;
+  });
+  return [...shown, ...(issues.length > SHOWN_ISSUES ? [`and ${issues.length - SHOWN_ISSUES} more`] : [])].join("; ");
 }

@@ -1,4 +1,5 @@
 /** HTML and SVG as text, with everything that is not ours escaped. */
+import { visibleLines } from "../core/visible.ts";
 
 /** Text that is markup already. */
 export class Markup {
@@ -24,10 +25,10 @@ function textOf(part: Part): string {
 }
 
 function escapeText(text: string): string {
-  return text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
+  return visibleLines(text).replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
 }
 
 /** JSON that may stand inside a script element. */
 export function jsonMarkup(value: unknown): Markup {
-  return new Markup(JSON.stringify(value, null, 1).replaceAll("<", "\\u003c"));
+  return new Markup(visibleLines(JSON.stringify(value, null, 1)).replaceAll("<", "\\u003c"));
 }

@@ -11,6 +11,9 @@ import { isLoopback } from "./listen.ts";
 /** Lets the raw queues' page, which cannot send the header, read. It opens nothing else. */
 export const QUEUES_COOKIE = "embedfleet_queues";
 
+/** A router answers HEAD with what it has for GET. */
+const READING = new Set(["GET", "HEAD"]);
+
 export class Access {
   /** What an action must show. Made up where none was given. */
   readonly token: string;
@@ -47,7 +50,9 @@ export class Access {
     return next();
   };
 
-  readonly forActing: MiddlewareHandler = async (c, next) => {
+  /** By the method: what is not known to read only may change something, whatever it is called. */
+  readonly forApi: MiddlewareHandler = async (c, next) => {
+    if (READING.has(c.req.method)) return this.forReading(c, next);
     if (!this.#showsToken(c)) return refuse(c, 401, "the token is missing or wrong");
     return next();
   };

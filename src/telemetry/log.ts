@@ -2,6 +2,7 @@
 import { type Logger, pino } from "pino";
 import pretty from "pino-pretty";
 import { FleetError } from "../core/errors.ts";
+import { visible, visibleLines } from "../core/visible.ts";
 
 /** Fields that may hold a secret. URLs are redacted where they are made. */
 const REDACTED = ["redis", "redisUrl", "credentials", "secretAccessKey", "password", "token"];
@@ -9,8 +10,26 @@ const REDACTED = ["redis", "redisUrl", "credentials", "secretAccessKey", "passwo
 export function createLogger(level: string): Logger {
   const redact = { paths: REDACTED, censor: "***" };
   const options = { level, base: null, redact, serializers: { err: describeError } };
-  if (!process.stderr.isTTY) return pino(options, pino.destination({ fd: 2, sync: true }));
-  return pino(options, pretty({ destination: 2, sync: true, ignore: "pid,hostname", translateTime: "SYS:HH:MM:ss" }));
+  if (!process.stderr.isTTY) return pino(options, before(pino.destination({ fd: 2, sync: true }), visibleLines));
+  const forPeople = pretty({ destination: 2, sync: true, ignore: "pid,hostname", translateTime: "SYS:HH:MM:ss" });
+  return pino(options, before(forPeople, visibleRecord));
+}
+
+/** A destination whose lines are changed on their way. */
+function before(
+  destination: { write(line: string): unknown },
+  change: (line: string) => string,
+): { write(line: string): void } {
+  return { write: (line) => void destination.write(change(line)) };
+}
+
+/** A log line whose texts a terminal can be shown: pino-pretty takes the escapes of JSON away. */
+export function visibleRecord(line: string): string {
+  const record = JSON.parse(line, (name, value: unknown) => {
+    if (typeof value !== "string") return value;
+    return name === "stack" ? visibleLines(value) : visible(value);
+  }) as unknown;
+  return `${JSON.stringify(record)}\n`;
 }
 
 /** An error's own words. What libraries hang on it may hold a password: the command that failed, its request, its headers. */

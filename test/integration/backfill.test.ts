@@ -1,94 +1,16 @@
 /** Nightly runs on a real Redis, with the test's own clock: one run a tick, whatever happens. */
-import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Redis } from "ioredis";
-import { pino } from "pino";
 import { expect, inject, onTestFinished, test } from "vitest";
-import { BackfillDesk } from "../../producers/backfill/desk.ts";
-import { BackfillScheduler, type BackfillParams } from "../../producers/backfill/scheduler.ts";
 import { isSigned } from "../../producers/backfill/webhook.ts";
-import { ControlQueue } from "../../src/adapters/redis/control-queue.ts";
-import type { OverlapPolicy } from "../../src/core/backfill.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import { compactRun } from "../../src/run/compact.ts";
-import { type Corpus, effectiveRows, plan, runAll, sorted } from "../fixtures/pretend-fleet.ts";
+import { corpus, DAY_MS, HOUR_MS, NEXT, Night, NIGHT, RUN, SECRET } from "../fixtures/night.ts";
+import { effectiveRows, runAll, sorted } from "../fixtures/pretend-fleet.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
 
 const redisUrl = inject("redisUrl");
-const log = pino({ level: "silent" });
-const HOUR_MS = 3_600_000;
-/** Far from the real clock, by which BullMQ sets its own next tick. */
-const NIGHT = Date.parse("2040-11-24T00:00:00Z");
-const SECRET = "secret of the test";
-const corpus: Corpus = Array.from({ length: 12 }, (_, i) => [`d${i}`, `text ${i}`]);
-
-type Start = BackfillParams["start"];
-
-/** A store, a clock and a fleet's name, and any number of control processes on them. */
-class Night {
-  readonly objects = new Map<string, Uint8Array>();
-  readonly store = new ScriptedStore({ objects: this.objects });
-  readonly fleet = randomUUID();
-  /** Every call to start a run, as `run since`. */
-  readonly starts: string[] = [];
-  corpus = corpus;
-  failure: string | null = null;
-  nowMs = NIGHT - 2 * HOUR_MS;
-
-  queue(): ControlQueue {
-    const queue = new ControlQueue({ redisUrl, fleet: this.fleet, log });
-    onTestFinished(() => queue.close());
-    return queue;
-  }
-
-  desk(): BackfillDesk {
-    return new BackfillDesk({ store: this.store, queue: this.queue(), nowMs: () => this.nowMs });
-  }
-
-  control(start: Start = (params) => this.plan(params), queue = this.queue()): BackfillScheduler {
-    const scheduler = new BackfillScheduler({
-      store: this.store,
-      queue,
-      turn: { take: async () => true },
-      start,
-      findFailure: async () => this.failure,
-      webhookSecret: SECRET,
-      intervalMs: HOUR_MS,
-      nowMs: () => this.nowMs,
-      log,
-    });
-    onTestFinished(() => scheduler.close());
-    return scheduler;
-  }
-
-  async plan({ run, since }: Parameters<Start>[0]): Promise<void> {
-    this.starts.push(`${run} ${since}`);
-    await plan(this.store, { run, corpus: this.corpus, ...(since !== null && { since }) });
-  }
-
-  /** The workers' part of a run that was planned. */
-  async finish(run: string, since?: string): Promise<void> {
-    await runAll(this.store, { run, corpus: this.corpus, ...(since !== undefined && { since }) });
-  }
-
-  async add(overlapPolicy: OverlapPolicy = "wait", webhook: string | null = null): Promise<void> {
-    const when = { cron: "0 2 * * *", tz: "Europe/Helsinki" };
-    await this.desk().add({ name: "n", ...when, overlapPolicy, webhook, since: null, inputs: ["/c"], options: {} });
-  }
-
-  tick(slotMs = NIGHT) {
-    return { schedule: "n", slotMs, isTriggered: false };
-  }
-
-  async view() {
-    return (await this.desk().list())[0]!;
-  }
-}
-
-const RUN = "n-20401124T000000Z";
-const NEXT = "n-20401125T000000Z";
-const DAY_MS = 24 * HOUR_MS;
 
 test("two control processes that are told of one tick make one run", async () => {
   const night = new Night();

@@ -1,16 +1,20 @@
 /** Control as a process: who may do what, what it shows, and that it heals and seals by itself. */
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { beforeAll, expect, inject, test } from "vitest";
 import { cli, startCli } from "../fixtures/cli.ts";
 import { startControl, type StartedControl, TOKEN } from "../fixtures/control.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
 
+const SECRET_TEXT = "the words that nobody may read";
 let corpus = "";
+let allowed = "";
+let out = "";
 let common: string[] = [];
 let control: StartedControl;
 
@@ -18,8 +22,13 @@ beforeAll(async () => {
   const folder = await mkdtemp(join(tmpdir(), "embedfleet-control-"));
   corpus = join(folder, "corpus.jsonl");
   await writeFile(corpus, `${makeCorpus({ documents: 80, seed: 9 })}{"id":"no-text"}\n`);
+  allowed = join(folder, "allowed");
+  out = join(folder, "out");
+  await write(join(allowed, "corpus.jsonl"), makeCorpus({ documents: 3, seed: 4 }));
+  await write(join(folder, "secret.jsonl"), `{"id":"s","text":"${SECRET_TEXT}"}\n`);
+  await write(join(out, "runs/old/run.json"), '{"version":1,"run":"\u001b[2Jold"');
   common = ["--out", `file://${join(folder, "out")}`, "--redis", inject("redisUrl"), "--fleet", randomUUID()];
-  control = await startControl(common);
+  control = await startControl([...common, "--schedule-inputs", allowed]);
   return async () => {
     expect(await control.stop()).toBe(0);
     await rm(folder, { recursive: true, force: true });
@@ -94,7 +103,118 @@ test("a name that was pointed at this machine is not answered, and the raw queue
   expect((await fetch(`${control.url}/api/runs/x/cancel`, { method: "POST", ...asPage })).status).toBe(401);
 });
 
+test("HEAD is a way of reading: it needs the token, and takes no place of a reader of live updates", async () => {
+  for (const path of ["/api/fleet", "/api/events", "/api/backlog", "/metrics", "/queues/", "/api/runs/seen/rejects"])
+    expect((await control.call(path, { method: "HEAD", token: null })).status, path).toBe(401);
+  for (const method of ["PUT", "PATCH", "DELETE", "OPTIONS"])
+    expect((await control.call("/api/fleet", { method, token: null })).status, method).toBe(401);
+  expect(await (await control.call("/healthz", { token: null })).json()).toEqual({
+    status: "ok",
+    blindSeconds: expect.any(Number),
+  });
+  for (let i = 0; i < 120; i++) expect((await control.call("/api/events", { method: "HEAD" })).status).toBe(200);
+  await firstSnapshot(() => true);
+});
+
+test("a reader of live updates that goes away leaves its place to another", async () => {
+  for (let round = 0; round < 4; round++) {
+    const aborts = await Promise.all(
+      Array.from({ length: 40 }, async () => {
+        const abort = new AbortController();
+        expect((await control.call("/api/events", { signal: abort.signal })).status).toBe(200);
+        return abort;
+      }),
+    );
+    for (const abort of aborts) abort.abort();
+    await expect
+      .poll(async () => {
+        const abort = new AbortController();
+        const { status } = await control.call("/api/events", { signal: abort.signal });
+        abort.abort();
+        return status;
+      })
+      .toBe(200);
+  }
+});
+
+test("what is damaged is shown and said once, and costs nothing else", async () => {
+  const record = { version: 1, name: "fine", createdAt: "2026-11-24T00:00:00Z", cron: "0 2 * * *", tz: "UTC" };
+  const rest = { overlapPolicy: "wait", webhook: null, since: null, inputs: [allowed], options: {} };
+  const fine = { ...record, ...rest };
+  const schedules = {
+    fine,
+    torn: "{",
+    copied: fine,
+    mistimed: { ...fine, name: "mistimed", cron: "99 99 * * *" },
+    reaching: { ...fine, name: "reaching", options: { s3Endpoint: "http://127.0.0.1:1" } },
+  };
+  for (const [name, body] of Object.entries(schedules))
+    await write(join(out, `schedules/${name}.json`), typeof body === "string" ? body : JSON.stringify(body));
+  await write(join(out, "schedules/fine/state.json"), "{");
+  await write(join(out, "schedules/fine/ticks/20269999T999999Z/started.json"), "{");
+  await write(join(out, "schedules/fine/ticks/99991231T000000Z/started.json"), "{");
+  const listed = await cli(["backfill", "list", ...common.slice(0, 2), "--json"]);
+  const views = JSON.parse(listed.stdout) as { name: string; lastState: string | null; problem: string }[];
+  expect(views.map(({ name, lastState }) => [name, lastState])).toEqual([
+    ["copied", "damaged"],
+    ["fine", null],
+    ["mistimed", "damaged"],
+    ["reaching", "damaged"],
+    ["torn", "damaged"],
+  ]);
+  expect(views[1]!.problem).toContain("state.json is not what its schema says");
+  expect(views[3]!.problem).toContain("s3Endpoint");
+  expect(await cli(["backfill", "remove", "torn", ...common.slice(0, 2)])).toMatchObject({ code: 0 });
+
+  const seen = await firstSnapshot(({ schedules }) => schedules.length === 4);
+  expect(seen.damaged).toEqual([{ run: "old", problem: expect.stringContaining("runs/old/run.json") }]);
+  expect(seen.problems).toEqual([]);
+  const { blindSeconds } = (await (await control.call("/healthz")).json()) as { blindSeconds: number };
+  expect(blindSeconds).toBeLessThan(30);
+  expect((await control.call("/api/runs/old/resume", { method: "POST" })).status).toBe(409);
+
+  const status = await cli(["status", ...common.slice(0, 2)]);
+  expect(status.code).toBe(0);
+  expect(status.stdout).toMatch(/^old +damaged +file:.*run\.json is not what its schema says/m);
+  expect(status.stdout).toMatch(/^seen +sealed/m);
+  expect(status.stdout).not.toContain("\u001b");
+});
+
+test("who can write a schedule into the store reads nothing with it that control was not started with", async () => {
+  const made = { createdAt: new Date().toISOString(), cron: "0 2 * * *", tz: "UTC", overlapPolicy: "wait" };
+  const of = (name: string, input: string): string =>
+    JSON.stringify({
+      ...{ version: 1, name, ...made, webhook: null, since: null, inputs: [input] },
+      options: { keepText: true, heads: ["dense"] },
+    });
+  await write(join(out, "schedules/forged.json"), of("forged", join(allowed, "../secret.jsonl")));
+  await write(join(out, "schedules/within.json"), of("within", allowed));
+  expect((await control.call("/api/schedules/forged/trigger", { method: "POST" })).status).toBe(409);
+  const trigger = async (name: string): Promise<string> =>
+    (JSON.parse((await cli(["backfill", "trigger", name, ...common, "--json"])).stdout) as { run: string }).run;
+  const [run, within] = [await trigger("forged"), await trigger("within")];
+  await expect.poll(() => existsSync(join(out, "runs", within, "plan/closed.json")), { timeout: 60_000 }).toBe(true);
+  const failed = join(out, "schedules/forged/ticks", run.slice("forged-".length), "failed.json");
+  await expect.poll(() => existsSync(failed), { timeout: 60_000 }).toBe(true);
+  expect(existsSync(join(out, "runs", run))).toBe(false);
+  const { stdout } = await cli(["backfill", "list", ...common.slice(0, 2), "--json"]);
+  const view = (JSON.parse(stdout) as { name: string }[]).find(({ name }) => name === "forged");
+  expect(view).toMatchObject({
+    problem: expect.stringMatching(/^failed: refused: the schedule may not read ".*secret.jsonl".*--schedule-inputs/),
+  });
+  for (const file of await readdir(out, { recursive: true, withFileTypes: true }))
+    if (file.isFile()) expect(await readFile(join(file.parentPath, file.name), "utf8")).not.toContain(SECRET_TEXT);
+});
+
+async function write(path: string, text: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, text);
+}
+
 interface Snapshot {
+  readonly schedules: readonly { readonly name: string }[];
+  readonly damaged: readonly { readonly run: string; readonly problem: string }[];
+  readonly problems: readonly string[];
   readonly runs: readonly {
     readonly run: string;
     readonly state: string;

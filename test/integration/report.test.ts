@@ -49,3 +49,19 @@ test("a run that is not there, and a place that cannot be written, are said plai
   expect(missing.code).toBe(1);
   expect(missing.stderr).toContain('there is no run "nobody"');
 });
+
+test("an id that would command a terminal is shown by search and not obeyed, and JSON means the same", async () => {
+  const folder = await tempFolder();
+  const corpus = join(folder, "corpus.jsonl");
+  const id = "\u001b]0;owned\u0007\u009b31m\u202egnp.exe\n";
+  await writeFile(corpus, `${JSON.stringify({ id, text: "the only document \u001b[2J there is\u009b" })}\n`);
+  const out = `file://${join(folder, "out")}`;
+  await cli(["run", corpus, "--out", out, "--run", "told", "--heads", "dense", "--keep-text", "--log-level", "error"]);
+  const found = await cli(["search", out, "document", "--text", "--log-level", "error"]);
+  expect(found.stdout).toContain(String.raw`\u001b]0;owned\u0007\u009b31m\u202egnp.exe\u000a`);
+  const asJson = await cli(["search", out, "document", "--text", "--json", "--log-level", "error"]);
+  expect(JSON.parse(asJson.stdout)).toMatchObject([{ id }]);
+  // oxlint-disable-next-line no-control-regex -- control characters are what must not be there
+  for (const { stdout } of [found, asJson])
+    expect(stdout).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+});

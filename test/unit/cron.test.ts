@@ -87,3 +87,13 @@ test.each([
 test.each(["0 2 * * *", "*/15 * * * *", "0 2 * * MON-FRI", "0 0 29 2 *", "@daily"])("%s is understood", (cron) => {
   expect(() => assertCron({ cron, tz: HELSINKI }, Date.parse("2026-11-24T00:00:00Z"))).not.toThrow();
 });
+
+test("a pattern of every second is not counted through: the last tick of years is found at once", () => {
+  const now = Date.parse("2026-11-24T23:30:00Z");
+  const floor = Date.parse("1970-01-01T00:00:00Z");
+  const startedMs = performance.now();
+  expect(dueSlot({ cron: "* * * * * *", tz: "UTC" }, floor, now)).toBe(now);
+  expect(dueSlot({ cron: "* * 0-22 * * *", tz: "UTC" }, floor, now)).toBe(Date.parse("2026-11-24T22:59:59Z"));
+  expect(dueSlot({ cron: "* * * 1 1 *", tz: "UTC" }, floor, now)).toBe(Date.parse("2026-01-01T23:59:59Z"));
+  expect(performance.now() - startedMs).toBeLessThan(15_000);
+});

@@ -11,8 +11,8 @@ import { buildProgram } from "../../src/cli/program.ts";
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const markdown = new MarkdownIt({ html: true });
 const program = buildProgram();
-/** Signs webhooks; it has no flag. */
-const WITHOUT_FLAG = ["EMBEDFLEET_WEBHOOK_SECRET"];
+/** Sign webhooks and schedules; they have no flag. */
+const WITHOUT_FLAG = ["EMBEDFLEET_WEBHOOK_SECRET", "EMBEDFLEET_SCHEDULE_SECRET"];
 
 const pages = [
   "README.md",

@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
+import { HookRule } from "../../producers/backfill/hook-rule.ts";
 import {
   assertWebhook,
   isSigned,
@@ -13,6 +14,8 @@ import {
 const secret = "a secret of this test";
 const nowMs = Date.parse("2026-11-24T02:00:00Z");
 const notice: Notice = { id: "n-1.sealed", event: "run.sealed", schedule: "n", run: "n-1", at: "2026-11-24T02:00:00Z" };
+
+const rule = new HookRule({ hosts: ["127.0.0.1"], isAnyHost: false });
 
 interface Received {
   readonly headers: IncomingMessage["headers"];
@@ -35,7 +38,7 @@ async function receiver(status: number, received: Received[] = [], location?: st
 
 test("a receiver can tell that the notice is ours, whole and fresh", async () => {
   const received: Received[] = [];
-  await sendNotice({ url: await receiver(204, received), secret, notice, nowMs });
+  await sendNotice({ url: await receiver(204, received), secret, notice, nowMs, rule });
   const { headers, body } = received[0]!;
   const signature = String(headers[SIGNATURE_HEADER]);
   expect(JSON.parse(body)).toEqual(notice);
@@ -50,11 +53,11 @@ test("a receiver can tell that the notice is ours, whole and fresh", async () =>
 
 test.each([
   ["an error", 500, /answered 500 to n-1\.sealed/],
-  ["a redirect", 302, /cannot be reached/],
+  ["a redirect", 302, /cannot be reached: it redirects/],
 ])("%s of the receiver is a fault that names it", async (_, status, message) => {
   const other: Received[] = [];
   const url = await receiver(status, [], status === 302 ? await receiver(200, other) : undefined);
-  await expect(sendNotice({ url, secret, notice, nowMs })).rejects.toMatchObject({
+  await expect(sendNotice({ url, secret, notice, nowMs, rule })).rejects.toMatchObject({
     code: "webhook_failed",
     message: expect.stringMatching(message),
   });
@@ -63,7 +66,7 @@ test.each([
 
 test("a receiver that is not there is a fault", async () => {
   const url = "http://127.0.0.1:9/hook";
-  await expect(sendNotice({ url, secret, notice, nowMs })).rejects.toMatchObject({ code: "webhook_failed" });
+  await expect(sendNotice({ url, secret, notice, nowMs, rule })).rejects.toMatchObject({ code: "webhook_failed" });
 });
 
 test.each(["ftp://host/x", "https://user:hunter2@host/x", "not a url", "file:///etc/passwd"])(

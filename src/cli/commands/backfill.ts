@@ -4,10 +4,11 @@ import { BackfillDesk } from "../../../producers/backfill/desk.ts";
 import { ControlQueue } from "../../adapters/redis/control-queue.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
 import type { OverlapPolicy } from "../../core/backfill.ts";
-import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
 import { openStoreOf, withCloser } from "../../fleet/context.ts";
 import { planOptionsOf } from "../nightly.ts";
 import { scheduleLine } from "../report.ts";
+import { makeScheduleSecret } from "../schedule-key.ts";
 
 interface DeskFlags extends StoreFlags {
   readonly redis?: string;
@@ -30,8 +31,13 @@ export async function addBackfill(name: string, inputs: readonly string[], flags
     const options = planOptionsOf({ ...flags });
     // Whoever makes the runs may stand in another folder.
     const places = inputs.map((input) => (input === "-" || input.includes("://") ? input : resolve(input)));
-    await desk.add({ name, cron, tz, overlapPolicy, webhook, since, inputs: places, options });
+    const { isSigned } = await desk.add({ name, cron, tz, overlapPolicy, webhook, since, inputs: places, options });
     await show(desk, flags, name);
+    if (!isSigned)
+      loggerOf(flags).warn(
+        { schedule: name },
+        "the schedule is not signed, so control runs it only where --schedule-inputs allow what it reads; set EMBEDFLEET_SCHEDULE_SECRET here and for control to sign",
+      );
   });
 }
 
@@ -43,7 +49,7 @@ export async function removeBackfill(name: string, flags: DeskFlags): Promise<vo
   await atDesk(flags, async (desk) => {
     await desk.remove(name);
     if (flags.json) printJson({ removed: name });
-    else console.log(`${name} is removed; its runs stay`);
+    else printLine(`${name} is removed; its runs stay`);
   });
 }
 
@@ -65,7 +71,7 @@ export async function triggerBackfill(name: string, flags: DeskFlags): Promise<v
   await atDesk(flags, async (desk) => {
     const { run } = await desk.trigger({ name });
     if (flags.json) printJson({ name, run });
-    else console.log(`${name}: run ${run} begins when \`embedfleet control\` takes it up`);
+    else printLine(`${name}: run ${run} begins when \`embedfleet control\` takes it up`);
   });
 }
 
@@ -79,13 +85,13 @@ async function atDesk(flags: DeskFlags, act: (desk: BackfillDesk) => Promise<voi
       for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
     }
     const queue = redisUrl === undefined ? null : closer.add(new ControlQueue({ redisUrl, fleet, log }));
-    await act(new BackfillDesk({ store, queue }));
+    await act(new BackfillDesk({ store, queue, secret: makeScheduleSecret }));
   });
 }
 
 async function show(desk: BackfillDesk, flags: Pick<DeskFlags, "json">, name?: string): Promise<void> {
   const views = (await desk.list()).filter((view) => name === undefined || view.name === name);
   if (flags.json) return printJson(name === undefined ? views : views[0]);
-  if (views.length === 0) console.log("there are no schedules");
-  for (const view of views) console.log(scheduleLine(view));
+  if (views.length === 0) printLine("there are no schedules");
+  for (const view of views) printLine(scheduleLine(view));
 }

@@ -12,7 +12,7 @@ import { type FoundModel, findModel } from "../../../models/registry.ts";
 import { cacheFolder } from "../../config.ts";
 import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
 import { lineChart } from "../../telemetry/chart.ts";
-import { printJson } from "../context.ts";
+import { printJson, printLine } from "../context.ts";
 import { withCloser } from "../../fleet/context.ts";
 
 export interface BenchFlags {
@@ -104,8 +104,8 @@ function shapeOf({ folder }: FoundModel): Parameters<typeof encoderFlops>[0] | n
 }
 
 function printHead(title: string, peakFlops: number): void {
-  console.log(`${title}; the device multiplies fp32 matrices at ${(peakFlops / 1e9).toFixed(0)} GFLOP/s`);
-  console.log(" tokens  rows    p50 ms    p99 ms    rows/s    tokens/s  of peak  resident");
+  printLine(`${title}; the device multiplies fp32 matrices at ${(peakFlops / 1e9).toFixed(0)} GFLOP/s`);
+  printLine(" tokens  rows    p50 ms    p99 ms    rows/s    tokens/s  of peak  resident");
 }
 
 function printCell(cell: Cell): void {
@@ -120,7 +120,7 @@ function printCell(cell: Cell): void {
     (peakShare === null ? "-" : `${(peakShare * 100).toFixed(0)} %`).padStart(8),
     `${(residentBytes / 1e6).toFixed(0)} MB`.padStart(9),
   ];
-  console.log(cells.join(" "));
+  printLine(cells.join(" "));
 }
 
 /** Tokens a second by row length, the best batch of each. */

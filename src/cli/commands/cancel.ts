@@ -2,7 +2,7 @@
 import { queueName } from "../../adapters/redis/queue-options.ts";
 import { cancelRun } from "../../run/cancel.ts";
 import { readRun } from "../../run/read-plan.ts";
-import { loggerOf, printJson } from "../context.ts";
+import { loggerOf, printJson, printLine } from "../context.ts";
 import { openQueueOf, openStoreOf, withCloser } from "../../fleet/context.ts";
 import type { ResumeFlags } from "./inspect.ts";
 
@@ -13,7 +13,7 @@ export async function cancel(run: string, flags: ResumeFlags): Promise<void> {
     const queue = await openQueueOf(flags, options.model.id, closer, loggerOf(flags));
     const outcome = await cancelRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
     if (flags.json) return printJson({ run, ...outcome });
-    console.log(
+    printLine(
       `run ${run} ${outcome.isNew ? "is" : "was already"} cancelled; ${outcome.removed} waiting jobs were taken out of the queue`,
     );
   });

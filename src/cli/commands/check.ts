@@ -13,7 +13,7 @@ import { type Head, type Precision, precisionSchema } from "../../core/contracts
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
 import { checkPublishedPairs, type PublishedParity } from "../../run/published-pairs.ts";
-import { printJson } from "../context.ts";
+import { printJson, printLine } from "../context.ts";
 import { withCloser } from "../../fleet/context.ts";
 
 export interface CheckFlags {
@@ -102,8 +102,8 @@ async function assertSameModel({ manifest }: Model, { dim, rows }: Reference, to
 
 function printReport({ precision, device, heads, published }: PrecisionReport, reference: Reference | null): void {
   if (reference !== null) {
-    console.log(`${precision} on ${device}, ${reference.rows.length} texts against ${reference.madeBy}`);
-    console.log("head      cosine min     mean   max error   top 10   batched to alone");
+    printLine(`${precision} on ${device}, ${reference.rows.length} texts against ${reference.madeBy}`);
+    printLine("head      cosine min     mean   max error   top 10   batched to alone");
   }
   for (const each of heads) {
     const { head, cosineMin, cosineMean, maxAbsError, top10Overlap, batchedCosineMin, passes } = each;
@@ -111,11 +111,11 @@ function printReport({ precision, device, heads, published }: PrecisionReport, r
     const figures = [cosineMin.toFixed(6), cosineMean.toFixed(6), maxAbsError.toExponential(1), top];
     const [min, mean, error, overlap] = figures as [string, string, string, string];
     const line = `${head.padEnd(9)} ${min.padStart(10)} ${mean.padStart(8)} ${error.padStart(11)} ${overlap.padStart(8)}`;
-    console.log(`${line}   ${batchedCosineMin.toFixed(6)}${passes ? "" : `   below ${GATES[precision]}`}`);
+    printLine(`${line}   ${batchedCosineMin.toFixed(6)}${passes ? "" : `   below ${GATES[precision]}`}`);
   }
   for (const { score, published: wanted, found, passes } of published) {
     const pairs = found.map((value, i) => `${value.toFixed(4)} (${wanted[i]!.toFixed(4)})`).join("  ");
-    console.log(`${score.padEnd(21)} ${pairs}${passes ? "" : "   too far off"}`);
+    printLine(`${score.padEnd(21)} ${pairs}${passes ? "" : "   too far off"}`);
   }
 }
 

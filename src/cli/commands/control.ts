@@ -10,7 +10,7 @@ import { listen } from "../../telemetry/listen.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { observeMetrics } from "../../telemetry/observe-metrics.ts";
-import { loggerOf, type StoreFlags } from "../context.ts";
+import { loggerOf, printLine, type StoreFlags } from "../context.ts";
 import { openStoreOf, probeStoreOf, redisOf, withCloser } from "../../fleet/context.ts";
 import { startNightly } from "../nightly.ts";
 import { programVersion } from "../../fleet/telemetry.ts";
@@ -29,6 +29,9 @@ export interface ControlFlags extends StoreFlags {
   readonly token?: string;
   readonly keepStaging: boolean;
   readonly tendSeconds: number;
+  readonly models: string;
+  readonly scheduleInputs: readonly string[];
+  readonly webhookHosts: readonly string[];
 }
 
 export async function control(flags: ControlFlags): Promise<void> {
@@ -73,7 +76,7 @@ export async function control(flags: ControlFlags): Promise<void> {
     const server = closer.add(await listen({ app, host: flags.host, port: flags.port }));
     log.info({ url: server.url, store: store.url, fleet: flags.fleet }, "control is ready");
     // The token is behind a #, so it is in no request line and in no log of a proxy.
-    if (flags.token === undefined) console.log(`dashboard  ${server.url}/#token=${access.token}`);
+    if (flags.token === undefined) printLine(`dashboard  ${server.url}/#token=${access.token}`);
     const signal = await untilSignalled();
     log.info({ signal }, "control ends");
     setTimeout(() => {

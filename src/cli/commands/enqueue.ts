@@ -1,7 +1,7 @@
 /** `embedfleet enqueue`: plan a corpus and queue it; workers elsewhere do the rest. */
 import { redisOf } from "../../fleet/context.ts";
 import { enqueueCorpus, type EnqueueSettings, newRunId } from "../../fleet/enqueue-corpus.ts";
-import { type LogFlags, loggerOf, printJson } from "../context.ts";
+import { type LogFlags, loggerOf, printJson, printLine } from "../context.ts";
 import { interruptionOf, untilAborted } from "../interrupt.ts";
 import { startProgress } from "../progress.ts";
 
@@ -21,10 +21,10 @@ export async function enqueue(inputs: readonly string[], flags: EnqueueFlags): P
     return Promise.race([planned, untilAborted(signal)]);
   });
   if (json) return printJson(report);
-  console.log(
+  printLine(
     `run ${report.run}: ${report.documents} documents, ${report.plannedRows} rows in ${report.plannedShards} shards queued, ${report.rejects} rejected`,
   );
-  console.log(`follow it with: embedfleet status ${report.run} --out ${out}`);
+  printLine(`follow it with: embedfleet status ${report.run} --out ${out}`);
 }
 
 /** A bar of the documents read, while `act` plans them. */

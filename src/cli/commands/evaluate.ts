@@ -3,7 +3,7 @@ import { type Evaluation, evaluateRun, type Figures } from "../../run/evaluate.t
 import { latestRun } from "../../run/list-runs.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { readQuestions } from "../../run/questions.ts";
-import { loggerOf, printJson } from "../context.ts";
+import { loggerOf, printJson, printLine } from "../context.ts";
 import { openStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { count, megabytes } from "../report.ts";
@@ -61,7 +61,7 @@ function printEvaluations(evaluations: readonly Evaluation[], at: readonly numbe
   const width = Math.max(...evaluations.map(({ run }) => run.length));
   for (const { run, options, rows, bytes } of evaluations) {
     const { model, precision, maxTokens, overlap } = options;
-    console.log(
+    printLine(
       `${run.padEnd(width)}  ${model.id} ${precision}, at most ${maxTokens} tokens a row, ${overlap} shared, ${count(rows)} rows, ${megabytes(bytes)}`,
     );
   }
@@ -74,7 +74,7 @@ function printEvaluations(evaluations: readonly Evaluation[], at: readonly numbe
         .map((each) => [lang ?? "all", String(each.questions), ranker, run, ...valuesOf(each, at)]),
     ),
   );
-  console.log();
+  printLine();
   printTable([...header, ...metrics], lines);
 }
 
@@ -85,7 +85,7 @@ function valuesOf({ recall, mrr, ndcg }: Figures, at: readonly number[]): string
 function printTable(header: readonly string[], lines: readonly (readonly string[])[]): void {
   const widths = header.map((name, i) => Math.max(name.length, ...lines.map((line) => line[i]!.length)));
   for (const line of [header, ...lines])
-    console.log(
+    printLine(
       line
         .map((cell, i) => cell.padEnd(widths[i]!))
         .join("  ")

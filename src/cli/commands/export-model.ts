@@ -1,6 +1,7 @@
 /** `embedfleet models export`: from PyTorch weights to the graphs that the fleet runs. */
 import { exportModel as runExporter } from "../../../models/exporter.ts";
 import { cacheFolder } from "../../config.ts";
+import { printLine } from "../context.ts";
 
 export interface ExportModelFlags {
   readonly into: string;
@@ -11,5 +12,5 @@ export interface ExportModelFlags {
 
 export async function exportModel(source: string, flags: ExportModelFlags): Promise<void> {
   await runExporter({ ...flags, source, cacheFolder: cacheFolder() });
-  console.log(`use it with --model ${flags.into}`);
+  printLine(`use it with --model ${flags.into}`);
 }

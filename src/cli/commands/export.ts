@@ -4,7 +4,7 @@ import type { Head } from "../../core/contracts.ts";
 import { exportRun } from "../../run/export/export-run.ts";
 import type { ExportFormatName } from "../../run/export/format.ts";
 import { latestRun } from "../../run/list-runs.ts";
-import { printJson, type StoreFlags } from "../context.ts";
+import { printJson, printLine, type StoreFlags } from "../context.ts";
 import { openStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { count, megabytes } from "../report.ts";
@@ -33,7 +33,7 @@ export async function exportTo(out: string, run: string | undefined, flags: Expo
     }).finally(() => progress.stop());
     if (flags.json) return printJson({ ...report, dest: dest.url });
     const { run: id, format, heads, rows, files, bytes } = report;
-    console.log(
+    printLine(
       `run ${id} as ${format}: ${count(rows)} rows with ${heads.join(", ")} in ${count(files)} files, ${megabytes(bytes)}, in ${dest.url}`,
     );
   });

@@ -3,7 +3,7 @@ import type { Head } from "../../core/contracts.ts";
 import { indexRun } from "../../run/index-run.ts";
 import { LanceIndex } from "../../run/lance-index.ts";
 import { latestRun } from "../../run/list-runs.ts";
-import { printJson, type StoreFlags } from "../context.ts";
+import { printJson, printLine, type StoreFlags } from "../context.ts";
 import { type Closer, openStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { count } from "../report.ts";
@@ -32,7 +32,7 @@ export async function index(out: string, run: string | undefined, flags: IndexFl
     }).finally(() => progress.stop());
     if (flags.json) return printJson({ ...report, index: target.url, table: flags.table });
     const { run: id, kind, upserted, removed, rows } = report;
-    console.log(
+    printLine(
       `run ${id}: ${kind}, ${count(upserted)} rows put in, ${count(removed)} taken out, ${count(rows)} in ${flags.table} of ${target.url}`,
     );
   });

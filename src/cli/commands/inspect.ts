@@ -7,7 +7,7 @@ import { readRun } from "../../run/read-plan.ts";
 import { resumeRun } from "../../run/reconcile.ts";
 import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
-import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
 import { openQueueOf, openStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { printReport } from "../report.ts";
@@ -35,9 +35,7 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
     const queue = await openQueueOf(flags, options.model.id, closer, log);
     const outcome = await resumeRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
     if (flags.json) return printJson({ run, ...outcome });
-    console.log(
-      `run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`,
-    );
+    printLine(`run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`);
   });
 }
 
@@ -74,10 +72,10 @@ export async function verify(out: string, run: string | undefined, flags: Omit<R
     if (flags.json) printJson(report);
     else {
       const { findings, strays, ...figures } = report;
-      for (const [name, value] of Object.entries(figures)) console.log(`${name.padEnd(10)} ${value}`);
+      for (const [name, value] of Object.entries(figures)) printLine(`${name.padEnd(10)} ${value}`);
       for (const stray of strays)
-        console.log(`note: ${stray} is no part of the run, but is read with data/*.arrow: remove it`);
-      for (const finding of findings) console.log(`! ${finding}`);
+        printLine(`note: ${stray} is no part of the run, but is read with data/*.arrow: remove it`);
+      for (const finding of findings) printLine(`! ${finding}`);
     }
     if (!report.ok)
       throw new FleetError(

@@ -3,7 +3,7 @@ import { findGarbage, removeGarbage } from "../../run/collect.ts";
 import { compactRun } from "../../run/compact.ts";
 import { readProgress } from "../../run/progress.ts";
 import { storeNowMs } from "../../run/store-clock.ts";
-import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
 import { openStoreOf, probeStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { count, megabytes, printReport } from "../report.ts";
@@ -39,10 +39,10 @@ export async function gc(
     const found = await findGarbage({ store, nowMs: await storeNowMs(store), abandonedAfterMs });
     const garbage = flags.delete ? await removeGarbage(store, found) : found;
     if (flags.json) return printJson({ deleted: flags.delete, runs: garbage });
-    if (garbage.length === 0) console.log(`no run in ${store.url} may go`);
+    if (garbage.length === 0) printLine(`no run in ${store.url} may go`);
     for (const { run, why, objects, bytes } of garbage)
-      console.log(`${run.padEnd(28)} ${why.padEnd(12)} ${count(objects)} objects, ${megabytes(bytes)}`);
+      printLine(`${run.padEnd(28)} ${why.padEnd(12)} ${count(objects)} objects, ${megabytes(bytes)}`);
     if (garbage.length > 0 && !flags.delete)
-      console.log("nothing was deleted: add --delete when no reader needs these runs any more");
+      printLine("nothing was deleted: add --delete when no reader needs these runs any more");
   });
 }

@@ -6,7 +6,7 @@ import { HubSource, MirrorSource } from "../../../models/sources.ts";
 import { openStore } from "../../adapters/open-store.ts";
 import { hubToken } from "../../config.ts";
 import { FleetError } from "../../core/errors.ts";
-import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
 import { type Closer, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 
@@ -30,13 +30,14 @@ export function listKnown(flags: ModelsFlags): void {
   for (const { manifest, folder } of known) {
     const { id, dim, architecture, heads, weights, description, notice } = manifest;
     const what = `${dim} wide, ${architecture.maxTokens} tokens, ${Object.keys(heads).join(" + ")}, ${Object.keys(weights).join(" ")}`;
-    console.log(`${id.padEnd(22)} ${what}`);
+    printLine(`${id.padEnd(22)} ${what}`);
     for (const line of [description, notice === null ? "" : `Note: ${notice}.`])
-      if (line !== "") console.log(`    ${line}`);
-    if (folder === null) console.log(`    Not on this machine; fetch it with: embedfleet models pull ${id}`);
+      if (line !== "") printLine(`    ${line}`);
+    if (folder === null) printLine(`    Not on this machine; fetch it with: embedfleet models pull ${id}`);
   }
-  console.log("\nWhich precision and device (docs/models.md):");
-  for (const [purpose, choice] of GUIDANCE) console.log(`  ${purpose.padEnd(20)} ${choice}`);
+  printLine();
+  printLine("Which precision and device (docs/models.md):");
+  for (const [purpose, choice] of GUIDANCE) printLine(`  ${purpose.padEnd(20)} ${choice}`);
 }
 
 export interface PullFlags extends ModelsFlags, Omit<StoreFlags, "out"> {
@@ -59,8 +60,8 @@ export async function pull(name: string, flags: PullFlags): Promise<void> {
     }).finally(() => progress.stop());
     const { folder, manifest, files } = pulled;
     if (flags.json) return printJson({ model: manifest.id, revision: manifest.revision, folder, files });
-    for (const file of files) console.log(describePulled(file));
-    console.log(`model ${manifest.id} is in ${folder}`);
+    for (const file of files) printLine(describePulled(file));
+    printLine(`model ${manifest.id} is in ${folder}`);
   });
 }
 

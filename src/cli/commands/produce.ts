@@ -1,7 +1,7 @@
 /** `embedfleet produce`: reads and tokenises parts of a corpus that another machine enqueues. */
 import { redisOf } from "../../fleet/context.ts";
 import { helpProduce, type HelpSettings } from "../../fleet/help-produce.ts";
-import { type LogFlags, loggerOf, printJson } from "../context.ts";
+import { type LogFlags, loggerOf, printJson, printLine } from "../context.ts";
 
 export interface ProduceFlags extends HelpSettings, LogFlags {
   readonly json: boolean;
@@ -15,5 +15,5 @@ export async function produce(run: string, flags: ProduceFlags): Promise<void> {
   const log = loggerOf(flags);
   const done = await helpProduce({ ...settings, run, redis: redisOf(flags), log, signal: stopping.signal });
   if (json) return printJson(done);
-  console.log(`run ${run}: ${done.parts} parts of its corpus were read and tokenised here`);
+  printLine(`run ${run}: ${done.parts} parts of its corpus were read and tokenised here`);
 }

@@ -5,7 +5,7 @@ import { pathToFileURL } from "node:url";
 import { FleetError, messageOf } from "../../core/errors.ts";
 import { collectFigures } from "../../report/figures.ts";
 import { renderReport } from "../../report/html.ts";
-import { printJson, type StoreFlags } from "../context.ts";
+import { printJson, printLine, type StoreFlags } from "../context.ts";
 import { openStoreOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { programVersion } from "../../fleet/telemetry.ts";
@@ -28,7 +28,7 @@ export async function report(run: string, flags: ReportCommandFlags): Promise<vo
     if (flags.json && flags.file === undefined) return;
     const file = resolve(flags.file ?? `${run}.html`);
     await writeReport(file, renderReport(figures, programVersion()));
-    if (!flags.json) console.log(pathToFileURL(file).href);
+    if (!flags.json) printLine(pathToFileURL(file).href);
   });
 }
 

@@ -13,7 +13,7 @@ import { readRun } from "../../run/read-plan.ts";
 import { searchIndex } from "../../run/search-index.ts";
 import { type Hit, searchRun } from "../../run/search.ts";
 import { openIndex } from "./index-run.ts";
-import { loggerOf, printJson, type StoreFlags } from "../context.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
 import { type Closer, modelOf, openStoreOf, withCloser } from "../../fleet/context.ts";
 
 const TEXT_CHARS = 200;
@@ -68,10 +68,10 @@ async function heldRun(
 }
 
 function printHit({ id, chunk, score, text }: Hit): void {
-  console.log(`${score.toFixed(4)}  ${id}${chunk === 0 ? "" : ` #${chunk}`}`);
+  printLine(`${score.toFixed(4)}  ${id}${chunk === 0 ? "" : ` #${chunk}`}`);
   if (text === undefined) return;
   const line = text.replaceAll(/\s+/g, " ").trim();
-  console.log(`        ${line.length > TEXT_CHARS ? `${line.slice(0, TEXT_CHARS).toWellFormed()} …` : line}`);
+  printLine(`        ${line.length > TEXT_CHARS ? `${line.slice(0, TEXT_CHARS).toWellFormed()} …` : line}`);
 }
 
 /**

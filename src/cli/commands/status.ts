@@ -5,13 +5,14 @@ import { checkRedis } from "../../adapters/redis/connect.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { Presence, readPlanningWaits, readWorkers } from "../../adapters/redis/presence.ts";
 import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
+import { isPassing, messageOf } from "../../core/errors.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
 import { listRuns } from "../../run/list-runs.ts";
 import { type Attendance, outlookOf } from "../../run/outlook.ts";
 import { readProgress, reportOf, type RunReport } from "../../run/progress.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { RunWatch } from "../../run/run-watch.ts";
-import { printJson, type StoreFlags } from "../context.ts";
+import { printJson, printLine, type StoreFlags } from "../context.ts";
 import { type Closer, openStoreOf, withCloser } from "../../fleet/context.ts";
 import { count, printReport, scheduleLine } from "../report.ts";
 import { Screen } from "../screen.ts";
@@ -40,7 +41,7 @@ export async function status(run: string | undefined, flags: StatusFlags): Promi
     if (flags.json) return printJson(await look());
     const last = flags.watch || process.stdout.isTTY ? await watch(look) : await look();
     if (last.state === "sealed") return printReport(last, store.url);
-    for (const line of statusLines(last, { columns: process.stdout.columns ?? 80 })) console.log(line);
+    for (const line of statusLines(last, { columns: process.stdout.columns ?? 80 })) printLine(line);
   });
 }
 
@@ -119,15 +120,36 @@ async function watch(look: () => Promise<RunStatus>): Promise<RunStatus> {
   }
 }
 
+/** A run that is there and cannot be read; the others can. */
+interface DamagedRun {
+  readonly run: string;
+  readonly state: "damaged";
+  readonly problem: string;
+}
+
 async function printRuns(store: ObjectStore, json: boolean): Promise<void> {
-  const reports: RunReport[] = [];
-  for (const run of await listRuns(store)) reports.push(await readProgress({ store, run, queue: null }));
+  const reports: (RunReport | DamagedRun)[] = [];
+  for (const run of await listRuns(store)) reports.push(await readOrSay(store, run));
   if (json) return printJson(reports);
-  for (const schedule of await new BackfillDesk({ store, queue: null }).list()) console.log(scheduleLine(schedule));
-  if (reports.length === 0) console.log(`no runs in ${store.url}`);
-  for (const { run, state, rows, plannedRows, rejects } of reports) {
-    console.log(
-      `${run.padEnd(28)} ${state.padEnd(10)} ${count(rows)} of ${count(plannedRows)} rows, ${count(rejects)} rejected`,
-    );
+  for (const schedule of await new BackfillDesk({ store, queue: null }).list()) printLine(scheduleLine(schedule));
+  if (reports.length === 0) printLine(`no runs in ${store.url}`);
+  for (const report of reports) printLine(runLine(report));
+}
+
+async function readOrSay(store: ObjectStore, run: string): Promise<RunReport | DamagedRun> {
+  try {
+    const report = await readProgress({ store, run, queue: null });
+    if (report.run === run) return report;
+    return { run, state: "damaged", problem: `its record names another run, ${report.run}` };
+  } catch (error) {
+    if (isPassing(error)) throw error;
+    return { run, state: "damaged", problem: messageOf(error) };
   }
+}
+
+function runLine(report: RunReport | DamagedRun): string {
+  const name = `${report.run.padEnd(28)} ${report.state.padEnd(10)}`;
+  if (report.state === "damaged") return `${name} ${report.problem}`;
+  const { rows, plannedRows, rejects } = report;
+  return `${name} ${count(rows)} of ${count(plannedRows)} rows, ${count(rejects)} rejected`;
 }

@@ -1,5 +1,9 @@
 /** Makes elements, and changes a page to new ones without losing focus, scroll or open details. */
 
+/** Control characters, and those that change the direction of the text around them; as in `core/visible.ts`. */
+// oxlint-disable-next-line no-control-regex -- control characters are what this finds
+const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "g", "rect", "path", "line", "text", "title"]);
 
@@ -10,14 +14,25 @@ export function h(tag, attributes = {}, ...children) {
     if (value === null || value === undefined || value === false) continue;
     node.setAttribute(name, value === true ? "" : String(value));
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...nodesOf(children));
   return node;
+}
+
+function nodesOf(children) {
+  return children
+    .flat(Infinity)
+    .filter((child) => child !== null && child !== undefined && child !== false)
+    .map((child) => (child instanceof Node ? child : document.createTextNode(visible(String(child)))));
+}
+
+/** Ids and messages come from data: what would deceive a reader is shown as an escape, such as \u202e. */
+function visible(text) {
+  return text.replace(UNSAFE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** Makes `parent` have these children, keeping each node that can be kept. */
 export function fill(parent, ...children) {
-  const wanted = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
-  const next = wanted.map((child) => (child instanceof Node ? child : document.createTextNode(String(child))));
+  const next = nodesOf(children);
   const keyed = new Map([...parent.childNodes].filter(keyOf).map((node) => [keyOf(node), node]));
   next.forEach((node, i) => {
     const there = parent.childNodes[i];

@@ -52,7 +52,14 @@ function tile(name, value, note) {
 }
 
 export function alerts(fleet) {
-  return fleet.problems.map((problem) => h("p", { class: "alert" }, h("strong", {}, "Not all can be seen. "), problem));
+  return [
+    ...fleet.problems.map((problem) =>
+      h("p", { class: "alert" }, h("strong", {}, "Some data is unavailable. "), problem),
+    ),
+    ...fleet.damaged.map(({ run, problem }) =>
+      h("p", { class: "alert" }, h("strong", {}, `Run ${run} is damaged. `), problem),
+    ),
+  ];
 }
 
 export function activeRuns(fleet) {
@@ -209,7 +216,7 @@ export function schedules(fleet) {
         "li",
         { "data-key": schedule.name },
         h("strong", {}, schedule.name),
-        h("span", { class: "what" }, `${schedule.pattern} · ${schedule.timezone}`),
+        schedule.pattern !== "" && h("span", { class: "what" }, `${schedule.pattern} · ${schedule.timezone}`),
         h(
           "span",
           {},
