@@ -29,13 +29,10 @@ import {
   unlinkIfThere,
   writeTemp,
 } from "./file-io.ts";
+import { FileRoot, TEMP_FOLDER } from "./file-root.ts";
 import { type FileLock, publishLocked, releaseLock, takeLock } from "./file-lock.ts";
 import { assertPrefix, assertRange, assertWithin, missing, shorterThanRange } from "./store-rules.ts";
 
-/** Half-written files live here, on the same file system as the names they are linked to. */
-const TEMP_FOLDER = ".tmp";
-/** A temporary file this old belongs to a process that was killed. Generous: clocks on a share differ. */
-const STALE_TEMP_MS = 24 * 60 * 60 * 1000;
 /** `lstat` calls in flight while listing: enough to hide latency, few enough for the thread pool. */
 const LIST_CONCURRENCY = 32;
 /** Neither through a link, nor waiting for the other end of a pipe that somebody put there. */
@@ -46,19 +43,22 @@ const LINK_ATTEMPTS = 20;
 export class FileStore implements ObjectStore {
   readonly url: string;
   readonly #root: string;
-  /** The root with its own links resolved, made on first write. A failure is not remembered. */
-  #ready: Promise<string> | undefined;
+  readonly #folder: FileRoot;
 
-  /** @param root Absolute path. It is made on the first write, not before. */
-  constructor(root: string) {
+  /**
+   * @param root Absolute path.
+   * @param options.makeRoot Whether the first write makes the folder if it is not there. Default true.
+   */
+  constructor(root: string, options: Readonly<{ makeRoot?: boolean | undefined }> = {}) {
     this.#root = root;
+    this.#folder = new FileRoot(root, options.makeRoot ?? true);
     this.url = pathToFileURL(root).href;
   }
 
   async create(params: Readonly<{ key: string; body: Uint8Array }>): Promise<CreateOutcome> {
     const path = this.#pathOf(params.key);
     try {
-      await this.#prepare();
+      await this.#folder.ready();
       // Spares writing megabytes for a name that is taken; the link below is what decides.
       if (await this.#isTaken(path)) return "exists";
       const temp = await this.#writeTemp(params.body);
@@ -105,6 +105,7 @@ export class FileStore implements ObjectStore {
     const path = this.#pathOf(key);
     if (range !== undefined) assertRange(key, range);
     try {
+      if (!(await this.#folder.isThere())) throw missing(path);
       await this.#assertInside(dirname(path));
       const file = await open(path, READ_FLAGS);
       try {
@@ -127,6 +128,7 @@ export class FileStore implements ObjectStore {
   async stat(params: Readonly<{ key: string }>): Promise<ObjectInfo | null> {
     const path = this.#pathOf(params.key);
     try {
+      if (!(await this.#folder.isThere())) return null;
       await this.#assertInside(dirname(path));
       const stats = await lstatOrNull(path);
       return stats?.isFile() === true ? infoOf(params.key, stats) : null;
@@ -145,6 +147,7 @@ export class FileStore implements ObjectStore {
   async remove(params: Readonly<{ key: string }>): Promise<void> {
     const path = this.#pathOf(params.key);
     try {
+      if (!(await this.#folder.isThere())) return;
       await this.#assertInside(dirname(path));
       if ((await lstat(path)).isDirectory()) return;
       await this.#locked(params.key, makeEmpty, () => unlink(path));
@@ -169,21 +172,12 @@ export class FileStore implements ObjectStore {
     return join(this.#root, key);
   }
 
-  #prepare(): Promise<string> {
-    this.#ready ??= prepareRoot(this.#root).catch((error: unknown) => {
-      this.#ready = undefined;
-      throw error;
-    });
-    return this.#ready;
-  }
-
   async #writeTemp(body: Uint8Array): Promise<string> {
-    const root = await this.#prepare();
+    const root = await this.#folder.ready();
     try {
       return await writeTemp(join(root, TEMP_FOLDER), body);
     } catch (error) {
-      // Somebody cleaned up around us; the next attempt makes the folder again.
-      if (errnoOf(error) === "ENOENT") this.#ready = undefined;
+      if (errnoOf(error) === "ENOENT") this.#folder.forgetTemps();
       throw error;
     }
   }
@@ -225,7 +219,7 @@ export class FileStore implements ObjectStore {
     make: (path: string) => Promise<void>,
     act: (lock: FileLock) => Promise<T>,
   ): Promise<T> {
-    const folder = join(await this.#prepare(), TEMP_FOLDER);
+    const folder = join(await this.#folder.ready(), TEMP_FOLDER);
     const lock = await takeLock({ folder, key, make });
     try {
       return await act(lock);
@@ -280,7 +274,7 @@ export class FileStore implements ObjectStore {
     try {
       return await this.#assertInside(folder);
     } catch (error) {
-      // The root itself is made by `#prepare` alone: one that vanished may be an unmounted disk.
+      // The root itself is made by `FileRoot` alone: one that vanished may be an unmounted disk.
       if (errnoOf(error) !== "ENOENT" || folder === this.#root) throw error;
     }
     const parent = dirname(folder);
@@ -325,6 +319,7 @@ export class FileStore implements ObjectStore {
   async #namesIn(folder: string): Promise<string[]> {
     const path = join(this.#root, folder);
     try {
+      if (!(await this.#folder.isThere())) return [];
       await this.#assertInside(path);
       const entries = await readdir(path, { withFileTypes: true });
       const isTemp = (entry: Dirent): boolean => folder === "" && entry.name === TEMP_FOLDER;
@@ -344,28 +339,6 @@ export class FileStore implements ObjectStore {
     } catch (error) {
       throw fileFault({ error, doing: "look at", path });
     }
-  }
-}
-
-async function prepareRoot(root: string): Promise<string> {
-  await mkdir(root, { recursive: true });
-  const real = await realpath(root);
-  const temp = join(real, TEMP_FOLDER);
-  try {
-    await mkdir(temp);
-  } catch (error) {
-    if (errnoOf(error) !== "EEXIST") throw error;
-    const stats = await lstat(temp);
-    if (!stats.isDirectory()) throw outsideRoot({ path: temp, real: "something that is no folder of its own", root });
-    await removeStaleTemps(temp);
-  }
-  return real;
-}
-
-async function removeStaleTemps(temp: string): Promise<void> {
-  for (const name of await readdir(temp)) {
-    const stats = await lstatOrNull(join(temp, name));
-    if (stats?.isFile() === true && Date.now() - stats.mtimeMs > STALE_TEMP_MS) await unlinkIfThere(join(temp, name));
   }
 }
 

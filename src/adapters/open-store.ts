@@ -11,6 +11,11 @@ import type { S3Options } from "./s3-client.ts";
 export interface OpenStoreOptions {
   /** Only looked at for `s3://` URLs. */
   readonly s3?: S3Options | undefined;
+  /**
+   * Whether the first write makes the folder of a `file:///` store that is not there. Default true. False for what only
+   * works on a store: a folder that is missing then is a disk that is not mounted.
+   */
+  readonly makeRoot?: boolean | undefined;
 }
 
 type StoreAddress =
@@ -29,7 +34,7 @@ const BUCKET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$/;
  */
 export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<ObjectStore> {
   const address = parseStoreUrl(url);
-  if (address.kind === "file") return new FileStore(address.root);
+  if (address.kind === "file") return new FileStore(address.root, { makeRoot: options.makeRoot });
   // The SDK takes a quarter of a second to load, which a run on files need not wait for.
   const { S3Store } = await import("./s3-store.ts");
   return new S3Store({ bucket: address.bucket, prefix: address.prefix, ...(options.s3 && { options: options.s3 }) });

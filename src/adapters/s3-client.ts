@@ -1,9 +1,10 @@
 /** What every reader and writer of S3 shares: the client and bodies whose length is proved. */
 import { type GetObjectCommandOutput, S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
 import { Readable } from "node:stream";
-import { FleetError } from "../core/errors.ts";
+import { FleetError, messageOf } from "../core/errors.ts";
 import type { ByteRange } from "../core/ports.ts";
-import { BodyError, type RetryLimits } from "./s3-faults.ts";
+import { distrustAnswers } from "./s3-answers.ts";
+import { AnswerError, type RetryLimits } from "./s3-faults.ts";
 import { assertWithin, shorterThanRange } from "./store-rules.ts";
 
 // Which Node.js versions embedfleet needs is said in package.json; the SDK would say its own in every command.
@@ -42,7 +43,9 @@ export interface S3Options {
 }
 
 export function openClient(options: S3Options): S3Client {
-  return new S3Client(clientConfig(options));
+  const client = new S3Client(clientConfig(options));
+  distrustAnswers(client);
+  return client;
 }
 
 export function retryLimitsOf(options: S3Options): RetryLimits {
@@ -96,7 +99,7 @@ export async function readBody(
 ): Promise<Uint8Array> {
   const { answer, where, range, maxBytes } = params;
   const body = answer.Body;
-  if (!(body instanceof Readable)) throw new BodyError("the answer has no body to read");
+  if (!(body instanceof Readable)) throw new AnswerError("the answer has no body to read");
   try {
     const bytes = requireLength(answer.ContentLength, where);
     if (range !== undefined && bytes !== range.end - range.start) throw wrongRange(answer, where, range);
@@ -115,15 +118,24 @@ async function collect(stream: Readable, bytes: number): Promise<Uint8Array> {
   try {
     for await (const chunk of stream) {
       const part = chunk as Uint8Array;
-      if (done + part.length > bytes) throw new BodyError(`more than the ${bytes} bytes that were announced came`);
+      if (done + part.length > bytes) throw new AnswerError(`more than the ${bytes} bytes that were announced came`);
       body.set(part, done);
       done += part.length;
     }
   } catch (error) {
-    throw new BodyError(`the body broke off after ${done} of ${bytes} bytes`, { cause: error });
+    if (messageOf(error).startsWith("Checksum mismatch")) throw wrongChecksum(error);
+    throw new AnswerError(`the body broke off after ${done} of ${bytes} bytes`, { cause: error });
   }
-  if (done < bytes) throw new BodyError(`the body ended after ${done} of ${bytes} bytes`);
+  if (done < bytes) throw new AnswerError(`the body ended after ${done} of ${bytes} bytes`);
   return body;
+}
+
+/** All bytes came; either one was damaged on the way, or the server keeps a checksum of something else. */
+function wrongChecksum(cause: unknown): AnswerError {
+  return new AnswerError(`the body is not what its checksum was made of: ${messageOf(cause)}`, {
+    cure: "if this server always says so, it keeps wrong checksums: set AWS_RESPONSE_CHECKSUM_VALIDATION=WHEN_REQUIRED (every file is checked against its SHA-256 all the same); if not, its disk or the line damages bytes",
+    cause,
+  });
 }
 
 function wrongRange(answer: GetObjectCommandOutput, where: string, range: ByteRange): FleetError {

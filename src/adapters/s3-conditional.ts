@@ -6,7 +6,7 @@
 import { HeadObjectCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { FleetError } from "../core/errors.ts";
 import type { ReplaceOutcome, VersionedBody } from "../core/ports.ts";
-import { nameOf, type RetryLimits, type S3Call, statusOf, withRetries } from "./s3-faults.ts";
+import { nameOf, type RetryLimits, refusesChecksum, type S3Call, statusOf, withRetries } from "./s3-faults.ts";
 
 interface Replacement {
   readonly at: S3Call;
@@ -73,6 +73,7 @@ export class ConditionalWriter {
       const status = statusOf(error) ?? 0;
       if (NOT_MET.has(status) && nameOf(error) !== "NoSuchBucket") return false;
       // It met another write. Usually that one has won; if not, S3 asks for a new attempt.
+      if (lacksConditions(error)) throw noConditions(params.at, error);
       if (status === 409 && (await this.#versionNow(params)) !== params.ifVersion) return false;
       throw error;
     }
@@ -103,4 +104,15 @@ function ownEtagRefused({ at, ifVersion }: Replacement): FleetError {
     `${at.operation} ${at.where}: the server says that the ETag is not ${ifVersion}, which is the one that it gives`,
     { cure: "a proxy before the server may change ETags (compression does); switch that off" },
   );
+}
+
+export function lacksConditions(error: unknown): boolean {
+  return statusOf(error) === 501 && !refusesChecksum(error);
+}
+
+export function noConditions(at: S3Call, cause: unknown): FleetError {
+  return new FleetError("store_refused", `${at.operation} ${at.where}: this server has no conditional writes (501)`, {
+    cure: "create-if-absent (If-None-Match: *) keeps two workers from writing one file; use AWS S3, Ceph, versitygw or another server that has it",
+    cause,
+  });
 }

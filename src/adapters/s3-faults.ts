@@ -21,10 +21,23 @@ const REGION_NAMES = new Set([
   "PermanentRedirect",
 ]);
 const FULL_NAMES = new Set(["QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"]);
+/** What servers call the headers that newer SDKs add to a write. */
+const CHECKSUM_WORDS = /checksum|crc32|trailer|aws-chunked|content-?md5|content-?encoding|digest/i;
 const MAX_BACKOFF_MS = 10_000;
 
-/** A body that stopped short or did not match its checksum. The request itself had succeeded. */
-export class BodyError extends Error {}
+/**
+ * An answer that cannot be taken: a body that stopped short or does not match its checksum, a listing that contradicts
+ * itself, a page of something that is no S3 server. A new attempt may get a better one.
+ */
+export class AnswerError extends Error {
+  /** What to do if no attempt gets a better one. */
+  readonly cure: string | undefined;
+
+  constructor(message: string, options: Readonly<{ cure?: string; cause?: unknown }> = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.cure = options.cure;
+  }
+}
 
 export interface S3Call {
   /** As S3 names it: `PutObject`. */
@@ -81,6 +94,12 @@ export function nameOf(error: unknown): string {
   return describe(error).name;
 }
 
+/** The SDK sends one along with every write, and some servers know none, or another one. */
+export function refusesChecksum(error: unknown): boolean {
+  const { status } = describe(error);
+  return (status === 400 || status === 501) && CHECKSUM_WORDS.test(messageOf(error));
+}
+
 function describe(error: unknown): ServerError {
   const fields = (error ?? {}) as Partial<Record<"name" | "code", unknown>> & {
     readonly $metadata?: { httpStatusCode?: number; requestId?: string; clockSkewCorrected?: boolean };
@@ -97,7 +116,7 @@ function describe(error: unknown): ServerError {
 }
 
 function isTransient(error: unknown): boolean {
-  if (error instanceof BodyError) return true;
+  if (error instanceof AnswerError) return true;
   const { name, status, networkCode, clockCorrected } = describe(error);
   if (clockCorrected || TRANSIENT_NAMES.has(name)) return true;
   if (status !== undefined && status >= 300) return TRANSIENT_STATUS.has(status);
@@ -107,8 +126,9 @@ function isTransient(error: unknown): boolean {
 function exhausted(at: S3Call, error: unknown, spent: Readonly<{ attempts: number; seconds: number }>): FleetError {
   const times = spent.attempts === 1 ? "once" : `${spent.attempts} times`;
   const message = `${at.operation} ${at.where} failed ${times} in ${spent.seconds.toFixed(1)} s, last with ${saidBy(error)}`;
+  const ofAnswer = error instanceof AnswerError ? error.cure : undefined;
   return new FleetError("store_unavailable", message, {
-    cure: "check that the endpoint is right, reachable and not overloaded, then run the same command again",
+    cure: ofAnswer ?? "check that the endpoint is right, reachable and not overloaded, then run the same command again",
     cause: error,
   });
 }
@@ -134,6 +154,9 @@ function cureOf(at: S3Call, error: unknown): string | undefined {
   if (name === "NoSuchBucket") return "the bucket does not exist; create it, or correct the URL, endpoint and region";
   if (status === 403) {
     return `allow ${at.permission} on this bucket and prefix to these credentials (without s3:ListBucket, a missing object reads as forbidden too)`;
+  }
+  if (refusesChecksum(error)) {
+    return "the server refuses the checksum that is sent along; set AWS_REQUEST_CHECKSUM_CALCULATION=WHEN_REQUIRED";
   }
   if (status === 405 || status === 501)
     return "this server lacks the operation; use one that has it, or a file:/// store";

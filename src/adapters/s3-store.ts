@@ -10,7 +10,6 @@ import {
   PutObjectCommand,
   type S3Client,
 } from "@aws-sdk/client-s3";
-import { FleetError } from "../core/errors.ts";
 import { assertKey } from "../core/layout.ts";
 import type {
   ByteRange,
@@ -29,7 +28,7 @@ import {
   retryLimitsOf,
   type S3Options,
 } from "./s3-client.ts";
-import { ConditionalWriter } from "./s3-conditional.ts";
+import { ConditionalWriter, lacksConditions, noConditions } from "./s3-conditional.ts";
 import { nameOf, statusOf, withRetries, type RetryLimits, type S3Call } from "./s3-faults.ts";
 import { listObjects } from "./s3-list.ts";
 import { assertPrefix, assertRange, assertWithin, missing, shorterThanRange } from "./store-rules.ts";
@@ -67,7 +66,7 @@ export class S3Store implements ObjectStore {
       } catch (error) {
         // Also the answer to our own second attempt, when only the first one's reply was lost.
         if (statusOf(error) === 412) return "exists";
-        throw statusOf(error) === 501 ? noConditions(at, error) : error;
+        throw lacksConditions(error) ? noConditions(at, error) : error;
       }
     });
   }
@@ -175,13 +174,6 @@ export class S3Store implements ObjectStore {
       target: { Bucket: this.#bucket, Key: full },
     };
   }
-}
-
-function noConditions(at: S3Call, cause: unknown): FleetError {
-  return new FleetError("store_refused", `${at.operation} ${at.where}: this server has no conditional writes (501)`, {
-    cure: "create-if-absent (If-None-Match: *) keeps two workers from writing one file; use AWS S3, Ceph, versitygw or another server that has it",
-    cause,
-  });
 }
 
 /** A view, not a copy. */

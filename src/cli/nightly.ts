@@ -74,7 +74,8 @@ async function startRun(
   const own = { ...planDefaults(), producerThreads, models };
   const settings = { ...own, ...schedule.options, ...host } as unknown as EnqueueSettings;
   await withCloser(async (closer) => {
-    const prepared = await prepare(inputs, settings, closer, log);
+    // The schedule came out of this store: it is there, or its disk is away.
+    const prepared = await prepare(inputs, settings, closer, log, { makeRoot: false });
     const queue = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
     await plan({ ...prepared, inputs, settings, queue, closer, log, signal });
   });

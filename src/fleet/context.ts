@@ -83,9 +83,15 @@ export async function withCloser<T>(act: (closer: Closer) => Promise<T>): Promis
   }
 }
 
-export async function openStoreOf(flags: StoreSettings, closer: Closer): Promise<ObjectStore> {
+/** @param options.makeRoot For the commands that begin a store; by default a folder that is not there is a fault. */
+export async function openStoreOf(
+  flags: StoreSettings,
+  closer: Closer,
+  { makeRoot = false }: Readonly<{ makeRoot?: boolean }> = {},
+): Promise<ObjectStore> {
   const { s3Endpoint: endpoint, s3Region: region, s3TimeoutSeconds } = flags;
-  return closer.add(await openStore(flags.out, { s3: { endpoint, region, idleTimeoutMs: s3TimeoutSeconds * 1000 } }));
+  const s3 = { endpoint, region, idleTimeoutMs: s3TimeoutSeconds * 1000 };
+  return closer.add(await openStore(flags.out, { s3, makeRoot }));
 }
 
 /** @throws FleetError `store_refused`, unless the user takes the risk, of which they are told. */

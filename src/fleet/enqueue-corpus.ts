@@ -109,12 +109,16 @@ export interface Prepared {
   readonly observe: Observe;
 }
 
-/** Everything that can be refused before anything is written or queued. */
+/**
+ * Everything that can be refused before anything is written or queued.
+ * @param options.makeRoot Whether a store's folder that is not there is made; by default it is.
+ */
 export async function prepare(
   inputs: readonly string[],
   settings: EnqueueSettings,
   closer: Closer,
   log: Logger,
+  { makeRoot = true }: Readonly<{ makeRoot?: boolean }> = {},
 ): Promise<Prepared> {
   const reading = { ...selectionOf(settings), maxDocumentBytes: settings.maxDocumentBytes };
   const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };
@@ -124,7 +128,7 @@ export async function prepare(
   const setup = { model, cutting: runOptionsOf(settings, model), reading, s3 };
   const cutter = await openCutter(settings.producerThreads, setup, closer);
   const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
-  const store = new ObservedStore(await openStoreOf(settings, closer), observe);
+  const store = new ObservedStore(await openStoreOf(settings, closer, { makeRoot }), observe);
   await probeStoreOf(store, settings, log);
   return { store, model, cutter, corpus, observe };
 }

@@ -79,7 +79,8 @@ export async function triggerBackfill(name: string, flags: DeskFlags): Promise<v
 async function atDesk(flags: DeskFlags, act: (desk: BackfillDesk) => Promise<void>): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(flags);
-    const store = await openStoreOf(flags, closer);
+    // A schedule may be the first thing in a store.
+    const store = await openStoreOf(flags, closer, { makeRoot: true });
     const { redis: redisUrl, fleet } = flags;
     if (redisUrl !== undefined) {
       for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
