@@ -21,6 +21,7 @@ import type { FleetWatch } from "./fleet-watch.ts";
 export interface ControlParams {
   readonly store: ObjectStore;
   readonly watch: FleetWatch;
+  readonly redisWatch: Readonly<{ silentMs: number }>;
   readonly schedules: Schedules | null;
   readonly metrics: Metrics;
   readonly access: Access;
@@ -79,10 +80,16 @@ export function controlApp(params: ControlParams): Hono {
   app.notFound((c) => c.json({ error: { code: "not_found", message: `there is no ${c.req.path}` } }, 404));
 
   app.get("/healthz", (c) => {
-    const { blindMs } = params.watch;
-    const isWell = blindMs < params.maxBlindMs;
-    const problems = params.watch.snapshot?.problems ?? [];
-    const body = { status: isWell ? "ok" : "no progress", blindSeconds: Math.round(blindMs / 1000), problems };
+    const { blindMs, snapshot } = params.watch;
+    const { silentMs } = params.redisWatch;
+    const isRedisSilent = silentMs >= params.maxBlindMs;
+    const isWell = !isRedisSilent && blindMs < params.maxBlindMs;
+    const body = {
+      status: isWell ? "ok" : isRedisSilent ? "Redis does not answer" : "no progress",
+      blindSeconds: Math.round(blindMs / 1000),
+      redisSilentSeconds: Math.round(silentMs / 1000),
+      problems: snapshot?.problems ?? [],
+    };
     return c.json(body, isWell ? 200 : 503);
   });
   app.get("/metrics", access.forReading, async (c) =>
