@@ -1,6 +1,6 @@
 /** Redis addresses: one server, the primary that Sentinel names, or a socket. */
 import type { RedisOptions } from "ioredis";
-import { FleetError } from "../../core/errors.ts";
+import { FleetError, messageOf } from "../../core/errors.ts";
 
 const FORMS = [
   "redis://[user:password@]host:port[/database]",
@@ -54,12 +54,12 @@ export function optionsOfAddress(url: string): RedisOptions {
       ...("tls" in tls && { enableTLSForSentinelMode: true, sentinelTLS: {} }),
     };
   } catch (error) {
-    throw notAnAddress(url, error instanceof URIError ? "a % in it begins no percent-encoded byte" : error);
+    throw notAnAddress(url, error instanceof URIError ? "a % in it begins no percent-encoded byte" : messageOf(error));
   }
 }
 
-function notAnAddress(url: string, why: unknown = null): FleetError {
-  const reason = why === null ? "" : `: ${why instanceof Error ? why.message : String(why)}`;
+function notAnAddress(url: string, why?: string): FleetError {
+  const reason = why === undefined ? "" : `: ${why}`;
   return new FleetError("bad_usage", `${JSON.stringify(redactUrl(url))} is not a Redis address${reason}`, {
     cure: `use ${FORMS.join(", ")}; percent-encode special characters of passwords`,
   });

@@ -74,8 +74,9 @@ export class BullLeases implements JobLeases {
     this.#log = params.log;
     this.#observe = params.observe ?? unobserved;
     this.#giveUp = params.giveUp;
-    // After a lock's time without an answer nothing is lost by asking again.
-    const answerTimeoutMs = Math.min(ANSWER_TIMEOUT_MS, Math.max(MIN_ANSWER_TIMEOUT_MS, params.lockDurationMs));
+    // A job that is completed is renewed no more, and its lease outlives two renewals.
+    const aRenewalMs = params.lockDurationMs * RENEW_SHARE;
+    const answerTimeoutMs = Math.min(ANSWER_TIMEOUT_MS, Math.max(MIN_ANSWER_TIMEOUT_MS, aRenewalMs));
     this.#redis = connectRedis(params.redisUrl, { answerTimeoutMs }, params.giveUp);
     this.#worker = new Worker<unknown>(params.name, null, {
       connection: this.#redis,

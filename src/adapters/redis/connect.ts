@@ -86,7 +86,7 @@ function newConnection(options: RedisOptions): Redis {
     if (isOfSelect(error)) redis.disconnect(true);
   });
   // BullMQ waits for jobs on one.
-  redis.duplicate = ((override) => newConnection({ ...redis.options, ...override })) as Redis["duplicate"];
+  redis.duplicate = (override) => newConnection({ ...redis.options, ...override });
   return redis;
 }
 
@@ -138,9 +138,11 @@ export async function checkRedis(url: string, options: RedisCheckOptions): Promi
   const where = redactUrl(url);
   let failure: unknown;
   const redis = connectRedis(url, ONCE);
-  redis.on("error", (error) => (failure = error));
   // What a sentinel said is the reason; that none was of use is not.
   redis.on("sentinelError", (error: unknown) => (failure = error));
+  redis.on("error", (error: Error) => {
+    if (!error.message.startsWith("All sentinels are unreachable")) failure = error;
+  });
   const over = new AbortController();
   try {
     return await Promise.race([inspect(redis, where, options), tooLate(redis, where, over.signal)]);
