@@ -139,6 +139,20 @@ test("a queue that is opened while there is no server works when there is one", 
   expect(await queue.counts()).toEqual({ waiting: 0, active: 0, failed: 0 });
 });
 
+test("jobs that a cut connection has told only some of are told again", async () => {
+  const redis = await ownRedis();
+  const queue = openQueue(redis.url);
+  const client = clientOf(redis);
+  const shards = Array.from({ length: 3000 }, (_, i) => `w${String(i).padStart(6, "0")}-s0000`);
+  const enqueued = queue.enqueue({ jobs: shards.map((shard) => ({ ...JOB, shard })) });
+  for (const share of [1, 3, 5]) {
+    await expect.poll(async () => (await queue.counts()).waiting, WAIT).toBeGreaterThan(share * 400);
+    await client.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+  }
+  await enqueued;
+  expect(await queue.counts()).toMatchObject({ waiting: shards.length });
+});
+
 test("what was asked of a connection that swallows it is asked again on another", async () => {
   const redis = await ownRedis();
   const proxy = await proxyTo(redis.port);

@@ -107,6 +107,20 @@ export function leaveServersOtherThan(runId: string): void {
   }
 }
 
+/**
+ * Repeats a call of many commands that a lost connection has cut in two: of those ioredis asks none again.
+ * @param act What may be done twice.
+ */
+export async function untilAnswered<T>(act: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await act();
+    } catch (error) {
+      if (messageOf(error) !== "Command aborted due to connection close") throw error;
+    }
+  }
+}
+
 /** One that waits for its next attempt to connect has to make it: only its failure rejects what is asked of it. */
 function cut(redis: Redis): void {
   redis.options.retryStrategy = () => null;
