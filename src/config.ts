@@ -77,7 +77,8 @@ function envName(flags: string): string {
 /** Functions, because a commander option keeps the state of the command it was added to. */
 export const OPTIONS = {
   out: () => option("--out <url>", "the store: file:///folder, s3://bucket/prefix or a path").makeOptionMandatory(),
-  redis: () => option("--redis <url>", "the queue's Redis: redis://, rediss:// or unix:///socket", "REDIS_URL"),
+  redis: () =>
+    option("--redis <url>", "the queue's Redis: redis://, rediss://, redis+sentinel:// or unix:///socket", "REDIS_URL"),
   allowVolatileRedis: () =>
     option(
       "--allow-volatile-redis",

@@ -1,7 +1,7 @@
 /** Whether what people named as a corpus names an object: the rules of `listInput`, without a disk or a server. */
 import { join, relative } from "node:path";
 import picomatch from "picomatch";
-import type { Format } from "../../src/core/contracts.ts";
+import type { Format } from "../../src/core/selection.ts";
 import { isWanted } from "./formats.ts";
 import { parseS3Url, type Place, toPosix } from "./objects.ts";
 

@@ -22,6 +22,7 @@ import type { FleetWatch } from "./fleet-watch.ts";
 export interface ControlParams {
   readonly store: ObjectStore;
   readonly watch: FleetWatch;
+  readonly redisWatch: Readonly<{ silentMs: number }>;
   readonly schedules: Schedules | null;
   readonly metrics: Metrics;
   readonly access: Access;
@@ -82,8 +83,14 @@ export function controlApp(params: ControlParams): Hono {
   // Answers anyone, so it names no run and no place; what could not be seen is in `/api/fleet`.
   app.get("/healthz", (c) => {
     const { blindMs } = params.watch;
-    const isWell = blindMs < params.maxBlindMs;
-    const body = { status: isWell ? "ok" : "no progress", blindSeconds: Math.round(blindMs / 1000) };
+    const { silentMs } = params.redisWatch;
+    const isRedisSilent = silentMs >= params.maxBlindMs;
+    const isWell = !isRedisSilent && blindMs < params.maxBlindMs;
+    const body = {
+      status: isWell ? "ok" : isRedisSilent ? "Redis does not answer" : "no progress",
+      blindSeconds: Math.round(blindMs / 1000),
+      redisSilentSeconds: Math.round(silentMs / 1000),
+    };
     return c.json(body, isWell ? 200 : 503);
   });
   app.get("/metrics", access.forReading, async (c) =>

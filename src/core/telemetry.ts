@@ -94,6 +94,8 @@ export type FleetEvent =
   | { readonly kind: "breaker"; readonly name: string; readonly state: "closed" | "half-open" | "open" }
   /** `failed`: the queue could not be asked, and the leases may live on. */
   | { readonly kind: "leases"; readonly outcome: "renewed" | "lost" | "failed"; readonly count: number }
+  /** Redis was asked whether it can hold the queue, and answered that it can. */
+  | { readonly kind: "redis-answered" }
   /** A pulled job's lease had lapsed before: a worker died with it, or lost touch. */
   | { readonly kind: "stalled"; readonly count: number }
   /** Documents became token ids. */

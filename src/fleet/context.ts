@@ -6,11 +6,13 @@ import { openStore } from "../adapters/open-store.ts";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { queueName } from "../adapters/redis/queue-options.ts";
+import { RedisWatch } from "../adapters/redis/redis-watch.ts";
 import { cacheFolder } from "../config.ts";
 import type { Head, RunOptions, VectorType } from "../core/contracts.ts";
 import type { Condition, Format, Selection } from "../core/selection.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import type { Observe } from "../core/telemetry.ts";
 import { probeStore, whatIsLost } from "../run/probe-store.ts";
 
 export interface StoreSettings {
@@ -139,6 +141,16 @@ export async function openQueueOf(
   const redisUrl = redisOf(flags);
   for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
   return closer.add(new BullQueue({ redisUrl, name: queueName(flags.fleet, modelId), giveUp }));
+}
+
+/** Says so, to the log and to the process's health, when Redis gives no answer, and when it does again. */
+export function watchRedisOf(
+  flags: Pick<QueueSettings, "redis">,
+  closer: Closer,
+  log: Logger,
+  observe?: Observe,
+): RedisWatch {
+  return closer.add(new RedisWatch({ redisUrl: redisOf(flags), log, ...(observe && { observe }) }));
 }
 
 export function runOptionsOf(flags: PlanSettings, model: Model): RunOptions {

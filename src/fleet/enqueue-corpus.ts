@@ -34,6 +34,7 @@ import {
   runOptionsOf,
   selectionOf,
   type StoreSettings,
+  watchRedisOf,
   withCloser,
 } from "./context.ts";
 import { type OptionName, withDefaults } from "./defaults.ts";
@@ -95,6 +96,7 @@ export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
   return withCloser(async (closer) => {
     const prepared = await prepare(inputs, settings, closer, log);
     const queue = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
+    watchRedisOf(settings, closer, log, prepared.observe);
     const { run } = await plan({ ...prepared, inputs, settings, queue, closer, log, signal, onDocuments });
     return readProgress({ store: prepared.store, run, queue: await queue.counts() });
   });

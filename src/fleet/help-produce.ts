@@ -15,6 +15,7 @@ import {
   type QueueSettings,
   redisOf,
   type StoreSettings,
+  watchRedisOf,
   withCloser,
 } from "./context.ts";
 import { type OptionName, withDefaults } from "./defaults.ts";
@@ -81,6 +82,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
       );
     for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis })) log.warn(warning);
     const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
+    watchRedisOf(settings, closer, log, observe);
     const store = new ObservedStore(bare, observe);
     await probeStoreOf(store, settings, log);
     const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };

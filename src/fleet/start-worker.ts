@@ -12,10 +12,10 @@ import { WatchedEmbedder } from "../../workers/watched-embedder.ts";
 import { FleetWorker } from "../../workers/worker.ts";
 import { CostCache } from "../adapters/cost-cache.ts";
 import { BullLeases } from "../adapters/redis/bull-leases.ts";
-import { fallsSilent } from "../adapters/redis/connect.ts";
 import { Presence } from "../adapters/redis/presence.ts";
 import { producersKey, queueName, turnKey, workersKey } from "../adapters/redis/queue-options.ts";
 import { RedisTurn } from "../adapters/redis/redis-turn.ts";
+import type { RedisWatch } from "../adapters/redis/redis-watch.ts";
 import { workerName } from "../config.ts";
 import type { Head } from "../core/contracts.ts";
 import { FleetError, hasCode } from "../core/errors.ts";
@@ -36,6 +36,7 @@ import {
   type QueueSettings,
   redisOf,
   type StoreSettings,
+  watchRedisOf,
 } from "./context.ts";
 import { type OptionName, withDefaults } from "./defaults.ts";
 import { type MetricsSettings, openMetrics } from "./telemetry.ts";
@@ -126,7 +127,7 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
   const closer = new Closer();
   const giveUp = new AbortController();
   const place = { name, device: chooseDevice(device), log: log.child({ worker: name }), giveUp: giveUp.signal };
-  const { worker, embedder, model, store } = await open(settings, place, closer).catch((error: unknown) =>
+  const { worker, embedder, model, store, redisWatch } = await open(settings, place, closer).catch((error: unknown) =>
     fail(closer, error),
   );
   const done = worker
@@ -154,7 +155,7 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
     },
     done,
     stop: () => {
-      if (stopping === null) void leaveIfSilent(redisOf(settings), ended, giveUp, place.log);
+      if (stopping === null) void leaveIfSilent(redisWatch, ended, giveUp, place.log);
       stopping ??= worker.stop().then(() => ended);
       return stopping;
     },
@@ -163,12 +164,12 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
 
 /** A worker that is to end does not wait for a Redis that does not come back: nothing it could say there is needed. */
 async function leaveIfSilent(
-  redisUrl: string,
+  redisWatch: RedisWatch,
   ended: Promise<void>,
   giveUp: AbortController,
   log: Logger,
 ): Promise<void> {
-  if (!(await fallsSilent({ redisUrl, patienceMs: REDIS_PATIENCE_MS, until: ended }))) return;
+  if (!(await redisWatch.fallsSilent({ patienceMs: REDIS_PATIENCE_MS, until: ended }))) return;
   log.warn("Redis does not answer: the worker ends without it, and jobs it still holds go to others in time");
   giveUp.abort();
 }
@@ -184,7 +185,7 @@ async function open(
   settings: WorkerSettings,
   { name, device, log, giveUp }: Readonly<{ name: string; device: Device; log: Logger; giveUp: AbortSignal }>,
   closer: Closer,
-): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore }> {
+): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore; redisWatch: RedisWatch }> {
   const model = await modelOf(settings, log);
   await openTokenizer(model, "passage");
   const tally = new WorkerTally({ name, model: model.manifest.id });
@@ -194,6 +195,7 @@ async function open(
   const store = new ObservedStore(await openStoreOf(settings, closer), observe);
   await probeStoreOf(store, settings, log);
   const queue = await openQueueOf(settings, model.manifest.id, closer, log, giveUp);
+  const redisWatch = watchRedisOf(settings, closer, log, observe);
   const redisUrl = redisOf(settings);
   const fleet = queueName(settings.fleet, model.manifest.id);
   const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet), giveUp }));
@@ -234,7 +236,7 @@ async function open(
   });
   await workers.announce(name, () => tally.state(embedder.device));
   tender.start();
-  return { worker, embedder, model, store };
+  return { worker, embedder, model, store, redisWatch };
 }
 
 function loaderOf(store: ObjectStore, { ref, precision, manifest }: Model): Loader {

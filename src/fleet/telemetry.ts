@@ -2,13 +2,13 @@
 import { createRequire } from "node:module";
 import type { Logger } from "pino";
 import { Pushgateway } from "prom-client";
-import { redactUrl } from "../adapters/redis/connect.ts";
+import { redactUrl } from "../adapters/redis/address.ts";
 import { messageOf } from "../core/errors.ts";
 import { type Observe, observeAll } from "../core/telemetry.ts";
 import { Metrics, type Role } from "../telemetry/metrics.ts";
 import { observeMetrics } from "../telemetry/observe-metrics.ts";
 import { observeLog } from "../telemetry/observe-log.ts";
-import { hungAfterMs, ProgressWatch, serveMetrics } from "../telemetry/serve-metrics.ts";
+import { hungAfterMs, ProgressWatch, redisSilentAfterMs, serveMetrics } from "../telemetry/serve-metrics.ts";
 import { observeTraces } from "../telemetry/traces.ts";
 import type { Closer } from "./context.ts";
 
@@ -32,7 +32,7 @@ export function programVersion(): string {
  */
 export async function openMetrics(
   params: Readonly<{
-    flags: MetricsSettings;
+    flags: MetricsSettings & Readonly<{ lockSeconds: number }>;
     role: Role;
     instance: string;
     maxBatchMs?: number;
@@ -42,7 +42,7 @@ export async function openMetrics(
 ): Promise<Observe> {
   const { flags, role, instance, closer, log } = params;
   const metrics = new Metrics({ role, version: programVersion() });
-  const watch = new ProgressWatch({ hungAfterMs: hungAfterMs(params) });
+  const watch = new ProgressWatch({ hungAfterMs: hungAfterMs(params), redisSilentAfterMs: redisSilentAfterMs(flags) });
   if (flags.metricsPush !== undefined) {
     const url = flags.metricsPush;
     closer.add({ close: () => push({ metrics, url, role, instance, log }) });

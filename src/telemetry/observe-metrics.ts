@@ -41,6 +41,7 @@ export function observeMetrics(metrics: Metrics): Observe {
         metrics.add("sealed", event.sealed);
         return metrics.set("lastTend", Date.now() / 1000);
       case "polled":
+      case "redis-answered":
       case "read-back":
         return undefined;
       default:

@@ -16,6 +16,14 @@ export function hungAfterMs({ maxBatchMs = 0 }: Readonly<{ maxBatchMs?: number |
   return Math.max(HUNG_AFTER_MS, maxBatchMs + AFTER_BATCH_MS);
 }
 
+/** Leases have lapsed long before. */
+const REDIS_SILENT_LOCKS = 2;
+
+/** How long Redis may give no answer before a process is unhealthy. */
+export function redisSilentAfterMs({ lockSeconds }: Readonly<{ lockSeconds: number }>): number {
+  return REDIS_SILENT_LOCKS * lockSeconds * 1000;
+}
+
 /** Events that only come when work moves, or when a producer has looked whether it may. */
 const SIGNS_OF_LIFE = new Set<FleetEvent["kind"]>([
   "batch",
@@ -30,14 +38,21 @@ const SIGNS_OF_LIFE = new Set<FleetEvent["kind"]>([
 /** Remembers when a process last got on with its work: health is progress, not an answer to a ping. */
 export class ProgressWatch {
   readonly #hungAfterMs: number;
+  readonly #redisSilentAfterMs: number;
   #lastMs = nowMs();
+  #redisAnsweredAtMs: number | null = null;
 
-  /** @param params.hungAfterMs Without a sign of life for so long, the process hangs. */
-  constructor(params: Readonly<{ hungAfterMs: number }>) {
+  /**
+   * @param params.hungAfterMs Without a sign of life for so long, the process hangs.
+   * @param params.redisSilentAfterMs Without an answer of Redis for so long, the process can do no work.
+   */
+  constructor(params: Readonly<{ hungAfterMs: number; redisSilentAfterMs: number }>) {
     this.#hungAfterMs = params.hungAfterMs;
+    this.#redisSilentAfterMs = params.redisSilentAfterMs;
   }
 
   readonly observe: Observe = ({ kind }) => {
+    if (kind === "redis-answered") this.#redisAnsweredAtMs = nowMs();
     if (SIGNS_OF_LIFE.has(kind)) this.#lastMs = nowMs();
   };
 
@@ -46,8 +61,17 @@ export class ProgressWatch {
     return nowMs() - this.#lastMs;
   }
 
+  /** Milliseconds since Redis last answered; 0 before its first answer. */
+  get redisSilentMs(): number {
+    return this.#redisAnsweredAtMs === null ? 0 : nowMs() - this.#redisAnsweredAtMs;
+  }
+
   get isHung(): boolean {
     return this.silentMs >= this.#hungAfterMs;
+  }
+
+  get isRedisSilent(): boolean {
+    return this.redisSilentMs >= this.#redisSilentAfterMs;
   }
 }
 
@@ -67,9 +91,9 @@ export async function serveMetrics(
   );
   app.get("/healthz", (c) => {
     const silentSeconds = Math.round(watch.silentMs / 1000);
-    return watch.isHung
-      ? c.json({ status: "no progress", silentSeconds }, 503)
-      : c.json({ status: "ok", silentSeconds }, 200);
+    const redisSilentSeconds = Math.round(watch.redisSilentMs / 1000);
+    const problem = watch.isRedisSilent ? "Redis does not answer" : watch.isHung ? "no progress" : null;
+    return c.json({ status: problem ?? "ok", silentSeconds, redisSilentSeconds }, problem === null ? 200 : 503);
   });
   return listen({ app, host, port });
 }

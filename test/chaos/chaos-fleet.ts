@@ -72,9 +72,11 @@ export class ChaosFleet {
   readonly #params: FleetParams;
   readonly #common: string[];
   readonly #workers = new Set<Started>();
+  #redisUrl: string;
 
   private constructor(redis: TestRedis, folder: string, params: FleetParams) {
     this.redis = redis;
+    this.#redisUrl = redis.url;
     this.#params = params;
     this.out = params.store === undefined ? `file://${join(folder, "out")}` : `${params.store.out}/${params.seed}`;
     this.corpus = join(folder, "corpus.jsonl");
@@ -84,6 +86,11 @@ export class ChaosFleet {
 
   get documents(): number {
     return this.#params.documents;
+  }
+
+  /** Where every command from now on finds Redis. */
+  reachRedisBy(url: string): void {
+    this.#redisUrl = url;
   }
 
   /** For every command from now on. */
@@ -104,7 +111,7 @@ export class ChaosFleet {
   }
 
   get #queue(): string[] {
-    return [...this.#common, "--redis", this.redis.url];
+    return [...this.#common, "--redis", this.#redisUrl];
   }
 
   startProducer(...flags: readonly string[]): Started {
@@ -165,8 +172,8 @@ export class ChaosFleet {
   }
 
   /** A connection of the test's own. */
-  client(): Redis {
-    const redis = new Redis(this.redis.url, { maxRetriesPerRequest: null });
+  client({ url }: Readonly<{ url: string }> = this.redis): Redis {
+    const redis = new Redis(url, { maxRetriesPerRequest: null });
     redis.on("error", () => {});
     onTestFinished(() => redis.disconnect());
     return redis;

@@ -1,7 +1,11 @@
 /** What happens to the queue: it is killed, wiped, cut off or full. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { expect } from "vitest";
-import { chaosTest, endWell } from "./chaos-fleet.ts";
+import type { Redis } from "ioredis";
+import { expect, onTestFinished } from "vitest";
+import { startRedis, type TestRedis } from "../fixtures/redis-server.ts";
+import { startSentinel } from "../fixtures/sentinel.ts";
+import { TcpProxy } from "../fixtures/tcp-proxy.ts";
+import { type ChaosFleet, chaosTest, endWell } from "./chaos-fleet.ts";
 
 chaosTest("Redis is killed and comes back, three times", { documents: 2000 }, async (fleet) => {
   const workers = await fleet.startBusy();
@@ -102,3 +106,62 @@ chaosTest(
     await endWell(fleet.startWorker());
   },
 );
+
+chaosTest("Redis fails over: the old primary becomes a read-only replica", { documents: 2000 }, async (fleet) => {
+  const successor = await startReplica(fleet);
+  const proxy = await startProxy(fleet);
+  const workers = await fleet.startBusy();
+  await successor.client.replicaof("NO", "ONE");
+  await fleet.client().replicaof("127.0.0.1", String(successor.port));
+  fleet.injected++;
+  // For a while the address leads to the old one, as a name does until its time to live has passed.
+  await sleep(1000 + fleet.random() * 1000);
+  proxy.target = successor.port;
+  const ledToAtMs = Date.now();
+  await endWell(...workers);
+  expect(Date.now() - ledToAtMs).toBeLessThan(60_000);
+});
+
+chaosTest("connections swallow packets without an end", { documents: 2000 }, async (fleet) => {
+  const proxy = await startProxy(fleet);
+  const workers = await fleet.startBusy();
+  for (let times = 0; times < 2; times++) {
+    proxy.swallow();
+    fleet.injected++;
+    await sleep(1500);
+    proxy.pass();
+    await sleep(1000 + fleet.random() * 4000);
+  }
+  await endWell(...workers);
+});
+
+chaosTest("Sentinel elects another primary", { documents: 2000 }, async (fleet) => {
+  const successor = await startReplica(fleet);
+  const sentinel = await startSentinel({ primaryPort: fleet.redis.port });
+  onTestFinished(() => sentinel.stop());
+  await expect.poll(() => sentinel.replicas(), { timeout: 30_000 }).toBe(1);
+  // Nobody is at the first address.
+  fleet.reachRedisBy(`redis+sentinel://127.0.0.1:1,127.0.0.1:${sentinel.port}/mymaster`);
+  const workers = await fleet.startBusy();
+  await fleet.redis.kill();
+  fleet.injected++;
+  await endWell(...workers);
+  expect(await sentinel.primaryPort()).toBe(successor.port);
+});
+
+/** Another server that has all that the fleet's has. */
+async function startReplica(fleet: ChaosFleet): Promise<{ port: number; client: Redis }> {
+  const replica: TestRedis = await startRedis();
+  onTestFinished(() => replica.stop());
+  const client = fleet.client(replica);
+  await client.replicaof("127.0.0.1", String(fleet.redis.port));
+  await expect.poll(() => client.info("replication"), { timeout: 30_000 }).toContain("master_link_status:up");
+  return { port: replica.port, client };
+}
+
+async function startProxy(fleet: ChaosFleet): Promise<TcpProxy> {
+  const proxy = await TcpProxy.start(fleet.redis.port);
+  onTestFinished(() => proxy.close());
+  fleet.reachRedisBy(proxy.url);
+  return proxy;
+}

@@ -24,7 +24,7 @@ test("a token that can be guessed is refused anywhere", () => {
 
 test("a worker's metrics beyond this machine are for who shows the token; its health is for everyone", async () => {
   const metrics = new Metrics({ role: "worker", version: "0" });
-  const watch = new ProgressWatch({ hungAfterMs: hungAfterMs({}) });
+  const watch = new ProgressWatch({ hungAfterMs: hungAfterMs({}), redisSilentAfterMs: 60_000 });
   await expect(serveMetrics({ metrics, watch, host: "0.0.0.0", port: 0, token: undefined })).rejects.toThrow(
     "there is no token",
   );
@@ -45,14 +45,14 @@ test("a process hangs after ten minutes, or after a longer --max-batch-seconds a
   expect(hungAfterMs({ maxBatchMs: 5_000 })).toBe(600_000);
   expect(hungAfterMs({ maxBatchMs: 1_800_000 })).toBe(1_860_000);
   const metrics = new Metrics({ role: "worker", version: "0" });
-  const watch = new ProgressWatch({ hungAfterMs: 0 });
+  const watch = new ProgressWatch({ hungAfterMs: 0, redisSilentAfterMs: 60_000 });
   const server = await serveMetrics({ metrics, watch, host: "127.0.0.1", port: 0, token: undefined });
   onTestFinished(() => server.close());
   expect((await fetch(`${server.url}/healthz`)).status).toBe(503);
 });
 
 test("a process that reads a run's files back is alive; one whose lease is renewed need not be", async () => {
-  const watch = new ProgressWatch({ hungAfterMs: 1000 });
+  const watch = new ProgressWatch({ hungAfterMs: 1000, redisSilentAfterMs: 60_000 });
   await expect.poll(() => watch.silentMs).toBeGreaterThan(200);
   const before = watch.silentMs;
   watch.observe({ kind: "leases", outcome: "renewed", count: 1 });

@@ -13,7 +13,7 @@ import { jobId } from "../../core/layout.ts";
 import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
 import { Pulse } from "../../core/pulse.ts";
 import { type Observe, unobserved } from "../../core/telemetry.ts";
-import { connectRedis } from "./connect.ts";
+import { ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { LeaseRenewal } from "./lease-renewal.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
 
@@ -30,6 +30,8 @@ const STALLED_CHECK_SHARE = 1 / 3;
  */
 const MAX_STALLED_COUNT = 1000;
 const WAIT_SECONDS = 2;
+/** Longer than BullMQ waits for jobs, and for its own answer to that. */
+const MIN_ANSWER_TIMEOUT_MS = (WAIT_SECONDS + 2) * 1000;
 const PAUSE_MS = 1000;
 const DEFAULT_MAX_SILENT_MS = 600_000;
 
@@ -72,7 +74,10 @@ export class BullLeases implements JobLeases {
     this.#log = params.log;
     this.#observe = params.observe ?? unobserved;
     this.#giveUp = params.giveUp;
-    this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
+    // A job that is completed is renewed no more, and its lease outlives two renewals.
+    const aRenewalMs = params.lockDurationMs * RENEW_SHARE;
+    const answerTimeoutMs = Math.min(ANSWER_TIMEOUT_MS, Math.max(MIN_ANSWER_TIMEOUT_MS, aRenewalMs));
+    this.#redis = connectRedis(params.redisUrl, { answerTimeoutMs }, params.giveUp);
     this.#worker = new Worker<unknown>(params.name, null, {
       connection: this.#redis,
       prefix: QUEUE_PREFIX,

@@ -4,7 +4,7 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { hasCode, messageOf } from "../../core/errors.ts";
 import { type MakePart, parsePartJob, type PartJob, type PartQueue, type PartState } from "../../core/ingest.ts";
-import { connectRedis } from "./connect.ts";
+import { BLOCKING_ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
 
 /** A part that ends every process that takes it ends the run, and not the fleet. */
@@ -82,7 +82,7 @@ export class BullParts implements PartQueue {
 
   async work(params: Readonly<{ atOnce: number; make: MakePart }>): Promise<void> {
     const { redisUrl, lockDurationMs, log } = this.#params;
-    this.#workerRedis = connectRedis(redisUrl);
+    this.#workerRedis = connectRedis(redisUrl, { answerTimeoutMs: BLOCKING_ANSWER_TIMEOUT_MS });
     this.#worker = new Worker<unknown>(this.#name, (job, token) => this.#make(job, token, params.make), {
       connection: this.#workerRedis,
       prefix: QUEUE_PREFIX,

@@ -4,7 +4,7 @@ import type { Redis } from "ioredis";
 import type { JobPayload } from "../../core/contracts.ts";
 import { isJobOf, jobId } from "../../core/layout.ts";
 import type { JobQueue, QueueCounts, QueueGauge, QueueLoad } from "../../core/ports.ts";
-import { connectRedis, parseInfo } from "./connect.ts";
+import { connectRedis, parseInfo, untilAnswered } from "./connect.ts";
 import { JOB_NAME, jobPriority, QUEUE_PREFIX } from "./queue-options.ts";
 
 /** Jobs a call: about 80 ms of Redis time, measured; one call for all would hold them all in memory. */
@@ -33,7 +33,9 @@ export class BullQueue implements JobQueue, QueueGauge {
     for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
       const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);
       // A job id that exists is left alone, so a call cut short is simply repeated.
-      await this.#queue.addBulk(jobs.map((data) => ({ name: JOB_NAME, data, opts: jobOptions(data) })));
+      await untilAnswered(() =>
+        this.#queue.addBulk(jobs.map((data) => ({ name: JOB_NAME, data, opts: jobOptions(data) }))),
+      );
     }
   }
 

@@ -1,43 +1,131 @@
-/** Connections to Redis, and the proof that the server is fit to hold a queue. */
+/** Connections to Redis, all made here, and the proof that the server is fit to hold a queue. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis, type RedisOptions } from "ioredis";
 import { FleetError, messageOf } from "../../core/errors.ts";
+import { optionsOfAddress, redactUrl } from "./address.ts";
 
 const MIN_VERSION = [6, 2] as const;
 const CONNECT_TIMEOUT_MS = 10_000;
-
-type ConnectionTuning = Pick<RedisOptions, "retryStrategy" | "maxRetriesPerRequest" | "commandTimeout">;
+/** Of each sentinel: a dead one must not use up the time for the others. */
+const SENTINEL_TIMEOUT_MS = 3000;
+const DISCONNECT_TIMEOUT_MS = 500;
+/** Middleboxes forget connections that are idle for minutes. */
+const KEEP_ALIVE_MS = 15_000;
+/** A connection on which something was asked and nothing came for so long is dead, whatever TCP thinks of it. */
+export const ANSWER_TIMEOUT_MS = 10_000;
+/** Where BullMQ's own workers wait for jobs: their blocking calls take up to 10 s. */
+export const BLOCKING_ANSWER_TIMEOUT_MS = 15_000;
+/** Before a server that refuses is asked again. */
+const REFUSED_PAUSE_MS = 500;
 
 /**
- * `redis://`, `rediss://` (TLS) or `unix:///path/to/socket`.
- * @param giveUp When it aborts, the connection is cut, and what still waits for an answer rejects.
+ * Answers of a server that is not, or not yet, the one to ask: a primary that has become a replica, or one that loads
+ * its data. Before Redis 7 a script wraps the code in words of its own.
  */
-export function connectRedis(url: string, options: ConnectionTuning = {}, giveUp?: AbortSignal): Redis {
-  const redis = newRedis(url, options);
+const REFUSAL = /(?:^|[\s-])(?:READONLY|LOADING|MASTERDOWN|UNBLOCKED) /;
+
+export interface ConnectionTuning extends Pick<
+  RedisOptions,
+  "retryStrategy" | "maxRetriesPerRequest" | "enableOfflineQueue" | "lazyConnect" | "sentinelRetryStrategy"
+> {
+  /** The connection is made anew when something was asked and nothing has come for so long. */
+  readonly answerTimeoutMs?: number;
+}
+
+/**
+ * A connection that is made at once, and made anew when it is lost, when it gives no answer, or when its server refuses
+ * because another is the primary now. What had no answer by then is asked again.
+ *
+ * @param url See `optionsOfAddress`.
+ * @param giveUp When it aborts, the connection is cut, and what still waits for an answer rejects.
+ * @throws FleetError `bad_usage` when the address is none
+ */
+export function connectRedis(url: string, tuning: ConnectionTuning = {}, giveUp?: AbortSignal): Redis {
+  const redis = newConnection({ ...optionsOfAddress(url), ...optionsOf(tuning) });
   giveUp?.addEventListener("abort", () => cut(redis), { once: true });
   return redis;
+}
+
+function optionsOf({ answerTimeoutMs = ANSWER_TIMEOUT_MS, ...tuning }: ConnectionTuning): RedisOptions {
+  let refusedAtMs = -Infinity;
+  return {
+    // BullMQ blocks and retries by itself; a bound here would surface as failed jobs in an outage.
+    maxRetriesPerRequest: null,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    sentinelCommandTimeout: SENTINEL_TIMEOUT_MS,
+    disconnectTimeout: DISCONNECT_TIMEOUT_MS,
+    socketTimeout: answerTimeoutMs,
+    keepAlive: KEEP_ALIVE_MS,
+    retryStrategy: (attempt) => {
+      const wasRefused = performance.now() - refusedAtMs < 2 * REFUSED_PAUSE_MS;
+      return Math.max(Math.min(100 * 2 ** attempt, 3000), wasRefused ? REFUSED_PAUSE_MS : 0);
+    },
+    // Without one, a connection that finds no sentinel would end for good.
+    sentinelRetryStrategy: (attempt) => Math.min(100 * attempt, 3000),
+    reconnectOnError: ({ message }) => {
+      if (!REFUSAL.test(message)) return false;
+      refusedAtMs = performance.now();
+      return ASK_AGAIN;
+    },
+    ...tuning,
+  };
+}
+
+/** ioredis connects anew and asks again what was refused. */
+const ASK_AGAIN = 2;
+
+/** The connections of this process, for whoever finds that their address leads to another server now. */
+const connections = new Set<Redis>();
+
+function newConnection(options: RedisOptions): Redis {
+  const redis: Redis = new Redis({ ...options, replyMapping: "legacy" });
+  redis.on("ready", () => connections.add(redis));
+  redis.on("close", () => connections.delete(redis));
+  redis.on("error", (error: unknown) => {
+    // ioredis would go on in database 0, which is another's.
+    if (isOfSelect(error)) redis.disconnect(true);
+  });
+  // BullMQ waits for jobs on one.
+  redis.duplicate = (override) => newConnection({ ...redis.options, ...override });
+  return redis;
+}
+
+function isOfSelect(error: unknown): boolean {
+  return (error as { command?: { name?: unknown } }).command?.name === "select";
+}
+
+/**
+ * Makes those connections anew that lead to another server than `runId`: one that was the primary before and may well
+ * answer, with what it knew then.
+ */
+export function leaveServersOtherThan(runId: string): void {
+  for (const redis of connections) {
+    void redis.info("server").then(
+      (info) => parseInfo(info).get("run_id") !== runId && redis.disconnect(true),
+      () => {},
+    );
+  }
+}
+
+/**
+ * Repeats a call of many commands that a lost connection has cut in two: of those ioredis asks none again.
+ * @param act What may be done twice.
+ */
+export async function untilAnswered<T>(act: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await act();
+    } catch (error) {
+      if (messageOf(error) !== "Command aborted due to connection close") throw error;
+    }
+  }
 }
 
 /** One that waits for its next attempt to connect has to make it: only its failure rejects what is asked of it. */
 function cut(redis: Redis): void {
   redis.options.retryStrategy = () => null;
+  redis.options.sentinelRetryStrategy = () => null;
   if (redis.status !== "reconnecting") redis.disconnect();
-}
-
-function newRedis(url: string, options: ConnectionTuning): Redis {
-  const common = {
-    // BullMQ blocks and retries by itself; a bound here would surface as failed jobs in an outage.
-    maxRetriesPerRequest: null,
-    connectTimeout: CONNECT_TIMEOUT_MS,
-    retryStrategy: (attempt: number) => Math.min(100 * 2 ** attempt, 3000),
-    lazyConnect: true,
-    ...options,
-  };
-  if (url.startsWith("unix://")) return new Redis({ ...common, path: url.slice("unix://".length) });
-  if (/^rediss?:\/\//.test(url)) return new Redis(url, common);
-  throw new FleetError("bad_usage", `${JSON.stringify(redactUrl(url))} is not a Redis address`, {
-    cure: "use redis://host:port, rediss://host:port or unix:///path/to/socket",
-  });
 }
 
 export interface RedisKeyParams {
@@ -47,88 +135,119 @@ export interface RedisKeyParams {
   readonly giveUp?: AbortSignal | undefined;
 }
 
-/** The address without user and password. */
-export function redactUrl(url: string): string {
-  return url.replace(/\/\/[^@/]*@/, "//***@");
-}
-
-/** Of a connection that is made anew at each try. */
-const ANSWER_TIMEOUT_MS = 2000;
-const ASK_AGAIN_MS = 500;
-
-/**
- * Whether a server falls silent: asks it again and again on connections of its own.
- *
- * @param params.until Asked for no longer than this takes.
- * @returns true when there was no answer for `patienceMs`, false when `until` has come.
- */
-export async function fallsSilent(
-  params: Readonly<{ redisUrl: string; patienceMs: number; until: Promise<unknown> }>,
-): Promise<boolean> {
-  const over = params.until.then(
-    () => true,
-    () => true,
-  );
-  let answeredAtMs = performance.now();
-  while (performance.now() - answeredAtMs < params.patienceMs) {
-    if (await answers(params.redisUrl)) answeredAtMs = performance.now();
-    if (await Promise.race([over, sleep(ASK_AGAIN_MS, false, { ref: false })])) return false;
-  }
-  return true;
-}
-
-async function answers(redisUrl: string): Promise<boolean> {
-  const redis = connectRedis(redisUrl, {
-    retryStrategy: () => null,
-    maxRetriesPerRequest: 0,
-    commandTimeout: ANSWER_TIMEOUT_MS,
-  });
-  redis.on("error", () => {});
-  try {
-    await redis.ping();
-    return true;
-  } catch {
-    return false;
-  } finally {
-    redis.disconnect();
-  }
-}
-
 export interface RedisCheckOptions {
   /** Warns of a server that keeps nothing on disk instead of refusing it. */
   readonly allowVolatile: boolean;
 }
 
+/** From the first attempt to connect to the last answer. */
+const CHECK_DEADLINE_MS = 10_000;
+
 /**
- * Connects once and checks version, eviction policy and persistence.
- * @throws FleetError `redis_unavailable`, `redis_unsuitable`
+ * Connects once and checks role, version, eviction policy, persistence and the database.
+ * @throws FleetError `bad_usage`, `redis_unavailable`, `redis_unsuitable`
  * @returns Warnings for the operator.
  */
 export async function checkRedis(url: string, options: RedisCheckOptions): Promise<string[]> {
   const where = redactUrl(url);
   let failure: unknown;
-  const redis = connectRedis(url, { retryStrategy: () => null, maxRetriesPerRequest: 1 });
-  redis.on("error", (error) => (failure = error));
+  const redis = connectRedis(url, ONCE);
+  // What a sentinel said is the reason; that none was of use is not.
+  redis.on("sentinelError", (error: unknown) => (failure = error));
+  redis.on("error", (error: Error) => {
+    if (!error.message.startsWith("All sentinels are unreachable")) failure = error;
+  });
+  const over = new AbortController();
   try {
-    await redis.connect();
-    const info = parseInfo(await redis.info());
-    assertVersion(info.get("redis_version") ?? "0", where);
-    assertNoEviction(info.get("maxmemory_policy") ?? "unknown", where);
-    if (info.get("aof_enabled") === "1") return [];
-    const persistence = await persistenceOf(redis);
-    if (persistence === "none" && !options.allowVolatile) throw volatile(where);
-    return [
-      `Redis at ${where} keeps ${KEEPS[persistence]}: a crash of Redis loses jobs, which workers queue again from the store`,
-    ];
+    return await Promise.race([inspect(redis, where, options), tooLate(redis, where, over.signal)]);
   } catch (error) {
     if (error instanceof FleetError) throw error;
+    if (isOfSelect(failure)) throw withoutDatabase(where, redis.options.db, failure);
     throw new FleetError("redis_unavailable", `Redis at ${where} cannot be used: ${messageOf(failure ?? error)}`, {
       cure: "start it, or pass another address with --redis or REDIS_URL",
       cause: failure ?? error,
     });
   } finally {
+    over.abort();
     redis.disconnect();
   }
+}
+
+const ONCE: ConnectionTuning = {
+  retryStrategy: () => null,
+  sentinelRetryStrategy: () => null,
+  maxRetriesPerRequest: 1,
+  lazyConnect: true,
+};
+
+async function inspect(redis: Redis, where: string, options: RedisCheckOptions): Promise<string[]> {
+  await redis.connect();
+  const info = parseInfo(await redis.info());
+  assertVersion(info.get("redis_version") ?? "0", where);
+  assertNoCluster(info, where);
+  assertPrimary(info, where);
+  assertNoEviction(info.get("maxmemory_policy") ?? "unknown", where);
+  if (info.get("aof_enabled") === "1") return [];
+  const persistence = await persistenceOf(redis);
+  if (persistence === "none" && !options.allowVolatile) throw volatile(where);
+  return [
+    `Redis at ${where} keeps ${KEEPS[persistence]}: a crash of Redis loses jobs, which workers queue again from the store`,
+  ];
+}
+
+const TRIED: ReadonlyMap<string, string> = new Map([
+  ["connecting", "no connection came about"],
+  ["connect", "it took the connection and answered neither HELLO nor INFO"],
+  ["ready", "it took the connection and stopped answering"],
+]);
+
+/** @throws FleetError `redis_unavailable` when the deadline has come before `over`. */
+async function tooLate(redis: Redis, where: string, over: AbortSignal): Promise<never> {
+  await sleep(CHECK_DEADLINE_MS, undefined, { signal: over }).catch(() => {});
+  const tried = TRIED.get(redis.status) ?? "the connection was lost";
+  throw new FleetError(
+    "redis_unavailable",
+    `Redis at ${where} did not answer within ${CHECK_DEADLINE_MS / 1000} s: ${tried}`,
+    {
+      cure: "see that the address leads to a Redis that runs, and not to another service or a firewall; or pass another with --redis or REDIS_URL",
+    },
+  );
+}
+
+function withoutDatabase(where: string, database: number | undefined, cause: unknown): FleetError {
+  return new FleetError(
+    "redis_unsuitable",
+    `Redis at ${where} does not open its database ${database}: ${messageOf(cause)}`,
+    {
+      cure: "name one that it has at the address's end (0 to 15 by default), or raise `databases` in redis.conf",
+      cause,
+    },
+  );
+}
+
+/** A queue's keys would be on several nodes, and scripts that touch them all fail half-way with MOVED. */
+function assertNoCluster(info: ReadonlyMap<string, string>, where: string): void {
+  if (info.get("cluster_enabled") !== "1") return;
+  throw new FleetError("redis_unsuitable", `Redis at ${where} is a node of a cluster, which cannot hold the queue`, {
+    cure: "use a Redis without cluster mode; redis+sentinel:// is for one that fails over",
+  });
+}
+
+/** Whether a server that answers takes no writes: another is the primary, perhaps since a moment ago. */
+export function isReplica(info: ReadonlyMap<string, string>): boolean {
+  return info.get("role") === "slave";
+}
+
+/** @returns What a replica is the replica of. */
+export function primaryOf(info: ReadonlyMap<string, string>): string {
+  return `${info.get("master_host")}:${info.get("master_port")}`;
+}
+
+function assertPrimary(info: ReadonlyMap<string, string>, where: string): void {
+  if (!isReplica(info)) return;
+  throw new FleetError("redis_unsuitable", `Redis at ${where} is a read-only replica of ${primaryOf(info)}`, {
+    cure: "name the primary, a name that leads to it, or its sentinels: redis+sentinel://host:26379/name",
+  });
 }
 
 export function parseInfo(text: string): Map<string, string> {
@@ -152,12 +271,17 @@ async function persistenceOf(redis: Redis): Promise<keyof typeof KEEPS> {
   }
 }
 
+/** redis-cli does not ask sentinels. */
+function cliOf(where: string): string {
+  return where.includes("+sentinel:") ? "on each server: redis-cli" : `redis-cli -u ${where}`;
+}
+
 function volatile(where: string): FleetError {
   return new FleetError(
     "redis_unsuitable",
     `Redis at ${where} keeps nothing on disk: a restart loses the whole queue`,
     {
-      cure: `run: redis-cli -u ${where} CONFIG SET appendonly yes (and set it in redis.conf); or pass --allow-volatile-redis: workers then queue again from the store what a restart has lost`,
+      cure: `run: ${cliOf(where)} CONFIG SET appendonly yes (and set it in redis.conf); or pass --allow-volatile-redis: workers then queue again from the store what a restart has lost`,
     },
   );
 }
@@ -180,7 +304,7 @@ function assertNoEviction(policy: string, where: string): void {
     "redis_unsuitable",
     `Redis at ${where} has maxmemory-policy ${policy} and may evict queued jobs`,
     {
-      cure: `run: redis-cli -u ${where} CONFIG SET maxmemory-policy noeviction (and set it in redis.conf)`,
+      cure: `run: ${cliOf(where)} CONFIG SET maxmemory-policy noeviction (and set it in redis.conf)`,
     },
   );
 }

@@ -3,7 +3,7 @@ import { DelayedError, type Job, Queue, UnrecoverableError, Worker } from "bullm
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { messageOf } from "../../core/errors.ts";
-import { connectRedis } from "./connect.ts";
+import { BLOCKING_ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
 
 const TICKS_AT_ONCE = 4;
@@ -101,7 +101,7 @@ export class ControlQueue {
   async work(handlers: TickHandlers): Promise<void> {
     if (this.#worker !== null) return;
     const { redisUrl, fleet, log } = this.#params;
-    this.#workerRedis = connectRedis(redisUrl);
+    this.#workerRedis = connectRedis(redisUrl, { answerTimeoutMs: BLOCKING_ANSWER_TIMEOUT_MS });
     this.#worker = new Worker<TickData>(controlQueueName(fleet), (job, token) => process(job, token, handlers), {
       connection: this.#workerRedis,
       prefix: QUEUE_PREFIX,

@@ -1,10 +1,14 @@
 /** Who is at work: names that announce themselves and fade away when their process dies. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Redis } from "ioredis";
 import { producerStateSchema, type WorkerState, workerStateSchema } from "../../core/worker-state.ts";
 import { connectRedis, type RedisKeyParams } from "./connect.ts";
+import { repeat } from "./repeat.ts";
 
 const LIFETIME_MS = 15_000;
 const ANNOUNCE_INTERVAL_MS = 5_000;
+/** A name that Redis is not told of fades away by itself. */
+const WITHDRAW_PATIENCE_MS = 2_000;
 
 export class Presence {
   readonly #redis: Redis;
@@ -13,8 +17,6 @@ export class Presence {
 
   constructor(params: RedisKeyParams) {
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
-    // ioredis reconnects by itself; without a listener it would print to the console.
-    this.#redis.on("error", () => {});
     this.#key = params.key;
   }
 
@@ -25,18 +27,15 @@ export class Presence {
       await this.#redis.set(this.#stateKey(name), JSON.stringify(describe()), "PX", LIFETIME_MS);
       await this.#redis.zadd(this.#key, 0, name);
     };
-    this.#announced.set(
-      name,
-      setInterval(() => void tell().catch(() => {}), ANNOUNCE_INTERVAL_MS),
-    );
+    this.#announced.set(name, repeat(tell, ANNOUNCE_INTERVAL_MS));
     await tell();
   }
 
   async withdraw(name: string): Promise<void> {
     clearInterval(this.#announced.get(name));
     this.#announced.delete(name);
-    await this.#redis.zrem(this.#key, name);
-    await this.#redis.del(this.#stateKey(name));
+    const gone = this.#redis.zrem(this.#key, name).then(() => this.#redis.del(this.#stateKey(name)));
+    await Promise.race([gone, sleep(WITHDRAW_PATIENCE_MS, undefined, { ref: false })]);
   }
 
   async present(): Promise<string[]> {

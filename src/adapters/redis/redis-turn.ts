@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { HeldTurn, Turn } from "../../core/ports.ts";
 import { connectRedis, type RedisKeyParams } from "./connect.ts";
+import { repeat } from "./repeat.ts";
 
 /** Two renewals may fail before a turn lapses. */
 const RENEWALS_A_TURN = 3;
@@ -18,8 +19,6 @@ export class RedisTurn implements Turn {
 
   constructor(params: RedisKeyParams) {
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
-    // ioredis reconnects by itself; without a listener it would print to the console.
-    this.#redis.on("error", () => {});
     this.#key = params.key;
   }
 
@@ -32,8 +31,8 @@ export class RedisTurn implements Turn {
     const key = `${this.#key}:${params.name}`;
     const holder = randomUUID();
     if ((await this.#redis.set(key, holder, "PX", durationMs, "NX")) !== "OK") return null;
-    const renew = (): void => void this.#redis.eval(RENEW, 1, key, holder, durationMs).catch(() => {});
-    const renewal = setInterval(renew, Math.ceil(durationMs / RENEWALS_A_TURN));
+    const renew = (): Promise<unknown> => this.#redis.eval(RENEW, 1, key, holder, durationMs);
+    const renewal = repeat(renew, Math.ceil(durationMs / RENEWALS_A_TURN));
     this.#renewals.add(renewal);
     return {
       release: async () => {

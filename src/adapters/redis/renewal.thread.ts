@@ -3,8 +3,9 @@ import { parentPort, workerData } from "node:worker_threads";
 import { Queue } from "bullmq";
 import { messageOf } from "../../core/errors.ts";
 import { Pulse, type PulseParams } from "../../core/pulse.ts";
-import { connectRedis } from "./connect.ts";
+import { ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
+import { repeat } from "./repeat.ts";
 
 export interface RenewalParams {
   readonly redisUrl: string;
@@ -32,7 +33,8 @@ const port = parentPort!;
 const pulse = new Pulse(pulseParams);
 const leases = new Map<string, string>();
 let isSilent = false;
-const redis = connectRedis(redisUrl);
+// A lease outlives two renewals: the second must not wait for a dead connection.
+const redis = connectRedis(redisUrl, { answerTimeoutMs: Math.min(ANSWER_TIMEOUT_MS, intervalMs) });
 const queue = new Queue(name, { connection: redis, prefix: QUEUE_PREFIX });
 // ioredis reconnects by itself; what fails meanwhile is said by the renewal.
 queue.on("error", () => {});
@@ -67,5 +69,5 @@ port.on("message", (change: LeaseChange) => {
   if (change.kind === "held") leases.set(change.id, change.token);
   else leases.delete(change.id);
 });
-setInterval(() => void renew(), intervalMs);
+repeat(renew, intervalMs);
 say({ kind: "ready" });

@@ -11,12 +11,12 @@ import { Metrics } from "../../telemetry/metrics.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { observeMetrics } from "../../telemetry/observe-metrics.ts";
 import { loggerOf, printLine, type StoreFlags } from "../context.ts";
-import { openStoreOf, probeStoreOf, redisOf, withCloser } from "../../fleet/context.ts";
+import { openStoreOf, probeStoreOf, redisOf, watchRedisOf, withCloser } from "../../fleet/context.ts";
 import { startNightly } from "../nightly.ts";
 import { programVersion } from "../../fleet/telemetry.ts";
 
 const LOOK_INTERVAL_MS = 2000;
-/** Without one whole look for so long, `/healthz` says so. */
+/** Without one whole look for so long, or an answer of a Redis that takes writes, `/healthz` says so. */
 const MAX_BLIND_MS = 60_000;
 
 export interface ControlFlags extends StoreFlags {
@@ -45,6 +45,7 @@ export async function control(flags: ControlFlags): Promise<void> {
     const observe = observeMetrics(metrics);
     const store = new ObservedStore(await openStoreOf(flags, closer), observe);
     await probeStoreOf(store, flags, log);
+    const redisWatch = watchRedisOf(flags, closer, log);
     const board = new Board();
     const schedules = await startNightly({ flags: { ...flags, redis: redisUrl }, store, closer, log });
     const watch = closer.add(
@@ -72,7 +73,8 @@ export async function control(flags: ControlFlags): Promise<void> {
     );
     watch.subscribe((snapshot) => recordSnapshot(metrics, snapshot));
     await watch.start();
-    const app = controlApp({ store, watch, schedules, metrics, access, board, maxBlindMs: MAX_BLIND_MS, log });
+    const shown = { store, watch, redisWatch, schedules, metrics, board };
+    const app = controlApp({ ...shown, access, maxBlindMs: MAX_BLIND_MS, log });
     const server = closer.add(await listen({ app, host: flags.host, port: flags.port }));
     log.info({ url: server.url, store: store.url, fleet: flags.fleet }, "control is ready");
     // The token is behind a #, so it is in no request line and in no log of a proxy.

@@ -8,7 +8,7 @@ import { resumeRun } from "../../run/reconcile.ts";
 import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
 import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
-import { openQueueOf, openStoreOf, withCloser } from "../../fleet/context.ts";
+import { openQueueOf, openStoreOf, watchRedisOf, withCloser } from "../../fleet/context.ts";
 import { startProgress } from "../progress.ts";
 import { printReport } from "../report.ts";
 
@@ -33,6 +33,7 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
       });
     }
     const queue = await openQueueOf(flags, options.model.id, closer, log);
+    watchRedisOf(flags, closer, log);
     const outcome = await resumeRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
     if (flags.json) return printJson({ run, ...outcome });
     printLine(`run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`);

@@ -11,7 +11,7 @@ import { RunWatch } from "../../run/run-watch.ts";
 import { unmarkActive } from "../../run/active-runs.ts";
 import { sealRun } from "../../run/seal.ts";
 import { loggerOf, printJson } from "../context.ts";
-import { openQueueOf, withCloser } from "../../fleet/context.ts";
+import { openQueueOf, watchRedisOf, withCloser } from "../../fleet/context.ts";
 import { goingOn, interruptionOf, untilAborted } from "../interrupt.ts";
 import { type Progress, startProgress } from "../progress.ts";
 import { printReport } from "../report.ts";
@@ -37,6 +37,7 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const allowVolatileRedis = given.redis === undefined || given.allowVolatileRedis;
     const flags: RunFlags = { ...given, redis, fleet, run: runId, allowVolatileRedis };
     const queue = await openQueueOf(flags, model.manifest.id, closer, given.redis === undefined ? quiet(log) : log);
+    watchRedisOf(flags, closer, log, observe);
     // Their ordinary lines would drown the run's own, and their warnings would repeat it.
     const logLevel = flags.logLevel === "debug" ? "debug" : "error";
     const workFlags = { ...flags, exitWhenDone: false, json: false };

@@ -5,6 +5,7 @@ import { checkRedis } from "../../adapters/redis/connect.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { Presence, readPlanningWaits, readWorkers } from "../../adapters/redis/presence.ts";
 import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
+import { RedisWatch } from "../../adapters/redis/redis-watch.ts";
 import { isPassing, messageOf } from "../../core/errors.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
 import { listRuns } from "../../run/list-runs.ts";
@@ -75,6 +76,8 @@ async function asker(
 ): Promise<() => Promise<Answer>> {
   const { redisUrl, fleet, run, closer } = params;
   await checkRedis(redisUrl, { allowVolatile: true });
+  // Says nothing on the screen, but leaves a server that another has taken the place of.
+  closer.add(new RedisWatch({ redisUrl }));
   const queue = closer.add(new BullQueue({ redisUrl, name: fleet }));
   const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
   const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
