@@ -1,4 +1,6 @@
 /** One place where commands end: what to print, and the exit code. */
+import { mayRestart } from "../../workers/verdict.ts";
+import { tellStayDown } from "../../workers/supervisor.ts";
 import { FleetError, messageOf } from "../core/errors.ts";
 
 const EXIT_FAILED = 1;
@@ -6,6 +8,7 @@ const EXIT_USAGE = 2;
 
 /** Prints `error: what, where, why` and the cure below it. Stack traces are for `--log-level debug`. */
 export function reportFailure(error: unknown): number {
+  if (!mayRestart(error)) tellStayDown();
   console.error(`error: ${messageOf(error)}`);
   if (error instanceof FleetError) {
     if (error.cure !== undefined) console.error(`  ${error.cure}`);

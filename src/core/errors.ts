@@ -15,6 +15,8 @@ export type ErrorCode =
   | "schedule_unknown"
   | "webhook_failed"
   | "job_invalid"
+  | "worker_unfit"
+  | "contract_newer"
   | "object_missing"
   | "object_corrupt"
   | "store_unavailable"

@@ -43,6 +43,7 @@ const NOTHING: Tended = { requeued: 0, sealed: 0 };
 export class Tender {
   readonly #params: TenderParams;
   readonly #planned: PlannedJobs;
+  readonly #troubles = new Map<string, unknown>();
   #timer: NodeJS.Timeout | null = null;
   #current: Promise<number> = Promise.resolve(0);
 
@@ -81,6 +82,11 @@ export class Tender {
     return this.#current;
   }
 
+  /** Why the run could not be looked after the last time; undefined when it could. */
+  troubleOf(run: string): unknown {
+    return this.#troubles.get(run);
+  }
+
   async #tendAll(): Promise<number> {
     const { store, fleet, log, observe = unobserved } = this.#params;
     const sums = { runs: 0, requeued: 0, sealed: 0 };
@@ -105,6 +111,7 @@ export class Tender {
 
   async #tendRun(run: string): Promise<Tended> {
     const { store, fleet, log } = this.#params;
+    this.#troubles.delete(run);
     try {
       if (await isCancelled(store, run)) {
         await unmarkActive(store, { fleet, run });
@@ -113,6 +120,7 @@ export class Tender {
       if ((await whyOpen(store, run)) !== null) return { requeued: await this.#queueLost(run), sealed: 0 };
       return await this.#sealAlone(run);
     } catch (error) {
+      this.#troubles.set(run, error);
       log.error({ run, err: error }, `the run could not be tended: ${messageOf(error)}`);
       return { ...NOTHING, isUnreached: hasCode(error, "store_unavailable") };
     }
