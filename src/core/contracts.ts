@@ -1,25 +1,9 @@
 /** Everything that crosses a process or comes back from a store or queue, as schemas. */
 import { z } from "zod";
-import { FleetError } from "./errors.ts";
 import { IDLE_CAUSES } from "./telemetry.ts";
 
 /** Of every record, job and file; readers refuse another. */
 export const CONTRACT_VERSION = 1;
-
-/**
- * Tells what a newer program wrote from what is damaged: the former is sound, and others can read it.
- * @param name What it was read from, for the message.
- * @throws FleetError `contract_newer`
- */
-export function assertContractKnown(version: unknown, name: string): void {
-  if (!Number.isInteger(version) || (version as number) <= CONTRACT_VERSION) return;
-  throw new FleetError(
-    "contract_newer",
-    `${name} is of contract version ${String(version)}; this program knows versions up to ${CONTRACT_VERSION}`,
-    { cure: "install the version of embedfleet here that the run was enqueued with" },
-  );
-}
-
 /** Upper bounds that hold before anything is allocated. */
 export const MAX_STAGED_SHARD_BYTES = 256 * 1024 * 1024;
 /** Of one result file. */

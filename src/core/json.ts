@@ -1,11 +1,25 @@
 /** JSON objects of the store: written one way, read through a schema. */
 import type { z } from "zod";
-import { assertContractKnown } from "./contracts.ts";
+import { CONTRACT_VERSION } from "./contracts.ts";
 import { FleetError, hasCode, messageOf } from "./errors.ts";
 import type { ObjectStore } from "./ports.ts";
 
 /** Small JSON records are never larger; a plan of 4,096 shards is about 1 MB. */
 const MAX_RECORD_BYTES = 1024 * 1024;
+
+/**
+ * Tells what a newer program wrote from what is damaged: the former is sound, and others can read it.
+ * @param name What it was read from, for the message.
+ * @throws FleetError `contract_newer`
+ */
+export function assertContractKnown(version: unknown, name: string): void {
+  if (!Number.isInteger(version) || (version as number) <= CONTRACT_VERSION) return;
+  throw new FleetError(
+    "contract_newer",
+    `${name} is of contract version ${String(version)}; this program knows versions up to ${CONTRACT_VERSION}`,
+    { cure: "install the version of embedfleet here that the run was enqueued with" },
+  );
+}
 
 /** Deterministic for the same value, and readable: people look into the store. */
 export function toJsonBytes(value: unknown): Uint8Array {

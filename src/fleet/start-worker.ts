@@ -24,7 +24,7 @@ import type { Embedder, ObjectStore } from "../core/ports.ts";
 import { Pulse } from "../core/pulse.ts";
 import { observeAll } from "../core/telemetry.ts";
 import { Tender } from "../run/tend.ts";
-import { assertAllSealed } from "../run/unfinished.ts";
+import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
 import {
@@ -231,17 +231,7 @@ async function open(
       const tending = runs.size > 0 ? tender.tend() : null;
       if (settings.exitWhenDone) await tending;
       if (!settings.exitWhenDone || (await producers.present()).length > 0) return false;
-      const { waiting, active } = await queue.counts();
-      // An empty queue may also be a wiped one: the store has the last word.
-      if (waiting + active > 0 || (await tender.tend()) > 0) return false;
-      await assertAllSealed({
-        store,
-        fleet,
-        seen,
-        failures: (of) => queue.failures(of),
-        troubleOf: (run) => tender.troubleOf(run),
-      });
-      return true;
+      return mayEnd({ store, fleet, seen, queue, tender });
     },
   });
   await workers.announce(name, () => tally.state(embedder.device));

@@ -128,7 +128,7 @@ export class Tender {
 
   /** Everything is read back, which takes minutes of a large run, so that one does it while the others do not. */
   async #sealAlone(run: string): Promise<Tended> {
-    const { store, turn, fleet, keepStaging, log, observe = unobserved } = this.#params;
+    const { store, queue, turn, fleet, keepStaging, log, observe = unobserved } = this.#params;
     const onShard = (files: number, plannedFiles: number): void =>
       observe({ kind: "read-back", run, files, plannedFiles });
     const held = await turn.hold({ name: `seal:${run}`, durationMs: SEAL_TURN_MS });
@@ -138,6 +138,8 @@ export class Tender {
       // A file that was there a moment ago was taken away: the next round sees to it.
       if (outcome.kind === "open") return { ...NOTHING, isUnreached: true };
       if (outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
+      // What a damaged queue still holds of it would count as work to be done.
+      for await (const jobs of this.#planned.of(run)) await queue.remove({ jobs });
       await unmarkActive(store, { fleet, run });
       return { requeued: 0, sealed: outcome.isNew ? 1 : 0 };
     } finally {

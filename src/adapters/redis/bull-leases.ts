@@ -7,8 +7,9 @@ import { randomUUID } from "node:crypto";
 import { type Job, UnrecoverableError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { assertContractKnown, type JobPayload, jobPayloadSchema } from "../../core/contracts.ts";
+import { type JobPayload, jobPayloadSchema } from "../../core/contracts.ts";
 import { messageOf } from "../../core/errors.ts";
+import { assertContractKnown } from "../../core/json.ts";
 import { jobId } from "../../core/layout.ts";
 import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
 import { Pulse } from "../../core/pulse.ts";
@@ -177,7 +178,7 @@ export class BullLeases implements JobLeases {
         await this.#fail(id, verdict);
         refused.push({ id, reason: verdict });
       } else {
-        const { stalledCounter: stalls = 0, attemptsStarted: starts, attemptsMade: faults } = job;
+        const { stalledCounter: stalls, attemptsStarted: starts, attemptsMade: faults } = job;
         jobs.push({ id, payload: verdict, stalls, starts, faults });
       }
     }
