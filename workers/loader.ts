@@ -1,8 +1,8 @@
 /** From a queue job to the rows it points at. */
 import { decodeStagedShard } from "../src/arrow/staged.ts";
 import type { Head, ModelRef, Precision, RunRecord } from "../src/core/contracts.ts";
-import { FleetError } from "../src/core/errors.ts";
-import { runKeys, windowOfShard } from "../src/core/layout.ts";
+import { FleetError, hasCode } from "../src/core/errors.ts";
+import { removedKey, runKeys, windowOfShard } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { givesSameVectors, modelName } from "../src/core/same-model.ts";
 import { isCancelled } from "../src/run/cancelled.ts";
@@ -10,13 +10,14 @@ import { readRun } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
 import { openShardMemory } from "./shard-memory.ts";
 
+/**
+ * Why there is nothing to do for a job: its file is there already, since the job was repeated; or someone cancelled its
+ * run, or removed it.
+ */
+export type Unneeded = "done" | "cancelled" | "removed";
+
 /** What becomes of a job that is loaded. */
-export type Loaded =
-  | { readonly kind: "held"; readonly shard: HeldShard }
-  /** Its file is there already: the job was repeated. */
-  | { readonly kind: "done" }
-  /** Someone cancelled its run. */
-  | { readonly kind: "cancelled" };
+export type Loaded = { readonly kind: "held"; readonly shard: HeldShard } | { readonly kind: Unneeded };
 
 /** A cancelled run's jobs stop within this time; asking for every job would double the store's calls. */
 const CANCEL_LOOK_INTERVAL_MS = 5000;
@@ -48,12 +49,33 @@ export class Loader {
     this.#vocabSize = params.vocabSize;
   }
 
-  /** @throws FleetError `run_unknown`, `job_invalid`, `object_missing`, `object_corrupt` */
+  /** @throws FleetError `run_unknown`, `worker_unfit`, `contract_newer`, `object_missing`, `object_corrupt` */
   async load(job: LeasedJob): Promise<Loaded> {
+    try {
+      return (await this.#unneeded(job)) ?? (await this.#load(job));
+    } catch (error) {
+      if (!hasCode(error, "run_unknown") && !hasCode(error, "object_missing")) throw error;
+      const { run } = job.payload;
+      if (await this.#isThere(removedKey(run))) return { kind: "removed" };
+      // Its staged ids go when the run is sealed, and another may have written the file and sealed meanwhile.
+      const unneeded = await this.#unneeded(job);
+      if (unneeded !== null) return unneeded;
+      throw error;
+    }
+  }
+
+  async #isThere(key: string): Promise<boolean> {
+    return (await this.#store.stat({ key })) !== null;
+  }
+
+  async #unneeded({ payload: { run, shard } }: LeasedJob): Promise<Loaded | null> {
+    if (await this.#isThere(runKeys(run).data(shard))) return { kind: "done" };
+    return (await this.#isCancelled(run)) ? { kind: "cancelled" } : null;
+  }
+
+  async #load(job: LeasedJob): Promise<Loaded> {
     const { run, shard, start, end, rows, tokens, stagedSha256 } = job.payload;
     const keys = runKeys(run);
-    if ((await this.#store.stat({ key: keys.data(shard) })) !== null) return { kind: "done" };
-    if (await this.#isCancelled(run)) return { kind: "cancelled" };
     const record = await this.#run(run);
     const bytes = await this.#store.read({ key: keys.staged(windowOfShard(shard)), range: { start, end } });
     const planned = decodeStagedShard({ run, shard, rows, tokens, bytes, stagedSha256 });
@@ -77,30 +99,31 @@ export class Loader {
       this.#runs.set(run, record);
       record.catch(() => this.#runs.delete(run));
     }
-    const { model, heads, precision } = (await record).options;
-    if (precision !== this.#precision) {
-      throw new FleetError(
-        "job_invalid",
-        `run ${run} wants ${precision} weights of model ${model.id}; this worker has ${this.#precision}`,
-        { cure: `start workers with --precision ${precision}` },
+    this.#assertFit(await record);
+    return record;
+  }
+
+  /** @throws FleetError `worker_unfit`: others of the fleet may have what the run wants. */
+  #assertFit({ run, options: { model, heads, precision } }: RunRecord): void {
+    const unfit = (wanted: string, had: string, cure: string): never => {
+      throw new FleetError("worker_unfit", `run ${run} wants ${wanted}; this worker has ${had}`, { cure });
+    };
+    if (precision !== this.#precision)
+      unfit(
+        `${precision} weights of model ${model.id}`,
+        this.#precision,
+        `start workers with --precision ${precision}`,
       );
-    }
     if (model.id !== this.#model.id || !givesSameVectors(model, this.#model)) {
-      throw new FleetError(
-        "job_invalid",
-        `run ${run} wants ${modelName(model)}; this worker has ${modelName(this.#model)}`,
-        {
-          cure: "start workers with the model, of the same revision, tokenizer and configuration, that the run was enqueued with",
-        },
-      );
+      const cure =
+        "start workers with the model, of the same revision, tokenizer and configuration, that the run was enqueued with";
+      unfit(modelName(model), modelName(this.#model), cure);
     }
     const missing = heads.filter((head) => !this.#heads.includes(head));
-    if (missing.length > 0)
-      throw new FleetError(
-        "job_invalid",
-        `run ${run} wants the ${missing.join(" and ")} head, which this worker's model lacks`,
-      );
-    return record;
+    if (missing.length > 0) {
+      const cure = "start workers with a model that has these heads, as the run was enqueued with";
+      unfit(`the ${missing.join(" and ")} head`, `a model with ${this.#heads.join(", ")} only`, cure);
+    }
   }
 
   /** Ids outside the embedding table would read foreign memory in some runtimes. */

@@ -9,7 +9,7 @@ import { hasCode } from "../src/core/errors.ts";
 import { Packer, type PackingLimits } from "../src/core/packing.ts";
 import type { Embedder, LeasedJob } from "../src/core/ports.ts";
 import type { HeldShard } from "./held-shard.ts";
-import type { Loaded } from "./loader.ts";
+import type { Loaded, Unneeded } from "./loader.ts";
 
 export interface QuarantineParams {
   /** May crash on any batch with `inference_crashed`, and takes the next one all the same. */
@@ -18,7 +18,7 @@ export interface QuarantineParams {
   readonly log: Logger;
   readonly load: (job: LeasedJob) => Promise<Loaded>;
   /** There is nothing to do for the job. */
-  readonly onDone: (job: LeasedJob, why: "done" | "cancelled") => Promise<void>;
+  readonly onDone: (job: LeasedJob, why: Unneeded) => Promise<void>;
   readonly onComplete: (shard: HeldShard) => Promise<void>;
   readonly onUnfinished: (job: LeasedJob) => Promise<void>;
   readonly onFault: (job: LeasedJob, error: unknown) => Promise<void>;

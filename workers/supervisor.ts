@@ -1,4 +1,7 @@
-/** Keeps a number of worker processes alive: one that crashes is started again, later each time. */
+/**
+ * Keeps a number of worker processes alive: one that crashes is started again, later each time. One that says that it
+ * would only end again is not: with wrong weights, a wrong store or a full disk it would take jobs and spoil time.
+ */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,6 +16,13 @@ const MAX_CRASHES_IN_A_ROW = 5;
 const STABLE_AFTER_MS = 60_000;
 /** With what a command ends that was asked for in a way that cannot work, however often it is tried. */
 const EXIT_USAGE = 2;
+/** What a child tells its supervisor before it ends for a reason that a restart would not mend. */
+const STAY_DOWN = "stay-down";
+
+/** To be said by a worker's process before it ends. Nobody hears it where nobody supervises. */
+export function tellStayDown(): void {
+  process.send?.(STAY_DOWN, undefined, undefined, () => {});
+}
 
 export interface SupervisorParams {
   /** For each worker, arguments for this Node.js: a script and what it is given. */
@@ -56,17 +66,21 @@ export class Supervisor {
     let crashes = 0;
     while (!stopping.aborted) {
       const startedMs = Date.now();
-      const child = spawn(process.execPath, argv, { env, stdio: ["ignore", "inherit", "inherit"] });
+      const child = spawn(process.execPath, argv, { env, stdio: ["ignore", "inherit", "inherit", "ipc"] });
       this.#children.add(child);
+      let staysDown = false;
+      child.on("message", (message) => (staysDown ||= message === STAY_DOWN));
       const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
       this.#children.delete(child);
+      // What it said last may be read after its end.
+      if (child.connected) await once(child, "disconnect");
       if (code === 0 || stopping.aborted) return;
       crashes = Date.now() - startedMs > STABLE_AFTER_MS ? 1 : crashes + 1;
       const how = signal === null ? `exit code ${code}` : signal;
-      if (code === EXIT_USAGE || crashes === MAX_CRASHES_IN_A_ROW) {
+      if (staysDown || code === EXIT_USAGE || crashes === MAX_CRASHES_IN_A_ROW) {
         const often = crashes === 1 ? "" : ` ${crashes} times in a row, last`;
         throw new FleetError("worker_failed", `worker ${index} ended${often} with ${how}`, {
-          cure: "its last lines above say why; mend that and `embedfleet resume` the run",
+          cure: "its last lines above say why: fix that, then start the workers again",
         });
       }
       const pauseMs = firstRestartMs * 2 ** (crashes - 1);

@@ -5,14 +5,14 @@
  */
 import type { Logger } from "pino";
 import { type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
-import { FleetError, hasCode, messageOf } from "../src/core/errors.ts";
 import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { type IdleCause, nowMs, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
 import type { Committer, HeldShard } from "./held-shard.ts";
 import { Ledger, type WorkerCounts } from "./ledger.ts";
-import type { Loader } from "./loader.ts";
+import type { Loader, Unneeded } from "./loader.ts";
 import { Quarantine } from "./quarantine.ts";
+import { type Refusal, Refuser } from "./refuse.ts";
 import { Room } from "./room.ts";
 import { Signal } from "./signal.ts";
 
@@ -24,7 +24,6 @@ const MAX_JOBS_PER_PULL = 16;
 /** One lapsed lease is a spot machine's ordinary end; a second one on the same job is a pattern. */
 const SUSPECT_AFTER_STALLS = 2;
 const MAX_SUSPECTS = 16;
-const PAUSE_AFTER_FAULT_MS = 1000;
 
 /** The ports and limits a worker works with. */
 export interface WorkerParams {
@@ -54,6 +53,7 @@ export class FleetWorker {
   readonly #ledger: Ledger;
   readonly #packer: Packer<RowRef>;
   readonly #quarantine: Quarantine;
+  readonly #refuser: Refuser;
   readonly #held = new Map<ShardBuffers, HeldShard>();
   readonly #commits = new Map<HeldShard, Promise<void>>();
   readonly #room: Room;
@@ -65,6 +65,7 @@ export class FleetWorker {
   #isStopping = false;
   #hasFed = false;
   #fault: unknown = null;
+  #isDeviceAtFault = false;
   #batchesInFlight = 0;
   #loads = 0;
   /** How many jobs the last pull brought, and the tokens and memory of the largest ones lately. */
@@ -77,14 +78,15 @@ export class FleetWorker {
     this.#committer = { worker: params.name ?? "unnamed", observe: this.#observe };
     this.#ledger = new Ledger(this.#observe);
     this.#packer = new Packer(params.packing, rowLength);
+    this.#refuser = new Refuser(params);
     this.#room = new Room({ maxBytes: params.maxHeldBytes, held: this.#held, commits: this.#commits });
     this.#quarantine = new Quarantine({
       ...params,
       load: (job) => params.loader.load(job),
       onDone: (job, why) => this.#completeUnneeded(job, why),
       onComplete: (shard) => this.#commitNow(shard),
-      onUnfinished: (job) => this.#giveBack(job),
-      onFault: (job, error) => this.#refuse(job, "loaded", error),
+      onUnfinished: (job) => this.#refuser.giveBack(job),
+      onFault: (job, error) => this.#refuse({ job, what: "loaded", error }),
       onSettled: () => this.#notify(),
     });
   }
@@ -137,8 +139,7 @@ export class FleetWorker {
 
   /** What a failing device had begun is left to lapse: a job that does this to every worker is known by its stalls. */
   get #handedBack(): HeldShard[] {
-    const isOfDevice = this.#fault !== null && !hasCode(this.#fault, "store_refused");
-    return [...this.#held.values()].filter((shard) => !isOfDevice || !shard.hasStarted);
+    return [...this.#held.values()].filter((shard) => !this.#isDeviceAtFault || !shard.hasStarted);
   }
 
   #abort(fault: unknown): void {
@@ -242,40 +243,20 @@ export class FleetWorker {
       timedSync(this.#observe, { stage: "pack", of }, () => this.#packer.add(loaded.shard.rowRefs));
       this.#notify();
     } catch (error) {
-      await this.#refuse(job, "loaded", error);
+      await this.#refuse({ job, what: "loaded", error });
     }
   }
 
-  async #completeUnneeded(job: LeasedJob, why: "done" | "cancelled"): Promise<void> {
+  async #completeUnneeded(job: LeasedJob, why: Unneeded): Promise<void> {
     const { run, shard } = job.payload;
     await this.#params.leases.complete({ job });
     this.#runs.add(run);
-    const message = why === "done" ? "the shard was done already" : "the run was cancelled; its job is dropped";
+    const message = why === "done" ? "the shard was done already" : `the run was ${why}; its job is dropped`;
     this.#params.log.info({ run, shard }, message);
   }
 
-  /**
-   * A store that cannot be reached is not the job's fault; anything else will not mend by itself. Where the queue
-   * cannot be told either, the job's lease lapses.
-   */
-  async #refuse(job: LeasedJob, what: "loaded" | "written" | "completed", error: unknown): Promise<void> {
-    const { leases, log } = this.#params;
-    const { run, shard } = job.payload;
-    const isPassing = !(error instanceof FleetError) || error.code === "store_unavailable";
-    if (isPassing) {
-      log.warn({ run, shard, err: error }, `a shard could not be ${what} and goes back to the queue`);
-      await this.#giveBack(job);
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_AFTER_FAULT_MS));
-    } else if (hasCode(error, "store_refused")) {
-      // No other job would fare better: a full disk or a missing permission is for people to mend.
-      await this.#giveBack(job);
-      this.#abort(error);
-    } else {
-      log.error({ run, shard, err: error }, "a job cannot be done");
-      await leases.fail({ job, reason: messageOf(error) }).catch((fault: unknown) => {
-        log.warn({ run, shard, err: fault }, "the queue could not be told that a job failed; its lease will lapse");
-      });
-    }
+  async #refuse(refusal: Refusal): Promise<void> {
+    if ((await this.#refuser.refuse(refusal)) === "end") this.#abort(refusal.error);
   }
 
   async #giveBackUnstarted(): Promise<void> {
@@ -286,13 +267,7 @@ export class FleetWorker {
 
   async #release(shard: HeldShard): Promise<void> {
     this.#held.delete(shard.buffers);
-    await this.#giveBack(shard.job);
-  }
-
-  async #giveBack(job: LeasedJob): Promise<void> {
-    await this.#params.leases.giveBack({ job }).catch((error: unknown) => {
-      this.#params.log.warn({ shard: job.id, err: error }, "a job could not be handed back; its lease will lapse");
-    });
+    await this.#refuser.giveBack(shard.job);
   }
 
   // --- Emptying it through the device --------------------------------------------------------
@@ -304,7 +279,10 @@ export class FleetWorker {
         this.#batchesInFlight++;
         this.#notify();
         this.#embed(batch)
-          .catch((error: unknown) => this.#abort(error))
+          .catch((error: unknown) => {
+            this.#isDeviceAtFault = true;
+            this.#abort(error);
+          })
           .finally(() => {
             this.#batchesInFlight--;
             this.#notify();
@@ -379,7 +357,7 @@ export class FleetWorker {
       if (outcome === "created" && rejects > 0) this.#observeRejects(shard);
       log.debug({ run, shard: id, outcome, settled, ...shard.stats }, "a shard was committed");
     } catch (error) {
-      await this.#refuse(shard.job, step, error);
+      await this.#refuse({ job: shard.job, what: step, error });
     } finally {
       shard.free();
     }

@@ -1,4 +1,6 @@
 /** One place where commands end: what to print, and the exit code. */
+import { mayRestart } from "../../workers/verdict.ts";
+import { tellStayDown } from "../../workers/supervisor.ts";
 import { FleetError, messageOf } from "../core/errors.ts";
 import { visible } from "../core/visible.ts";
 
@@ -7,7 +9,8 @@ const EXIT_USAGE = 2;
 
 /** Prints `error: what, where, why` and the cure below it. Stack traces are for `--log-level debug`. */
 export function reportFailure(error: unknown): number {
-  complain(`error: ${messageOf(error)}`);
+  if (!mayRestart(error)) tellStayDown();
+  for (const line of `error: ${messageOf(error)}`.split("\n")) complain(line);
   if (error instanceof FleetError) {
     if (error.cure !== undefined) complain(`  ${error.cure}`);
     return error.code === "bad_usage" ? EXIT_USAGE : EXIT_FAILED;

@@ -18,6 +18,8 @@ export type ErrorCode =
   | "schedule_refused"
   | "webhook_failed"
   | "job_invalid"
+  | "worker_unfit"
+  | "contract_newer"
   | "object_missing"
   | "object_corrupt"
   | "store_unavailable"

@@ -1,17 +1,32 @@
 /** JSON objects of the store: written one way, read through a schema. */
 import type { z } from "zod";
-import { FleetError, messageOf } from "./errors.ts";
+import { PLAN_VERSION } from "./contracts.ts";
+import { FleetError, hasCode, messageOf } from "./errors.ts";
 import type { ObjectStore } from "./ports.ts";
 
 /** Small JSON records are never larger; a plan of 4,096 shards is about 1 MB. */
 const MAX_RECORD_BYTES = 1024 * 1024;
+
+/**
+ * Tells what a newer program wrote from what is damaged: the former is sound, and others can read it.
+ * @param name What it was read from, for the message.
+ * @throws FleetError `contract_newer`
+ */
+export function assertContractKnown(version: unknown, name: string): void {
+  if (!Number.isInteger(version) || (version as number) <= PLAN_VERSION) return;
+  throw new FleetError(
+    "contract_newer",
+    `${name} is of contract version ${String(version)}; this program knows versions up to ${PLAN_VERSION}`,
+    { cure: "install the version of embedfleet here that the run was enqueued with" },
+  );
+}
 
 /** Deterministic for the same value, and readable: people look into the store. */
 export function toJsonBytes(value: unknown): Uint8Array {
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }
 
-/** @throws FleetError `object_missing`, `object_corrupt` */
+/** @throws FleetError `object_missing`, `object_corrupt`, `contract_newer` */
 export async function readRecord<T>(
   store: ObjectStore,
   key: string,
@@ -21,12 +36,15 @@ export async function readRecord<T>(
   return parseRecord(await store.read({ key, maxBytes }), { schema, name: `${store.url}/${key}` });
 }
 
-/** @throws FleetError `object_corrupt` */
+/** @throws FleetError `object_corrupt`; `contract_newer` for what a newer program wrote */
 export function parseRecord<T>(bytes: Uint8Array, params: Readonly<{ schema: z.ZodType<T>; name: string }>): T {
   const { schema, name } = params;
   try {
-    return schema.parse(JSON.parse(Buffer.from(bytes).toString("utf8")));
+    const value: unknown = JSON.parse(Buffer.from(bytes).toString("utf8"));
+    assertContractKnown((value as { version?: unknown } | null)?.version, name);
+    return schema.parse(value);
   } catch (error) {
+    if (hasCode(error, "contract_newer")) throw error;
     throw new FleetError("object_corrupt", `${name} is not what its schema says: ${messageOf(error)}`, {
       cure: "it was changed after it was written, or by another version of embedfleet",
       cause: error,

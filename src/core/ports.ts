@@ -122,11 +122,14 @@ export interface QueueGauge {
 
 /** The producer's side of the queue: a dispatcher that may be wiped at any time. */
 export interface JobQueue {
-  /** Adds jobs; one that is already queued or active is left alone. Converges when repeated. */
+  /** Adds jobs; one that the queue holds is left alone. What is left of one that it has lost goes. Converges when repeated. */
   enqueue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void>;
   /** Like `enqueue`, but a finished or failed job of the same id is replaced by a fresh one. */
   requeue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void>;
-  /** Of these jobs, those that the queue does not hold in any state. */
+  /**
+   * Of these jobs, those that the queue has lost: no worker will be given them and none has them, and they have not
+   * failed. What a damaged server has left of a job does not make it known.
+   */
   unknown(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<JobPayload[]>;
   /** Takes jobs out; those being worked on stay. @returns How many are gone. */
   remove(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<number>;
@@ -162,6 +165,10 @@ export interface LeasedJob {
   readonly payload: JobPayload;
   /** How often its lease lapsed: a worker died with it, or something near it did. */
   readonly stalls: number;
+  /** How often it was handed out, this time included. */
+  readonly starts?: number;
+  /** How often it was given back after a fault; see `JobLeases.retry`. */
+  readonly faults?: number;
 }
 
 /** What a pull can yield besides good jobs: the queue's own verdict or a payload we cannot read. */
@@ -178,12 +185,17 @@ export interface Pulled {
 
 /** The worker's side of the queue. Leases are renewed in the background until settled. */
 export interface JobLeases {
-  /** Up to `max` jobs; with `wait`, waits a few seconds for the first one. An empty result is normal. */
+  /**
+   * Up to `max` jobs; with `wait`, waits a few seconds for the first one. An empty result is normal.
+   * @throws FleetError `contract_newer` when a job is of a newer program; what was pulled is given back.
+   */
   pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled>;
   /** The output is committed. Never throws for a lost lease: the store has the truth. */
   complete(params: Readonly<{ job: LeasedJob }>): Promise<"completed" | "lease-lost">;
-  /** Hands an unstarted job back, to the front of its queue. */
-  giveBack(params: Readonly<{ job: LeasedJob }>): Promise<void>;
+  /** Hands an unstarted job back: to the front of its queue, or to be handed out after `afterMs`. */
+  giveBack(params: Readonly<{ job: LeasedJob; afterMs?: number }>): Promise<void>;
+  /** Hands a job back after a fault that may be its own: it counts one more of `faults`, and keeps the reason. */
+  retry(params: Readonly<{ job: LeasedJob; afterMs: number; reason: string }>): Promise<void>;
   /** Gives up on a job for good, with a reason that `status` shows. */
   fail(params: Readonly<{ job: LeasedJob; reason: string }>): Promise<void>;
   /** Ends its connections; leases still held lapse. */

@@ -24,6 +24,7 @@ import type { Embedder, ObjectStore } from "../core/ports.ts";
 import { Pulse } from "../core/pulse.ts";
 import { observeAll } from "../core/telemetry.ts";
 import { Tender } from "../run/tend.ts";
+import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
 import {
@@ -50,7 +51,7 @@ export interface WorkerSettings extends StoreSettings, QueueSettings, ModelSetti
   readonly unsafeStore: boolean;
   readonly maxHeldBytes: number;
   readonly cacheFolder: string;
-  /** End, with the runs sealed, when the queue is empty and no corpus is being read. */
+  /** End when the queue is empty and no corpus is being read; with `run_incomplete` when a run is not sealed then. */
   readonly exitWhenDone: boolean;
   readonly keepStaging: boolean;
   readonly lockSeconds: number;
@@ -212,6 +213,8 @@ async function open(
   const leases = closer.add(
     new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs, pulse, log, observe, giveUp }),
   );
+  /** Runs that this worker had jobs of. */
+  const seen = new Set<string>();
   const worker = new FleetWorker({
     name,
     store,
@@ -224,14 +227,13 @@ async function open(
     log,
     observe,
     onIdle: async (runs) => {
+      for (const run of runs) seen.add(run);
       // Whoever notices first that a run is complete seals it, and the others leave it that one's.
       // Reading a large run back takes minutes, and other runs' jobs may come meanwhile.
       const tending = runs.size > 0 ? tender.tend() : null;
       if (settings.exitWhenDone) await tending;
       if (!settings.exitWhenDone || (await producers.present()).length > 0) return false;
-      const { waiting, active } = await queue.counts();
-      // An empty queue may also be a wiped one: the store has the last word.
-      return waiting + active === 0 && (await tender.tend()) === 0;
+      return mayEnd({ store, fleet, seen, queue, tender });
     },
   });
   await workers.announce(name, () => tally.state(embedder.device));

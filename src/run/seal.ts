@@ -35,6 +35,14 @@ export type SealOutcome =
       readonly absent: readonly ShardPlan[];
     };
 
+type Open = SealOutcome & { kind: "open" };
+
+const NOT_CLOSED: Open = {
+  kind: "open",
+  reason: "its corpus has not been read to the end (no plan/closed.json)",
+  absent: [],
+};
+
 /**
  * Reads every window of the plan and every result file back by name, compares them with `plan/closed.json` and the
  * plan, and publishes the manifest. Any number of sealers may race: the manifest is created once, and the others
@@ -64,8 +72,7 @@ export async function sealRun(
     return { kind: "sealed", manifest: sealed, isNew: false };
   }
   await assertNotCancelled(store, run);
-  if (closed === null)
-    return { kind: "open", reason: "its corpus has not been read to the end (no plan/closed.json)", absent: [] };
+  if (closed === null) return NOT_CLOSED;
   const unfinished = await whatIsMissing(store, run, closed);
   if (unfinished !== null) return unfinished;
   const built = await buildManifest(store, record, closed, params.onShard ?? (() => {}));
@@ -76,13 +83,23 @@ export async function sealRun(
   return { kind: "sealed", manifest, isNew };
 }
 
+/**
+ * Why the run cannot be sealed yet; null when it can be, or is. No result file is read back.
+ *
+ * @throws FleetError `run_unknown`, `plan_invalid`
+ */
+export async function whyOpen(store: ObjectStore, run: string): Promise<string | null> {
+  await readRun(store, run);
+  const closed = await readClosed(store, run);
+  const unfinished = closed === null ? NOT_CLOSED : await whatIsMissing(store, run, closed);
+  return unfinished?.reason ?? null;
+}
+
 /** Null while the run is not sealed. */
 export async function readManifest(store: ObjectStore, run: string): Promise<Manifest | null> {
   const manifest = await findRecord(store, runKeys(run).manifest, manifestSchema, MAX_MANIFEST_BYTES);
   return manifest === null ? null : assertOfRun(store, run, manifest);
 }
-
-type Open = SealOutcome & { kind: "open" };
 
 /** A listing says how many files there are; that one is missing is said by the store when it is asked by name. */
 async function whatIsMissing(store: ObjectStore, run: string, closed: ClosedRecord): Promise<Open | null> {

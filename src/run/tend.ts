@@ -48,6 +48,7 @@ export class Tender {
   readonly #params: TenderParams;
   readonly #planned: PlannedJobs;
   readonly #active = new Set<string>();
+  readonly #troubles = new Map<string, unknown>();
   #timer: NodeJS.Timeout | null = null;
   #current: Promise<number> = Promise.resolve(0);
 
@@ -86,6 +87,11 @@ export class Tender {
     return this.#current;
   }
 
+  /** Why the run could not be looked after the last time; undefined when it could. */
+  troubleOf(run: string): unknown {
+    return this.#troubles.get(run);
+  }
+
   async #tendAll(): Promise<number> {
     const { log, observe = unobserved } = this.#params;
     const sums = { runs: 0, requeued: 0, sealed: 0 };
@@ -119,6 +125,7 @@ export class Tender {
 
   async #tendRun(run: string): Promise<Tended> {
     const { store, fleet, log } = this.#params;
+    this.#troubles.delete(run);
     try {
       if (await isGivenUp(store, run)) {
         await unmarkActive(store, { fleet, run });
@@ -130,6 +137,7 @@ export class Tender {
       const { requeued, undone } = await this.#queueLost(run, closed);
       return closed === null || undone > 0 ? { requeued, sealed: 0 } : await this.#sealAlone(run);
     } catch (error) {
+      this.#troubles.set(run, error);
       log.error({ run, err: error }, `the run could not be tended: ${messageOf(error)}`);
       return { ...NOTHING, isUnreached: hasCode(error, "store_unavailable") };
     }
@@ -137,7 +145,7 @@ export class Tender {
 
   /** Everything is read back, which takes minutes of a large run, so that one does it while the others do not. */
   async #sealAlone(run: string): Promise<Tended> {
-    const { store, turn, fleet, keepStaging, log, observe = unobserved } = this.#params;
+    const { store, queue, turn, fleet, keepStaging, log, observe = unobserved } = this.#params;
     const onShard = (files: number, plannedFiles: number): void =>
       observe({ kind: "read-back", run, files, plannedFiles });
     const held = await turn.hold({ name: `seal:${run}`, durationMs: SEAL_TURN_MS });
@@ -146,6 +154,8 @@ export class Tender {
       const outcome = await sealRun({ store, run, keepStaging, onShard });
       if (outcome.kind === "open") return { ...(await this.#queueAbsent(run, outcome)), isUnreached: true };
       if (outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
+      // What a damaged queue still holds of it would count as work to be done.
+      for await (const jobs of this.#planned.of(run, null)) await queue.remove({ jobs });
       await unmarkActive(store, { fleet, run });
       return { requeued: 0, sealed: outcome.isNew ? 1 : 0 };
     } finally {

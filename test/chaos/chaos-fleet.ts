@@ -24,6 +24,11 @@ const LIMIT_MS = 300_000;
 export const LOCK_SECONDS = 3;
 const QUEUE_KEY = "embedfleet:default-mini";
 
+/** One of BullMQ's keys of the fleet's queue. */
+export function queueKey(name: string): string {
+  return `${QUEUE_KEY}:${name}`;
+}
+
 export interface FleetParams {
   readonly documents: number;
   /** Longest document, in words. */

@@ -5,7 +5,7 @@ import { expect, onTestFinished } from "vitest";
 import { startRedis, type TestRedis } from "../fixtures/redis-server.ts";
 import { startSentinel } from "../fixtures/sentinel.ts";
 import { TcpProxy } from "../fixtures/tcp-proxy.ts";
-import { type ChaosFleet, chaosTest, endWell } from "./chaos-fleet.ts";
+import { type ChaosFleet, chaosTest, endWell, queueKey } from "./chaos-fleet.ts";
 
 chaosTest("Redis is killed and comes back, three times", { documents: 2000 }, async (fleet) => {
   const workers = await fleet.startBusy();
@@ -33,6 +33,43 @@ chaosTest(
     fleet.recoveredMs.push(time - wipedAtMs);
   },
 );
+
+const LISTS = ["prioritized", "wait", "active", "delayed"];
+
+chaosTest("the queue's lists are deleted, its jobs stay", { documents: 2000 }, async (fleet) => {
+  const redis = fleet.client();
+  const remove = (names: readonly string[]): Promise<number> => redis.del(names.map(queueKey));
+  await fleet.enqueue();
+  await remove(LISTS);
+  const resumed = await fleet.withQueue("resume", "--json");
+  expect(resumed.code, resumed.stderr).toBe(0);
+  const { queued } = JSON.parse(resumed.stdout) as { queued: number };
+  expect(await redis.zcard(queueKey("prioritized"))).toBe(queued);
+  fleet.injected++;
+  const workers = [fleet.startWorker(), fleet.startWorker()];
+  await fleet.untilFiles(1);
+  // Now without anyone's help, and with what BullMQ keeps beside the lists.
+  await remove([...LISTS, "stalled", "marker", "events", "meta", "pc"]);
+  fleet.injected++;
+  await endWell(...workers);
+});
+
+chaosTest("keys of the queue are of another type than BullMQ's", { documents: 1500 }, async (fleet) => {
+  const redis = fleet.client();
+  await fleet.enqueue();
+  await redis.multi().del(queueKey("prioritized")).set(queueKey("prioritized"), "damage").exec();
+  const resumed = await fleet.withQueue("resume");
+  expect(resumed.code, resumed.stderr).toBe(0);
+  expect(resumed.stderr).toContain("keys of the queue were damaged and have been removed");
+  fleet.injected++;
+  const workers = [fleet.startWorker(), fleet.startWorker()];
+  await fleet.untilFiles(1);
+  for (const name of ["wait", "active", "stalled", "marker"]) {
+    await redis.multi().del(queueKey(name)).hset(queueKey(name), "damage", "1").exec();
+    fleet.injected++;
+  }
+  await endWell(...workers);
+});
 
 chaosTest(
   "Redis dies or freezes, and the workers are told to go: they end without it",

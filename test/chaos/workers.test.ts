@@ -3,11 +3,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
 import type { Started } from "../fixtures/cli.ts";
+import { otherWeights } from "../fixtures/other-weights.ts";
+import { tempFolder } from "../fixtures/temp-folder.ts";
 import { chaosTest, endWell, LOCK_SECONDS } from "./chaos-fleet.ts";
 
 const POISON = fileURLToPath(new URL("poison.mjs", import.meta.url));
 const HANG = fileURLToPath(new URL("hang.mjs", import.meta.url));
 const DIE_UPLOADED = fileURLToPath(new URL("die-uploaded.mjs", import.meta.url));
+const BROKEN_LOADER = fileURLToPath(new URL("broken-loader.mjs", import.meta.url));
 const CLOCK = fileURLToPath(new URL("clock.mjs", import.meta.url));
 
 chaosTest("SIGKILL at random moments", { documents: 3000 }, async (fleet) => {
@@ -99,3 +102,36 @@ chaosTest("a row that kills the process is found and rejected; all others are em
   expect(last.stderr).toContain("a row crashes the model; rejected");
   return ["poison"];
 });
+
+chaosTest("a worker with a mistyped store or other weights among good ones", { documents: 1500 }, async (fleet) => {
+  await fleet.enqueue();
+  const mistyped = fleet.startWorker({ flags: ["--out", `file://${await tempFolder()}`] });
+  const updated = fleet.startWorker({ flags: ["--model", await otherWeights()] });
+  for (const [wrong, why] of [
+    [mistyped, /^error: there is no run "r" in file:/m],
+    [updated, /^error: run r wants model mini 125c87caefd4; this worker has mini /m],
+  ] as const) {
+    const { code, stderr } = await wrong.finished;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(why);
+    fleet.injected++;
+  }
+  const { stdout } = await fleet.withQueue("status", "--json");
+  expect(JSON.parse(stdout)).toMatchObject({ queue: { active: 0, failed: 0 } });
+  await endWell(fleet.startWorker(), fleet.startWorker());
+});
+
+chaosTest(
+  "a loader with a fault: its job fails after five tries, and the worker says so",
+  { documents: 500 },
+  async (fleet) => {
+    await fleet.enqueue();
+    const { code, stderr } = await fleet.startWorker({ env: { NODE_OPTIONS: `--import ${BROKEN_LOADER}` } }).finished;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: run r is not sealed: 1 of its \d+ shards .*tried 5 times, last: rows\.map is not/m);
+    expect(stderr).toMatch(/^ {2}fix the cause, then: embedfleet resume r /m);
+    fleet.injected += stderr.split("will be tried again").length;
+    await endWell(fleet.withQueue("resume"));
+    await endWell(fleet.startWorker());
+  },
+);

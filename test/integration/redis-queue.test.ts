@@ -4,7 +4,7 @@ import { pino } from "pino";
 import { expect, inject, onTestFinished, test } from "vitest";
 import { BullLeases } from "../../src/adapters/redis/bull-leases.ts";
 import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
-import type { JobPayload } from "../../src/core/contracts.ts";
+import { type JobPayload, PLAN_VERSION } from "../../src/core/contracts.ts";
 import type { LeasedJob } from "../../src/core/ports.ts";
 import { Pulse } from "../../src/core/pulse.ts";
 
@@ -141,3 +141,37 @@ test("a forged payload is refused and fails with its reason", async () => {
   expect(pulled.refused[0]!.reason).toContain("the payload is not a valid job");
   expect((await queue.counts()).failed).toBe(1);
 });
+
+test("a payload of a newer program is given back with all that came with it, and ends the worker", async () => {
+  const { queue, leases } = openBoth();
+  const newer = { ...job(1, 6), v: PLAN_VERSION + 1 } as unknown as JobPayload;
+  await queue.enqueue({ jobs: [job(0, 5), newer] });
+  await expect(leases.pull({ max: 4, wait: true })).rejects.toMatchObject({
+    code: "contract_newer",
+    message: expect.stringContaining("contract version 2"),
+  });
+  expect(await queue.counts()).toEqual({ waiting: 2, active: 0, failed: 0 });
+});
+
+test("what is given back for a while comes when that has passed, and a fault is counted", async () => {
+  const { queue, leases } = openBoth();
+  await queue.enqueue({ jobs: [job(0, 5)] });
+  const [first] = (await leases.pull({ max: 1, wait: true })).jobs;
+  expect(first).toMatchObject({ starts: 1, faults: 0 });
+  await leases.giveBack({ job: first!, afterMs: 300 });
+  expect((await leases.pull({ max: 1, wait: false })).jobs).toEqual([]);
+  expect(await queue.counts()).toEqual({ waiting: 1, active: 0, failed: 0 });
+  const second = await pullOne(leases);
+  expect(second).toMatchObject({ starts: 2, faults: 0 });
+  await leases.retry({ job: second, afterMs: 300, reason: "it broke" });
+  expect(await queue.counts()).toEqual({ waiting: 1, active: 0, failed: 0 });
+  expect(await queue.unknown({ jobs: [job(0, 5)] })).toEqual([]);
+  expect(await pullOne(leases)).toMatchObject({ starts: 3, faults: 1 });
+});
+
+async function pullOne(leases: BullLeases): Promise<LeasedJob> {
+  for (;;) {
+    const { jobs } = await leases.pull({ max: 1, wait: true });
+    if (jobs.length > 0) return jobs[0]!;
+  }
+}

@@ -108,7 +108,7 @@ test("a worker refuses a run of another precision", async () => {
     longest: 3,
   } as const;
   await expect(loader.load({ id: "r-w000000-s0000", payload, stalls: 0 })).rejects.toMatchObject({
-    code: "job_invalid",
+    code: "worker_unfit",
     message: expect.stringContaining("int8"),
     cure: "start workers with --precision int8",
   });

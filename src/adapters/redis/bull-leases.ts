@@ -9,13 +9,15 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { type JobPayload, jobPayloadSchema } from "../../core/contracts.ts";
 import { messageOf } from "../../core/errors.ts";
+import { assertContractKnown } from "../../core/json.ts";
 import { jobId } from "../../core/layout.ts";
 import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
 import { Pulse } from "../../core/pulse.ts";
 import { type Observe, unobserved } from "../../core/telemetry.ts";
 import { ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { LeaseRenewal } from "./lease-renewal.ts";
-import { QUEUE_PREFIX } from "./queue-options.ts";
+import { isDamage, repairKeys } from "./queue-health.ts";
+import { QUEUE_PREFIX, queueBase } from "./queue-options.ts";
 
 /**
  * Renewals and checks for stalled jobs, as a share of a lock's duration: two renewals may be lost before
@@ -61,6 +63,7 @@ export interface BullLeasesParams {
 
 export class BullLeases implements JobLeases {
   readonly #redis: Redis;
+  readonly #base: string;
   readonly #worker: Worker<unknown>;
   readonly #log: Logger;
   readonly #observe: Observe;
@@ -78,6 +81,7 @@ export class BullLeases implements JobLeases {
     const aRenewalMs = params.lockDurationMs * RENEW_SHARE;
     const answerTimeoutMs = Math.min(ANSWER_TIMEOUT_MS, Math.max(MIN_ANSWER_TIMEOUT_MS, aRenewalMs));
     this.#redis = connectRedis(params.redisUrl, { answerTimeoutMs }, params.giveUp);
+    this.#base = queueBase(params.name);
     this.#worker = new Worker<unknown>(params.name, null, {
       connection: this.#redis,
       prefix: QUEUE_PREFIX,
@@ -89,7 +93,10 @@ export class BullLeases implements JobLeases {
       drainDelay: WAIT_SECONDS,
       autorun: false,
     });
-    this.#worker.on("error", (error) => this.#log.warn({ err: error }, "the queue connection reported an error"));
+    this.#worker.on("error", (error) => {
+      this.#log.warn({ err: error }, "the queue connection reported an error");
+      if (isDamage(error)) void this.#repair();
+    });
     const { redisUrl, name, lockDurationMs, log, pulse = new Pulse({ maxSilentMs: DEFAULT_MAX_SILENT_MS }) } = params;
     const intervalMs = lockDurationMs * RENEW_SHARE;
     this.#renewal = new LeaseRenewal({
@@ -111,11 +118,18 @@ export class BullLeases implements JobLeases {
       return await this.#orGivenUp(this.#pull(params));
     } catch (error) {
       if (this.#giveUp?.aborted === true) return NOTHING_PULLED;
-      if (!isPassing(error)) throw error;
+      if (isDamage(error)) await this.#repair();
+      else if (!isPassing(error)) throw error;
       this.#log.warn({ reason: messageOf(error) }, "Redis gives out no jobs for now");
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       return NOTHING_PULLED;
     }
+  }
+
+  /** Never throws: jobs that it cannot mend are queued again by whoever tends their run. */
+  async #repair(): Promise<void> {
+    const keys = await repairKeys(this.#redis, this.#base).catch(() => []);
+    if (keys.length > 0) this.#log.warn({ keys }, "keys of the queue were damaged and have been removed");
   }
 
   /** BullMQ waits for jobs on a connection of its own, which may hang. */
@@ -147,30 +161,73 @@ export class BullLeases implements JobLeases {
   }
 
   async #admit(pulled: readonly Job<unknown>[], token: string): Promise<Pulled> {
+    for (const job of pulled) {
+      this.#leases.set(job.id ?? "", { job, token });
+      this.#renewal.hold(job.id ?? "", token);
+    }
+    await this.#assertKnown(pulled);
     const jobs: LeasedJob[] = [];
     const refused: RefusedJob[] = [];
     for (const job of pulled) {
       const id = job.id ?? "";
+      if (isEmpty(job)) {
+        this.#log.warn(
+          { job: id },
+          "of a job only its id was left; it is dropped, and queued again where it is planned",
+        );
+        await this.#complete(id);
+        continue;
+      }
       const verdict = admission(job);
-      this.#leases.set(id, { job, token });
-      this.#renewal.hold(id, token);
       if (typeof verdict === "string") {
         await this.#fail(id, verdict);
         refused.push({ id, reason: verdict });
       } else {
-        jobs.push({ id, payload: verdict, stalls: job.stalledCounter ?? 0 });
+        const { stalledCounter: stalls, attemptsStarted: starts, attemptsMade: faults } = job;
+        jobs.push({ id, payload: verdict, stalls, starts, faults });
       }
     }
     return { jobs, refused };
   }
 
-  async complete(params: Readonly<{ job: LeasedJob }>): Promise<"completed" | "lease-lost"> {
-    const settled = await this.#settle(params.job.id, (lease) => lease.job.moveToCompleted("", lease.token, false));
-    return settled ? "completed" : "lease-lost";
+  /** A job of a newer program is for others, and so is all that was pulled with it: this worker will end. */
+  async #assertKnown(pulled: readonly Job<unknown>[]): Promise<void> {
+    try {
+      for (const job of pulled)
+        assertContractKnown((job.data as { v?: unknown } | null)?.v, `the payload of job ${job.id}`);
+    } catch (error) {
+      for (const { id = "" } of pulled) await this.#settle(id, (lease) => lease.job.moveToWait(lease.token));
+      throw error;
+    }
   }
 
-  async giveBack(params: Readonly<{ job: LeasedJob }>): Promise<void> {
-    await this.#settle(params.job.id, (lease) => lease.job.moveToWait(lease.token));
+  async complete(params: Readonly<{ job: LeasedJob }>): Promise<"completed" | "lease-lost"> {
+    return (await this.#complete(params.job.id)) ? "completed" : "lease-lost";
+  }
+
+  #complete(id: string): Promise<boolean> {
+    return this.#settle(id, (lease) => {
+      // A job whose options were lost would be kept.
+      lease.job.opts.removeOnComplete = true;
+      return lease.job.moveToCompleted("", lease.token, false);
+    });
+  }
+
+  async giveBack(params: Readonly<{ job: LeasedJob; afterMs?: number }>): Promise<void> {
+    const { job, afterMs = 0 } = params;
+    await this.#settle(job.id, (lease) =>
+      afterMs > 0 ? lease.job.moveToDelayed(Date.now() + afterMs, lease.token) : lease.job.moveToWait(lease.token),
+    );
+  }
+
+  async retry(params: Readonly<{ job: LeasedJob; afterMs: number; reason: string }>): Promise<void> {
+    const { job, afterMs, reason } = params;
+    await this.#settle(job.id, (lease) => {
+      // How often is the worker's to say.
+      lease.job.opts.attempts = Infinity;
+      lease.job.opts.backoff = { type: "fixed", delay: afterMs };
+      return lease.job.moveToFailed(new Error(reason), lease.token, false);
+    });
   }
 
   async fail(params: Readonly<{ job: LeasedJob; reason: string }>): Promise<void> {
@@ -218,6 +275,11 @@ export class BullLeases implements JobLeases {
 /** Full, loading its data, or failing over: answers of a server that will be well again. */
 function isPassing(error: unknown): boolean {
   return /^(?:OOM|LOADING|READONLY|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|BUSY|MISCONF)\b/.test(messageOf(error));
+}
+
+/** What a job's list still named when its hash was gone, or what is in a list twice. */
+function isEmpty(job: Job<unknown>): boolean {
+  return typeof job.data === "object" && job.data !== null && Object.keys(job.data).length === 0;
 }
 
 /** The payload, or why the job cannot be taken. Payloads come from a queue that others can write to. */

@@ -5,7 +5,8 @@ import type { JobPayload } from "../../core/contracts.ts";
 import { isJobOf, jobId } from "../../core/layout.ts";
 import type { JobQueue, QueueCounts, QueueGauge, QueueLoad } from "../../core/ports.ts";
 import { connectRedis, parseInfo, untilAnswered } from "./connect.ts";
-import { JOB_NAME, jobPriority, QUEUE_PREFIX } from "./queue-options.ts";
+import { isDamage, type JobState, repairKeys, type Sweep, sweepJobs } from "./queue-health.ts";
+import { JOB_NAME, jobPriority, QUEUE_PREFIX, queueBase } from "./queue-options.ts";
 
 /** Jobs a call: about 80 ms of Redis time, measured; one call for all would hold them all in memory. */
 const JOBS_PER_CALL = 500;
@@ -16,9 +17,12 @@ const MAX_FAILED_IDS = 100_000;
 export class BullQueue implements JobQueue, QueueGauge {
   readonly #redis: Redis;
   readonly #queue: Queue;
+  readonly #base: string;
+  readonly #repaired = new Set<string>();
 
   constructor(params: Readonly<{ redisUrl: string; name: string; giveUp?: AbortSignal | undefined }>) {
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
+    this.#base = queueBase(params.name);
     this.#queue = new Queue(params.name, { connection: this.#redis, prefix: QUEUE_PREFIX });
     // Without a listener a lost connection would end the process; ioredis reconnects by itself.
     this.#queue.on("error", () => {});
@@ -29,57 +33,69 @@ export class BullQueue implements JobQueue, QueueGauge {
     return this.#queue;
   }
 
+  /** Keys of the queue that were unusable, of another type than BullMQ's, and that this has removed. */
+  get repaired(): readonly string[] {
+    return [...this.#repaired].toSorted();
+  }
+
   async enqueue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void> {
-    for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
-      const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);
-      // A job id that exists is left alone, so a call cut short is simply repeated.
-      await untilAnswered(() =>
-        this.#queue.addBulk(jobs.map((data) => ({ name: JOB_NAME, data, opts: jobOptions(data) }))),
-      );
-    }
+    // What is left of a lost job would block its id.
+    await this.#add(params.jobs, "lost", ["lost"]);
   }
 
   async requeue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void> {
-    for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
-      const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);
-      await Promise.all(jobs.map((job) => this.#removeFinished(jobId(job.run, job.shard))));
-      await this.enqueue({ jobs });
-    }
+    await this.#add(params.jobs, "finished", ["lost", "failed"]);
   }
 
-  /** A finished or failed job blocks its id for good, so it must go before it can be added again. */
-  async #removeFinished(id: string): Promise<void> {
-    const state = await this.#queue.getJobState(id);
-    if (state === "completed" || state === "failed") await this.#queue.remove(id);
+  async #add(jobs: readonly JobPayload[], sweep: Sweep, wanted: readonly JobState[]): Promise<void> {
+    await this.#sweep(jobs, sweep, async (part, states) => {
+      const missing = part.filter((_, i) => wanted.includes(states[i]!));
+      // A job id that exists is left alone, so others may add it meanwhile, and a call cut short is simply repeated.
+      await untilAnswered(() =>
+        this.#queue.addBulk(missing.map((data) => ({ name: JOB_NAME, data, opts: jobOptions(data) }))),
+      );
+    });
   }
 
   async unknown(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<JobPayload[]> {
     const unknown: JobPayload[] = [];
-    for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
-      const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);
-      const exist = await this.#exist(jobs);
-      unknown.push(...jobs.filter((_, i) => !exist[i]));
-    }
+    await this.#sweep(params.jobs, "look", (part, states) => {
+      unknown.push(...part.filter((_, i) => states[i] === "lost"));
+    });
     return unknown;
-  }
-
-  async #exist(jobs: readonly JobPayload[]): Promise<boolean[]> {
-    const keys = jobs.map((job) => this.#queue.toKey(jobId(job.run, job.shard)));
-    return (await Promise.all(keys.map((key) => this.#redis.exists(key)))).map((found) => found === 1);
   }
 
   async remove(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<number> {
     let removed = 0;
-    for (let at = 0; at < params.jobs.length; at += JOBS_PER_CALL) {
-      const jobs = params.jobs.slice(at, at + JOBS_PER_CALL);
-      const exist = await this.#exist(jobs);
-      // BullMQ says 1 of a job that is not there; 0 of one that a worker holds, which stays.
-      const outcomes = await Promise.all(
-        jobs.filter((_, i) => exist[i]).map((job) => this.#queue.remove(jobId(job.run, job.shard))),
-      );
-      removed += outcomes.filter((outcome) => outcome === 1).length;
-    }
+    await this.#sweep(params.jobs, "all", (_, states) => {
+      removed += states.filter((state) => state === "queued" || state === "failed").length;
+    });
     return removed;
+  }
+
+  async #sweep(
+    jobs: readonly JobPayload[],
+    sweep: Sweep,
+    then: (part: readonly JobPayload[], states: readonly JobState[]) => Promise<void> | void,
+  ): Promise<void> {
+    for (let at = 0; at < jobs.length; at += JOBS_PER_CALL) {
+      const part = jobs.slice(at, at + JOBS_PER_CALL);
+      const ids = part.map((job) => jobId(job.run, job.shard));
+      const { states, repaired } = await sweepJobs(this.#redis, { base: this.#base, ids, sweep });
+      for (const key of repaired) this.#repaired.add(key);
+      await then(part, states);
+    }
+  }
+
+  /** A damaged key is repaired where it is met, so that nobody has to be there to heal the queue. */
+  async #mending<T>(act: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      for (const key of await repairKeys(this.#redis, this.#base)) this.#repaired.add(key);
+      return act();
+    }
   }
 
   async counts(): Promise<QueueCounts> {
@@ -89,7 +105,7 @@ export class BullQueue implements JobQueue, QueueGauge {
       delayed = 0,
       active = 0,
       failed = 0,
-    } = await this.#queue.getJobCounts("wait", "prioritized", "delayed", "active", "failed");
+    } = await this.#mending(() => this.#queue.getJobCounts("wait", "prioritized", "delayed", "active", "failed"));
     return { waiting: wait + prioritized + delayed, active, failed };
   }
 
@@ -113,7 +129,7 @@ export class BullQueue implements JobQueue, QueueGauge {
     // What fails meanwhile moves the others on, so that a page may begin with what the one before ended with.
     const own = new Set<string>();
     for (let at = 0; at < MAX_FAILED_IDS && own.size < limit; at += IDS_PER_CALL) {
-      const ids = await this.#queue.getRanges(["failed"], at, at + IDS_PER_CALL - 1);
+      const ids = await this.#mending(() => this.#queue.getRanges(["failed"], at, at + IDS_PER_CALL - 1));
       for (const id of ids) if (isJobOf(run, id)) own.add(id);
       if (ids.length < IDS_PER_CALL) break;
     }

@@ -8,6 +8,11 @@ export function queueName(fleet: string, model: string): string {
   return `${fleet}-${model}`.replaceAll(/[^A-Za-z0-9_.-]/g, "_");
 }
 
+/** What all of a queue's keys begin with. */
+export function queueBase(queue: string): string {
+  return `${QUEUE_PREFIX}:${queue}:`;
+}
+
 /** Longer rows first: the largest allocation comes first, and no long job is left for the end. */
 export function jobPriority(longestTokens: number): number {
   const maxPriority = 2_097_151;

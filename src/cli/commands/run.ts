@@ -10,6 +10,7 @@ import { readProgress, reportOf, type RunReport } from "../../run/progress.ts";
 import { RunWatch } from "../../run/run-watch.ts";
 import { unmarkActive } from "../../run/active-runs.ts";
 import { sealRun } from "../../run/seal.ts";
+import { sayFailures } from "../../run/unfinished.ts";
 import { loggerOf, printJson } from "../context.ts";
 import { openQueueOf, watchRedisOf, withCloser } from "../../fleet/context.ts";
 import { goingOn, interruptionOf, untilAborted } from "../interrupt.ts";
@@ -95,13 +96,13 @@ export async function untilComplete(
   }
 }
 
-/** With failed jobs and nothing left to do, waiting longer would be waiting for ever. */
+/** When all that is left has failed, waiting longer would be waiting for ever; jobs of other runs change nothing. */
 async function assertCanFinish(queue: BullQueue, report: RunReport): Promise<void> {
-  if (report.queue === null || report.queue.failed === 0 || report.queue.waiting + report.queue.active > 0) return;
-  const failures = await queue.failures({ run: report.run, limit: 3 });
-  if (failures.length === 0) return;
-  const reasons = failures.map(({ shard, reason }) => `${shard}: ${reason}`).join("; ");
-  throw new FleetError("run_incomplete", `run ${report.run} has shards that failed: ${reasons}`, {
-    cure: `mend the cause, then: embedfleet resume ${report.run}`,
+  const missing = report.plannedShards - report.shards;
+  if (report.state !== "embedding" || report.queue === null || report.queue.failed < missing) return;
+  const failures = await queue.failures({ run: report.run, limit: missing });
+  if (failures.length < missing) return;
+  throw new FleetError("run_incomplete", `run ${report.run} has shards that failed: ${sayFailures(failures)}`, {
+    cure: `fix the cause, then: embedfleet resume ${report.run}`,
   });
 }

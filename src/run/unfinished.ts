@@ -1,0 +1,88 @@
+/** What stands between a fleet's runs and their seals: for whoever ends and must not say that all is well. */
+import { FleetError, messageOf } from "../core/errors.ts";
+import { removedKey, runKeys } from "../core/layout.ts";
+import type { JobQueue, ObjectStore } from "../core/ports.ts";
+import { listActive } from "./active-runs.ts";
+import { readClosed } from "./read-plan.ts";
+import { whyOpen } from "./seal.ts";
+import type { Tender } from "./tend.ts";
+
+/** Failed shards that a message names. */
+const NAMED_FAILURES = 3;
+
+/** A job that failed, with the reason it gave. */
+export interface Failure {
+  readonly shard: string;
+  readonly reason: string;
+}
+
+export interface UnfinishedParams {
+  readonly store: ObjectStore;
+  readonly fleet: string;
+  /** Runs to look at besides those that the store says the fleet is at work on. */
+  readonly seen: ReadonlySet<string>;
+  readonly queue: Pick<JobQueue, "counts"> & {
+    failures(params: Readonly<{ run: string; limit: number }>): Promise<readonly Failure[]>;
+  };
+  readonly tender: Pick<Tender, "tend" | "troubleOf">;
+}
+
+/**
+ * Whether a worker that has nothing to do, while no corpus is read, may end.
+ * @returns False while there may be more to do, for it or for others.
+ * @throws FleetError `run_incomplete` when there is not and a run is not sealed; it names each, what it lacks, and what
+ * to do next
+ */
+export async function mayEnd(params: UnfinishedParams): Promise<boolean> {
+  const { waiting, active } = await params.queue.counts();
+  // What a damaged queue still names may be done long ago.
+  if (waiting + active > 0) return (await openRuns(params)).length === 0;
+  // An empty queue may also be a wiped one: the store has the last word.
+  if ((await params.tender.tend()) > 0) return false;
+  const lacks = await Promise.all((await openRuns(params)).map((run) => lackOf(run, params)));
+  if (lacks.length === 0) return true;
+  const message = lacks.map(({ run, why }) => `run ${run} is not sealed: ${why}`).join("\n");
+  throw new FleetError("run_incomplete", message, { cure: lacks.map(({ cure }) => cure).join("\n  ") });
+}
+
+/** Of the runs that the fleet is at work on and those seen, the ones that are neither sealed nor cancelled nor removed. */
+async function openRuns({ store, fleet, seen }: UnfinishedParams): Promise<string[]> {
+  const open: string[] = [];
+  for (const run of new Set([...(await listActive(store, fleet)), ...seen]))
+    if (!(await isOver(store, run))) open.push(run);
+  return open;
+}
+
+async function isOver(store: ObjectStore, run: string): Promise<boolean> {
+  const { manifest, cancelled } = runKeys(run);
+  const found = await Promise.all([manifest, cancelled, removedKey(run)].map((key) => store.stat({ key })));
+  return found.some((each) => each !== null);
+}
+
+interface Lack {
+  readonly run: string;
+  readonly why: string;
+  readonly cure: string;
+}
+
+async function lackOf(run: string, { store, queue, tender }: UnfinishedParams): Promise<Lack> {
+  const trouble = tender.troubleOf(run);
+  const resume = `embedfleet resume ${run} --out ${store.url}`;
+  if (trouble !== undefined) {
+    const cure = trouble instanceof FleetError ? trouble.cure : undefined;
+    return { run, why: messageOf(trouble), cure: cure ?? `fix the cause, then: ${resume}` };
+  }
+  const why = (await whyOpen(store, run)) ?? "its files are there, and nobody has sealed it";
+  if ((await readClosed(store, run)) === null)
+    return { run, why, cure: `repeat the enqueue command with --run ${run}, then start workers again` };
+  const failed = await queue.failures({ run, limit: NAMED_FAILURES });
+  if (failed.length === 0) return { run, why, cure: `${resume}, then start workers again` };
+  const cure = `fix the cause, then: ${resume}, and start workers again`;
+  return { run, why: `${why}; failed: ${sayFailures(failed)}`, cure };
+}
+
+/** The first ones, in words. */
+export function sayFailures(failures: readonly Failure[]): string {
+  const named = failures.slice(0, NAMED_FAILURES).map(({ shard, reason }) => `${shard}: ${reason}`);
+  return named.join("; ") + (failures.length > NAMED_FAILURES ? `; and ${failures.length - NAMED_FAILURES} more` : "");
+}

@@ -1,0 +1,64 @@
+/** Gives up a job after a fault, as `verdict.ts` says. A queue that cannot be told lets the job's lease lapse. */
+import type { Logger } from "pino";
+import { messageOf } from "../src/core/errors.ts";
+import type { JobLeases, LeasedJob } from "../src/core/ports.ts";
+import { MAX_FAULTS, retryAfterMs, type Verdict, verdictOf } from "./verdict.ts";
+
+/** Of a server that is away: the next job would fare no better at once. */
+const PAUSE_MS = 1000;
+
+export interface Refusal {
+  readonly job: LeasedJob;
+  /** What could not be done with its shard. */
+  readonly what: "loaded" | "written" | "completed";
+  readonly error: unknown;
+}
+
+export class Refuser {
+  readonly #leases: JobLeases;
+  readonly #log: Logger;
+
+  constructor(params: Readonly<{ leases: JobLeases; log: Logger }>) {
+    this.#leases = params.leases;
+    this.#log = params.log;
+  }
+
+  /** @returns What has become of the job; with `end` the worker has to end. */
+  async refuse({ job, what, error }: Refusal): Promise<Verdict> {
+    const verdict = verdictOf(error);
+    const { starts = 1, faults = 0 } = job;
+    const of = { run: job.payload.run, shard: job.payload.shard, err: error };
+    if (verdict === "end") {
+      this.#log.error(of, "this worker cannot do a job, which goes back to the queue for others; the worker ends");
+      await this.giveBack(job);
+      return "end";
+    }
+    if (verdict === "wait") {
+      const afterMs = retryAfterMs(starts);
+      this.#log.warn({ ...of, starts, afterMs }, `a shard could not be ${what} and goes back to the queue for a while`);
+      await this.giveBack(job, afterMs);
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      return "wait";
+    }
+    if (verdict === "retry" && faults + 1 < MAX_FAULTS) {
+      const afterMs = retryAfterMs(faults + 1);
+      this.#log.warn({ ...of, faults: faults + 1, afterMs }, `a shard could not be ${what} and will be tried again`);
+      await this.#tell(job, this.#leases.retry({ job, afterMs, reason: messageOf(error) }));
+      return "retry";
+    }
+    this.#log.error(of, "a job cannot be done");
+    const reason = verdict === "fail" ? messageOf(error) : `tried ${MAX_FAULTS} times, last: ${messageOf(error)}`;
+    await this.#tell(job, this.#leases.fail({ job, reason }));
+    return "fail";
+  }
+
+  giveBack(job: LeasedJob, afterMs = 0): Promise<void> {
+    return this.#tell(job, this.#leases.giveBack({ job, ...(afterMs > 0 && { afterMs }) }));
+  }
+
+  async #tell(job: LeasedJob, told: Promise<void>): Promise<void> {
+    await told.catch((error: unknown) => {
+      this.#log.warn({ shard: job.id, err: error }, "a job could not be handed back or failed; its lease will lapse");
+    });
+  }
+}
