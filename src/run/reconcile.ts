@@ -1,6 +1,7 @@
 /** Heals the queue from the store: whatever is planned and not there is queued again. */
 import type { JobPayload } from "../core/contracts.ts";
 import { jobOf } from "../core/planning.ts";
+import { FleetError } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import type { JobQueue, ObjectStore } from "../core/ports.ts";
 import { markActive } from "./active-runs.ts";
@@ -50,12 +51,19 @@ async function countUndone(store: ObjectStore, jobs: readonly JobPayload[]): Pro
   return undone;
 }
 
-/** What `resume` does: the fleet knows the run again, and its failed jobs get another chance. @throws FleetError `run_cancelled` */
+/**
+ * What `resume` does: the fleet knows the run again, and its failed jobs get another chance.
+ * @throws FleetError `run_cancelled`; `run_incomplete` when the queue does not hold what was queued
+ */
 export async function resumeRun(
   params: Readonly<{ store: ObjectStore; queue: JobQueue; fleet: string; run: string }>,
 ): Promise<Reconciled> {
   const { store, queue, fleet, run } = params;
   await assertNotCancelled(store, run);
   await markActive(store, { fleet, run });
-  return requeueMissing({ store, queue, run });
+  const outcome = await requeueMissing({ store, queue, run });
+  if (outcome.lost === 0) return outcome;
+  throw new FleetError("run_incomplete", `${outcome.lost} jobs of run ${run} were queued again and are not there`, {
+    cure: `something removes the keys of queue ${fleet} in Redis: end it, then: embedfleet resume ${run}`,
+  });
 }

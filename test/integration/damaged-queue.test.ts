@@ -8,6 +8,10 @@ import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
 import type { JobPayload } from "../../src/core/contracts.ts";
 import { jobId } from "../../src/core/layout.ts";
 import type { LeasedJob } from "../../src/core/ports.ts";
+import { resumeRun } from "../../src/run/reconcile.ts";
+import { MemoryQueue } from "../fixtures/memory-queue.ts";
+import { plan } from "../fixtures/pretend-fleet.ts";
+import { ScriptedStore } from "../fixtures/scripted-store.ts";
 
 const redisUrl = inject("redisUrl");
 const name = `test-${randomUUID()}`;
@@ -164,4 +168,19 @@ test("another run's jobs stay as they are, whatever is done for one", async () =
   expect(await queue.remove({ jobs: JOBS })).toBe(2);
   expect(await redis.hgetall(damaged)).toEqual(before);
   expect(await payloads(1)).toEqual([others[0]]);
+});
+
+test("resume does not say that jobs are queued that are not there afterwards", async () => {
+  const store = new ScriptedStore();
+  const { closed } = await plan(store, { run: "r", corpus: [["d", "a text"]] });
+  class ForgetfulQueue extends MemoryQueue {
+    override async requeue(): Promise<void> {}
+  }
+  const resuming = resumeRun({ store, queue: new ForgetfulQueue(), fleet: "f", run: "r" });
+  await expect(resuming).rejects.toMatchObject({
+    code: "run_incomplete",
+    message: expect.stringMatching(/^1 jobs of/),
+  });
+  const found = { planned: closed.shards, done: 0, queued: closed.shards, lost: 0 };
+  expect(await resumeRun({ store, queue: new MemoryQueue(), fleet: "f", run: "r" })).toEqual(found);
 });

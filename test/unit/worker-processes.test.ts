@@ -59,6 +59,15 @@ describe("Supervisor", () => {
     await expect(supervisor.ended()).rejects.toThrow("worker 0 ended with exit code 2");
   });
 
+  test("one that says that a restart would not help is not started again", async () => {
+    const script = join(await tempFolder(), "worker.mjs");
+    const module = new URL("../../dist/workers/supervisor.js", import.meta.url).href;
+    await writeFile(script, `import { tellStayDown } from "${module}"; tellStayDown(); process.exitCode = 1;`);
+    const supervisor = new Supervisor({ argvs: [[script]], env: process.env, log, firstRestartMs: 600_000 });
+    supervisor.start();
+    await expect(supervisor.ended()).rejects.toThrow("worker 0 ended with exit code 1");
+  });
+
   test("stops at once while one waits to be started again", async () => {
     let waits = (): void => {};
     const waiting = new Promise<void>((resolve) => (waits = resolve));

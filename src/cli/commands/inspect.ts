@@ -1,5 +1,5 @@
 /** Commands that mend a run or prove it: resume, seal, verify. */
-import { queueBase, queueName } from "../../adapters/redis/queue-options.ts";
+import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
 import { latestRun } from "../../run/list-runs.ts";
 import { readProgress } from "../../run/progress.ts";
@@ -34,25 +34,20 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
     }
     const queue = await openQueueOf(flags, options.model.id, closer, log);
     watchRedisOf(flags, closer, log);
-    const outcome = await resumeRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
-    if (queue.repaired.length > 0)
-      log.warn({ keys: queue.repaired }, "keys of the queue were damaged and have been removed");
+    const resuming = resumeRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
+    const outcome = await resuming.finally(() => {
+      if (queue.repaired.length > 0)
+        log.warn({ keys: queue.repaired }, "keys of the queue were damaged and have been removed");
+    });
     if (flags.json) printJson({ run, ...outcome });
     else
       printLine(
         `run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`,
       );
-    if (outcome.lost > 0) throw stillLost(run, outcome.lost, queueName(flags.fleet, options.model.id));
     if (await queue.raw.isPaused())
       log.warn("the queue is paused: no job is handed out until it is resumed with the tool that paused it");
     if ((await readClosed(store, run)) === null)
       log.warn(`the corpus has not been read to the end: repeat the enqueue command with --run ${run}`);
-  });
-}
-
-function stillLost(run: string, lost: number, queue: string): FleetError {
-  return new FleetError("run_incomplete", `${lost} of the jobs of run ${run} were queued again and are not there`, {
-    cure: `something removes keys of ${queueBase(queue)}: end it, or delete all of them, then: embedfleet resume ${run}`,
   });
 }
 
