@@ -7,7 +7,9 @@ import { root } from "./prepare.mjs";
 const file = join(root, "out", "chaos.jsonl");
 rmSync(file, { force: true });
 const env = { ...process.env, CHAOS_ROUNDS: process.env.CHAOS_ROUNDS ?? "5", CHAOS_FIGURES: file };
-const test = ["infra/setup/test.mjs", "test/chaos", "--maxWorkers=1", ...process.argv.slice(2)];
+// Besides the processes, the adversaries that act on ports: a store, Redis, a corpus of several machines.
+const FILES = ["test/chaos", "store-adversary", "damaged-redis", "hostile-parts"];
+const test = ["infra/setup/test.mjs", ...FILES, "--maxWorkers=1", ...process.argv.slice(2)];
 const { status } = spawnSync(process.execPath, test, { cwd: root, env, stdio: "inherit" });
 if (existsSync(file)) publish(tableOf(readFileSync(file, "utf8")).join("\n"));
 process.exitCode = status ?? 1;
@@ -28,8 +30,8 @@ function tableOf(lines) {
     faults.set(figures.fault, [...(faults.get(figures.fault) ?? []), figures]);
   }
   return [
-    "| fault | times injected | rows | rows lost | rows doubled | time to recover |",
-    "|---|---|---|---|---|---|",
+    "| fault | times injected | rows | lost | doubled | wrong | time to recover | command |",
+    "|---|---|---|---|---|---|---|---|",
     ...[...faults].map(([fault, rounds]) => `| ${[fault, ...cellsOf(rounds)].join(" | ")} |`),
   ];
 }
@@ -40,5 +42,6 @@ function cellsOf(rounds) {
   const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
   const recovery =
     times.length === 0 ? "–" : `${seconds(times[times.length >> 1])} median, ${seconds(times.at(-1))} at most`;
-  return [sum("injected"), sum("rows"), sum("lost"), sum("doubled"), recovery];
+  const command = `\`${rounds[0].command}\``;
+  return [sum("injected"), sum("rows"), sum("lost"), sum("doubled"), sum("wrong"), recovery, command];
 }

@@ -22,6 +22,7 @@ const SEED = Number(process.env["CHAOS_SEED"] ?? Date.now() % 1_000_000);
 const SEEDS = Array.from({ length: Number(FULL_ROUNDS ?? 1) }, (_, round) => SEED + round);
 const LIMIT_MS = 300_000;
 export const LOCK_SECONDS = 3;
+const UNSOUND = ["nonFinite", "badNorm", "badHash"] as const;
 const QUEUE_KEY = "embedfleet:default-mini";
 
 /** One of BullMQ's keys of the fleet's queue. */
@@ -53,10 +54,16 @@ export function chaosTest(name: string, params: Omit<FleetParams, "seed">, harm:
       const fleet = await ChaosFleet.start({ ...params, documents, seed });
       const rejected = await harm(fleet);
       const counted = await fleet.expectWhole(rejected ?? []);
-      await writeFigures({ fault: name, seed, injected: fleet.injected, ...counted, recoveredMs: fleet.recoveredMs });
+      const { injected, recoveredMs } = fleet;
+      await writeFigures({ fault: name, seed, injected, ...counted, recoveredMs, command: commandFor(name) });
     },
     LIMIT_MS,
   );
+}
+
+/** `-t` takes a regular expression: the name up to what means something else in one. */
+function commandFor(name: string): string {
+  return `npm run test:chaos -- -t "${/^[\w ',-]+/.exec(name)![0].trim()}"`;
 }
 
 /** Waits for the processes; each must end with code 0. */
@@ -192,19 +199,21 @@ export class ChaosFleet {
   }
 
   /** Verifies the run and counts its ids byte for byte against the corpus, less the ids given. */
-  async expectWhole(rejected: readonly string[] = []): Promise<Pick<Figures, "rows" | "lost" | "doubled">> {
+  async expectWhole(rejected: readonly string[] = []): Promise<Pick<Figures, "rows" | "lost" | "doubled" | "wrong">> {
     const { stdout, stderr } = await this.command("verify", "--json");
-    const report = JSON.parse(stdout) as { rows: number; missing: number; duplicates: number };
+    const report = JSON.parse(stdout) as Record<"rows" | "missing" | "duplicates" | (typeof UNSOUND)[number], number>;
     expect(report, stderr).toMatchObject({ ok: true, sealed: true, missing: 0, duplicates: 0 });
+    const unsound = UNSOUND.reduce((sum, name) => sum + report[name], 0);
     const lines = (await readFile(this.corpus, "utf8")).split("\n").filter((line) => line !== "");
     const wanted = lines.map((line) => (JSON.parse(line) as { id: string }).id).filter((id) => !rejected.includes(id));
     if (!this.out.startsWith("file://")) {
       expect(report.rows).toBe(wanted.length);
-      return { rows: report.rows, lost: report.missing, doubled: report.duplicates };
+      return { rows: report.rows, lost: report.missing, doubled: report.duplicates, wrong: unsound };
     }
     const counted = countIds(wanted, this.#idsOfFiles());
     expect(counted).toEqual({ rows: wanted.length, lost: 0, doubled: 0, strange: 0 });
-    return counted;
+    const { rows, lost, doubled, strange } = counted;
+    return { rows, lost, doubled, wrong: strange + unsound };
   }
 
   #idsOfFiles(): string[] {

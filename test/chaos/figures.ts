@@ -9,6 +9,10 @@ export interface Figures {
   readonly rows: number;
   readonly lost: number;
   readonly doubled: number;
+  /** Rows that nobody asked for, or whose vectors, texts or digests are not what they should be. */
+  readonly wrong: number;
+  /** What repeats it. */
+  readonly command: string;
   /** From each measured fault until what it held up went on. */
   readonly recoveredMs: readonly number[];
 }

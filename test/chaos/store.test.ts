@@ -1,11 +1,12 @@
-/** What happens to the store: errors, slow answers, lost answers, cut bodies, no answers, a full disk. */
+/** What happens to the store: errors, slow answers, lost answers, cut bodies, no answers, a full disk, lost and damaged objects. */
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, onTestFinished } from "vitest";
 import { describeS3 } from "../fixtures/describe-s3.ts";
 import { FaultProxy } from "../fixtures/fault-proxy.ts";
-import { chaosTest, endWell } from "./chaos-fleet.ts";
+import { type ChaosFleet, chaosTest, endWell } from "./chaos-fleet.ts";
 
 describeS3("S3 through a proxy", ({ endpoint, region, bucket, credentials }) => {
   const env = { AWS_ACCESS_KEY_ID: credentials.accessKeyId, AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey };
@@ -30,6 +31,50 @@ describeS3("S3 through a proxy", ({ endpoint, region, bucket, credentials }) => 
     },
   );
 });
+
+chaosTest(
+  "a window's plan is lost: nothing is sealed until the producer is run again",
+  { documents: 1500 },
+  async (fleet) => {
+    await fleet.enqueue();
+    await rm(join(planFolder(fleet), "w000000.json"));
+    fleet.injected++;
+    const lost = /the plan of run r in .* is not whole: plan\/w000000\.json is not there/;
+    const { code, stderr } = await fleet.startWorker().finished;
+    expect(code, stderr).toBe(1);
+    expect(stderr).toMatch(lost);
+    const sealed = await fleet.command("seal");
+    expect([sealed.code, sealed.stdout]).toEqual([1, ""]);
+    expect(sealed.stderr).toMatch(lost);
+    await fleet.enqueue();
+    await endWell(fleet.startWorker());
+  },
+);
+
+chaosTest(
+  "a bit of the staged token ids flips: its shard fails, and is staged anew",
+  { documents: 1500 },
+  async (fleet) => {
+    await fleet.enqueue();
+    const path = join(planFolder(fleet), "w000000.arrows");
+    const staged = await readFile(path);
+    const at = Math.floor(fleet.random() * staged.length);
+    staged[at]! ^= 1 << Math.floor(fleet.random() * 8);
+    await writeFile(path, staged);
+    fleet.injected++;
+    const { code, stderr } = await fleet.startWorker().finished;
+    expect(code, stderr).toBe(1);
+    expect(stderr).toMatch(/the staged rows of shard w000000-s\d{4} of run r have sha256 \w+; \w+ was planned/);
+    await rm(path);
+    await fleet.enqueue();
+    await endWell(fleet.withQueue("resume"));
+    await endWell(fleet.startWorker());
+  },
+);
+
+function planFolder(fleet: ChaosFleet): string {
+  return join(fleet.out.slice("file://".length), "runs", "r", "plan");
+}
 
 /** A disk of its own, of a size that can be changed. Mounting takes root, which tests in containers are. */
 async function mountDisk(path: string, size: string): Promise<void> {

@@ -109,7 +109,7 @@ chaosTest("a worker with a mistyped store or other weights among good ones", { d
   const updated = fleet.startWorker({ flags: ["--model", await otherWeights()] });
   for (const [wrong, why] of [
     [mistyped, /^error: there is no run "r" in file:/m],
-    [updated, /^error: run r wants model mini 125c87caefd4; this worker has mini /m],
+    [updated, /^error: run r wants model mini 125c87caefd4, setup \w+; this worker has model mini /m],
   ] as const) {
     const { code, stderr } = await wrong.finished;
     expect(code).toBe(1);
