@@ -42,8 +42,8 @@ export class UnreadableGraph extends FleetError {
  */
 export function assertListed(params: Readonly<{ folder: string; graph: string; listed: readonly string[] }>): void {
   const { folder, graph } = params;
-  const listed = params.listed.map((path) => posix.normalize(path));
-  const unlisted = externalFilesOf(folder, graph).filter((path) => !listed.includes(path));
+  const listed = new Set(params.listed.map((path) => posix.normalize(path)));
+  const unlisted = externalFilesOf(folder, graph).filter((path) => !listed.has(path));
   if (unlisted.length === 0) return;
   throw new FleetError(
     "model_invalid",
