@@ -12,10 +12,13 @@ import { statPlain, withPlainFile } from "./plain-file.ts";
  */
 export function externalFilesOf(folder: string, graph: string): string[] {
   const path = join(folder, graph);
-  const paths = readGraph(path).map((file) => {
-    assertRelative(path, file.location);
-    const place = posix.join(posix.dirname(graph), file.location);
-    assertUsable({ folder, graph, place, leastBytes: file.leastBytes });
+  const files = readGraph(path);
+  // A hub's cache has a model's files as links into one folder, the graph too: beside it, they are the model's.
+  const homes = [folder, dirname(realpathSync(path))].map((home) => realpathSync(home));
+  const paths = files.map(({ location, leastBytes }) => {
+    assertRelative(path, location);
+    const place = posix.join(posix.dirname(graph), location);
+    assertUsable({ folder, graph: path, place, leastBytes, homes });
     return place;
   });
   return [...new Set(paths)].sort();
@@ -39,8 +42,8 @@ export class UnreadableGraph extends FleetError {
  */
 export function assertListed(params: Readonly<{ folder: string; graph: string; listed: readonly string[] }>): void {
   const { folder, graph } = params;
-  const listed = params.listed.map((path) => posix.normalize(path));
-  const unlisted = externalFilesOf(folder, graph).filter((path) => !listed.includes(path));
+  const listed = new Set(params.listed.map((path) => posix.normalize(path)));
+  const unlisted = externalFilesOf(folder, graph).filter((path) => !listed.has(path));
   if (unlisted.length === 0) return;
   throw new FleetError(
     "model_invalid",
@@ -77,13 +80,12 @@ function assertRelative(graph: string, location: string): void {
   throw refused(graph, location, "is not a plain path inside the model's folder");
 }
 
-function assertUsable(params: Readonly<{ folder: string; graph: string; place: string; leastBytes: number }>): void {
-  const { folder, place, leastBytes } = params;
-  const graph = join(folder, params.graph);
+function assertUsable(
+  params: Readonly<{ folder: string; graph: string; place: string; leastBytes: number; homes: readonly string[] }>,
+): void {
+  const { folder, graph, place, leastBytes, homes } = params;
   const path = join(folder, place);
   const stats = statOf(graph, place, path);
-  // A hub's cache has a model's files as links into one folder, the graph too: beside it, they are the model's.
-  const homes = [folder, dirname(realpathSync(graph))].map((home) => realpathSync(home));
   if (!homes.some((home) => isInside(home, realpathSync(path))))
     throw refused(graph, place, "is a link that leads out of the model's folder");
   if (stats.bytes < leastBytes)

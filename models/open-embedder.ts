@@ -41,7 +41,7 @@ export async function openEmbedder(
     const reopen = async (): Promise<Embedder> => (splitting = await open());
     embedder = new FallbackEmbedder({ primary: splitting, reopen, openFallback: openOnCpu, observe, log });
   }
-  if (model.precision !== "fp32" && model.manifest.weights.fp32 !== undefined) {
+  if (model.exactSha256 !== null) {
     const openExact = async (): Promise<Embedder> => openOnCpu(await openExactModel(model));
     embedder = new RecomputingEmbedder({ embedder, precision: model.precision, openExact, observe, log });
   }

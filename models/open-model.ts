@@ -1,5 +1,6 @@
 /** From a model that was found to one that can be loaded: a precision chosen, its files held to their digests. */
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type ModelRef, type Precision, precisionSchema } from "../src/core/contracts.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
@@ -48,7 +49,7 @@ export async function openModel(found: FoundModel, params: OpenModelParams = {})
   for (const file of weights) hashed.push(await check(file));
   assertWhole(folder, weights);
   const tokenizer = await check(manifest.tokenizer);
-  const exactSha256 = await exactDigest(manifest, precision, check);
+  const exactSha256 = await exactDigest(found, precision, check);
   return {
     manifest,
     folder,
@@ -97,16 +98,20 @@ function assertWhole(folder: string, weights: readonly ModelFile[]): void {
 
 type HashedFile = FileDigest & Pick<ModelFile, "path">;
 
-/** Files with a digest in the manifest are held to it when they are loaded; those without one are read now. */
+/**
+ * Files with a digest in the manifest are held to it when they are loaded; those without one are read now, and where
+ * one is not there, rows that this precision cannot compute are not computed again.
+ */
 async function exactDigest(
-  manifest: ModelManifest,
+  { manifest, folder }: FoundModel,
   precision: Precision,
   check: (file: ModelFile) => Promise<HashedFile>,
 ): Promise<string | null> {
   if (precision === "fp32" || manifest.weights.fp32 === undefined) return null;
+  const listed = weightsOf(manifest, "fp32");
+  if (listed.some(({ path, sha256 }) => sha256 === undefined && !existsSync(join(folder, path)))) return null;
   const files = [];
-  for (const file of weightsOf(manifest, "fp32"))
-    files.push({ path: file.path, sha256: file.sha256 ?? (await check(file)).sha256 });
+  for (const file of listed) files.push({ path: file.path, sha256: file.sha256 ?? (await check(file)).sha256 });
   return digestOfAll(files);
 }
 

@@ -102,10 +102,10 @@ export async function sha256Of(path: string, identity: string): Promise<string> 
   try {
     const stats = assertRegular(path, await handle.stat({ bigint: true }));
     const hash = createHash("sha256");
-    const end = Number(stats.size) - 1;
+    const bytes = Number(stats.size);
     // The end is given, because a file that grows faster than it is read has none.
-    const blocks = handle.createReadStream({ start: 0, end, highWaterMark: BLOCK_BYTES, autoClose: false });
-    if (end >= 0) for await (const block of blocks) hash.update(block as Buffer);
+    const range = { start: 0, end: bytes - 1, highWaterMark: BLOCK_BYTES, autoClose: false };
+    if (bytes > 0) for await (const block of handle.createReadStream(range)) hash.update(block as Buffer);
     if (identityFrom(stats) !== identity) throw changedFile(path);
     assertIdentity(path, identity);
     return hash.digest("hex");

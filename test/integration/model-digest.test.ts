@@ -1,6 +1,6 @@
 /** What a model's digests cover: every file that its graph loads, under whatever name, and all else that decides vectors. */
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
+import { appendFileSync, existsSync } from "node:fs";
 import { cp, link, mkdir, readFile, rename, stat, symlink, truncate, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
@@ -8,6 +8,7 @@ import { sessionParams } from "../../models/embedder.ts";
 import { describeFolder } from "../../models/hub-folder.ts";
 import { openTokenizer } from "../../models/model-tokenizer.ts";
 import { type Model, openModel } from "../../models/open-model.ts";
+import { sha256Of, statPlain } from "../../models/plain-file.ts";
 import { findModel } from "../../models/registry.ts";
 import { ModelSession } from "../../models/session.ts";
 import { allocateShard } from "../../src/core/batch.ts";
@@ -166,6 +167,17 @@ test("a file that was only linked meanwhile is the same; another tokenizer is no
   await ModelSession.open(sessionParams({ model, threads: 1 }));
   await cp(join(folder, "config.json"), join(folder, "tokenizer.json"));
   await expect(openTokenizer(model, "query")).rejects.toThrow(/tokenizer\.json has been changed/);
+});
+
+test("a file that grows while it is read is refused", async () => {
+  const folder = await folders.make({ location: BESIDE });
+  const path = join(folder, "onnx", BESIDE);
+  await truncate(path, 8 * MIB);
+  const digest = sha256Of(path, statPlain(path).identity);
+  appendFileSync(path, "more");
+  await expect(digest).rejects.toMatchObject({ code: "model_invalid" });
+  await truncate(path, 0);
+  expect(await sha256Of(path, statPlain(path).identity)).toBe(sha256(""));
 });
 
 test("no kept digest outlives its file, and nothing in the folder says what digests are", async () => {

@@ -1,6 +1,7 @@
 /** Pulling models from a server with the hub's layout and from mirrors: broken off, tampered with, twice at once. */
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { expect, test } from "vitest";
@@ -181,6 +182,26 @@ test("a file that the repository lacks is named", async () => {
   await expect(pull(sourceOf(hub), manifestOf("digests known"), await tempFolder())).rejects.toThrow(
     /has no onnx\/model\.onnx \(HTTP 404\)/,
   );
+});
+
+test("nobody waits for a pipe among the files: one in a download's place goes, one in a file's is refused", async () => {
+  const hub = await serve();
+  const models = await tempFolder();
+  const manifest = manifestOf("digests known");
+  const folder = pulledFolder(manifest, models);
+  await mkdir(join(folder, "onnx"), { recursive: true });
+  const pipe = (name: string): void => void spawnSync("mkfifo", [join(folder, name)]);
+  const outside = join(models, "outside");
+  for (const name of ["manifest.json.part", "onnx/model.onnx.part"]) pipe(name);
+  await symlink(outside, join(folder, "tokenizer.json.part"));
+  await expectWhole(await pull(sourceOf(hub), manifest, models));
+  await expect(stat(outside)).rejects.toMatchObject({ code: "ENOENT" });
+  await rm(join(folder, "tokenizer.json"));
+  pipe("tokenizer.json");
+  await expect(pull(sourceOf(hub), manifest, models)).rejects.toMatchObject({
+    code: "model_invalid",
+    message: expect.stringMatching(/tokenizer\.json is a named pipe/),
+  });
 });
 
 test("two at once do not get into each other's way", async () => {

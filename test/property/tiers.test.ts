@@ -1,10 +1,20 @@
+import { createHash } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { sessionParams } from "../../models/embedder.ts";
+import { openModel } from "../../models/open-model.ts";
+import { findModel } from "../../models/registry.ts";
 import { ModelSession } from "../../models/session.ts";
 import { chooseTier, type Engine, usableEngines } from "../../models/tiers.ts";
 import { rowsOf, shardOf } from "../conformance/embedder.suite.ts";
+import { ExternalFolders } from "../fixtures/external-folder.ts";
 import { openMini } from "../fixtures/mini.ts";
+import { exportPython } from "../fixtures/model-export.ts";
+
+const DATA = "model.onnx_data";
+const OTHER = "other.onnx_data";
 
 const shape = fc.record({ batch: fc.integer({ min: 1, max: 64 }), length: fc.integer({ min: 1, max: 8192 }) });
 const engine = fc.tuple(shape, shape).map(([a, b]) => ({
@@ -64,4 +74,52 @@ test("a batch within a tier gives what the graph gives, and an engine that does 
     await plain.run(rowsOf(wanted));
     expect(found.dense).toEqual(wanted.dense);
   }
+});
+
+test("an engine of other weights is not used, whatever its manifest says; nor one whose files are others", async () => {
+  const made = new ExternalFolders([DATA]);
+  const folder = await made.make({ location: DATA });
+  const model = await openModel(findModel(folder, { modelsFolder: "" }));
+  const params = sessionParams({ model, threads: 1 });
+  // Beside the graph, one that takes its weights from another file.
+  const graph = await readFile(join(folder, "onnx/model.onnx"), "latin1");
+  await writeFile(join(folder, "onnx/other.onnx"), graph.replace(DATA, OTHER), "latin1");
+  await writeFile(join(folder, "onnx", OTHER), made.weights(true));
+  const files = (name: string, data: string): Engine["files"] => [{ path: `onnx/${name}` }, { path: `onnx/${data}` }];
+  const own = files("model.onnx", DATA);
+  const engines = [
+    engineOf({ files: own, weightsSha256: model.ref.sha256 }),
+    engineOf({ files: own, weightsSha256: "0".repeat(64) }),
+    engineOf({ files: [own[0]!, { ...own[1]!, sha256: "0".repeat(64) }] }),
+    engineOf({ files: [own[0]!] }),
+    engineOf({ files: files("other.onnx", OTHER) }),
+  ];
+  const { notes } = await ModelSession.open({ ...params, engines });
+  const reasons = [
+    /compiled from other weights/,
+    /model\.onnx_data has been changed/,
+    /loads "onnx\/model\.onnx_data", which .* does not list/,
+    /other\.onnx cannot be used, .*: its vectors are not those of the model's graph/,
+  ];
+  expect(notes).toEqual(reasons.map((reason) => expect.stringMatching(reason)));
+});
+
+test("an exporter names the weights as the fleet does", async () => {
+  const folder = await new ExternalFolders([DATA]).make({ location: DATA });
+  const code = `
+import json, pathlib
+from export.manifest import digest_of, file_entry
+folder = pathlib.Path(${JSON.stringify(folder)})
+def entry(name): return {**file_entry(folder / name), "path": name}
+names = ["onnx/model.onnx", "onnx/${DATA}"]
+print(json.dumps([digest_of([entry(name) for name in names[:1]]), digest_of([entry(name) for name in names])]))`;
+  const [one, several] = exportPython(code) as string[];
+  const heads = { dense: { output: "last_hidden_state", finished: false, pooling: "cls" } } as const;
+  const { manifest } = findModel(folder, { modelsFolder: "" });
+  expect(several).toBe((await openModel({ folder, manifest: { ...manifest, heads } })).ref.sha256);
+  expect(one).toBe(
+    createHash("sha256")
+      .update(await readFile(join(folder, "onnx/model.onnx")))
+      .digest("hex"),
+  );
 });

@@ -70,3 +70,52 @@ test("no damaged byte makes it crash, hang or read outside its data", async () =
     { numRuns: 500 },
   );
 });
+
+test("tensors that share a storage cannot take more memory than a file may have", async () => {
+  const NUMBERS = 1024 * 1024;
+  const path = join(await tempFolder(), "many.pt");
+  const shared = (tensors: number): Buffer =>
+    zipOf({ "a/data.pkl": tensorsOf(tensors, NUMBERS), "a/data/0": Buffer.alloc(NUMBERS * 4) });
+  await writeFile(path, shared(2));
+  expect(readTorchFile(path).size).toBe(2);
+  await writeFile(path, shared(65));
+  expect(() => readTorchFile(path)).toThrow(/tensors have more than \d+ numbers/);
+});
+
+/** A pickle of so many tensors, all of the storage 0. */
+function tensorsOf(tensors: number, numbers: number): Buffer {
+  const whole = (value: number): string => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeInt32LE(value);
+    return `J${bytes.toString("latin1")}`;
+  };
+  const text = (value: string): string => `X${whole(value.length).slice(1)}${value}`;
+  const storage = `(${text("storage")}ctorch\nFloatStorage\n${text("0")}${text("cpu")}${whole(numbers)}tQ`;
+  const tensor = `ctorch._utils\n_rebuild_tensor_v2\n(${storage}${whole(0)}${whole(numbers)}\x85${whole(1)}\x85\x89}tR`;
+  const items = Array.from({ length: tensors }, (_, i) => `${text(`t${i}`)}${tensor}`);
+  return Buffer.from(`\x80\x02}(${items.join("")}u.`, "latin1");
+}
+
+/** A zip file of stored entries. */
+function zipOf(entries: Readonly<Record<string, Buffer>>): Buffer {
+  const local: Buffer[] = [];
+  const central: Buffer[] = [];
+  let at = 0;
+  for (const [name, bytes] of Object.entries(entries)) {
+    const [head, listed] = [Buffer.alloc(30), Buffer.alloc(46)];
+    head.writeUInt32LE(0x04034b50);
+    head.writeUInt16LE(name.length, 26);
+    listed.writeUInt32LE(0x02014b50);
+    listed.writeUInt32LE(bytes.length, 24);
+    listed.writeUInt16LE(name.length, 28);
+    listed.writeUInt32LE(at, 42);
+    local.push(head, Buffer.from(name), bytes);
+    central.push(listed, Buffer.from(name));
+    at += head.length + name.length + bytes.length;
+  }
+  const end = Buffer.alloc(22);
+  end.writeUInt32LE(0x06054b50);
+  end.writeUInt16LE(Object.keys(entries).length, 10);
+  end.writeUInt32LE(at, 16);
+  return Buffer.concat([...local, ...central, end]);
+}
