@@ -114,8 +114,7 @@ async function* unzstded(chunks: AsyncGenerator<Buffer>, name: string): AsyncGen
   const decoder = new ZstdDecoder();
   try {
     for await (const chunk of chunks)
-      for (const block of decoder.push(chunk))
-        yield Buffer.from(block.buffer, block.byteOffset, block.byteLength);
+      for (const block of decoder.push(chunk)) yield Buffer.from(block.buffer, block.byteOffset, block.byteLength);
     decoder.end();
   } catch (error) {
     throw damaged(name, "zstd", error);

@@ -25,7 +25,8 @@ export function assertDecodedBytes(decoded: number, encoded: number): void {
 /** @throws Error that says so */
 export function assertRows(rows: number, encoded: number): void {
   const most = ANY_RATIO_ROWS + encoded * ROWS_PER_BYTE;
-  if (rows > most) throw new Error(`its ${encoded} bytes say that they are ${rows} rows; at most ${most} are read of them`);
+  if (rows > most)
+    throw new Error(`its ${encoded} bytes say that they are ${rows} rows; at most ${most} are read of them`);
 }
 
 /** The texts of one object, which may be the same one again and again. */

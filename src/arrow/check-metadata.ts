@@ -121,7 +121,7 @@ export function checkForeignMessage(metadata: Uint8Array): MessageInfo {
   const bodyBytes = Number(message.int64(message.root, 3));
   if (!Number.isSafeInteger(bodyBytes) || bodyBytes < 0) throw new Error(`a message's body has ${bodyBytes} bytes`);
   const type = message.typeOfUnion(MESSAGE_HEADER);
-  if (type !== RECORD_BATCH_TYPE && type !== DICTIONARY_BATCH_TYPE) 
+  if (type !== RECORD_BATCH_TYPE && type !== DICTIONARY_BATCH_TYPE)
     return { kind: "schema", rows: 0, bodyBytes, compressed: null };
   const header = message.tableOf(message.root, MESSAGE_HEADER);
   const batch = type === DICTIONARY_BATCH_TYPE ? message.tableOf(header, 1) : header;
