@@ -87,9 +87,11 @@ function contextOf(path: readonly string[], titles: TitleIds, maxIds: number): C
   const separator = titles.get(SEPARATOR)!;
   for (let from = 0; from < path.length; from++) {
     const shown = path.slice(from).filter((title) => title !== "");
+    const count = shown.reduce((sum, title) => sum + separator.length + titles.get(title)!.length, -separator.length);
+    // Counted first: to put together what is then left out takes as long as its headings, for each section under them.
+    if (count <= 0 || count > maxIds) continue;
     const ids = shown.flatMap((title, i) => [...(i === 0 ? [] : separator), ...titles.get(title)!]);
-    if (ids.length > 0 && ids.length <= maxIds)
-      return { text: shown.join(` ${SEPARATOR} `), ids: Int32Array.from(ids) };
+    return { text: shown.join(` ${SEPARATOR} `), ids: Int32Array.from(ids) };
   }
   return null;
 }

@@ -3,6 +3,7 @@ import { isUtf8 } from "node:buffer";
 import { pipeline, Readable } from "node:stream";
 import { type CsvError, type Info, type Parser, parse } from "csv-parse";
 import { type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
+import { FleetError } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { resolveColumns } from "./columns.ts";
 import { peek, plainText } from "./decode.ts";
@@ -13,6 +14,10 @@ const NEWLINE = 10;
 const RETURN = 13;
 /** What a header line is looked for in, to tell the delimiter. */
 const HEADER_BYTES = 64 * 1024;
+/** Each is an object in memory, and takes a byte of the file. */
+const MAX_FIELDS = 100_000;
+/** Of a row that is not at its end; looked at after each piece of so many bytes. */
+const PIECE_BYTES = 64 * 1024;
 const DELIMITERS = [",", ";", "\t", "|"] as const;
 
 interface Row {
@@ -71,7 +76,8 @@ function textOf(field: Buffer): string | typeof NOT_UTF8 {
  */
 async function* readRows(source: ByteSource, options: CsvOptions): AsyncGenerator<Parsed> {
   const { head, chunks } = await peek(plainText(source), HEADER_BYTES);
-  const feed = new Feed(chunks);
+  const rowLimits = new RowLimits(source.name, options.maxDocumentBytes);
+  const feed = new Feed(chunks, (bytes) => rowLimits.check(parser, bytes));
   const skipped: CsvError[] = [];
   const parser = openParser(delimiterOf(head, options.format), options, (error) => {
     skipped.push(error);
@@ -147,15 +153,53 @@ function delimiterOf(head: Buffer, format: CsvOptions["format"]): string {
   return DELIMITERS[counts.indexOf(Math.max(...counts))]!;
 }
 
+/** The parser's own limit is one of each field. */
+class RowLimits {
+  readonly #name: string;
+  readonly #maxBytes: number;
+  #rows = 0;
+  #bytes = 0;
+
+  constructor(name: string, maxBytes: number) {
+    this.#name = name;
+    this.#maxBytes = maxBytes;
+  }
+
+  /**
+   * @param bytes That the parser was given since it was looked at.
+   * @throws FleetError `source_unreadable`
+   */
+  check(parser: Parser, bytes: number): void {
+    const { records, empty_lines: empty, invalid_field_length: invalid } = parser.info;
+    const rows = records + empty + invalid;
+    this.#bytes = rows === this.#rows ? this.#bytes + bytes : 0;
+    this.#rows = rows;
+    const fields = (parser as unknown as { state: { record: readonly unknown[] } }).state.record.length;
+    if (fields > MAX_FIELDS) throw this.#refused(`${MAX_FIELDS} fields`);
+    // What surrounds the fields may take as much again.
+    if (this.#bytes > 2 * this.#maxBytes + PIECE_BYTES) throw this.#refused(`${this.#maxBytes} bytes`);
+  }
+
+  #refused(most: string): FleetError {
+    return new FleetError(
+      "source_unreadable",
+      `${this.#name} has a row of more than ${most}; nothing after it is read`,
+    );
+  }
+}
+
 /** Passes chunks on and ends quietly at a fault, so that the parser gives out what it has. */
 class Feed {
   readonly #chunks: AsyncIterable<Buffer>;
+  readonly #check: (bytes: number) => void;
   #isStopped = false;
   fault: unknown = null;
   endsWithLine = true;
 
-  constructor(chunks: AsyncIterable<Buffer>) {
+  /** @param check Called after each piece; what it throws is a fault. */
+  constructor(chunks: AsyncIterable<Buffer>, check: (bytes: number) => void) {
     this.#chunks = chunks;
+    this.#check = check;
   }
 
   stop(): void {
@@ -165,9 +209,13 @@ class Feed {
   async *chunks(): AsyncGenerator<Buffer> {
     try {
       for await (const chunk of this.#chunks) {
-        if (chunk.length > 0) this.endsWithLine = chunk.at(-1) === NEWLINE;
-        yield chunk;
-        if (this.#isStopped) return;
+        for (let at = 0; at < chunk.length; at += PIECE_BYTES) {
+          const piece = chunk.subarray(at, at + PIECE_BYTES);
+          this.endsWithLine = piece.at(-1) === NEWLINE;
+          yield piece;
+          if (this.#isStopped) return;
+          this.#check(piece.length);
+        }
       }
     } catch (error) {
       this.fault = error;

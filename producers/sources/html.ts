@@ -1,6 +1,7 @@
 /** The text that a reader of an HTML page sees. */
 import { isUtf8 } from "node:buffer";
 import { Parser } from "htmlparser2";
+import { FleetError } from "../../src/core/errors.ts";
 
 /** What is in these is not read, or not part of the text. `nav` repeats on every page of a site. */
 const UNSEEN = new Set(["head", "iframe", "nav", "noscript", "object", "script", "style", "svg", "template"]);
@@ -12,12 +13,18 @@ const PARAGRAPHS = new Set(
 );
 const LINES = new Set("br caption dd div dt figcaption legend li option summary tr".split(" "));
 const CELLS = new Set(["td", "th"]);
+/**
+ * Four times as deep as browsers go. The parser looks through all open elements at every tag, so that deeper ones would
+ * cost time that grows with the square of the page.
+ */
+const MAX_DEPTH = 2048;
 /** Where a declaration of the charset may stand, by the standard. */
 const CHARSET_BYTES = 1024;
 
 /**
  * The title, a blank line, and the page's text: white space as a browser collapses it, entities decoded.
  * @returns Null when the bytes are neither UTF-8 nor what the page says they are.
+ * @throws FleetError `source_unreadable` for elements that are nested too deep
  */
 export function htmlText(bytes: Buffer): string | null {
   const html = decode(bytes);
@@ -43,6 +50,7 @@ function decode(bytes: Buffer): string | null {
 class Page {
   readonly #parts: string[] = [];
   #title = "";
+  #depth = 0;
   #isInTitle = false;
   /** Elements open since the outermost unseen one, itself included. */
   #unseen = 0;
@@ -51,6 +59,10 @@ class Page {
   #gap: "" | " " | "\n" | "\n\n" = "";
 
   onopentag(name: string, attributes: Readonly<Record<string, string>>): void {
+    if (++this.#depth > MAX_DEPTH)
+      throw new FleetError("source_unreadable", `the page nests more than ${MAX_DEPTH} elements`, {
+        cure: "close its elements, or write it as text",
+      });
     if (name === "title") this.#isInTitle = this.#title === "";
     if (this.#unseen > 0 || UNSEEN.has(name) || isHidden(attributes)) this.#unseen++;
     else {
@@ -60,6 +72,7 @@ class Page {
   }
 
   onclosetag(name: string): void {
+    this.#depth--;
     if (name === "title") this.#isInTitle = false;
     if (this.#unseen > 0) this.#unseen--;
     else {

@@ -9,28 +9,34 @@ import {
   type RowGroup,
   type SchemaTree,
 } from "hyparquet";
-import { compressors } from "hyparquet-compressors";
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { type ColumnInfo, resolveColumns } from "./columns.ts";
+import { assertRows, TextBudget } from "./expansion.ts";
+import { checkedGroup } from "./parquet-pages.ts";
 import { NOT_UTF8, type RecordOptions, toDocument } from "./record.ts";
 import { damageOf, unreadableAt } from "./unreadable.ts";
 
 /** A row group whose columns are larger is read in slices of about this many bytes. */
 const SLICE_BYTES = 64 * 1024 * 1024;
+/** However little a row takes in the file, it is an object in memory. */
+const SLICE_ROWS = 1024 * 1024;
 /** Compressed bytes of one row group that are kept, so that its slices do not fetch them again and again. */
 const KEPT_BYTES = 256 * 1024 * 1024;
 
 /** A damaged row group is one reject that names its rows; the groups after it are read. */
 export async function* readParquet(source: ByteSource, options: RecordOptions): AsyncGenerator<SourceItem> {
   let metadata: FileMetaData;
+  let columns: ColumnInfo[];
   try {
     metadata = await readMetadata(source);
+    columns = columnsOf(metadata);
   } catch (error) {
-    yield unreadableAt({ file: source.name }, error, null);
+    yield unreadableAt({ file: source.name }, damageOf(source.name, error), null);
     return;
   }
-  const resolved = resolveColumns(source.name, columnsOf(metadata), options);
+  const budget = new TextBudget(source.bytes ?? 0);
+  const resolved = resolveColumns(source.name, columns, options);
   if ("refused" in resolved) {
     yield resolved.refused;
     return;
@@ -43,12 +49,13 @@ export async function* readParquet(source: ByteSource, options: RecordOptions): 
       for await (const slice of readGroup({ source, metadata, group, columns: resolved.needed })) {
         for (const record of slice) {
           const item = toDocument(record, { file: source.name, line: ++row }, options);
+          budget.take(item?.kind === "document" ? item.document.text.length : 0);
           if (item !== null) yield item;
         }
       }
     } catch (error) {
       const lost = `rows ${row + 1} to ${firstRow + rows} (row group ${index + 1} of ${metadata.row_groups.length})`;
-      yield unreadableAt({ file: source.name, line: row + 1 }, error, lost);
+      yield unreadableAt({ file: source.name, line: row + 1 }, damageOf(source.name, error), lost);
     }
     firstRow += rows;
   }
@@ -60,6 +67,7 @@ async function readMetadata(source: ByteSource): Promise<FileMetaData> {
     if (bytes < 12) throw new Error(`a Parquet file has at least 12 bytes, and this one ${bytes}`);
     const metadata = await parquetMetadataAsync(asyncBuffer(source));
     if (metadata.row_groups.some(({ num_rows }) => num_rows < 0)) throw new Error("a row group has less than no rows");
+    assertRows(Number(metadata.row_groups.reduce((rows, { num_rows }) => rows + num_rows, 0n)), bytes);
     return metadata;
   } catch (error) {
     throw damageOf(source.name, error);
@@ -84,8 +92,10 @@ async function* readGroup(
 ): AsyncGenerator<Row[]> {
   const { source, metadata, group, columns } = params;
   const rows = Number(group.num_rows);
-  const file = keeping(asyncBuffer(source));
-  const step = Math.max(1, Math.floor(rows / Math.ceil(sizeOf(group, columns) / SLICE_BYTES)));
+  const schema = parquetSchema(metadata);
+  const { file, compressors } = checkedGroup({ file: keeping(asyncBuffer(source)), group, schema, columns });
+  const slices = Math.max(Math.ceil(sizeOf(group, columns) / SLICE_BYTES), Math.ceil(rows / SLICE_ROWS));
+  const step = Math.max(1, Math.floor(rows / slices));
   for (let rowStart = 0; rowStart < rows; rowStart += step) {
     try {
       const slice = await parquetReadObjects({

@@ -7,6 +7,8 @@ import { isSampled } from "./select.ts";
 
 /** Stands for text whose bytes are not UTF-8. */
 export const NOT_UTF8 = Symbol("bytes that are not UTF-8");
+/** Stands for a value that cannot be written as JSON: lists within lists, deeper than the stack. */
+const TOO_DEEP = Symbol("a value that is nested too deep");
 
 export interface RecordOptions extends Omit<Selection, "format" | "limit"> {
   /** Longest accepted line, row or file, in bytes. */
@@ -40,6 +42,8 @@ export function toDocument(record: object, origin: Origin, options: RecordOption
   const kept = options.keep.map((field) => asText(fieldAt(record, field)));
   const bad = kept.indexOf(NOT_UTF8);
   if (bad !== -1) return refuse(origin, "invalid_utf8", `the field ${options.keep[bad]} is not valid UTF-8`, shownId);
+  const deep = kept.indexOf(TOO_DEEP);
+  if (deep !== -1) return refuse(origin, "too_long", `the field ${options.keep[deep]} is nested too deep`, shownId);
   return { ...item, document: { ...item.document, kept: kept as (string | null)[] } };
 }
 
@@ -97,12 +101,17 @@ function kindOf(value: unknown): string {
 }
 
 /** A kept value as text: strings and numbers as they are, dates in ISO 8601, lists and objects as JSON. */
-function asText(value: unknown): string | null | typeof NOT_UTF8 {
+function asText(value: unknown): string | null | typeof NOT_UTF8 | typeof TOO_DEEP {
   if (value === undefined || value === null) return null;
   if (value === NOT_UTF8) return NOT_UTF8;
   if (typeof value === "string") return value.toWellFormed();
   if (value instanceof Date) return value.toISOString();
   if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean") return String(value);
-  const text = JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part));
-  return text.toWellFormed();
+  try {
+    const text = JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part));
+    return text.toWellFormed();
+  } catch (error) {
+    if (error instanceof RangeError) return TOO_DEEP;
+    throw error;
+  }
 }

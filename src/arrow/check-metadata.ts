@@ -61,8 +61,9 @@ const FOREIGN_MESSAGE: Fields = {
   4: KEY_VALUES,
 };
 const COMPRESSION_FIELD = 3;
-/** Of a compressed body it cannot be told how many values it holds. */
-const MAX_COMPRESSED_VALUES = 2n ** 31n;
+/** Of a compressed body it cannot be told here how many values it holds: this many, whatever its size, and as many a byte. */
+const MOST_COMPRESSED_VALUES = 64n * 1024n * 1024n;
+const COMPRESSED_VALUES_PER_BYTE = 64n;
 const BLOCK_BYTES = 24;
 const FOOTER: Fields = {
   1: { kind: "table", fields: () => SCHEMA },
@@ -184,7 +185,9 @@ function checkMessage(bytes: Uint8Array, at: number): { readonly type: number; r
 /** Lengths that the body could not hold make apache-arrow fill bitmaps and lists of that length itself. */
 function checkBatch(message: Verifier, batch: number, bodyBytes: number): void {
   // Every value takes a bit or more, and a list of nothing has its offsets.
-  const limit = message.has(batch, COMPRESSION_FIELD) ? MAX_COMPRESSED_VALUES : BigInt(bodyBytes) * 8n;
+  const limit = message.has(batch, COMPRESSION_FIELD)
+    ? MOST_COMPRESSED_VALUES + BigInt(bodyBytes) * COMPRESSED_VALUES_PER_BYTE
+    : BigInt(bodyBytes) * 8n;
   const lengths = [message.int64(batch, 0)];
   for (const node of message.structs(batch, 1, 16)) lengths.push(node.getBigInt64(0, true), node.getBigInt64(8, true));
   const bad = lengths.find((length) => length < 0n || length > limit);
