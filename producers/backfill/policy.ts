@@ -16,6 +16,8 @@ export interface PolicyParams {
   readonly secret: ScheduleSecret;
   /** What a schedule without a signature may read: folders and `s3://bucket/prefix`. */
   readonly inputs: readonly string[];
+  /** The process's own folder of models, which a schedule without a signature may name. */
+  readonly models: string;
   /** Whom a schedule without a signature may tell, and who of a private network may be told at all. */
   readonly webhookHosts: readonly string[];
 }
@@ -39,13 +41,13 @@ export class SchedulePolicy {
    */
   async admit(schedule: Schedule): Promise<Schedule> {
     if (await this.#isSigned(schedule)) return schedule;
-    const { inputs: allowed } = this.#params;
+    const { inputs: allowed, models: own } = this.#params;
     const flaw = schedule.signature === undefined ? "is not signed" : "is not signed with the secret of this process";
     if (allowed.length === 0)
       throw refused(schedule, `${flaw}, and no --schedule-inputs say what it may read without that`);
-    const { model, models } = schedule.options;
-    if (models !== undefined || (model !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(model)))
-      throw refused(schedule, `${flaw}, and names a folder of models`);
+    const { model, models = own } = schedule.options;
+    if (models !== own || (model !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(model)))
+      throw refused(schedule, `${flaw}, and names a folder of models that is not this process's`);
     return { ...schedule, inputs: await allowedInputs(schedule.inputs, allowed) };
   }
 

@@ -37,7 +37,7 @@ export async function startNightly(
   const { redis: redisUrl, fleet, scheduleInputs: inputs, webhookHosts } = flags;
   // A secret that cannot be used ends control now, and not at two in the night.
   await findScheduleSecret();
-  const policy = new SchedulePolicy({ secret: findScheduleSecret, inputs, webhookHosts });
+  const policy = new SchedulePolicy({ secret: findScheduleSecret, inputs, models: flags.models, webhookHosts });
   const queue = closer.add(new ControlQueue({ redisUrl, fleet, log }));
   const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(controlQueueName(fleet)) }));
   const failures = closer.add(new Failures(flags, store));

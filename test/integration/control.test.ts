@@ -184,7 +184,12 @@ test("who can write a schedule into the store reads nothing with it that control
   const made = { createdAt: new Date().toISOString(), cron: "0 2 * * *", tz: "UTC", overlapPolicy: "wait" };
   const of = (name: string, input: string): string =>
     JSON.stringify({
-      ...{ version: 1, name, ...made, webhook: null, since: null, inputs: [input] },
+      version: 1,
+      name,
+      ...made,
+      webhook: null,
+      since: null,
+      inputs: [input],
       options: { keepText: true, heads: ["dense"] },
     });
   await write(join(out, "schedules/forged.json"), of("forged", join(allowed, "../secret.jsonl")));

@@ -39,7 +39,7 @@ beforeAll(async () => {
 });
 
 function policy(inputs: string[], secret: string | null = SECRET): SchedulePolicy {
-  return new SchedulePolicy({ secret: async () => secret, inputs, webhookHosts: [] });
+  return new SchedulePolicy({ secret: async () => secret, inputs, models: "/models", webhookHosts: [] });
 }
 
 test("a signed schedule may read anything; one that was changed, or signed with another secret, may not", async () => {
@@ -152,7 +152,7 @@ test("without a signature a model is one of the process's own", async () => {
   const open = policy([folder]);
   const asked = (options: Schedule["options"]): Promise<string | null> =>
     open.whyRefused({ ...schedule, inputs: [folder], options });
-  expect(await asked({ model: "mini" })).toBeNull();
+  expect(await asked({ model: "mini", models: "/models" })).toBeNull();
   for (const options of [{ model: "/tmp/model" }, { model: "../model" }, { model: ".." }, { models: "/tmp" }])
     expect(await asked(options)).toContain("names a folder of models");
 });

@@ -149,8 +149,8 @@ async function process(job: Job<TickData>, token: string | undefined, handlers: 
 
 /** `repeat:<schedule>:<milliseconds>` is the id of a job scheduler's tick. */
 function tickOf(job: Job<TickData>): Tick | null {
+  if (typeof job.data?.schedule !== "string") return null;
   const { schedule, slotMs, isTriggered } = job.data;
-  if (typeof schedule !== "string") return null;
   if (typeof slotMs === "number") return { schedule, slotMs, isTriggered: isTriggered === true };
   const due = /^repeat:.*:(\d+)$/.exec(job.id ?? "")?.[1];
   return due === undefined ? null : { schedule, slotMs: Number(due), isTriggered: false };
