@@ -9,7 +9,7 @@ import { queueName } from "../adapters/redis/queue-options.ts";
 import type { Condition, Format, Head, RunOptions, Selection, VectorType } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
-import { probeStore, whatIsLost } from "../run/probe-store.ts";
+import { isEssential, type ProbeFailure, probeStore, whatIsLost } from "../run/probe-store.ts";
 
 export interface StoreSettings {
   readonly out: string;
@@ -98,8 +98,27 @@ export async function probeStoreOf(
   flags: { readonly unsafeStore: boolean },
   log: Logger,
 ): Promise<void> {
-  for (const failure of await probeStore(store, { allowUnsafe: flags.unsafeStore }))
-    log.warn(failure, `--unsafe-store: ${whatIsLost(failure.property)}`);
+  const probe = (signal: AbortSignal): Promise<readonly ProbeFailure[]> =>
+    probeStore(store, { allowUnsafe: flags.unsafeStore, signal });
+  for (const failure of await endingLater(probe)) {
+    const { property } = failure;
+    log.warn(failure, `${isEssential(property) ? "--unsafe-store: " : ""}${whatIsLost(property)}`);
+  }
+}
+
+/** A signal that would end this process at once lets it end first what it is told to by `signal`, and ends it then. */
+async function endingLater<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const told = new AbortController();
+  const tell = (name: NodeJS.Signals): void => told.abort(name);
+  // Whoever listens by himself decides by himself.
+  const names = (["SIGTERM", "SIGINT"] as const).filter((name) => process.listenerCount(name) === 0);
+  for (const name of names) process.once(name, tell);
+  try {
+    return await act(told.signal);
+  } finally {
+    for (const name of names) process.removeListener(name, tell);
+    if (told.signal.aborted) process.kill(process.pid, told.signal.reason as NodeJS.Signals);
+  }
 }
 
 /**
