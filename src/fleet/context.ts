@@ -81,7 +81,7 @@ export async function withCloser<T>(act: (closer: Closer) => Promise<T>): Promis
   }
 }
 
-/** @param options.makeRoot For the commands that begin a store; by default a folder that is not there is a fault. */
+/** @param options.makeRoot For the commands that begin a store; the others wait a while for its folder, and then it is a fault. */
 export async function openStoreOf(
   flags: StoreSettings,
   closer: Closer,
