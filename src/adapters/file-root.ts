@@ -1,5 +1,5 @@
 /**
- * The folder that a file store lies in. It is made once, by the command that begins a run, and never by a process that
+ * The folder that a file store lies in. It is made once, by the command that begins a store, and never by a process that
  * has seen it or that only works on it: a folder that vanished is an unmounted disk or a store that was deleted, and one
  * made in its place would fill the disk below, with results that nobody looks for.
  *
@@ -8,6 +8,7 @@
 import { randomUUID } from "node:crypto";
 import { lstat, mkdir, readdir, readFile, realpath, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { FleetError } from "../core/errors.ts";
 import { errnoOf, fileFault, outsideRoot } from "./file-faults.ts";
 import { linkFile, lstatOrNull, unlinkIfThere, writeTemp } from "./file-io.ts";
@@ -17,6 +18,9 @@ export const TEMP_FOLDER = ".tmp";
 const ID_FILE = "store-id";
 /** A temporary file this old belongs to a process that was killed. Generous: clocks on a share differ. */
 const STALE_TEMP_MS = 24 * 60 * 60 * 1000;
+/** Machines come up in any order: a worker may be there before the store that it is to work on. */
+const WAIT_MS = 30_000;
+const POLL_MS = 100;
 
 interface Seen {
   /** With its own links resolved. */
@@ -26,17 +30,27 @@ interface Seen {
   readonly id: string | null;
 }
 
+export interface FileRootOptions {
+  readonly makeRoot?: boolean | undefined;
+  readonly waitMs?: number | undefined;
+}
+
 export class FileRoot {
   readonly path: string;
+  readonly #waitMs: number;
   #mayMake: boolean;
   #seen: Seen | undefined;
   /** Of the first write, which several may wait for. A failure is not remembered. */
   #ready: Promise<string> | undefined;
 
-  /** @param mayMake Whether the first write makes the folder, and those above it, if it is not there. */
-  constructor(path: string, mayMake: boolean) {
+  /**
+   * @param options.makeRoot Whether the first write makes the folder, and those above it, if it is not there. Default true.
+   * @param options.waitMs How long the first write waits for a folder that it may not make.
+   */
+  constructor(path: string, options: FileRootOptions = {}) {
     this.path = path;
-    this.#mayMake = mayMake;
+    this.#mayMake = options.makeRoot ?? true;
+    this.#waitMs = options.waitMs ?? WAIT_MS;
   }
 
   /** For reading. @returns False when there is no folder and has been none since this process looked first. */
@@ -52,7 +66,7 @@ export class FileRoot {
 
   /** For writing, with a folder for unfinished files. @returns The real path. */
   async ready(): Promise<string> {
-    if (!(await this.isThere()) && !this.#mayMake && this.#ready === undefined) throw noRoot(this.path);
+    await this.isThere();
     this.#ready ??= this.#prepare().catch((error: unknown) => {
       this.#ready = undefined;
       throw error;
@@ -66,9 +80,11 @@ export class FileRoot {
   }
 
   async #prepare(): Promise<string> {
-    if (this.#seen === undefined) await makeFolders(this.path);
+    if (this.#seen === undefined && this.#mayMake) await makeFolders(this.path);
     this.#mayMake = false;
-    if (!(await this.isThere()) || this.#seen === undefined) throw noRoot(this.path);
+    const deadline = performance.now() + this.#waitMs;
+    while (!(await this.isThere()) && performance.now() < deadline) await sleep(POLL_MS);
+    if (this.#seen === undefined) throw noRoot(this.path);
     const { real, identity, id } = this.#seen;
     const temp = join(real, TEMP_FOLDER);
     await makeTemps(temp, this.path);
@@ -160,7 +176,7 @@ async function settleId(temp: string, id: string): Promise<string> {
 
 function noRoot(path: string): FleetError {
   return new FleetError("store_refused", `the store's folder ${path} is not there`, {
-    cure: "mount the disk or share that it is on, or correct --out; only `run` and `enqueue` make a new store, so run those first",
+    cure: "mount the disk or share that it is on, or correct --out; a worker makes no store, so run `enqueue` first",
   });
 }
 

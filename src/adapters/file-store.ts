@@ -29,7 +29,7 @@ import {
   unlinkIfThere,
   writeTemp,
 } from "./file-io.ts";
-import { FileRoot, TEMP_FOLDER } from "./file-root.ts";
+import { FileRoot, type FileRootOptions, TEMP_FOLDER } from "./file-root.ts";
 import { type FileLock, publishLocked, releaseLock, takeLock } from "./file-lock.ts";
 import { assertPrefix, assertRange, assertWithin, missing, shorterThanRange } from "./store-rules.ts";
 
@@ -45,13 +45,10 @@ export class FileStore implements ObjectStore {
   readonly #root: string;
   readonly #folder: FileRoot;
 
-  /**
-   * @param root Absolute path.
-   * @param options.makeRoot Whether the first write makes the folder if it is not there. Default true.
-   */
-  constructor(root: string, options: Readonly<{ makeRoot?: boolean | undefined }> = {}) {
+  /** @param root Absolute path. */
+  constructor(root: string, options: FileRootOptions = {}) {
     this.#root = root;
-    this.#folder = new FileRoot(root, options.makeRoot ?? true);
+    this.#folder = new FileRoot(root, options);
     this.url = pathToFileURL(root).href;
   }
 

@@ -73,10 +73,21 @@ export class ConditionalWriter {
       const status = statusOf(error) ?? 0;
       if (NOT_MET.has(status) && nameOf(error) !== "NoSuchBucket") return false;
       // It met another write. Usually that one has won; if not, S3 asks for a new attempt.
-      if (lacksConditions(error)) throw noConditions(params.at, error);
+      if (lacksConditions(error)) return this.#putWithout(params, condition, error);
       if (status === 409 && (await this.#versionNow(params)) !== params.ifVersion) return false;
       throw error;
     }
+  }
+
+  /** The version was compared a moment ago; that is all that a server without If-Match can be given. */
+  async #putWithout(
+    { at, target, body }: Replacement,
+    condition: Readonly<{ IfNoneMatch: string } | { IfMatch: string }>,
+    cause: unknown,
+  ): Promise<boolean> {
+    if ("IfNoneMatch" in condition) throw noConditions(at, cause);
+    await this.#client.send(new PutObjectCommand({ ...target, Body: body }));
+    return true;
   }
 
   async #versionNow({ target }: Replacement): Promise<string | null> {

@@ -13,7 +13,7 @@ import type { Condition, Format, Selection } from "../core/selection.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
-import { probeStore, whatIsLost } from "../run/probe-store.ts";
+import { isEssential, type ProbeFailure, probeStore, whatIsLost } from "../run/probe-store.ts";
 
 export interface StoreSettings {
   readonly out: string;
@@ -85,7 +85,7 @@ export async function withCloser<T>(act: (closer: Closer) => Promise<T>): Promis
   }
 }
 
-/** @param options.makeRoot For the commands that begin a store; by default a folder that is not there is a fault. */
+/** @param options.makeRoot For the commands that begin a store; the others wait a while for its folder, and then it is a fault. */
 export async function openStoreOf(
   flags: StoreSettings,
   closer: Closer,
@@ -102,8 +102,27 @@ export async function probeStoreOf(
   flags: { readonly unsafeStore: boolean },
   log: Logger,
 ): Promise<void> {
-  for (const failure of await probeStore(store, { allowUnsafe: flags.unsafeStore }))
-    log.warn(failure, `--unsafe-store: ${whatIsLost(failure.property)}`);
+  const probe = (signal: AbortSignal): Promise<readonly ProbeFailure[]> =>
+    probeStore(store, { allowUnsafe: flags.unsafeStore, signal });
+  for (const failure of await endingLater(probe)) {
+    const { property } = failure;
+    log.warn(failure, `${isEssential(property) ? "--unsafe-store: " : ""}${whatIsLost(property)}`);
+  }
+}
+
+/** A signal that would end this process at once lets it end first what it is told to by `signal`, and ends it then. */
+async function endingLater<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const told = new AbortController();
+  const tell = (name: NodeJS.Signals): void => told.abort(name);
+  // Whoever listens by himself decides by himself.
+  const names = (["SIGTERM", "SIGINT"] as const).filter((name) => process.listenerCount(name) === 0);
+  for (const name of names) process.once(name, tell);
+  try {
+    return await act(told.signal);
+  } finally {
+    for (const name of names) process.removeListener(name, tell);
+    if (told.signal.aborted) process.kill(process.pid, told.signal.reason as NodeJS.Signals);
+  }
 }
 
 /**

@@ -5,20 +5,26 @@
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { FleetError, hasCode, messageOf } from "../core/errors.ts";
-import type { ObjectStore } from "../core/ports.ts";
+import type { ObjectInfo, ObjectStore } from "../core/ports.ts";
 
 const PROBE_PREFIX = ".probe/";
+/** What the probe of a process that was killed leaves behind, and nothing else. */
+const LEFTOVER = /^\.probe\/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\/[a-z0-9-]+$/;
+/** A probe takes seconds; its objects are this old, by the store's own clock, only when nobody will remove them. */
+const LEFT_AFTER_MS = 60 * 60 * 1000;
 const BODY_BYTES = 64 * 1024;
 const RACERS = 16;
 /** A race whose winner lost the reply and was told "exists" on its second attempt proves nothing: run again. */
 const RACES = 3;
+const REPLACERS = 4;
 
 export type StoreProperty =
   | "bytes-round-trip"
   | "ranged-read"
   | "create-if-absent"
   | "single-winner"
-  | "list-after-create";
+  | "list-after-create"
+  | "replace-if-unchanged";
 
 export interface ProbeFailure {
   readonly property: StoreProperty;
@@ -29,6 +35,8 @@ export interface ProbeFailure {
 export interface ProbeOptions {
   /** Returns what failed instead of refusing the store. */
   readonly allowUnsafe?: boolean;
+  /** Ends the probe after the check that it is at; what it made is cleared away first. */
+  readonly signal?: AbortSignal;
 }
 
 interface Probe {
@@ -37,6 +45,8 @@ interface Probe {
   readonly prefix: string;
   /** Size of each object made so far, by key. */
   readonly made: Map<string, number>;
+  /** Of earlier probes whose process was killed. */
+  readonly leftovers: string[];
 }
 
 /** Null when the property holds, else what was seen instead. */
@@ -49,19 +59,29 @@ const CHECKS: Readonly<Record<StoreProperty, Check>> = {
   "create-if-absent": checkCreateIfAbsent,
   "single-winner": checkSingleWinner,
   "list-after-create": checkListing,
+  "replace-if-unchanged": checkReplace,
 };
 
+/** Without these the fleet works, and what is lost is said. */
+const WANTED_ONLY: ReadonlySet<StoreProperty> = new Set(["replace-if-unchanged"]);
+
+/** Whether a store without the property is refused. */
+export function isEssential(property: StoreProperty): boolean {
+  return !WANTED_ONLY.has(property);
+}
+
 /**
- * Leaves nothing behind.
+ * Leaves nothing behind, and clears away what probes left whose process was killed.
  *
- * @returns The properties that failed: none, unless `allowUnsafe`.
+ * @returns The properties that failed; essential ones only with `allowUnsafe`.
  * @throws FleetError `store_refused` naming them; `store_refused` or `store_unavailable` of the store itself.
  */
 export async function probeStore(store: ObjectStore, options: ProbeOptions = {}): Promise<readonly ProbeFailure[]> {
-  const probe: Probe = { store, prefix: `${PROBE_PREFIX}${randomUUID()}/`, made: new Map() };
+  const probe: Probe = { store, prefix: `${PROBE_PREFIX}${randomUUID()}/`, made: new Map(), leftovers: [] };
   const failures: ProbeFailure[] = [];
   try {
     for (const [property, check] of Object.entries(CHECKS) as [StoreProperty, Check][]) {
+      options.signal?.throwIfAborted();
       const detail = await runCheck(check, probe);
       if (detail !== null) failures.push({ property, detail });
     }
@@ -71,7 +91,8 @@ export async function probeStore(store: ObjectStore, options: ProbeOptions = {})
     throw error;
   }
   await clearAway(probe);
-  if (failures.length > 0 && options.allowUnsafe !== true) throw refusal(store, failures);
+  const fatal = failures.filter(({ property }) => isEssential(property));
+  if (fatal.length > 0 && options.allowUnsafe !== true) throw refusal(store, fatal);
   return failures;
 }
 
@@ -86,6 +107,8 @@ const LOST: Readonly<Record<StoreProperty, string>> = {
     "of two workers on one shard both may believe that their file is the one: after the seal the manifest's hashes may be wrong",
   "list-after-create":
     "`seal`, `status` and the fleet's healing may miss files that are there: shards are embedded twice, and a seal comes late",
+  "replace-if-unchanged":
+    "of two processes that change `latest.json` or a schedule in the same moment, one may undo what the other wrote: this server ignores If-Match, so versions are only compared just before the write",
 };
 
 /** What a store costs that lacks the property. */
@@ -93,7 +116,9 @@ export function whatIsLost(property: StoreProperty): string {
   return LOST[property];
 }
 
-async function clearAway({ store, made }: Probe): Promise<void> {
+async function clearAway({ store, made, leftovers }: Probe): Promise<void> {
+  // Others' leftovers are a courtesy, and may be another user's.
+  await Promise.all(leftovers.map((key) => store.remove({ key }).catch(() => undefined)));
   await Promise.all([...made.keys()].map((key) => store.remove({ key })));
 }
 
@@ -152,7 +177,19 @@ async function checkSingleWinner(probe: Probe): Promise<string | null> {
 
 async function checkListing(probe: Probe): Promise<string | null> {
   const seen = new Map<string, number>();
-  for await (const { key, bytes } of probe.store.list({ prefix: probe.prefix })) seen.set(key, bytes);
+  const others: ObjectInfo[] = [];
+  let nowMs = 0;
+  for await (const info of probe.store.list({ prefix: PROBE_PREFIX })) {
+    if (!info.key.startsWith(probe.prefix)) others.push(info);
+    else {
+      seen.set(info.key, info.bytes);
+      nowMs = Math.max(nowMs, info.modifiedAtMs);
+    }
+  }
+  // By the store's clock on both sides: machines may disagree about what an hour ago is.
+  const isLeft = ({ key, modifiedAtMs }: ObjectInfo): boolean =>
+    LEFTOVER.test(key) && nowMs - modifiedAtMs > LEFT_AFTER_MS;
+  probe.leftovers.push(...others.filter(isLeft).map(({ key }) => key));
   const absent = [...probe.made.keys()].filter((key) => !seen.has(key));
   if (absent.length > 0)
     return `${absent.length} of ${probe.made.size} objects are not listed right after they were created`;
@@ -160,6 +197,21 @@ async function checkListing(probe: Probe): Promise<string | null> {
   return strange === undefined
     ? null
     : `the listing has ${strange[0]} with ${strange[1]} bytes, which is not what was written`;
+}
+
+async function checkReplace(probe: Probe): Promise<string | null> {
+  const { store } = probe;
+  const { key } = await make(probe, "replaced", randomBytes(1024));
+  const first = await store.readVersion({ key });
+  if (first === null) return "an object is not there right after it was created";
+  const ifVersion = first.version;
+  const bodies = Array.from({ length: REPLACERS }, () => randomBytes(1024));
+  const outcomes = await Promise.all(bodies.map((body) => store.replace({ key, body, ifVersion })));
+  const winners = outcomes.filter((outcome) => outcome === "replaced").length;
+  if (winners !== 1)
+    return `${winners} of ${REPLACERS} simultaneous replacements of one version were told that they won`;
+  const late = await store.replace({ key, body: first.body, ifVersion });
+  return late === "changed" ? null : "an object was replaced by a version that it no longer had";
 }
 
 async function make(probe: Probe, name: string, body: Uint8Array): Promise<Readonly<{ key: string; outcome: string }>> {

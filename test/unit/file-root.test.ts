@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { cp, mkdir, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { FileStore } from "../../src/adapters/file-store.ts";
 import { openStore } from "../../src/adapters/open-store.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
@@ -109,7 +110,7 @@ describe("a folder that is not there from the start", () => {
 
   test("is not made by what works on a store, which says what to do", async () => {
     const root = join(await tempFolder(), "out");
-    const store = await openStore(root, { makeRoot: false });
+    const store = new FileStore(root, { makeRoot: false, waitMs: 1 });
     const fault = {
       code: "store_refused",
       message: expect.stringContaining(root),

@@ -1,7 +1,14 @@
 /** The probe at start tells a store that keeps its promises from each kind that does not. */
 import { describe, expect, test } from "vitest";
+import { FleetError } from "../../src/core/errors.ts";
 import type { CreateOutcome, ObjectInfo, ObjectStore } from "../../src/core/ports.ts";
-import { type ProbeFailure, probeStore, type StoreProperty, whatIsLost } from "../../src/run/probe-store.ts";
+import {
+  isEssential,
+  type ProbeFailure,
+  probeStore,
+  type StoreProperty,
+  whatIsLost,
+} from "../../src/run/probe-store.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
 
 type Create = ObjectStore["create"];
@@ -60,6 +67,15 @@ async function* without(items: AsyncIterable<ObjectInfo>, skipped: number): Asyn
 
 async function* withSizeOff(items: AsyncIterable<ObjectInfo>): AsyncGenerator<ObjectInfo> {
   for await (const info of items) yield { ...info, bytes: info.bytes + 16 };
+}
+
+/** Compares, and writes a moment later: the most that can be done on a server that ignores If-Match. */
+function comparesOnly(sound: ScriptedStore): ObjectStore["replace"] {
+  return async ({ key, body, ifVersion }) => {
+    if (((await sound.readVersion({ key }))?.version ?? null) !== ifVersion) return "changed";
+    await Promise.resolve();
+    return sound.replace({ key, body });
+  };
 }
 
 const overwrite =
@@ -127,7 +143,68 @@ describe("a store that keeps its promises", () => {
   });
 });
 
+describe("objects of a probe whose process was killed", () => {
+  const leftover = ".probe/0b2e3f64-5d5c-4b6e-9a4e-0d6c6f3a1b22/race-1";
+  const hourAgo = async function* (items: AsyncIterable<ObjectInfo>, ageMs: number): AsyncGenerator<ObjectInfo> {
+    for await (const info of items) yield info.key === leftover ? { ...info, modifiedAtMs: Date.now() - ageMs } : info;
+  };
+
+  test.each([
+    ["an hour", 61 * 60 * 1000, false],
+    ["half an hour", 30 * 60 * 1000, true],
+  ])("are cleared away by the next probe after %s", async (_, ageMs, stays) => {
+    const { store, objects } = storeWith((sound) => ({ list: (params) => hourAgo(sound.list(params), ageMs) }));
+    objects.set(leftover, Buffer.from("x"));
+    expect(await probeStore(store)).toEqual([]);
+    expect(objects.has(leftover)).toBe(stays);
+  });
+
+  test("are all that is cleared away", async () => {
+    const others = [".probe/mine.txt", ".probe/notes/a", "runs/r/run.json", ".probes/0/a"];
+    const objects = new Map(others.map((key) => [key, Buffer.from("x") as Uint8Array]));
+    expect(await probeStore(new ScriptedStore({ objects }))).toEqual([]);
+    expect([...objects.keys()]).toEqual(others);
+  });
+
+  test("do not refuse the store when they cannot be removed", async () => {
+    const { store, objects } = storeWith((sound) => ({
+      list: (params) => hourAgo(sound.list(params), Infinity),
+      remove: async (params) => {
+        if (params.key === leftover) throw new FleetError("store_refused", "another user's");
+        await sound.remove(params);
+      },
+    }));
+    objects.set(leftover, Buffer.from("x"));
+    expect(await probeStore(store)).toEqual([]);
+    expect([...objects.keys()]).toEqual([leftover]);
+  });
+});
+
+describe("a probe that is told to end", () => {
+  test("clears away what it made first", async () => {
+    const told = new AbortController();
+    const { store, objects } = storeWith((sound) => ({
+      read: async (params) => {
+        told.abort(new Error("told"));
+        return sound.read(params);
+      },
+    }));
+    await expect(probeStore(store, { signal: told.signal })).rejects.toThrow("told");
+    expect(objects.size).toBe(0);
+  });
+});
+
 describe("a store that", () => {
+  test("only compares before it replaces is accepted, and what that costs is reported", async () => {
+    const { store, objects } = storeWith((sound) => ({ replace: comparesOnly(sound) }));
+    expect(await probeStore(store)).toEqual([
+      { property: "replace-if-unchanged", detail: expect.stringMatching(/4 of 4 simultaneous/) },
+    ]);
+    expect(whatIsLost("replace-if-unchanged")).toMatch(/If-Match/);
+    expect(isEssential("replace-if-unchanged")).toBe(false);
+    expect(objects.size).toBe(0);
+  });
+
   test.each(UNSOUND)("%s is refused for its %s, and nothing stays in it", async (_, property, change) => {
     const { store, objects } = storeWith(change);
     await expect(probeStore(store)).rejects.toMatchObject({

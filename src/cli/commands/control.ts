@@ -43,7 +43,8 @@ export async function control(flags: ControlFlags): Promise<void> {
     const version = programVersion();
     const metrics = new Metrics({ role: "control", version });
     const observe = observeMetrics(metrics);
-    const store = new ObservedStore(await openStoreOf(flags, closer), observe);
+    // It may be the first that is started, and schedules the first that comes into the store.
+    const store = new ObservedStore(await openStoreOf(flags, closer, { makeRoot: true }), observe);
     await probeStoreOf(store, flags, log);
     const redisWatch = watchRedisOf(flags, closer, log);
     const board = new Board();
