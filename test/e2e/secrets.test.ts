@@ -101,6 +101,7 @@ test("a wrong password, an unknown certificate and an address that nobody answer
     ["WRONGPASS", redis.env, redis.url.replace(redis.password, wrong)],
     ["self-signed certificate", {}, redis.url.replace(redis.password, wrong)],
     ["ECONNREFUSED", redis.env, `redis://u:${wrong}@127.0.0.1:1`],
+    ["sentinel 127.0.0.1:1", redis.env, `redis+sentinel://u:${wrong}@127.0.0.1:1/main?sentinelPassword=${wrong}`],
   ];
   for (const [reason, env, url] of attempts) {
     const failed = await cli(command, { ...env, REDIS_URL: url });

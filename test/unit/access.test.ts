@@ -3,7 +3,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { Access } from "../../src/telemetry/access.ts";
 import { isLoopback } from "../../src/telemetry/listen.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
-import { hungAfterMs, ProgressWatch, serveMetrics } from "../../src/telemetry/serve-metrics.ts";
+import { hungAfterMs, ProgressWatch, redisSilentAfterMs, serveMetrics } from "../../src/telemetry/serve-metrics.ts";
 
 test.each(["0.0.0.0", "::", "10.1.2.3", "fleet.example", "127.0.0.1.example", "1270.0.0.1"])(
   "%s can be reached from elsewhere, so it needs a token",
@@ -59,4 +59,19 @@ test("a process that reads a run's files back is alive; one whose lease is renew
   expect(watch.silentMs).toBeGreaterThanOrEqual(before);
   watch.observe({ kind: "read-back", run: "night", files: 1, plannedFiles: 9 });
   expect(watch.silentMs).toBeLessThan(before);
+});
+
+test("a process whose Redis gives no answer for two locks is unhealthy, and one that has not asked it yet is not", async () => {
+  expect(redisSilentAfterMs({ lockSeconds: 30 })).toBe(60_000);
+  const metrics = new Metrics({ role: "worker", version: "0" });
+  const watch = new ProgressWatch({ hungAfterMs: 600_000, redisSilentAfterMs: 100 });
+  const server = await serveMetrics({ metrics, watch, host: "127.0.0.1", port: 0, token: undefined });
+  onTestFinished(() => server.close());
+  const health = async (): Promise<unknown> => {
+    const answer = await fetch(`${server.url}/healthz`);
+    return [answer.status, ((await answer.json()) as { status: string }).status];
+  };
+  expect(await health()).toEqual([200, "ok"]);
+  watch.observe({ kind: "redis-answered" });
+  await expect.poll(health).toEqual([503, "Redis does not answer"]);
 });

@@ -5,7 +5,8 @@ import { FleetError, messageOf } from "../../core/errors.ts";
 import { optionsOfAddress, redactUrl } from "./address.ts";
 
 const MIN_VERSION = [6, 2] as const;
-const CONNECT_TIMEOUT_MS = 10_000;
+/** Above the deadline of the check at start, which says more. */
+const CONNECT_TIMEOUT_MS = 12_000;
 /** Of each sentinel: a dead one must not use up the time for the others. */
 const SENTINEL_TIMEOUT_MS = 3000;
 const DISCONNECT_TIMEOUT_MS = 500;
@@ -41,7 +42,9 @@ export interface ConnectionTuning extends Pick<
  * @throws FleetError `bad_usage` when the address is none
  */
 export function connectRedis(url: string, tuning: ConnectionTuning = {}, giveUp?: AbortSignal): Redis {
-  const redis = newConnection({ ...optionsOfAddress(url), ...optionsOf(tuning) });
+  const address = optionsOfAddress(url);
+  const connectTimeout = address.sentinels === undefined ? CONNECT_TIMEOUT_MS : SENTINEL_TIMEOUT_MS;
+  const redis = newConnection({ ...address, connectTimeout, ...optionsOf(tuning) });
   giveUp?.addEventListener("abort", () => cut(redis), { once: true });
   return redis;
 }
@@ -51,7 +54,6 @@ function optionsOf({ answerTimeoutMs = ANSWER_TIMEOUT_MS, ...tuning }: Connectio
   return {
     // BullMQ blocks and retries by itself; a bound here would surface as failed jobs in an outage.
     maxRetriesPerRequest: null,
-    connectTimeout: CONNECT_TIMEOUT_MS,
     sentinelCommandTimeout: SENTINEL_TIMEOUT_MS,
     disconnectTimeout: DISCONNECT_TIMEOUT_MS,
     socketTimeout: answerTimeoutMs,

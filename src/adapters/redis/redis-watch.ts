@@ -14,6 +14,8 @@ const ASK_INTERVAL_MS = 1000;
 const ANSWER_TIMEOUT_MS = 2000;
 /** Restarts and failovers that are shorter are nobody's concern. */
 const SAY_AFTER_MS = 5000;
+/** One may have been answered while this thread was held up, and is taken for unanswered. */
+const SAY_AFTER_FAILURES = 2;
 
 export interface RedisWatchParams {
   readonly redisUrl: string;
@@ -30,6 +32,7 @@ export class RedisWatch {
   readonly #closing = new AbortController();
   #answeredAtMs = nowMs();
   #server: string | undefined;
+  #failures = 0;
   #hasSaidSo = false;
   #lostBecause = "";
 
@@ -90,12 +93,13 @@ export class RedisWatch {
       // Without a connection the reason is why there is none.
       if (this.#redis.status === "ready") this.#lostBecause = messageOf(error);
     }
-    this.#sayIfLong();
+    this.#failed();
   }
 
   #answered(server: string | undefined): void {
     const { silentMs } = this;
     this.#answeredAtMs = nowMs();
+    this.#failures = 0;
     this.#observe({ kind: "redis-answered" });
     if (this.#hasSaidSo)
       this.#log.warn({ address: this.#address, silentSeconds: secondsOf(silentMs) }, "Redis answers again");
@@ -104,8 +108,10 @@ export class RedisWatch {
     this.#server = server;
   }
 
-  #sayIfLong(): void {
-    if (this.#hasSaidSo || this.#closing.signal.aborted || this.silentMs < SAY_AFTER_MS) return;
+  #failed(): void {
+    this.#failures++;
+    if (this.#hasSaidSo || this.#closing.signal.aborted) return;
+    if (this.silentMs < SAY_AFTER_MS || this.#failures < SAY_AFTER_FAILURES) return;
     this.#hasSaidSo = true;
     const fields = { address: this.#address, silentSeconds: secondsOf(this.silentMs), reason: this.#lostBecause };
     this.#log.warn(fields, "Redis does not answer: work that needs it waits until it does");
