@@ -235,7 +235,10 @@ export const OPTIONS = {
       "$XDG_CACHE_HOME/embedfleet or ~/.cache/embedfleet",
     ),
   exitWhenDone: () =>
-    option("--exit-when-done", "end when the queue is empty and no corpus is being read; with exit code 1 when a run is not sealed").default(false),
+    option(
+      "--exit-when-done",
+      "end when the queue is empty and no corpus is being read; with exit code 1 when a run is not sealed",
+    ).default(false),
   keepStaging: () => option("--keep-staging", "keep the staged token ids after the seal").default(false),
   json: () => option("--json", "end with one JSON object on standard output").default(false),
   logLevel: () =>

@@ -121,13 +121,17 @@ chaosTest("a worker with a mistyped store or other weights among good ones", { d
   await endWell(fleet.startWorker(), fleet.startWorker());
 });
 
-chaosTest("a loader with a fault: its job fails after five tries, and the worker says so", { documents: 500 }, async (fleet) => {
-  await fleet.enqueue();
-  const { code, stderr } = await fleet.startWorker({ env: { NODE_OPTIONS: `--import ${BROKEN_LOADER}` } }).finished;
-  expect(code).toBe(1);
-  expect(stderr).toMatch(/^error: run r is not sealed: 1 of its \d+ shards .*tried 5 times, last: rows\.map is not/m);
-  expect(stderr).toMatch(/^ {2}fix the cause, then: embedfleet resume r /m);
-  fleet.injected += stderr.split("will be tried again").length;
-  await endWell(fleet.withQueue("resume"));
-  await endWell(fleet.startWorker());
-});
+chaosTest(
+  "a loader with a fault: its job fails after five tries, and the worker says so",
+  { documents: 500 },
+  async (fleet) => {
+    await fleet.enqueue();
+    const { code, stderr } = await fleet.startWorker({ env: { NODE_OPTIONS: `--import ${BROKEN_LOADER}` } }).finished;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: run r is not sealed: 1 of its \d+ shards .*tried 5 times, last: rows\.map is not/m);
+    expect(stderr).toMatch(/^ {2}fix the cause, then: embedfleet resume r /m);
+    fleet.injected += stderr.split("will be tried again").length;
+    await endWell(fleet.withQueue("resume"));
+    await endWell(fleet.startWorker());
+  },
+);

@@ -177,7 +177,10 @@ test("resume does not say that jobs are queued that are not there afterwards", a
     override async requeue(): Promise<void> {}
   }
   const resuming = resumeRun({ store, queue: new ForgetfulQueue(), fleet: "f", run: "r" });
-  await expect(resuming).rejects.toMatchObject({ code: "run_incomplete", message: expect.stringMatching(/^1 jobs of/) });
+  await expect(resuming).rejects.toMatchObject({
+    code: "run_incomplete",
+    message: expect.stringMatching(/^1 jobs of/),
+  });
   const found = { planned: closed.shards, done: 0, queued: closed.shards, lost: 0 };
   expect(await resumeRun({ store, queue: new MemoryQueue(), fleet: "f", run: "r" })).toEqual(found);
 });

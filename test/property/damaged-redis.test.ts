@@ -83,12 +83,12 @@ const damage: fc.Arbitrary<Damage> = fc.oneof(
   keyName.map((name) => ({ what: `spoil ${name}`, do: () => spoil(name) })),
   jobName.map((job) => ({ what: `delete ${job}`, do: () => redis.del(key(job)) })),
   jobName.map((job) => ({ what: `spoil ${job}`, do: () => spoil(job) })),
-  fc.tuple(jobName, fc.constantFrom(...FIELDS), fc.constantFrom("", "{", "{}", '{"v":1}', "null", "-1")).map(
-    ([job, field, value]) => ({
+  fc
+    .tuple(jobName, fc.constantFrom(...FIELDS), fc.constantFrom("", "{", "{}", '{"v":1}', "null", "-1"))
+    .map(([job, field, value]) => ({
       what: `${job}.${field} = ${value}`,
       do: () => redis.hset(key(job), field, value),
-    }),
-  ),
+    })),
   jobName.map((job) => ({ what: `lock ${job} for ever`, do: () => redis.set(`${key(job)}:lock`, "nobody") })),
   jobName.map((job) => ({ what: `unlock ${job}`, do: () => redis.del(`${key(job)}:lock`) })),
   fc
