@@ -5,7 +5,7 @@ import type { ObjectStore } from "../core/ports.ts";
 
 /** Writes an object, looks at its date and removes it. @returns Milliseconds since the epoch. */
 export async function storeNowMs(store: ObjectStore): Promise<number> {
-  const key = `.probe/clock-${randomUUID()}`;
+  const key = `.probe/${randomUUID()}/clock`;
   await store.create({ key, body: new Uint8Array(0) });
   try {
     const written = await store.stat({ key });
