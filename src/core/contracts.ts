@@ -52,12 +52,12 @@ export const vectorTypeSchema = z.enum(["float32", "float16"]);
 /** Number type of written vectors. */
 export type VectorType = z.infer<typeof vectorTypeSchema>;
 
-/** Exactly which model. */
 export const modelRefSchema = z.strictObject({
   id: z.string().min(1),
   revision: z.string().min(1),
-  /** Of the weights (of several files, of the sorted lines `<sha256>  <path>`), and of all else that decides vectors. */
+  /** Of the weights that the session loads; of several files, of the lines `<sha256>  <path>` in order of path. */
   sha256: sha256Schema,
+  /** Of what else decides vectors: tokenizer, pooling, prefixes and the like; none in runs of earlier versions. */
   setupSha256: sha256Schema.optional(),
   dim: z.int().min(1).max(65536),
   /** Longest usable row, special tokens included. */
