@@ -11,7 +11,8 @@ import { AnswerError } from "./s3-faults.ts";
 const MAX_LISTING_BYTES = 16 * 1024 * 1024;
 const LISTING_BEGINS = /^\uFEFF?\s*(?:<\?xml[^>]*\?>\s*)?<(?:\w+:)?ListBucketResult[\s>]/;
 const LISTING_ENDS = /<\/(?:\w+:)?ListBucketResult>\s*$/;
-const WITH_ETAG = new Set(["PutObjectCommand", "GetObjectCommand", "HeadObjectCommand"]);
+/** Of AWS and nearly all others, of moto, and of Google. */
+const REQUEST_IDS = ["x-amz-request-id", "x-amzn-requestid", "x-amz-id-2", "x-guploader-uploadid"];
 
 type Headers = Readonly<Record<string, string | undefined>>;
 
@@ -42,15 +43,18 @@ export function distrustAnswers(client: S3Client): void {
 /** @returns What shows that it is no S3 server, or null. */
 export function strangerIn(params: Readonly<{ command: string; status: number; headers: Headers }>): string | null {
   const { command, status, headers } = params;
-  const hasId = ["x-amz-request-id", "x-amzn-requestid", "x-amz-id-2"].some((name) => headers[name] !== undefined);
-  const type = headers["content-type"] ?? "";
-  // A missing object is a finding of ours; that of a gateway which lost its server is none.
-  if (status === 404) return hasId || type.includes("xml") ? null : "a 404 without a request id";
+  const isNamed = REQUEST_IDS.some((name) => isSet(headers[name]));
+  const isPage = !isNamed && (headers["content-type"] ?? "").startsWith("text/html");
+  // A missing object is a finding; that of a gateway which lost its server is none.
+  if (status === 404) return isPage ? "an HTML page" : null;
   if (status < 200 || status > 299) return null;
-  if (!hasId && type.startsWith("text/html") && headers["content-length"] !== "0") return "an HTML page";
-  if (!WITH_ETAG.has(command) || isSet(headers["etag"])) return null;
+  const hasEtag = isSet(headers["etag"]);
+  const isRead = command === "GetObjectCommand" || command === "HeadObjectCommand";
+  // Empty answers of moto have that type, and an object of a corpus may be a page.
+  if (isPage && headers["content-length"] !== "0" && !(isRead && hasEtag)) return "an HTML page";
+  if (hasEtag || !(isRead || command === "PutObjectCommand")) return null;
   // A stripped ETag alone is a proxy's doing, and reading works without; a stored object always has one.
-  return !hasId || command === "PutObjectCommand" ? "neither an ETag nor what else S3 sends" : null;
+  return isRead && isNamed ? null : "neither an ETag nor what else S3 sends";
 }
 
 /** @returns What shows that it is no whole listing, or null. */

@@ -178,6 +178,15 @@ describe("what is no S3 server", () => {
     },
   );
 
+  test("is not seen in a page of a corpus, nor in a missing object, on servers without request ids", async () => {
+    const headers = { ...LOGIN_PAGE.headers, ...TIME, etag: ETAG, "content-length": "5" };
+    say({ headers });
+    expect(await bucket.find("out/data/a")).toEqual({ key: "out/data/a", bytes: 5, etag: ETAG });
+    say({ status: 404 });
+    expect(await bucket.find("out/data/a")).toBeNull();
+    expect(await CALLS["stat"]!()).toBeNull();
+  });
+
   test("may answer a while, until the server is back", async () => {
     say(LOGIN_PAGE, { headers: { ...S3, etag: ETAG } });
     expect(await CALLS["create"]!()).toBe("created");
