@@ -9,7 +9,7 @@ export { isSigned } from "../producers/backfill/webhook.ts";
 export { type ProduceParams, type ProduceProgress, produce } from "../producers/produce.ts";
 export { Corpus, type CorpusParams } from "../producers/sources/corpus.ts";
 export type { Listed } from "../producers/sources/objects.ts";
-export { type Loaded, Loader } from "../workers/loader.ts";
+export { type Loaded, Loader, type Unneeded } from "../workers/loader.ts";
 export type { WorkerCounts } from "../workers/ledger.ts";
 export { FleetWorker, type WorkerParams } from "../workers/worker.ts";
 export { openStore, type OpenStoreOptions } from "./adapters/open-store.ts";
