@@ -26,6 +26,7 @@ export interface Model extends FoundModel {
 /** Of the weights; `auto` is the most exact that the model has. */
 export type PrecisionChoice = Precision | "auto";
 
+/** How a model is opened. */
 export interface OpenModelParams {
   /** `auto` by default. */
   readonly precision?: PrecisionChoice;

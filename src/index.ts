@@ -2,7 +2,8 @@
 export type { Device } from "../models/device.ts";
 export { type OpenParams, ThreadEmbedder } from "../models/embedder.ts";
 export { openTokenizer } from "../models/model-tokenizer.ts";
-export { type Model, openModel, type PrecisionChoice } from "../models/open-model.ts";
+export { type Model, openModel, type OpenModelParams, type PrecisionChoice } from "../models/open-model.ts";
+export type { PinnedFile } from "../models/pinned-files.ts";
 export { type FoundModel, findModel, type ListedModel, listModels } from "../models/registry.ts";
 export { loadTokenizer } from "../models/tokenizer.ts";
 export { isSigned } from "../producers/backfill/webhook.ts";
