@@ -7,6 +7,7 @@ import { encodeResults } from "../../dist/src/arrow/results.js";
 import { encodeStagedShard } from "../../dist/src/arrow/staged.js";
 import * as backfill from "../../dist/src/core/backfill.js";
 import * as contracts from "../../dist/src/core/contracts.js";
+import * as selection from "../../dist/src/core/selection.js";
 import { table } from "./docs-table.mjs";
 import { root } from "./prepare.mjs";
 
@@ -135,7 +136,7 @@ const NAMES = new Map([
 ]);
 /** Where the fields of nested schemas are commented. */
 const OWNERS = new Map(
-  Object.entries({ ...contracts, ...backfill })
+  Object.entries({ ...contracts, ...selection, ...backfill })
     .filter(([, value]) => value instanceof z.ZodType)
     .map(([name, value]) => [value, name]),
 );

@@ -52,6 +52,7 @@ export const vectorTypeSchema = z.enum(["float32", "float16"]);
 /** Number type of written vectors. */
 export type VectorType = z.infer<typeof vectorTypeSchema>;
 
+/** Exactly which model. */
 export const modelRefSchema = z.strictObject({
   id: z.string().min(1),
   revision: z.string().min(1),
