@@ -303,6 +303,13 @@ export const OPTIONS = {
     option("--schedule-inputs <places...>", "folders and s3://bucket/prefix that an unsigned schedule may read")
       .argParser(severalTimes(placeList))
       .default([], "none"),
+  inputsBelow: () =>
+    option(
+      "--inputs-below <places...>",
+      "folders and s3://bucket/prefix that the run's corpus must lie below; without it the run's record decides alone",
+    )
+      .argParser(severalTimes(placeList))
+      .default([], "none"),
   webhookHosts: () =>
     option(
       "--webhook-hosts <hosts...>",

@@ -58,6 +58,7 @@ const RULES: Readonly<Record<ErrorCode, Rule>> = {
   source_unreadable: UNCLEAR,
   source_missing: UNCLEAR,
   source_changed: UNCLEAR,
+  source_refused: UNCLEAR,
   too_many_rejects: UNCLEAR,
   schedule_conflict: UNCLEAR,
   schedule_unknown: UNCLEAR,

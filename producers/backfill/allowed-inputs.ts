@@ -1,8 +1,8 @@
-/** Whether what a schedule wants to read lies below what its process was told to allow. */
+/** Whether what an object of the store has a process read lies below what that process was told to allow. */
 import { realpath } from "node:fs/promises";
 import { posix, resolve, sep } from "node:path";
 import picomatch from "picomatch";
-import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { messageOf } from "../../src/core/errors.ts";
 import { parseS3Url, STDIN } from "../sources/objects.ts";
 
 /** A place by its parts: `["s3:", "bucket", "folder"]` or `["", "data", "folder"]`. */
@@ -18,38 +18,38 @@ interface Found {
 /**
  * @param allowed Folders and `s3://bucket/prefix`, compared part by part: `s3://b/a` does not allow `s3://b/ab`. A `*`
  *   stands for one part, or for characters in it.
- * @returns The inputs with links resolved.
- * @throws FleetError `schedule_refused` for the first that is not below any of them
+ * @returns The inputs with links resolved; or of the first that is not below any of them which one, and why.
  */
-export async function allowedInputs(inputs: readonly string[], allowed: readonly string[]): Promise<string[]> {
+export async function allowedInputs(
+  inputs: readonly string[],
+  allowed: readonly string[],
+): Promise<{ readonly inputs: string[] } | { readonly refused: string; readonly why: string }> {
   const places = (await Promise.all(allowed.map(allowedPlace))).filter((place) => place !== null);
   const found: string[] = [];
   for (const input of inputs) {
-    const { below, input: resolved } = await find(input);
-    if (!places.some((place) => covers(place, below)))
-      throw refused(
-        input,
-        `it is not below ${allowed.join(" or ")}${resolved === input ? "" : ` but leads to ${resolved}`}`,
-      );
-    found.push(resolved);
+    try {
+      const { below, input: resolved } = await find(input);
+      const elsewhere = resolved === input ? "" : ` but leads to ${resolved}`;
+      if (!places.some((place) => covers(place, below)))
+        return { refused: input, why: `it is not below ${allowed.join(" or ")}${elsewhere}` };
+      found.push(resolved);
+    } catch (error) {
+      return { refused: input, why: messageOf(error) };
+    }
   }
-  return found;
+  return { inputs: found };
 }
 
 async function find(input: string): Promise<Found> {
-  if (input === STDIN) throw refused(input, "a schedule cannot read standard input");
-  try {
-    return /^s3:/i.test(input) ? findInBucket(input) : await findFile(input);
-  } catch (error) {
-    throw error instanceof FleetError && error.code === "schedule_refused" ? error : refused(input, messageOf(error));
-  }
+  if (input === STDIN) throw new Error("standard input is nobody else's");
+  return /^s3:/i.test(input) ? findInBucket(input) : findFile(input);
 }
 
 function findInBucket(url: string): Found {
   const { bucket, key } = parseS3Url(url);
   const { isGlob, base } = picomatch.scan(key);
   const below = partsOf(isGlob ? base : key);
-  if (below.some((part) => part === "." || part === "..")) throw refused(url, "it has . or .. in it");
+  if (below.some((part) => part === "." || part === "..")) throw new Error("it has . or .. in it");
   return { below: ["s3:", bucket, ...below], input: url };
 }
 
@@ -64,7 +64,7 @@ async function findFile(input: string): Promise<Found> {
   if (real !== null) return { below: filePartsOf(real), input: real };
   const folder = toPosix(await realpath(base));
   const pattern = posix.join(folder, glob);
-  if (picomatch.scan(pattern).base !== folder) throw refused(input, `${folder} looks like a pattern itself`);
+  if (picomatch.scan(pattern).base !== folder) throw new Error(`${folder} looks like a pattern itself`);
   return { below: filePartsOf(folder), input: pattern };
 }
 
@@ -104,10 +104,4 @@ function partsOf(path: string): Parts {
 
 function toPosix(path: string): string {
   return path.split(sep).join("/");
-}
-
-function refused(input: string, why: string): FleetError {
-  return new FleetError("schedule_refused", `the schedule may not read ${JSON.stringify(input)}: ${why}`, {
-    cure: "start control with --schedule-inputs and the folder or s3://bucket/prefix that schedules may read",
-  });
 }

@@ -48,7 +48,14 @@ export class SchedulePolicy {
     const { model, models = own } = schedule.options;
     if (models !== own || (model !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(model)))
       throw refused(schedule, `${flaw}, and names a folder of models that is not this process's`);
-    return { ...schedule, inputs: await allowedInputs(schedule.inputs, allowed) };
+    const outcome = await allowedInputs(schedule.inputs, allowed);
+    if ("refused" in outcome)
+      throw new FleetError(
+        "schedule_refused",
+        `the schedule may not read ${JSON.stringify(outcome.refused)}: ${outcome.why}`,
+        { cure: "start control with --schedule-inputs and the folder or s3://bucket/prefix that schedules may read" },
+      );
+    return { ...schedule, inputs: outcome.inputs };
   }
 
   /** Why it is not run, and what lets it; null when it is. */

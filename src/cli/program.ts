@@ -159,6 +159,7 @@ function addWork(add: Add): void {
       "out",
       "model",
       "models",
+      "inputsBelow",
       "producerThreads",
       "lockSeconds",
       ...QUEUE,

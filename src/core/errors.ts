@@ -7,6 +7,7 @@ export type ErrorCode =
   | "source_unreadable"
   | "source_missing"
   | "source_changed"
+  | "source_refused"
   | "too_many_rejects"
   | "run_conflict"
   | "run_unknown"

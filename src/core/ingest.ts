@@ -1,7 +1,7 @@
 /** Parts of a corpus as jobs, for several machines that read and tokenise for one run. */
 import { z } from "zod";
 import { CONTRACT_VERSION, rejectSchema, runIdSchema } from "./contracts.ts";
-import { FleetError, messageOf } from "./errors.ts";
+import { FleetError, hasCode, messageOf } from "./errors.ts";
 
 const countSchema = z.int().min(0);
 /**
@@ -113,6 +113,11 @@ export type PieceHeader = z.infer<typeof pieceHeaderSchema>;
 
 export type PartState = { readonly kind: "queued" | "unknown" } | { readonly kind: "failed"; readonly reason: string };
 
+/** Whether another machine may make the part for which this was thrown: its store is away, its disk full, its user refused. */
+export function mayBeMadeElsewhere(error: unknown): boolean {
+  return hasCode(error, "store_unavailable") || hasCode(error, "store_refused");
+}
+
 /** The parts of one run that are to be read: a dispatcher that may be wiped, like the queue of shards. */
 export interface PartQueue {
   /** Adds the part; one that is queued is left alone, and one that failed is tried again. */
@@ -122,7 +127,7 @@ export interface PartQueue {
   remove(job: PartJob): Promise<void>;
   /**
    * Takes parts until closed. A part whose process dies is given to another, and so is, twice, one for which `make`
-   * throws `store_unavailable`; if it throws otherwise, the part has failed.
+   * throws what `mayBeMadeElsewhere`; if it throws otherwise, the part has failed.
    */
   work(params: Readonly<{ atOnce: number; make: MakePart }>): Promise<void>;
   /** The plan is whole: forgets every part, and takes none any more. */

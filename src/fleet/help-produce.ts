@@ -2,6 +2,8 @@
 import { type Logger, pino } from "pino";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { workerName } from "../config.ts";
+import { allowedInputs } from "../../producers/backfill/allowed-inputs.ts";
+import type { RunRecord } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { givesSameVectors, modelName } from "../core/same-model.ts";
 import { assertNotCancelled, isCancelled } from "../run/cancelled.ts";
@@ -27,6 +29,8 @@ const POLL_INTERVAL_MS = 1000;
 
 /** What `embedfleet produce` takes as flags, under the same names; its `--help` says what each does. */
 export interface HelpSettings extends StoreSettings, QueueSettings, Omit<ModelSettings, "precision">, MetricsSettings {
+  /** Folders and `s3://bucket/prefix` that the corpus must lie below; none for wherever the run's record says. */
+  readonly inputsBelow: readonly string[];
   readonly producerThreads: number;
   readonly lockSeconds: number;
   readonly unsafeStore: boolean;
@@ -51,6 +55,7 @@ const WITH_DEFAULTS: readonly OptionName[] = [
   "allowVolatileRedis",
   "metricsHost",
   "unsafeStore",
+  "inputsBelow",
   "producerThreads",
   "lockSeconds",
 ];
@@ -60,7 +65,7 @@ const WITH_DEFAULTS: readonly OptionName[] = [
  * under the same names on every machine.
  *
  * @returns How many parts were made here.
- * @throws FleetError `run_unknown`, `run_cancelled`, `run_conflict` when the model or the version of embedfleet is another
+ * @throws FleetError `run_unknown`, `run_cancelled`, `source_refused` when the corpus is not below `inputsBelow`, `run_conflict` when the model or the version of embedfleet is another
  *   than the run's
  */
 export async function helpProduce(params: HelpProduceParams): Promise<{ run: string; parts: number }> {
@@ -71,6 +76,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     const bare = await openStoreOf(settings, closer);
     const record = await readRun(bare, run);
     const { options } = record;
+    await assertMayRead(record, settings.inputsBelow);
     const model = await modelOf({ ...settings, precision: options.precision }, log);
     if (model.ref.id !== options.model.id || !givesSameVectors(model.ref, options.model))
       throw new FleetError(
@@ -114,5 +120,15 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
       await readRun(store, run);
       await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
     }
+  });
+}
+
+/** Whoever can write to the store can write a run's record, and so what its helpers are to read. */
+async function assertMayRead({ run, inputs }: RunRecord, below: readonly string[]): Promise<void> {
+  if (below.length === 0) return;
+  const outcome = await allowedInputs(inputs, below);
+  if (!("refused" in outcome)) return;
+  throw new FleetError("source_refused", `run ${run} reads ${JSON.stringify(outcome.refused)}: ${outcome.why}`, {
+    cure: "name the folder or s3://bucket/prefix of its corpus with --inputs-below, if this machine may read it",
   });
 }

@@ -125,6 +125,7 @@ export class Tender {
 
   async #tendRun(run: string): Promise<Tended> {
     const { store, fleet, log } = this.#params;
+    const before = this.#troubles.get(run);
     this.#troubles.delete(run);
     try {
       if (await isGivenUp(store, run)) {
@@ -138,7 +139,9 @@ export class Tender {
       return closed === null || undone > 0 ? { requeued, sealed: 0 } : await this.#sealAlone(run);
     } catch (error) {
       this.#troubles.set(run, error);
-      log.error({ run, err: error }, `the run could not be tended: ${messageOf(error)}`);
+      // What stays as it is would fill the log, round after round.
+      const level = messageOf(before) === messageOf(error) ? "debug" : "error";
+      log[level]({ run, err: error }, `the run could not be tended: ${messageOf(error)}`);
       return { ...NOTHING, isUnreached: hasCode(error, "store_unavailable") };
     }
   }

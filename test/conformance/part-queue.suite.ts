@@ -112,13 +112,16 @@ export function partQueueSuite(name: string, open: (run: string) => PartQueue): 
       expect(attempts).toBe(2);
     });
 
-    test("gives a part on for which a server could not be reached, and not for ever", async () => {
+    test.each([
+      ["a server could not be reached", "store_unavailable"],
+      ["the disk is full or the user refused", "store_refused"],
+    ] as const)("gives a part on for which %s, and not for ever", async (_, code) => {
       const { queue, job } = fresh();
       const attempts = [0, 0];
       const make: MakePart = async (part) => {
         const index = indexOf(part);
         if (++attempts[index]! > 1 && index === 0) return;
-        throw new FleetError("store_unavailable", "no answer");
+        throw new FleetError(code, "no answer");
       };
       await queue.add(job(0));
       await queue.add(job(1));

@@ -169,7 +169,7 @@ test("when the run is cancelled all who share it end, and nothing of its parts i
   expect(await readdir(join(out, "runs/r/parts")).catch(() => [])).toEqual([]);
 });
 
-test("who helps a run of another version, or one that is removed, is told so", async () => {
+test("who helps a run of another version, of a corpus that is not to be read here, or removed, is told so", async () => {
   const redis = await startRedis();
   onTestFinished(() => redis.stop());
   const root = await tempFolder();
@@ -182,6 +182,12 @@ test("who helps a run of another version, or one that is removed, is told so", a
 
   const helper = started(["produce", "r", ...where]);
   await untilSaid(helper, "parts of the corpus are taken");
+  expect(await cli(["produce", "r", ...where, "--inputs-below", await tempFolder()])).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(
+      /run r reads ".*corpus\.md": it is not below .*\n {2}name the folder .*--inputs-below/,
+    ),
+  });
   const file = join(root, "runs/r/run.json");
   const record = await readFile(file, "utf8");
   // At once, since the first helper looks at it.

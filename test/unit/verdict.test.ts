@@ -31,6 +31,7 @@ const WANTED: Readonly<Record<ErrorCode, Verdict>> = {
   source_unreadable: "retry",
   source_missing: "retry",
   source_changed: "retry",
+  source_refused: "retry",
   too_many_rejects: "retry",
   schedule_conflict: "retry",
   schedule_unknown: "retry",

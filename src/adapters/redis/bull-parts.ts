@@ -2,8 +2,15 @@
 import { type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { hasCode, messageOf } from "../../core/errors.ts";
-import { type MakePart, parsePartJob, type PartJob, type PartQueue, type PartState } from "../../core/ingest.ts";
+import { messageOf } from "../../core/errors.ts";
+import {
+  type MakePart,
+  mayBeMadeElsewhere,
+  parsePartJob,
+  type PartJob,
+  type PartQueue,
+  type PartState,
+} from "../../core/ingest.ts";
 import { BLOCKING_ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
 
@@ -104,7 +111,7 @@ export class BullParts implements PartQueue {
         await job.moveToWait(token);
         throw new WaitingError();
       }
-      throw hasCode(error, "store_unavailable") ? error : new UnrecoverableError(messageOf(error));
+      throw mayBeMadeElsewhere(error) ? error : new UnrecoverableError(messageOf(error));
     }
   }
 
