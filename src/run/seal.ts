@@ -97,8 +97,17 @@ export async function whyOpen(store: ObjectStore, run: string): Promise<string |
 
 /** Null while the run is not sealed. */
 export async function readManifest(store: ObjectStore, run: string): Promise<Manifest | null> {
-  const manifest = await findRecord(store, runKeys(run).manifest, manifestSchema, MAX_MANIFEST_BYTES);
-  return manifest === null ? null : assertOfRun(store, run, manifest);
+  const key = runKeys(run).manifest;
+  try {
+    const manifest = await findRecord(store, key, manifestSchema, MAX_MANIFEST_BYTES);
+    return manifest === null ? null : assertOfRun(store, run, manifest);
+  } catch (error) {
+    if (!hasCode(error, "object_corrupt")) throw error;
+    throw new FleetError("object_corrupt", error.message, {
+      cure: `remove ${store.url}/${key}, then \`embedfleet seal ${run}\`: everything is read back and it is written again`,
+      cause: error,
+    });
+  }
 }
 
 /** A listing says how many files there are; that one is missing is said by the store when it is asked by name. */
