@@ -111,6 +111,7 @@ test("HEAD is a way of reading: it needs the token, and takes no place of a read
   expect(await (await control.call("/healthz", { token: null })).json()).toEqual({
     status: "ok",
     blindSeconds: expect.any(Number),
+    redisSilentSeconds: expect.any(Number),
   });
   for (let i = 0; i < 120; i++) expect((await control.call("/api/events", { method: "HEAD" })).status).toBe(200);
   await firstSnapshot(() => true);
