@@ -87,9 +87,20 @@ function newConnection(options: RedisOptions): Redis {
     // ioredis would go on in database 0, which is another's.
     if (isOfSelect(error)) redis.disconnect(true);
   });
+  redis.on("end", () => rejectForgotten(redis));
   // BullMQ waits for jobs on one.
   redis.duplicate = (override) => newConnection({ ...redis.options, ...override });
   return redis;
+}
+
+/**
+ * Rejects what was to be asked again when the connection ended before it was ready once more: ioredis forgets it, and
+ * whoever asked would wait for ever.
+ */
+function rejectForgotten(redis: Redis): void {
+  const { prevCommandQueue: queue } = redis as unknown as { prevCommandQueue?: Redis["commandQueue"] | null };
+  for (let item = queue?.shift(); item !== undefined; item = queue?.shift())
+    item.command.reject(new Error("Connection is closed."));
 }
 
 function isOfSelect(error: unknown): boolean {
