@@ -148,7 +148,7 @@ test("a payload of a newer program is given back with all that came with it, and
   await queue.enqueue({ jobs: [job(0, 5), newer] });
   await expect(leases.pull({ max: 4, wait: true })).rejects.toMatchObject({
     code: "contract_newer",
-    message: expect.stringContaining("contract version 2"),
+    message: expect.stringContaining(`contract version ${PLAN_VERSION + 1}`),
   });
   expect(await queue.counts()).toEqual({ waiting: 2, active: 0, failed: 0 });
 });

@@ -272,9 +272,12 @@ export class BullLeases implements JobLeases {
   }
 }
 
-/** Full, loading its data, or failing over: answers of a server that will be well again. */
+/**
+ * Full, loading its data, or failing over: answers of a server that will be well again. Before Redis 7 a script wraps the
+ * code in words of its own.
+ */
 function isPassing(error: unknown): boolean {
-  return /^(?:OOM|LOADING|READONLY|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|BUSY|MISCONF)\b/.test(messageOf(error));
+  return /(?:^|[\s-])(?:OOM|LOADING|READONLY|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|BUSY|MISCONF) /.test(messageOf(error));
 }
 
 /** What a job's list still named when its hash was gone, or what is in a list twice. */
