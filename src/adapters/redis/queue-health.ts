@@ -66,7 +66,12 @@ local function membersOf(name)
   return members
 end
 local lists = { wait = membersOf('wait'), active = membersOf('active'), paused = membersOf('paused') }
-local sets = { 'prioritized', 'delayed', 'completed', 'failed', 'waiting-children' }
+-- Only those that hold something: most jobs are new, and each would be asked to go from everywhere.
+local sets = {}
+for _, name in ipairs({ 'prioritized', 'delayed', 'completed', 'failed', 'waiting-children' }) do
+  if redis.call('ZCARD', base .. name) > 0 then table.insert(sets, name) end
+end
+local hasStalled = redis.call('SCARD', base .. 'stalled') > 0
 
 local function decodes(text)
   local ok, value = pcall(cjson.decode, text)
@@ -86,6 +91,7 @@ local function isHeld(id)
 end
 local function stateOf(id)
   local key = base .. id
+  if redis.call('EXISTS', key, key .. ':lock') == 0 then return 'lost' end
   local kind, lock = typeOf(key), typeOf(key .. ':lock')
   if kind ~= 'none' and kind ~= 'hash' then return 'lost' end
   local fields = kind == 'hash' and redis.call('HMGET', key, 'data', 'opts', 'ats', 'atm', 'stc') or {}
@@ -102,7 +108,7 @@ local function remove(id)
   local key = base .. id
   for _, name in ipairs(sets) do redis.call('ZREM', base .. name, id) end
   for name, members in pairs(lists) do if members[id] then redis.call('LREM', base .. name, 0, id) end end
-  redis.call('SREM', base .. 'stalled', id)
+  if hasStalled then redis.call('SREM', base .. 'stalled', id) end
   redis.call('DEL', key, key .. ':lock', key .. ':logs', key .. ':dependencies', key .. ':processed', key .. ':failed',
     key .. ':unsuccessful')
 end
