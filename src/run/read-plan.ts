@@ -125,7 +125,7 @@ function planName(index: number): string {
 
 function invalidPlan(store: ObjectStore, run: string, finding: string): FleetError {
   return new FleetError("plan_invalid", `the plan of run ${run} in ${store.url} is not whole: ${finding}`, {
-    cure: `repeat the \`embedfleet enqueue\` command of run ${run} with the same corpus: it writes lost plans again`,
+    cure: `repeat the command that began it (\`embedfleet enqueue … --run ${run}\`) with the same corpus: it writes lost plans again`,
   });
 }
 

@@ -94,7 +94,7 @@ export async function verify(out: string, run: string | undefined, flags: Omit<R
         "run_incomplete",
         `run ${report.run} is not sound: ${report.missing} of its rows are missing; the first findings are listed above`,
         {
-          cure: `delete the files found damaged, if any, and queue what is missing: embedfleet resume ${report.run}`,
+          cure: `do what the findings say; delete the files found damaged, if any, and queue what is missing: embedfleet resume ${report.run}`,
         },
       );
   });
