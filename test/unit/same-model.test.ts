@@ -21,8 +21,8 @@ async function load(run: ModelRef, worker: ModelRef): Promise<unknown> {
 }
 
 test("a worker with another setup refuses a run's jobs; one of the same gets as far as the rows", async () => {
-  expect(await load(now, other)).toBe("job_invalid");
-  expect(await load(now, { ...now, sha256: "d".repeat(64) })).toBe("job_invalid");
+  expect(await load(now, other)).toBe("worker_unfit");
+  expect(await load(now, { ...now, sha256: "d".repeat(64) })).toBe("worker_unfit");
   for (const [run, worker] of [
     [now, now],
     [before, now],
