@@ -1,8 +1,8 @@
 /** Documents to chunks, in order: batches of documents go to a cutter, several at a time. */
 import type { Document, SourceItem } from "../src/core/documents.ts";
 import { nowMs, type Observe } from "../src/core/telemetry.ts";
-import { chunksOf, type Cutter } from "./cutter.ts";
-import type { CutChunk } from "./row-columns.ts";
+import { chunksOf, type Cutter } from "./chunking/chunker.ts";
+import type { CutChunk } from "./chunking/row-columns.ts";
 
 type RejectedItem = SourceItem & { readonly kind: "reject" };
 

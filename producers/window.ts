@@ -8,7 +8,7 @@ import type { SourceItem } from "../src/core/documents.ts";
 import { shardId, windowId } from "../src/core/layout.ts";
 import { planShards, type WindowLimits } from "../src/core/planning.ts";
 import { type PlannedRows, RowDigest, textHashOf } from "../src/core/rows.ts";
-import { type CutChunk, type PlanRow, toPlannedRows } from "./row-columns.ts";
+import { type CutChunk, type PlanRow, toPlannedRows } from "./chunking/row-columns.ts";
 import type { AdmittedDocument, AdmittedItem, TokenisedItem } from "./tokenise.ts";
 
 /** Digest of documents as read, in order; tells whether a corpus is still the one that was planned. */

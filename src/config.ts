@@ -2,12 +2,12 @@
 import { availableParallelism, homedir, hostname } from "node:os";
 import { join } from "node:path";
 import { InvalidArgumentError, Option } from "commander";
-import { overlapPolicySchema, scheduleNameSchema } from "./core/backfill.ts";
+import { overlapPolicySchema, scheduleNameSchema } from "./core/schedule.ts";
 import { ALL_HEADS, chunkingSchema, precisionSchema, runIdSchema, vectorTypeSchema } from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
 import { PUBLISHED_WEIGHTS } from "./core/scoring.ts";
 import { formatSchema } from "./core/selection.ts";
-import { EXPORT_FORMAT_NAMES } from "./run/export/format.ts";
+import { EXPORT_FORMAT_NAMES } from "./results/export/format.ts";
 import {
   condition,
   depthList,

@@ -1,6 +1,6 @@
 /** What the values of options may be: from what was typed to what it means, or what it must be. */
 import { InvalidArgumentError } from "commander";
-import { type Device, parseDevice } from "../models/device.ts";
+import { type Device, parseDevice } from "../models/onnx/device.ts";
 import { parseCondition } from "./core/conditions.ts";
 import { ALL_HEADS, type Head, headSchema, type Precision, precisionSchema } from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";

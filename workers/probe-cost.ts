@@ -1,6 +1,6 @@
 /** Measures what batches cost on a device: once a model, precision, device and number of threads. */
 import type { Logger } from "pino";
-import type { CostCache, CostKey } from "../src/adapters/cost-cache.ts";
+import type { CostCache, CostKey } from "../src/disk/cost-cache.ts";
 import { allocateShard, type RowRef } from "../src/core/batch.ts";
 import type { Head } from "../src/core/contracts.ts";
 import {

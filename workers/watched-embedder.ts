@@ -2,7 +2,7 @@
 import type { BatchReport, RowRef } from "../src/core/batch.ts";
 import { FleetError } from "../src/core/errors.ts";
 import type { Embedder } from "../src/core/ports.ts";
-import type { Pulse } from "../src/core/pulse.ts";
+import type { Pulse } from "../src/core/heartbeat.ts";
 
 interface Owed {
   readonly rows: number;

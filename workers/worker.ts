@@ -9,11 +9,11 @@ import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { type IdleCause, nowMs, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
 import type { Committer, HeldShard } from "./held-shard.ts";
-import { Ledger, type WorkerCounts } from "./ledger.ts";
+import { Ledger, type WorkerCounts } from "./batch-ledger.ts";
 import type { Loader, Unneeded } from "./loader.ts";
 import { Quarantine } from "./quarantine.ts";
 import { type Refusal, Refuser } from "./refuse.ts";
-import { Room } from "./room.ts";
+import { Room } from "./memory-budget.ts";
 import { Signal } from "./signal.ts";
 
 /** Batches handed to the embedder at once: one runs, the next is ready, and the last one is brought to its rows. */

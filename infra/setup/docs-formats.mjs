@@ -5,7 +5,7 @@ import { z } from "zod";
 import { encodeDeletes, encodeDocumentIndex } from "../../dist/src/arrow/document-index.js";
 import { encodeResults } from "../../dist/src/arrow/results.js";
 import { encodeStagedShard } from "../../dist/src/arrow/staged.js";
-import * as backfill from "../../dist/src/core/backfill.js";
+import * as backfill from "../../dist/src/core/schedule.js";
 import * as contracts from "../../dist/src/core/contracts.js";
 import * as selection from "../../dist/src/core/selection.js";
 import { table } from "./docs-table.mjs";

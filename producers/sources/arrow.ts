@@ -17,7 +17,7 @@ import type { SourceItem } from "../../src/core/documents.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { type Message, readMessages } from "./arrow-messages.ts";
-import { type ColumnInfo, resolveColumns } from "./columns.ts";
+import { type ColumnInfo, resolveColumns } from "./resolve-columns.ts";
 import { assertDecodedBytes, assertRows, TextBudget } from "./expansion.ts";
 import { unlz4 } from "./lz4-frame.ts";
 import { NOT_UTF8, type RecordOptions, toDocument } from "./record.ts";

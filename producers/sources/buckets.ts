@@ -1,6 +1,6 @@
 /** The readers of buckets, each opened at its first use. */
-import type { S3Options } from "../../src/adapters/s3-client.ts";
-import type { S3Bucket } from "../../src/adapters/s3-source.ts";
+import type { S3Options } from "../../src/adapters/s3/s3-client.ts";
+import type { S3Bucket } from "../../src/adapters/s3/s3-source.ts";
 
 export class Buckets {
   readonly #options: S3Options | undefined;
@@ -14,7 +14,7 @@ export class Buckets {
     const found = this.#opened.get(name);
     if (found !== undefined) return found;
     // The SDK takes a quarter of a second to load, which a corpus of files need not wait for.
-    const opened = import("../../src/adapters/s3-source.ts").then(
+    const opened = import("../../src/adapters/s3/s3-source.ts").then(
       ({ S3Bucket }) => new S3Bucket({ bucket: name, options: this.#options }),
     );
     this.#opened.set(name, opened);

@@ -5,7 +5,7 @@ import { type CsvError, type Info, type Parser, parse } from "csv-parse";
 import { type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
-import { resolveColumns } from "./columns.ts";
+import { resolveColumns } from "./resolve-columns.ts";
 import { peek, plainText } from "./decode.ts";
 import { NOT_UTF8, type RecordOptions, toDocument } from "./record.ts";
 import { unreadableAt } from "./unreadable.ts";

@@ -11,7 +11,7 @@ import {
 } from "hyparquet";
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
-import { type ColumnInfo, resolveColumns } from "./columns.ts";
+import { type ColumnInfo, resolveColumns } from "./resolve-columns.ts";
 import { assertRows, TextBudget } from "./expansion.ts";
 import { checkedGroup } from "./parquet-pages.ts";
 import { NOT_UTF8, type RecordOptions, toDocument } from "./record.ts";

@@ -4,8 +4,8 @@ import { fileURLToPath } from "node:url";
 import { FleetError } from "../core/errors.ts";
 import { assertKey } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
-import { FileStore } from "./file-store.ts";
-import type { S3Options } from "./s3-client.ts";
+import { FileStore } from "./file/file-store.ts";
+import type { S3Options } from "./s3/s3-client.ts";
 
 /** What the URL does not say. */
 export interface OpenStoreOptions {
@@ -36,7 +36,7 @@ export async function openStore(url: string, options: OpenStoreOptions = {}): Pr
   const address = parseStoreUrl(url);
   if (address.kind === "file") return new FileStore(address.root, { makeRoot: options.makeRoot });
   // The SDK takes a quarter of a second to load, which a run on files need not wait for.
-  const { S3Store } = await import("./s3-store.ts");
+  const { S3Store } = await import("./s3/s3-store.ts");
   return new S3Store({ bucket: address.bucket, prefix: address.prefix, ...(options.s3 && { options: options.s3 }) });
 }
 

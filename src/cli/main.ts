@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { CommanderError } from "commander";
-import { reportFailure } from "./errors.ts";
+import { reportFailure } from "./report-failure.ts";
 import { buildProgram } from "./program.ts";
 
 /** Usage errors end with 2; help and version are no errors. */

@@ -1,11 +1,11 @@
 /** Several workers on one machine: a process each, over the devices in turn, kept alive by a supervisor. */
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
-import { chooseDevice, type Device, deviceName } from "../../models/device.ts";
-import type { Model } from "../../models/open-model.ts";
+import { chooseDevice, type Device, deviceName } from "../../models/onnx/device.ts";
+import type { Model } from "../../models/registry/open-model.ts";
 import { Supervisor } from "../../workers/supervisor.ts";
 import type { WorkerSettings } from "../fleet/start-worker.ts";
-import type { LogFlags } from "./context.ts";
+import type { LogFlags } from "./output.ts";
 
 export interface WorkFlags extends WorkerSettings, LogFlags {
   readonly device: readonly (Device | "auto")[];

@@ -7,7 +7,7 @@ import { RedisTurn } from "../adapters/redis/redis-turn.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
 import type { WorkerState } from "../core/worker-state.ts";
-import { Tender } from "../run/tend.ts";
+import { Tender } from "../run/reconciler.ts";
 
 export interface FleetQueueParams {
   readonly redisUrl: string;

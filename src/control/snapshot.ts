@@ -1,10 +1,10 @@
 /** The fleet as control last saw it: what the dashboard, the API and the metrics are made from. */
 import type { RunOptions } from "../core/contracts.ts";
 import type { QueueCounts } from "../core/ports.ts";
-import type { ScheduleView } from "../core/schedules.ts";
+import type { ScheduleView } from "../core/schedule-view.ts";
 import type { WorkerState } from "../core/worker-state.ts";
-import type { Outlook } from "../run/outlook.ts";
-import type { RunReport } from "../run/progress.ts";
+import type { Outlook } from "../run/run-forecast.ts";
+import type { RunReport } from "../run/run-progress.ts";
 
 export interface RunView extends RunReport, Outlook {
   readonly createdAt: string;

@@ -74,7 +74,7 @@ export interface RunKeys {
   readonly prefix: string;
   plan(window: string): string;
   staged(window: string): string;
-  /** Documents and rows of a part, in pieces of bounded size; see `producers/part-piece.ts`. */
+  /** Documents and rows of a part, in pieces of bounded size; see `producers/parts/part-piece.ts`. */
   partPiece(part: string, piece: number): string;
   /** What the part is; see `partRecordSchema`. */
   partRecord(part: string): string;

@@ -1,13 +1,13 @@
 /** The producers' side of a fleet as one call: a corpus in, a planned and queued run out. */
 import { type Logger, pino } from "pino";
-import { openTokenizer } from "../../models/model-tokenizer.ts";
-import type { Model } from "../../models/open-model.ts";
+import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
+import type { Model } from "../../models/registry/open-model.ts";
 import { Backpressure } from "../../producers/backpressure.ts";
-import { LocalCutter } from "../../producers/cutter.ts";
-import { produce } from "../../producers/produce.ts";
-import { ProducerThreads } from "../../producers/producer-threads.ts";
-import type { ThreadSetup } from "../../producers/thread-messages.ts";
-import { Corpus } from "../../producers/sources/corpus.ts";
+import { LocalCutter } from "../../producers/chunking/chunker.ts";
+import { produce } from "../../producers/plan-corpus.ts";
+import { ProducerThreads } from "../../producers/parts/producer-threads.ts";
+import type { ThreadSetup } from "../../producers/parts/producer-messages.ts";
+import { Corpus } from "../../producers/corpus.ts";
 import { Presence } from "../adapters/redis/presence.ts";
 import { producersKey, queueName } from "../adapters/redis/queue-options.ts";
 import { PLAN_OPTIONS, workerName } from "../config.ts";
@@ -19,7 +19,7 @@ import type { ProducerState } from "../core/worker-state.ts";
 import { markActive } from "../run/active-runs.ts";
 import { assertNotCancelled } from "../run/cancelled.ts";
 import { openRun } from "../run/open-run.ts";
-import { readProgress, type RunReport } from "../run/progress.ts";
+import { readProgress, type RunReport } from "../run/run-progress.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
   type Closer,
@@ -36,10 +36,10 @@ import {
   type StoreSettings,
   watchRedisOf,
   withCloser,
-} from "./context.ts";
+} from "./open-ports.ts";
 import { type OptionName, withDefaults } from "./defaults.ts";
 import { shareParts } from "./share-parts.ts";
-import { type MetricsSettings, openMetrics, programVersion } from "./telemetry.ts";
+import { type MetricsSettings, openMetrics, programVersion } from "./open-metrics.ts";
 
 /** What `embedfleet enqueue` takes as flags, under the same names; its `--help` says what each does. */
 export interface EnqueueSettings extends StoreSettings, QueueSettings, ModelSettings, PlanSettings, MetricsSettings {

@@ -2,7 +2,7 @@
 import { type Logger, pino } from "pino";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { workerName } from "../config.ts";
-import { allowedInputs } from "../../producers/backfill/allowed-inputs.ts";
+import { allowedInputs } from "../adapters/allowed-inputs.ts";
 import type { RunRecord } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { givesSameVectors, modelName } from "../core/same-model.ts";
@@ -19,11 +19,11 @@ import {
   type StoreSettings,
   watchRedisOf,
   withCloser,
-} from "./context.ts";
+} from "./open-ports.ts";
 import { type OptionName, withDefaults } from "./defaults.ts";
 import { openCutter } from "./enqueue-corpus.ts";
 import { takeParts } from "./share-parts.ts";
-import { type MetricsSettings, openMetrics } from "./telemetry.ts";
+import { type MetricsSettings, openMetrics } from "./open-metrics.ts";
 
 const POLL_INTERVAL_MS = 1000;
 

@@ -1,12 +1,12 @@
 /** Several machines that read and tokenise one corpus: one makes the plan, and all of them make its parts. */
 import type { Logger } from "pino";
-import type { Cutter } from "../../producers/cutter.ts";
-import { makePart, type PartTools } from "../../producers/make-part.ts";
-import type { ReadItem } from "../../producers/read-parts.ts";
-import { SHARED_CUT, SharedReader } from "../../producers/shared-reader.ts";
+import type { Cutter } from "../../producers/chunking/chunker.ts";
+import { makePart, type PartTools } from "../../producers/parts/make-part.ts";
+import type { ReadItem } from "../../producers/parts/read-parts.ts";
+import { SHARED_CUT, SharedReader } from "../../producers/parts/shared-reader.ts";
 import { Buckets } from "../../producers/sources/buckets.ts";
-import type { Corpus } from "../../producers/sources/corpus.ts";
-import { placeOpener } from "../../producers/sources/parts.ts";
+import type { Corpus } from "../../producers/corpus.ts";
+import { placeOpener } from "../../producers/parts/parts.ts";
 import { BullParts } from "../adapters/redis/bull-parts.ts";
 import type { RunRecord } from "../core/contracts.ts";
 import type { PartJob } from "../core/ingest.ts";
@@ -15,8 +15,8 @@ import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
 import { readClosed } from "../run/read-plan.ts";
-import type { Closer, StoreSettings } from "./context.ts";
-import { programVersion } from "./telemetry.ts";
+import type { Closer, StoreSettings } from "./open-ports.ts";
+import { programVersion } from "./open-metrics.ts";
 
 /** While the last batches of one part are cut, the first of the next are. */
 const PARTS_AT_ONCE = 2;

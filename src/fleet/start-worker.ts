@@ -1,16 +1,16 @@
 /** The workers' side of a fleet as one call: a worker that runs in this process until it is done or stopped. */
 import { type Logger, pino } from "pino";
-import { chooseDevice, type Device } from "../../models/device.ts";
-import { openTokenizer } from "../../models/model-tokenizer.ts";
-import { type OpenedEmbedder, openEmbedder } from "../../models/open-embedder.ts";
-import type { Model } from "../../models/open-model.ts";
-import { SandboxEmbedder } from "../../models/sandbox.ts";
-import type { WorkerCounts } from "../../workers/ledger.ts";
+import { chooseDevice, type Device } from "../../models/onnx/device.ts";
+import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
+import { type OpenedEmbedder, openEmbedder } from "../../models/onnx/onnx-engine.ts";
+import type { Model } from "../../models/registry/open-model.ts";
+import { SandboxEmbedder } from "../../models/onnx/sandbox.ts";
+import type { WorkerCounts } from "../../workers/batch-ledger.ts";
 import { Loader } from "../../workers/loader.ts";
 import { costOf } from "../../workers/probe-cost.ts";
 import { WatchedEmbedder } from "../../workers/watched-embedder.ts";
 import { FleetWorker } from "../../workers/worker.ts";
-import { CostCache } from "../adapters/cost-cache.ts";
+import { CostCache } from "../disk/cost-cache.ts";
 import { BullLeases } from "../adapters/redis/bull-leases.ts";
 import { Presence } from "../adapters/redis/presence.ts";
 import { producersKey, queueName, turnKey, workersKey } from "../adapters/redis/queue-options.ts";
@@ -21,9 +21,9 @@ import type { Head } from "../core/contracts.ts";
 import { FleetError, hasCode } from "../core/errors.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../core/packing.ts";
 import type { Embedder, ObjectStore } from "../core/ports.ts";
-import { Pulse } from "../core/pulse.ts";
+import { Pulse } from "../core/heartbeat.ts";
 import { observeAll } from "../core/telemetry.ts";
-import { Tender } from "../run/tend.ts";
+import { Tender } from "../run/reconciler.ts";
 import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
@@ -38,9 +38,9 @@ import {
   redisOf,
   type StoreSettings,
   watchRedisOf,
-} from "./context.ts";
+} from "./open-ports.ts";
 import { type OptionName, withDefaults } from "./defaults.ts";
-import { type MetricsSettings, openMetrics } from "./telemetry.ts";
+import { type MetricsSettings, openMetrics } from "./open-metrics.ts";
 
 /** What `embedfleet work` takes as flags for one worker, under the same names; its `--help` says what each does. */
 export interface WorkerSettings extends StoreSettings, QueueSettings, ModelSettings, MetricsSettings {

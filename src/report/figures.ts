@@ -5,7 +5,7 @@ import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { emptyLengths, LENGTH_BOUNDS, lengthBucket } from "../core/worker-state.ts";
 import { mapConcurrent } from "../run/map-concurrent.ts";
-import { readProgress, type RunReport } from "../run/progress.ts";
+import { readProgress, type RunReport } from "../run/run-progress.ts";
 import { listRejects } from "../run/read-lists.ts";
 import { listData, readRun, readWindows } from "../run/read-plan.ts";
 import { type Busy, Timeline } from "./timeline.ts";

@@ -2,7 +2,7 @@
  * A delta and what it builds on. The effective rows of a chain are its oldest run's, less what each newer
  * run takes away, with what that one adds: the same rows as of a full run over the newest corpus.
  */
-import { IdSet } from "../adapters/id-set.ts";
+import { IdSet } from "../disk/id-set.ts";
 import type { ClosedRecord, Manifest } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";

@@ -4,7 +4,7 @@
  * compaction that was killed is simply repeated.
  */
 import { createHash, hash } from "node:crypto";
-import { IdSet } from "../adapters/id-set.ts";
+import { IdSet } from "../disk/id-set.ts";
 import { encodeDocumentIndex } from "../arrow/document-index.ts";
 import { encodeResults } from "../arrow/results.ts";
 import { type PickedRow, selectRows } from "../arrow/select-rows.ts";

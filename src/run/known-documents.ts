@@ -1,5 +1,5 @@
 /** What a chain of runs knows of its documents, in bounded memory. */
-import { PrintTable } from "../adapters/print-table.ts";
+import { PrintTable } from "../disk/fingerprint-table.ts";
 import { CONTENT_KEY_BYTES } from "../core/content.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { proveSealed, readChain } from "./chain.ts";

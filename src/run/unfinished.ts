@@ -5,7 +5,7 @@ import type { JobQueue, ObjectStore } from "../core/ports.ts";
 import { listActive } from "./active-runs.ts";
 import { readClosed } from "./read-plan.ts";
 import { whyOpen } from "./seal.ts";
-import type { Tender } from "./tend.ts";
+import type { Tender } from "./reconciler.ts";
 
 /** Failed shards that a message names. */
 const NAMED_FAILURES = 3;

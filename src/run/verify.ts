@@ -1,5 +1,5 @@
 /** Reads a run back as a stranger would and counts what is wrong with it. */
-import { IdSet } from "../adapters/id-set.ts";
+import { IdSet } from "../disk/id-set.ts";
 import type { ResultRows } from "../arrow/results.ts";
 import type { ClosedRecord, Manifest, RunRecord, ShardPlan } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";

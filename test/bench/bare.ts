@@ -1,8 +1,8 @@
 /** The whole fleet beside the session alone, on the same batches: what everything around the model costs. */
 import { openMini } from "../fixtures/mini.ts";
 import { runOptions } from "../fixtures/run-options.ts";
-import { ThreadEmbedder } from "../../models/embedder.ts";
-import { loadTokenizer } from "../../models/tokenizer.ts";
+import { ThreadEmbedder } from "../../models/onnx/thread-embedder.ts";
+import { loadTokenizer } from "../../models/tokenizer/native.ts";
 import { allocateShard, type BatchReport, type RowRef } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
@@ -12,7 +12,7 @@ import { type Bench, median, percent, whole } from "./bench.ts";
 import { documents } from "./corpora.ts";
 import { drain, openGround, openStore, plan } from "./fleet.ts";
 import { measureGaps } from "./gaps.ts";
-import type { WorkerCounts } from "../../workers/ledger.ts";
+import type { WorkerCounts } from "../../workers/batch-ledger.ts";
 
 /** Passes batches on and remembers their ids: a shard's memory is another's when its file is written. */
 class Recorder implements Embedder {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type Logger, pino } from "pino";
-import { produce } from "../../producers/produce.ts";
+import { produce } from "../../producers/plan-corpus.ts";
 import { openStore } from "../../src/adapters/open-store.ts";
 import { BullLeases } from "../../src/adapters/redis/bull-leases.ts";
 import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
@@ -16,7 +16,7 @@ import type { Embedder, ObjectStore, Tokenizer } from "../../src/core/ports.ts";
 import { type Observe, unobserved } from "../../src/core/telemetry.ts";
 import { openRun } from "../../src/run/open-run.ts";
 import { Loader } from "../../workers/loader.ts";
-import type { WorkerCounts } from "../../workers/ledger.ts";
+import type { WorkerCounts } from "../../workers/batch-ledger.ts";
 import { FleetWorker } from "../../workers/worker.ts";
 
 export const QUEUE = "bench";

@@ -1,7 +1,7 @@
 /** What a device waits between two full batches: one thread that does everything, beside the embedder's threads. */
 import { openMini } from "../fixtures/mini.ts";
-import { sessionParams, ThreadEmbedder } from "../../models/embedder.ts";
-import { ModelSession } from "../../models/session.ts";
+import { sessionParams, ThreadEmbedder } from "../../models/onnx/thread-embedder.ts";
+import { ModelSession } from "../../models/onnx/session.ts";
 import { allocateShard, type BatchReport, type RowRef, type ShardBuffers } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
 import { median } from "./bench.ts";

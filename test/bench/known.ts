@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { FileStore } from "../../src/adapters/file-store.ts";
+import { FileStore } from "../../src/adapters/file/file-store.ts";
 import { encodeDocumentIndex } from "../../src/arrow/document-index.ts";
 import { CONTENT_KEY_BYTES, contentHash } from "../../src/core/content.ts";
 import type { Manifest, RunRecord, WindowPlan } from "../../src/core/contracts.ts";

@@ -1,5 +1,5 @@
 /** Whether a session's memory stops growing: resident bytes over thousands of batches, no two of one shape. */
-import { ThreadEmbedder } from "../../models/embedder.ts";
+import { ThreadEmbedder } from "../../models/onnx/thread-embedder.ts";
 import { allocateShard } from "../../src/core/batch.ts";
 import { lineChart } from "../../src/telemetry/chart.ts";
 import { openMini } from "../fixtures/mini.ts";

@@ -1,5 +1,5 @@
 /** Padding and planned time of embedfleet's packer beside what others do, on the same row lengths. */
-import { loadTokenizer } from "../../models/tokenizer.ts";
+import { loadTokenizer } from "../../models/tokenizer/native.ts";
 import { openMini } from "../fixtures/mini.ts";
 import { type CostModel, predictMs } from "../../src/core/cost-model.ts";
 import { DEFAULT_PACKING, Packer, type PackingLimits } from "../../src/core/packing.ts";

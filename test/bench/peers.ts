@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { loadTokenizer } from "../../models/tokenizer.ts";
+import { loadTokenizer } from "../../models/tokenizer/native.ts";
 import type { Tokenizer } from "../../src/core/ports.ts";
 import { barChart } from "../../src/telemetry/chart.ts";
 import { type Bench, type BenchReport, median, percent, type Table, whole } from "./bench.ts";

@@ -1,5 +1,5 @@
 /** Preloaded into a worker: its third batch never comes back from the native call, as from a hung driver. */
-import { ModelSession } from "../../dist/models/session.js";
+import { ModelSession } from "../../dist/models/onnx/session.js";
 
 const { compute } = ModelSession.prototype;
 let batches = 0;

@@ -1,8 +1,8 @@
 /** Preloaded into workers: the session's port dies with the whole process on rows that hold the marker's tokens. */
-import { loadTokenizer } from "../../dist/models/tokenizer.js";
-import { openModel } from "../../dist/models/open-model.js";
-import { findModel } from "../../dist/models/registry.js";
-import { ModelSession } from "../../dist/models/session.js";
+import { loadTokenizer } from "../../dist/models/tokenizer/native.js";
+import { openModel } from "../../dist/models/registry/open-model.js";
+import { findModel } from "../../dist/models/registry/registry.js";
+import { ModelSession } from "../../dist/models/onnx/session.js";
 
 const tokenizer = await loadTokenizer((await openModel(findModel("mini", { modelsFolder: "" }))).tokenizerPath);
 const [marker] = await tokenizer.encode({ texts: ["☠☠☠"], withStarts: false });

@@ -1,8 +1,8 @@
-import { ThreadEmbedder } from "../../models/embedder.ts";
+import { ThreadEmbedder } from "../../models/onnx/thread-embedder.ts";
 import { FallbackEmbedder } from "../../models/resilience/fallback-embedder.ts";
 import { RecomputingEmbedder } from "../../models/resilience/recomputing-embedder.ts";
 import { SplittingEmbedder } from "../../models/resilience/splitting-embedder.ts";
-import { SandboxEmbedder } from "../../models/sandbox.ts";
+import { SandboxEmbedder } from "../../models/onnx/sandbox.ts";
 import { unobserved as observe } from "../../src/core/telemetry.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
 import { FaultyEmbedder } from "../fixtures/faulty-embedder.ts";

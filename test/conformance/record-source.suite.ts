@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { Corpus, type CorpusParams } from "../../producers/sources/corpus.ts";
+import { Corpus, type CorpusParams } from "../../producers/corpus.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { SELECTION } from "../fixtures/run-options.ts";
 import { collect } from "../fixtures/sources.ts";

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { ThreadEmbedder } from "../../models/embedder.ts";
-import { loadTokenizer } from "../../models/tokenizer.ts";
+import { ThreadEmbedder } from "../../models/onnx/thread-embedder.ts";
+import { loadTokenizer } from "../../models/tokenizer/native.ts";
 import { openStore } from "../../src/adapters/open-store.ts";
 import { PUBLISHED_WEIGHTS } from "../../src/core/scoring.ts";
 import {
@@ -14,9 +14,9 @@ import {
   evaluateRun,
   type Figures,
   type Ranker,
-} from "../../src/run/evaluate.ts";
-import { readQuestions } from "../../src/run/questions.ts";
-import { searchRun } from "../../src/run/search.ts";
+} from "../../src/results/evaluate-search.ts";
+import { readQuestions } from "../../src/results/questions.ts";
+import { searchRun } from "../../src/results/search-run.ts";
 import { openMini } from "../fixtures/mini.ts";
 import { cli } from "../fixtures/cli.ts";
 

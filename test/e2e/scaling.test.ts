@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, inject, onTestFinished, test } from "vitest";
-import { S3Store } from "../../src/adapters/s3-store.ts";
+import { S3Store } from "../../src/adapters/s3/s3-store.ts";
 import { readChain, readEffective } from "../../src/run/chain.ts";
 import type { FleetSnapshot, QueueView } from "../../src/control/snapshot.ts";
 import { cli, startCli, type Started } from "../fixtures/cli.ts";

@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Redis } from "ioredis";
 import { expect, inject, onTestFinished, test } from "vitest";
-import { isSigned } from "../../producers/backfill/webhook.ts";
+import { isSigned } from "../../src/control/schedules/webhook.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import { compactRun } from "../../src/run/compact.ts";
 import { corpus, DAY_MS, HOUR_MS, NEXT, Night, NIGHT, RUN, SECRET } from "../fixtures/night.ts";

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { encoderFlops } from "../../models/bench-model.ts";
+import { encoderFlops } from "../../models/quality/measure-speed.ts";
 import { cli } from "../fixtures/cli.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 

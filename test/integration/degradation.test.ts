@@ -1,6 +1,6 @@
 /** What becomes of a worker's model when its device is too small, lost, or gives no numbers. Faults come from the port. */
 import { afterAll, expect, test } from "vitest";
-import { ThreadEmbedder } from "../../models/embedder.ts";
+import { ThreadEmbedder } from "../../models/onnx/thread-embedder.ts";
 import { FallbackEmbedder, type FallbackParams } from "../../models/resilience/fallback-embedder.ts";
 import { RecomputingEmbedder } from "../../models/resilience/recomputing-embedder.ts";
 import { SplittingEmbedder } from "../../models/resilience/splitting-embedder.ts";

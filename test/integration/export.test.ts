@@ -11,10 +11,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openStore } from "../../src/adapters/open-store.ts";
 import type { ResultRows } from "../../src/arrow/results.ts";
 import { dot, sparseDot } from "../../src/core/scoring.ts";
-import { uuidV5 } from "../../src/core/uuid.ts";
+import { uuidV5 } from "../../src/results/row-uuid.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
-import { exportRun, type ExportReport } from "../../src/run/export/export-run.ts";
-import type { ExportFormatName } from "../../src/run/export/format.ts";
+import { exportRun, type ExportReport } from "../../src/results/export/export-run.ts";
+import type { ExportFormatName } from "../../src/results/export/format.ts";
 import { readSealed, sealedRows } from "../../src/run/sealed-rows.ts";
 import { cli } from "../fixtures/cli.ts";
 

@@ -3,14 +3,14 @@ import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type LanceTable, loadLance } from "../../src/adapters/lance-api.ts";
+import { type LanceTable, loadLance } from "../../src/results/lance-api.ts";
 import { openStore } from "../../src/adapters/open-store.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
-import { rowUuid } from "../../src/core/uuid.ts";
+import { rowUuid } from "../../src/results/row-uuid.ts";
 import { readChain, readEffective } from "../../src/run/chain.ts";
 import { compactRun } from "../../src/run/compact.ts";
-import { indexRun, type IndexReport } from "../../src/run/index-run.ts";
-import { LanceIndex } from "../../src/run/lance-index.ts";
+import { indexRun, type IndexReport } from "../../src/results/index-run.ts";
+import { LanceIndex } from "../../src/results/lance-index.ts";
 import { cli } from "../fixtures/cli.ts";
 
 /** Enough for an index of the vectors to be made. */

@@ -8,7 +8,7 @@ import { listActive, markActive } from "../../src/run/active-runs.ts";
 import { findGarbage } from "../../src/run/collect.ts";
 import { sealRun } from "../../src/run/seal.ts";
 import { storeNowMs } from "../../src/run/store-clock.ts";
-import { Tender } from "../../src/run/tend.ts";
+import { Tender } from "../../src/run/reconciler.ts";
 import { verifyRun } from "../../src/run/verify.ts";
 import { MemoryQueue } from "../fixtures/memory-queue.ts";
 import { type Corpus, plan, type RunParams, runAll, runUnsealed } from "../fixtures/pretend-fleet.ts";

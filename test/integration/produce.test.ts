@@ -1,9 +1,9 @@
 /** A producer that may die anywhere and be run again. */
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import { loadTokenizer } from "../../models/tokenizer.ts";
-import { produce } from "../../producers/produce.ts";
-import { FileStore } from "../../src/adapters/file-store.ts";
+import { loadTokenizer } from "../../models/tokenizer/native.ts";
+import { produce } from "../../producers/plan-corpus.ts";
+import { FileStore } from "../../src/adapters/file/file-store.ts";
 import { decodeStagedShard } from "../../src/arrow/staged.ts";
 import { type ClosedRecord, rejectSchema, type RunRecord, type WindowPlan } from "../../src/core/contracts.ts";
 import type { SourceItem } from "../../src/core/documents.ts";

@@ -5,12 +5,12 @@ import { mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises"
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { expect, test } from "vitest";
-import { type ModelManifest, modelManifestSchema } from "../../models/manifest.ts";
-import { openModel } from "../../models/open-model.ts";
-import { type ModelSource, type Pulled, pullModel } from "../../models/pull.ts";
-import { findModel, pulledFolder } from "../../models/registry.ts";
-import { HubSource, MirrorSource } from "../../models/sources.ts";
-import { FileStore } from "../../src/adapters/file-store.ts";
+import { type ModelManifest, modelManifestSchema } from "../../models/registry/manifest.ts";
+import { openModel } from "../../models/registry/open-model.ts";
+import { type ModelSource, type Pulled, pullModel } from "../../models/registry/pull.ts";
+import { findModel, pulledFolder } from "../../models/registry/registry.ts";
+import { HubSource, MirrorSource } from "../../models/registry/pull-sources.ts";
+import { FileStore } from "../../src/adapters/file/file-store.ts";
 import { cli } from "../fixtures/cli.ts";
 import { type Fault, HubServer, type HubServerParams } from "../fixtures/hub-server.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";

@@ -6,7 +6,7 @@ import { BullLeases } from "../../src/adapters/redis/bull-leases.ts";
 import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
 import { type JobPayload, PLAN_VERSION } from "../../src/core/contracts.ts";
 import type { LeasedJob } from "../../src/core/ports.ts";
-import { Pulse } from "../../src/core/pulse.ts";
+import { Pulse } from "../../src/core/heartbeat.ts";
 
 const redisUrl = inject("redisUrl");
 

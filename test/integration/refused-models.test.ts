@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Queue } from "bullmq";
 import { expect, inject, test } from "vitest";
-import { describeFolder } from "../../models/hub-folder.ts";
+import { describeFolder } from "../../models/registry/hub-folder.ts";
 import { connectRedis } from "../../src/adapters/redis/connect.ts";
 import { QUEUE_PREFIX, queueName } from "../../src/adapters/redis/queue-options.ts";
 import { cli } from "../fixtures/cli.ts";

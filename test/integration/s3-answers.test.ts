@@ -1,8 +1,8 @@
 /** What answers in the place of an S3 server, or wrongly, is no empty store and no stored file. */
 import { afterEach, beforeAll, afterAll, describe, expect, test } from "vitest";
 import { openStore } from "../../src/adapters/open-store.ts";
-import type { S3Options } from "../../src/adapters/s3-client.ts";
-import { S3Bucket } from "../../src/adapters/s3-source.ts";
+import type { S3Options } from "../../src/adapters/s3/s3-client.ts";
+import { S3Bucket } from "../../src/adapters/s3/s3-source.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
 import { FaultProxy, LOGIN_PAGE, type Page } from "../fixtures/fault-proxy.ts";
 

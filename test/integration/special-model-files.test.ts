@@ -4,7 +4,7 @@ import { cp, mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:net";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
-import { describeFolder } from "../../models/hub-folder.ts";
+import { describeFolder } from "../../models/registry/hub-folder.ts";
 import { cli } from "../fixtures/cli.ts";
 import { ExternalFolders, HUB_FOLDER } from "../fixtures/external-folder.ts";
 import { runExport } from "../fixtures/model-export.ts";
@@ -54,11 +54,11 @@ const KINDS: Record<string, [put: (place: string) => Promise<void> | void, messa
 async function openAll(folders: readonly string[]): Promise<{ code: string; message: string }[]> {
   const module = (name: string): string => JSON.stringify(new URL(`../../dist/models/${name}.js`, import.meta.url));
   const code = `
-    const { findModel } = await import(${module("registry")});
-    const { openModel } = await import(${module("open-model")});
-    const { openTokenizer } = await import(${module("model-tokenizer")});
-    const { sessionParams } = await import(${module("embedder")});
-    const { ModelSession } = await import(${module("session")});
+    const { findModel } = await import(${module("registry/registry")});
+    const { openModel } = await import(${module("registry/open-model")});
+    const { openTokenizer } = await import(${module("tokenizer/open-tokenizer")});
+    const { sessionParams } = await import(${module("onnx/thread-embedder")});
+    const { ModelSession } = await import(${module("onnx/session")});
     const open = async (folder) => {
       const model = await openModel(findModel(folder, { modelsFolder: "" }));
       await openTokenizer(model, "passage");

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import { FileStore } from "../../src/adapters/file-store.ts";
+import { FileStore } from "../../src/adapters/file/file-store.ts";
 import { BullLeases } from "../../src/adapters/redis/bull-leases.ts";
 import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
 import { PLAN_VERSION, type RunOptions } from "../../src/core/contracts.ts";

@@ -1,9 +1,9 @@
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
-import { loadTokenizer } from "../../models/tokenizer.ts";
-import { type Chunk, chunkDocument } from "../../producers/chunker.ts";
-import { type Chunking, chunk, encodeTitles, outlineOf } from "../../producers/chunking.ts";
+import { loadTokenizer } from "../../models/tokenizer/native.ts";
+import { type Chunk, chunkDocument } from "../../producers/chunking/spans.ts";
+import { type Chunking, chunk, encodeTitles, outlineOf } from "../../producers/chunking/strategies.ts";
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
 
 const MINI = fileURLToPath(new URL("../../models/mini/tokenizer.json", import.meta.url));

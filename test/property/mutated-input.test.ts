@@ -5,7 +5,7 @@
 import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { expect, test } from "vitest";
-import { knownManifest, readManifest } from "../../models/registry.ts";
+import { knownManifest, readManifest } from "../../models/registry/registry.ts";
 import { readJsonl } from "../../producers/sources/jsonl.ts";
 import {
   decodeDeletes,

@@ -5,8 +5,8 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { filesOfGraph } from "../../models/onnx-reader.ts";
-import { writeOnnx } from "../../models/onnx-writer.ts";
+import { filesOfGraph } from "../../models/graph/onnx-reader.ts";
+import { writeOnnx } from "../../models/graph/onnx-writer.ts";
 import { randomOf } from "../fixtures/made-corpus.ts";
 import { modelPython } from "../fixtures/model-export.ts";
 import { mutate } from "../fixtures/mutants.ts";

@@ -4,12 +4,12 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type PartReading, readParts } from "../../producers/read-parts.ts";
-import { batchPart } from "../../producers/batch-part.ts";
+import { type PartReading, readParts } from "../../producers/parts/read-parts.ts";
+import { batchPart } from "../../producers/parts/batch-part.ts";
 import { readJsonl } from "../../producers/sources/jsonl.ts";
 import { wholeLines } from "../../producers/sources/lines.ts";
-import { bundled, type Bundleable, readBundle } from "../../producers/sources/bundle.ts";
-import type { CorpusPart, Section, WholeObject } from "../../producers/sources/parts.ts";
+import { bundled, type Bundleable, readBundle } from "../../producers/parts/bundle.ts";
+import type { CorpusPart, Section, WholeObject } from "../../producers/parts/parts.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import type { ByteRange, ByteSource } from "../../src/core/ports.ts";

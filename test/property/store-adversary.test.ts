@@ -5,14 +5,14 @@
 import fc from "fast-check";
 import { pino } from "pino";
 import { expect, test } from "vitest";
-import { produce } from "../../producers/produce.ts";
+import { produce } from "../../producers/plan-corpus.ts";
 import { FleetError, hasCode } from "../../src/core/errors.ts";
 import { jobId, runKeys } from "../../src/core/layout.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
 import { markActive } from "../../src/run/active-runs.ts";
 import { openRun } from "../../src/run/open-run.ts";
 import { readManifest } from "../../src/run/seal.ts";
-import { Tender } from "../../src/run/tend.ts";
+import { Tender } from "../../src/run/reconciler.ts";
 import { verifyRun } from "../../src/run/verify.ts";
 import { Loader } from "../../workers/loader.ts";
 import { writeFigures } from "../chaos/figures.ts";

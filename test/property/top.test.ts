@@ -1,7 +1,7 @@
 /** The heap against sorting everything. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { Top } from "../../src/core/top.ts";
+import { Top } from "../../src/results/top.ts";
 
 test("Top keeps what a full sort would put first, each key once with its best score", () => {
   const offers = fc.array(

@@ -4,7 +4,7 @@
  * to finish by itself. Everything that decides about rows is the shipped code.
  */
 import { pino } from "pino";
-import { produce } from "../../producers/produce.ts";
+import { produce } from "../../producers/plan-corpus.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { hasCode, messageOf } from "../../src/core/errors.ts";
 import { runKeys } from "../../src/core/layout.ts";
@@ -12,7 +12,7 @@ import type { WindowLimits } from "../../src/core/planning.ts";
 import type { Encoded, HeldTurn, Tokenizer } from "../../src/core/ports.ts";
 import { markActive } from "../../src/run/active-runs.ts";
 import { openRun } from "../../src/run/open-run.ts";
-import { Tender } from "../../src/run/tend.ts";
+import { Tender } from "../../src/run/reconciler.ts";
 import { verifyRun } from "../../src/run/verify.ts";
 import type { HeldShard } from "../../workers/held-shard.ts";
 import { Loader } from "../../workers/loader.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { chunkDocument, cutSpans } from "../../producers/chunker.ts";
+import { chunkDocument, cutSpans } from "../../producers/chunking/spans.ts";
 
 /** One token a character, its id the code unit. */
 function perCharacter(text: string): { text: string; encoded: { ids: Int32Array; starts: Uint32Array } } {

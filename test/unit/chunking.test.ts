@@ -1,10 +1,10 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { loadTokenizer } from "../../models/tokenizer.ts";
-import { paragraphStarts, sentenceStarts } from "../../producers/boundaries.ts";
-import { type Chunk, cutSpans } from "../../producers/chunker.ts";
-import { type Chunking, chunk, encodeTitles, outlineOf } from "../../producers/chunking.ts";
-import { markdownSections } from "../../producers/markdown.ts";
+import { loadTokenizer } from "../../models/tokenizer/native.ts";
+import { paragraphStarts, sentenceStarts } from "../../producers/chunking/boundaries.ts";
+import { type Chunk, cutSpans } from "../../producers/chunking/spans.ts";
+import { type Chunking, chunk, encodeTitles, outlineOf } from "../../producers/chunking/strategies.ts";
+import { markdownSections } from "../../producers/chunking/markdown.ts";
 
 const tokenizer = await loadTokenizer(fileURLToPath(new URL("../../models/mini/tokenizer.json", import.meta.url)));
 

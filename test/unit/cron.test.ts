@@ -1,6 +1,6 @@
 /** When ticks are due: clocks that are changed in both directions, missed ticks, and patterns that cannot be meant. */
 import { expect, test } from "vitest";
-import { assertCron, dueSlot, nextSlot } from "../../producers/backfill/cron.ts";
+import { assertCron, dueSlot, nextSlot } from "../../src/control/schedules/cron.ts";
 
 const HELSINKI = "Europe/Helsinki";
 const DAY_MS = 86_400_000;

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { modelManifestSchema } from "../../models/manifest.ts";
-import { findModel } from "../../models/registry.ts";
+import { modelManifestSchema } from "../../models/registry/manifest.ts";
+import { findModel } from "../../models/registry/registry.ts";
 import { exportPython, runExport } from "../fixtures/model-export.ts";
 
 interface Tier {

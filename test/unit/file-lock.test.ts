@@ -2,8 +2,8 @@
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { makeEmpty } from "../../src/adapters/file-io.ts";
-import { publishLocked, takeLock } from "../../src/adapters/file-lock.ts";
+import { makeEmpty } from "../../src/adapters/file/file-io.ts";
+import { publishLocked, takeLock } from "../../src/adapters/file/file-lock.ts";
 import { openStore } from "../../src/adapters/open-store.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 

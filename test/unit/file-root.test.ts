@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { cp, mkdir, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { FileStore } from "../../src/adapters/file-store.ts";
+import { FileStore } from "../../src/adapters/file/file-store.ts";
 import { openStore } from "../../src/adapters/open-store.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";

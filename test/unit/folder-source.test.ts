@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { Corpus, type CorpusParams } from "../../producers/sources/corpus.ts";
+import { Corpus, type CorpusParams } from "../../producers/corpus.ts";
 import type { Format } from "../../src/core/selection.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { SELECTION } from "../fixtures/run-options.ts";

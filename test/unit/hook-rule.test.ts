@@ -3,9 +3,9 @@ import type { LookupAddress } from "node:dns";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { reachOf } from "../../producers/backfill/addresses.ts";
-import { HookRule } from "../../producers/backfill/hook-rule.ts";
-import { type Notice, sendNotice } from "../../producers/backfill/webhook.ts";
+import { reachOf } from "../../src/control/schedules/addresses.ts";
+import { HookRule } from "../../src/control/schedules/hook-rule.ts";
+import { type Notice, sendNotice } from "../../src/control/schedules/webhook.ts";
 
 const notice: Notice = { id: "n-1.sealed", event: "run.sealed", schedule: "n", run: "n-1", at: "2026-11-24T02:00:00Z" };
 

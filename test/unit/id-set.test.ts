@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { IdSet } from "../../src/adapters/id-set.ts";
+import { IdSet } from "../../src/disk/id-set.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
 afterEach(() => vi.unstubAllEnvs());

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import pl from "nodejs-polars";
 import { describe, expect, test } from "vitest";
-import { outlineOf } from "../../producers/chunking.ts";
+import { outlineOf } from "../../producers/chunking/strategies.ts";
 import { readArrow } from "../../producers/sources/arrow.ts";
 import { readMessages } from "../../producers/sources/arrow-messages.ts";
 import { readCsv } from "../../producers/sources/csv.ts";
@@ -16,7 +16,7 @@ import { htmlText } from "../../producers/sources/html.ts";
 import { readJsonl } from "../../producers/sources/jsonl.ts";
 import { readParquet } from "../../producers/sources/parquet.ts";
 import { unzstd, ZstdDecoder } from "../../producers/sources/zstd.ts";
-import { openFileSource } from "../../src/adapters/file-source.ts";
+import { openFileSource } from "../../src/adapters/file/file-source.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { FILES } from "../conformance/record-source.suite.ts";
 import { brief, bytesOneByOne, collect, pipeOf, READ_OPTIONS } from "../fixtures/sources.ts";
@@ -209,7 +209,7 @@ test("the rows of a compressed Arrow batch are made one at a time", async () => 
   const { code, output } = await inLittleMemory(
     40,
     `import { readArrow } from ${JSON.stringify(`${root}producers/sources/arrow.js`)};
-     import { openFileSource } from ${JSON.stringify(`${root}src/adapters/file-source.js`)};
+     import { openFileSource } from ${JSON.stringify(`${root}src/adapters/file/file-source.js`)};
      const source = await openFileSource({ path: ${JSON.stringify(path)}, name: "rows.arrow" });
      let rows = 0;
      for await (const { kind } of readArrow(source, ${JSON.stringify(READ_OPTIONS)})) if (kind === "document") rows++;

@@ -7,7 +7,7 @@ import { gzipSync } from "node:zlib";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { readJsonl } from "../../producers/sources/jsonl.ts";
 import type { RecordOptions } from "../../producers/sources/record.ts";
-import { openFileSource } from "../../src/adapters/file-source.ts";
+import { openFileSource } from "../../src/adapters/file/file-source.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { bytesOneByOne, brief, collect, pipeOf, READ_OPTIONS } from "../fixtures/sources.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";

@@ -6,7 +6,7 @@ import pl from "nodejs-polars";
 import { expect, test } from "vitest";
 import { readParquet } from "../../producers/sources/parquet.ts";
 import type { RecordOptions } from "../../producers/sources/record.ts";
-import { openFileSource } from "../../src/adapters/file-source.ts";
+import { openFileSource } from "../../src/adapters/file/file-source.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { ByteRange, ByteSource } from "../../src/core/ports.ts";
 import { FILES } from "../conformance/record-source.suite.ts";

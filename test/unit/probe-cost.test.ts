@@ -2,7 +2,7 @@ import { writeFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { pino } from "pino";
 import { describe, expect, test } from "vitest";
-import { CostCache } from "../../src/adapters/cost-cache.ts";
+import { CostCache } from "../../src/disk/cost-cache.ts";
 import { predictMs } from "../../src/core/cost-model.ts";
 import { costOf, type ProbeParams } from "../../workers/probe-cost.ts";
 import { PacedDevice } from "../fixtures/paced-device.ts";

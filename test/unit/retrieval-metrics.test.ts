@@ -1,6 +1,6 @@
 /** The metrics against values worked out by hand. */
 import { expect, test } from "vitest";
-import { meanOf, ndcgAt, recallAt, reciprocalRankAt } from "../../src/core/retrieval-metrics.ts";
+import { meanOf, ndcgAt, recallAt, reciprocalRankAt } from "../../src/results/retrieval-metrics.ts";
 
 const ranking = ["a", "b", "c", "d", "e"];
 const relevance = new Map([

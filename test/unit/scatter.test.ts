@@ -1,7 +1,7 @@
 /** From a padded batch's outputs to rows, and the memory in between. */
 import { expect, test } from "vitest";
-import { Scatterer, type BatchOutputs } from "../../models/heads.ts";
-import { Landing } from "../../models/landing.ts";
+import { Scatterer, type BatchOutputs } from "../../models/onnx/scatter.ts";
+import { Landing } from "../../models/onnx/output-slots.ts";
 import { allocateShard, BROKEN, type RowRef } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
 import { toHalf } from "../../src/core/half.ts";

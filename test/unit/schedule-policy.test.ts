@@ -3,13 +3,13 @@ import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { allowedInputs } from "../../producers/backfill/allowed-inputs.ts";
+import { allowedInputs } from "../../src/adapters/allowed-inputs.ts";
 import { listInput } from "../../producers/sources/objects.ts";
-import { SchedulePolicy } from "../../producers/backfill/policy.ts";
-import { isSignedWith, signSchedule } from "../../producers/backfill/signature.ts";
-import type { S3Bucket } from "../../src/adapters/s3-source.ts";
+import { SchedulePolicy } from "../../src/control/schedules/policy.ts";
+import { isSignedWith, signSchedule } from "../../src/control/schedules/signature.ts";
+import type { S3Bucket } from "../../src/adapters/s3/s3-source.ts";
 import { PLAN_OPTIONS } from "../../src/config.ts";
-import { type Schedule, scheduleOptionsSchema, scheduleSchema } from "../../src/core/backfill.ts";
+import { type Schedule, scheduleOptionsSchema, scheduleSchema } from "../../src/core/schedule.ts";
 
 const SECRET = "a secret of this test";
 const schedule: Schedule = {

@@ -2,8 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { type RunStatus, statusLines } from "../../src/cli/status-lines.ts";
 import type { WorkerState } from "../../src/core/worker-state.ts";
-import { type Attendance, outlookOf } from "../../src/run/outlook.ts";
-import type { RunReport } from "../../src/run/progress.ts";
+import { type Attendance, outlookOf } from "../../src/run/run-forecast.ts";
+import type { RunReport } from "../../src/run/run-progress.ts";
 
 const REPORT: RunReport = {
   run: "spring",

@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { AutoTokenizer, env } from "@huggingface/transformers";
 import { Tokenizer as NativeTokenizer } from "tokenizers";
 import { beforeAll, describe, expect, test } from "vitest";
-import { loadTokenizer } from "../../models/tokenizer.ts";
+import { loadTokenizer } from "../../models/tokenizer/native.ts";
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
@@ -182,7 +182,7 @@ describe("what cannot be loaded", () => {
       Object.defineProperty(process, "arch", { value: "mips" });
       const { loadTokenizer } = await import(process.argv[1]);
       await loadTokenizer(process.argv[2]).catch(({ code, message, cure }) => console.log(JSON.stringify({ code, message, cure })));`;
-    const built = new URL("../../dist/models/tokenizer.js", import.meta.url).href;
+    const built = new URL("../../dist/models/tokenizer/native.js", import.meta.url).href;
     const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script, built, MINI]);
     expect(JSON.parse(stdout)).toMatchObject({
       code: "model_invalid",

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { BatchReport } from "../../src/core/batch.ts";
 import type { Embedder } from "../../src/core/ports.ts";
-import { Pulse } from "../../src/core/pulse.ts";
+import { Pulse } from "../../src/core/heartbeat.ts";
 import { WatchedEmbedder } from "../../workers/watched-embedder.ts";
 
 const report: BatchReport = { startedAtMs: 0, finishedAtMs: 1 };

@@ -2,14 +2,14 @@
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { HookRule } from "../../producers/backfill/hook-rule.ts";
+import { HookRule } from "../../src/control/schedules/hook-rule.ts";
 import {
   assertWebhook,
   isSigned,
   type Notice,
   sendNotice,
   SIGNATURE_HEADER,
-} from "../../producers/backfill/webhook.ts";
+} from "../../src/control/schedules/webhook.ts";
 
 const secret = "a secret of this test";
 const nowMs = Date.parse("2026-11-24T02:00:00Z");

@@ -12,7 +12,7 @@ import { messageOf } from "../../core/errors.ts";
 import { assertContractKnown } from "../../core/json.ts";
 import { jobId } from "../../core/layout.ts";
 import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
-import { Pulse } from "../../core/pulse.ts";
+import { Pulse } from "../../core/heartbeat.ts";
 import { type Observe, unobserved } from "../../core/telemetry.ts";
 import { ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { LeaseRenewal } from "./lease-renewal.ts";

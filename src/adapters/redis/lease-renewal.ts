@@ -2,7 +2,7 @@
 import { Worker } from "node:worker_threads";
 import type { Logger } from "pino";
 import { messageOf } from "../../core/errors.ts";
-import type { Pulse } from "../../core/pulse.ts";
+import type { Pulse } from "../../core/heartbeat.ts";
 import type { Observe } from "../../core/telemetry.ts";
 import type { LeaseChange, RenewalNotice, RenewalParams } from "./renewal.thread.ts";
 

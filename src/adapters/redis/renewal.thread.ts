@@ -2,7 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { Queue } from "bullmq";
 import { messageOf } from "../../core/errors.ts";
-import { Pulse, type PulseParams } from "../../core/pulse.ts";
+import { Pulse, type PulseParams } from "../../core/heartbeat.ts";
 import { ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
 import { repeat } from "./repeat.ts";

@@ -1,13 +1,13 @@
 /** `embedfleet backfill`: nightly incremental runs. */
 import { resolve } from "node:path";
-import { BackfillDesk } from "../../../producers/backfill/desk.ts";
+import { BackfillDesk } from "../../control/schedules/schedule-service.ts";
 import { ControlQueue } from "../../adapters/redis/control-queue.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
-import type { OverlapPolicy } from "../../core/backfill.ts";
-import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
-import { openStoreOf, withCloser } from "../../fleet/context.ts";
-import { planOptionsOf } from "../nightly.ts";
-import { scheduleLine } from "../report.ts";
+import type { OverlapPolicy } from "../../core/schedule.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
+import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
+import { planOptionsOf } from "../../fleet/host-schedules.ts";
+import { scheduleLine } from "../format-report.ts";
 import { makeScheduleSecret } from "../schedule-key.ts";
 
 interface DeskFlags extends StoreFlags {

@@ -3,17 +3,17 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import { benchModel, type Cell, encoderFlops, measurePeak } from "../../../models/bench-model.ts";
-import { chooseDevice, type Device, deviceName } from "../../../models/device.ts";
-import { ThreadEmbedder } from "../../../models/embedder.ts";
-import { readText } from "../../../models/plain-file.ts";
-import { openModel, type PrecisionChoice } from "../../../models/open-model.ts";
-import { type FoundModel, findModel } from "../../../models/registry.ts";
+import { benchModel, type Cell, encoderFlops, measurePeak } from "../../../models/quality/measure-speed.ts";
+import { chooseDevice, type Device, deviceName } from "../../../models/onnx/device.ts";
+import { ThreadEmbedder } from "../../../models/onnx/thread-embedder.ts";
+import { readText } from "../../../models/registry/plain-file.ts";
+import { openModel, type PrecisionChoice } from "../../../models/registry/open-model.ts";
+import { type FoundModel, findModel } from "../../../models/registry/registry.ts";
 import { cacheFolder } from "../../config.ts";
 import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
 import { lineChart } from "../../telemetry/chart.ts";
-import { printJson, printLine } from "../context.ts";
-import { withCloser } from "../../fleet/context.ts";
+import { printJson, printLine } from "../output.ts";
+import { withCloser } from "../../fleet/open-ports.ts";
 
 export interface BenchFlags {
   readonly models: string;

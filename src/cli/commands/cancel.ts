@@ -1,9 +1,9 @@
 /** `embedfleet cancel`: stop a run for good. */
 import { queueName } from "../../adapters/redis/queue-options.ts";
-import { cancelRun } from "../../run/cancel.ts";
+import { cancelRun } from "../../run/cancel-run.ts";
 import { readRun } from "../../run/read-plan.ts";
-import { loggerOf, printJson, printLine } from "../context.ts";
-import { openQueueOf, openStoreOf, watchRedisOf, withCloser } from "../../fleet/context.ts";
+import { loggerOf, printJson, printLine } from "../output.ts";
+import { openQueueOf, openStoreOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
 import type { ResumeFlags } from "./inspect.ts";
 
 export async function cancel(run: string, flags: ResumeFlags): Promise<void> {

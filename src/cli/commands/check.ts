@@ -1,20 +1,20 @@
 /** `embedfleet models check`: does a model give what it should? */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { checkParity, GATES, type HeadParity } from "../../../models/check.ts";
-import { chooseDevice, type Device } from "../../../models/device.ts";
-import { ThreadEmbedder } from "../../../models/embedder.ts";
-import { type Model, openModel, type PrecisionChoice } from "../../../models/open-model.ts";
-import { readReference, type Reference } from "../../../models/reference.ts";
-import { findModel } from "../../../models/registry.ts";
-import { loadTokenizer } from "../../../models/tokenizer.ts";
+import { checkParity, GATES, type HeadParity } from "../../../models/quality/parity.ts";
+import { chooseDevice, type Device } from "../../../models/onnx/device.ts";
+import { ThreadEmbedder } from "../../../models/onnx/thread-embedder.ts";
+import { type Model, openModel, type PrecisionChoice } from "../../../models/registry/open-model.ts";
+import { readReference, type Reference } from "../../../models/quality/reference.ts";
+import { findModel } from "../../../models/registry/registry.ts";
+import { loadTokenizer } from "../../../models/tokenizer/native.ts";
 import { cacheFolder } from "../../config.ts";
 import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
-import { checkPublishedPairs, type PublishedParity } from "../../run/published-pairs.ts";
-import { printJson, printLine } from "../context.ts";
-import { withCloser } from "../../fleet/context.ts";
+import { checkPublishedPairs, type PublishedParity } from "../../results/published-pairs.ts";
+import { printJson, printLine } from "../output.ts";
+import { withCloser } from "../../fleet/open-ports.ts";
 
 export interface CheckFlags {
   readonly models: string;

@@ -10,10 +10,10 @@ import { listen } from "../../telemetry/listen.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { observeMetrics } from "../../telemetry/observe-metrics.ts";
-import { loggerOf, printLine, type StoreFlags } from "../context.ts";
-import { openStoreOf, probeStoreOf, redisOf, watchRedisOf, withCloser } from "../../fleet/context.ts";
-import { startNightly } from "../nightly.ts";
-import { programVersion } from "../../fleet/telemetry.ts";
+import { loggerOf, printLine, type StoreFlags } from "../output.ts";
+import { openStoreOf, probeStoreOf, redisOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
+import { startNightly } from "../../fleet/host-schedules.ts";
+import { programVersion } from "../../fleet/open-metrics.ts";
 
 const LOOK_INTERVAL_MS = 2000;
 /** Without one whole look for so long, or an answer of a Redis that takes writes, `/healthz` says so. */

@@ -1,9 +1,9 @@
 /** `embedfleet enqueue`: plan a corpus and queue it; workers elsewhere do the rest. */
-import { redisOf } from "../../fleet/context.ts";
+import { redisOf } from "../../fleet/open-ports.ts";
 import { enqueueCorpus, type EnqueueSettings, newRunId } from "../../fleet/enqueue-corpus.ts";
-import { type LogFlags, loggerOf, printJson, printLine } from "../context.ts";
+import { type LogFlags, loggerOf, printJson, printLine } from "../output.ts";
 import { interruptionOf, untilAborted } from "../interrupt.ts";
-import { startProgress } from "../progress.ts";
+import { startProgress } from "../progress-bar.ts";
 
 export interface EnqueueFlags extends EnqueueSettings, LogFlags {
   readonly json: boolean;

@@ -1,12 +1,12 @@
 /** `embedfleet eval`: what precision, chunking and truncation cost, before everything is embedded with them. */
-import { type Evaluation, evaluateRun, type Figures } from "../../run/evaluate.ts";
+import { type Evaluation, evaluateRun, type Figures } from "../../results/evaluate-search.ts";
 import { latestRun } from "../../run/list-runs.ts";
 import { readRun } from "../../run/read-plan.ts";
-import { readQuestions } from "../../run/questions.ts";
-import { loggerOf, printJson, printLine } from "../context.ts";
-import { openStoreOf, withCloser } from "../../fleet/context.ts";
-import { startProgress } from "../progress.ts";
-import { count, megabytes } from "../report.ts";
+import { readQuestions } from "../../results/questions.ts";
+import { loggerOf, printJson, printLine } from "../output.ts";
+import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
+import { startProgress } from "../progress-bar.ts";
+import { count, megabytes } from "../format-report.ts";
 import { openReader, type QueryFlags } from "./search.ts";
 
 const UNKNOWN_SHOWN = 3;

@@ -1,7 +1,7 @@
 /** `embedfleet models export`: from PyTorch weights to the graphs that the fleet runs. */
-import { exportModel as runExporter } from "../../../models/exporter.ts";
+import { exportModel as runExporter } from "../../../models/export/run-exporter.ts";
 import { cacheFolder } from "../../config.ts";
-import { printLine } from "../context.ts";
+import { printLine } from "../output.ts";
 
 export interface ExportModelFlags {
   readonly into: string;

@@ -1,13 +1,13 @@
 /** `embedfleet export`: a run as files that another system loads. */
 import { openStore } from "../../adapters/open-store.ts";
 import type { Head } from "../../core/contracts.ts";
-import { exportRun } from "../../run/export/export-run.ts";
-import type { ExportFormatName } from "../../run/export/format.ts";
+import { exportRun } from "../../results/export/export-run.ts";
+import type { ExportFormatName } from "../../results/export/format.ts";
 import { latestRun } from "../../run/list-runs.ts";
-import { printJson, printLine, type StoreFlags } from "../context.ts";
-import { openStoreOf, withCloser } from "../../fleet/context.ts";
-import { startProgress } from "../progress.ts";
-import { count, megabytes } from "../report.ts";
+import { printJson, printLine, type StoreFlags } from "../output.ts";
+import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
+import { startProgress } from "../progress-bar.ts";
+import { count, megabytes } from "../format-report.ts";
 
 export interface ExportFlags extends Omit<StoreFlags, "out"> {
   readonly to: ExportFormatName;

@@ -2,15 +2,15 @@
 import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
 import { latestRun } from "../../run/list-runs.ts";
-import { readProgress } from "../../run/progress.ts";
+import { readProgress } from "../../run/run-progress.ts";
 import { readClosed, readRun } from "../../run/read-plan.ts";
 import { resumeRun } from "../../run/reconcile.ts";
 import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
-import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
-import { openQueueOf, openStoreOf, watchRedisOf, withCloser } from "../../fleet/context.ts";
-import { startProgress } from "../progress.ts";
-import { printReport } from "../report.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
+import { openQueueOf, openStoreOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
+import { startProgress } from "../progress-bar.ts";
+import { printReport } from "../format-report.ts";
 
 interface ReportFlags extends StoreFlags {
   readonly json: boolean;

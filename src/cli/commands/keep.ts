@@ -1,12 +1,12 @@
 /** Commands that keep a store small: compact and gc. */
 import { findGarbage, removeGarbage } from "../../run/collect.ts";
 import { compactRun } from "../../run/compact.ts";
-import { readProgress } from "../../run/progress.ts";
+import { readProgress } from "../../run/run-progress.ts";
 import { storeNowMs } from "../../run/store-clock.ts";
-import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
-import { openStoreOf, probeStoreOf, withCloser } from "../../fleet/context.ts";
-import { startProgress } from "../progress.ts";
-import { count, megabytes, printReport } from "../report.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
+import { openStoreOf, probeStoreOf, withCloser } from "../../fleet/open-ports.ts";
+import { startProgress } from "../progress-bar.ts";
+import { count, megabytes, printReport } from "../format-report.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 

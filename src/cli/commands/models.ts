@@ -1,14 +1,14 @@
 /** `embedfleet models …`: the models that can be used. */
-import type { ModelManifest } from "../../../models/manifest.ts";
-import { type ModelSource, type PulledFile, pullModel } from "../../../models/pull.ts";
-import { knownManifest, listModels } from "../../../models/registry.ts";
-import { HubSource, MirrorSource } from "../../../models/sources.ts";
+import type { ModelManifest } from "../../../models/registry/manifest.ts";
+import { type ModelSource, type PulledFile, pullModel } from "../../../models/registry/pull.ts";
+import { knownManifest, listModels } from "../../../models/registry/registry.ts";
+import { HubSource, MirrorSource } from "../../../models/registry/pull-sources.ts";
 import { openStore } from "../../adapters/open-store.ts";
 import { hubToken } from "../../config.ts";
 import { FleetError } from "../../core/errors.ts";
-import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
-import { type Closer, withCloser } from "../../fleet/context.ts";
-import { startProgress } from "../progress.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
+import { type Closer, withCloser } from "../../fleet/open-ports.ts";
+import { startProgress } from "../progress-bar.ts";
 
 export interface ModelsFlags {
   readonly models: string;

@@ -1,7 +1,7 @@
 /** `embedfleet produce`: reads and tokenises parts of a corpus that another machine enqueues. */
-import { redisOf } from "../../fleet/context.ts";
+import { redisOf } from "../../fleet/open-ports.ts";
 import { helpProduce, type HelpSettings } from "../../fleet/help-produce.ts";
-import { type LogFlags, loggerOf, printJson, printLine } from "../context.ts";
+import { type LogFlags, loggerOf, printJson, printLine } from "../output.ts";
 
 export interface ProduceFlags extends HelpSettings, LogFlags {
   readonly json: boolean;

@@ -4,11 +4,11 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { FleetError, messageOf } from "../../core/errors.ts";
 import { collectFigures } from "../../report/figures.ts";
-import { renderReport } from "../../report/html.ts";
-import { printJson, printLine, type StoreFlags } from "../context.ts";
-import { openStoreOf, withCloser } from "../../fleet/context.ts";
-import { startProgress } from "../progress.ts";
-import { programVersion } from "../../fleet/telemetry.ts";
+import { renderReport } from "../../report/render-report.ts";
+import { printJson, printLine, type StoreFlags } from "../output.ts";
+import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
+import { startProgress } from "../progress-bar.ts";
+import { programVersion } from "../../fleet/open-metrics.ts";
 
 export interface ReportCommandFlags extends StoreFlags {
   readonly file?: string;

@@ -1,20 +1,20 @@
 /** `embedfleet search`: the nearest rows of a run. */
-import { ThreadEmbedder } from "../../../models/embedder.ts";
-import { findModel } from "../../../models/registry.ts";
-import { openTokenizer } from "../../../models/model-tokenizer.ts";
+import { ThreadEmbedder } from "../../../models/onnx/thread-embedder.ts";
+import { findModel } from "../../../models/registry/registry.ts";
+import { openTokenizer } from "../../../models/tokenizer/open-tokenizer.ts";
 import type { Head, RunOptions } from "../../core/contracts.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
 import { givesSameVectors } from "../../core/same-model.ts";
 import type { HeadWeights } from "../../core/scoring.ts";
-import type { LanceIndex } from "../../run/lance-index.ts";
+import type { LanceIndex } from "../../results/lance-index.ts";
 import { latestRun } from "../../run/list-runs.ts";
 import { readRun } from "../../run/read-plan.ts";
-import { searchIndex } from "../../run/search-index.ts";
-import { type Hit, searchRun } from "../../run/search.ts";
-import { openIndex } from "./index-run.ts";
-import { loggerOf, printJson, printLine, type StoreFlags } from "../context.ts";
-import { type Closer, modelOf, openStoreOf, withCloser } from "../../fleet/context.ts";
+import { searchIndex } from "../../results/search-index.ts";
+import { type Hit, searchRun } from "../../results/search-run.ts";
+import { openIndex } from "./load-index.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
+import { type Closer, modelOf, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 
 const TEXT_CHARS = 200;
 

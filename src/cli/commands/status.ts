@@ -1,6 +1,6 @@
 /** `embedfleet status`: how far a run is, how fast it goes, and what it waits for. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { BackfillDesk } from "../../../producers/backfill/desk.ts";
+import { BackfillDesk } from "../../control/schedules/schedule-service.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { Presence, readPlanningWaits, readWorkers } from "../../adapters/redis/presence.ts";
@@ -9,13 +9,13 @@ import { RedisWatch } from "../../adapters/redis/redis-watch.ts";
 import { isPassing, messageOf } from "../../core/errors.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
 import { listRuns } from "../../run/list-runs.ts";
-import { type Attendance, outlookOf } from "../../run/outlook.ts";
-import { readProgress, reportOf, type RunReport } from "../../run/progress.ts";
+import { type Attendance, outlookOf } from "../../run/run-forecast.ts";
+import { readProgress, reportOf, type RunReport } from "../../run/run-progress.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { RunWatch } from "../../run/run-watch.ts";
-import { printJson, printLine, type StoreFlags } from "../context.ts";
-import { type Closer, openStoreOf, withCloser } from "../../fleet/context.ts";
-import { count, printReport, scheduleLine } from "../report.ts";
+import { printJson, printLine, type StoreFlags } from "../output.ts";
+import { type Closer, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
+import { count, printReport, scheduleLine } from "../format-report.ts";
 import { Screen } from "../screen.ts";
 import { type RunStatus, statusLines } from "../status-lines.ts";
 

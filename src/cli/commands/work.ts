@@ -1,9 +1,9 @@
 /** `embedfleet work`: one worker, or several in processes of their own. */
 import { hasCode } from "../../core/errors.ts";
-import { modelOf, redisOf } from "../../fleet/context.ts";
+import { modelOf, redisOf } from "../../fleet/open-ports.ts";
 import { startWorker } from "../../fleet/start-worker.ts";
-import { loggerOf, printJson } from "../context.ts";
-import { reportFailure } from "../errors.ts";
+import { loggerOf, printJson } from "../output.ts";
+import { reportFailure } from "../report-failure.ts";
 import { placesOf, superviseWorkers, type WorkerPlace, type WorkFlags } from "../worker-processes.ts";
 
 export async function work(flags: WorkFlags): Promise<void> {

@@ -1,0 +1,103 @@
+/** Runs the Python exporter in `models/export`, in an environment that is made for it once. */
+import { spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { FleetError } from "../../src/core/errors.ts";
+import { modelsFolder } from "../registry/registry.ts";
+
+export interface ExportParams {
+  /** A folder in the hub's layout, or `generated:mini`, `generated:tiny`, `generated:large`. */
+  readonly source: string;
+  /** The folder to write, which `--model` then takes. */
+  readonly into: string;
+  readonly precisions: readonly string[];
+  /** Patterns of layers that int8 leaves in float32; none named, those that the model is known to need. */
+  readonly keepFloat: readonly string[];
+  readonly tensorrt: boolean;
+  /** Where the environment is made and kept. */
+  readonly cacheFolder: string;
+}
+
+const GENERATED = "generated:";
+/** Written last, so that an environment that was broken off is made anew. */
+const READY = "embedfleet-ready";
+const SUPPORTED = "import sys; sys.exit(sys.version_info < (3, 11))";
+
+/** @throws FleetError `model_invalid` when the source cannot be exported, `bad_usage` when Python is missing. */
+export async function exportModel(params: ExportParams): Promise<void> {
+  const { source, into, precisions, keepFloat, tensorrt } = params;
+  const python = pythonFor(params);
+  const args = ["-m", "export", "graph", source, "--out", into, "--precision", precisions.join(",")];
+  for (const pattern of keepFloat) args.push("--keep-float", pattern);
+  if (tensorrt) args.push("--tensorrt");
+  const { status, errors } = await runAloud(python, args);
+  if (status === 0) return;
+  const [message = "", ...cure] = errors
+    .replace(/^error: /, "")
+    .trim()
+    .split("\n");
+  const isExpected = errors.startsWith("error: ");
+  throw new FleetError(
+    "model_invalid",
+    isExpected ? message : `the exporter ended with ${status}:\n${errors.trim()}`,
+    isExpected && cure.length > 0 ? { cure: cure.join(" ").trim() } : {},
+  );
+}
+
+/** A made-up model needs numpy and onnx alone, which the system's Python may have. */
+function pythonFor({ source, cacheFolder, tensorrt }: ExportParams): string {
+  const own = ["python3", "/usr/bin/python3"].find((each) => succeeds(each, ["-c", "import numpy, onnx"]));
+  if (source.startsWith(GENERATED) && !tensorrt && own !== undefined) return own;
+  const requirements = join(modelsFolder(), "export", "requirements.txt");
+  const version = createHash("sha256").update(readFileSync(requirements)).digest("hex").slice(0, 12);
+  const folder = join(cacheFolder, `export-${version}`);
+  if (!existsSync(join(folder, READY))) makeEnvironment(folder, requirements);
+  return join(folder, "bin", "python");
+}
+
+function makeEnvironment(folder: string, requirements: string): void {
+  console.log(`making a Python environment with PyTorch in ${folder}; this is done once and takes some minutes`);
+  rmSync(folder, { recursive: true, force: true });
+  const steps = succeeds("uv", ["--version"])
+    ? [
+        ["uv", "venv", "--quiet", "--python", ">=3.11", folder],
+        ["uv", "pip", "install", "--quiet", "--python", join(folder, "bin", "python"), "-r", requirements],
+      ]
+    : [
+        [basePython(), "-m", "venv", folder],
+        [join(folder, "bin", "python"), "-m", "pip", "install", "--quiet", "-r", requirements],
+      ];
+  for (const [command, ...args] of steps) {
+    const { status } = spawnSync(command!, args, { stdio: ["ignore", "inherit", "inherit"] });
+    if (status === 0) continue;
+    throw new FleetError("model_unavailable", `${[command, ...args].join(" ")} failed`, {
+      cure: "see its message above; the packages come from pip's configured index, about 5 GB with PyTorch's CUDA libraries",
+    });
+  }
+  writeFileSync(join(folder, READY), "");
+}
+
+function basePython(): string {
+  const found = ["python3", "python3.13", "python3.12", "python3.11"].find((each) => succeeds(each, ["-c", SUPPORTED]));
+  if (found !== undefined) return found;
+  throw new FleetError("bad_usage", "models export needs Python 3.11 or newer, and there is none", {
+    cure: "install uv, which brings a Python of its own, or python3 with python3-venv",
+  });
+}
+
+function succeeds(command: string, args: readonly string[]): boolean {
+  return spawnSync(command, args, { stdio: "ignore" }).status === 0;
+}
+
+/** What it prints goes on to this process's output as it comes; what it says of errors is returned. */
+function runAloud(python: string, args: readonly string[]): Promise<{ status: number | null; errors: string }> {
+  return new Promise((resolve, reject) => {
+    const env = { ...process.env, PYTHONPATH: modelsFolder() };
+    const child = spawn(python, args, { env, stdio: ["ignore", "inherit", "pipe"] });
+    let errors = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (errors += text));
+    child.once("error", reject);
+    child.once("close", (status) => resolve({ status, errors }));
+  });
+}

@@ -1,0 +1,113 @@
+/** The files that a graph loads, found on the disk: inside the model's folder, and long enough for what the graph takes. */
+import { realpathSync } from "node:fs";
+import { dirname, isAbsolute, join, posix, relative, sep, win32 } from "node:path";
+import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { filesOfGraph, type GraphFile } from "./onnx-reader.ts";
+import { statPlain, withPlainFile } from "../registry/plain-file.ts";
+
+/**
+ * @param graph Relative to the folder.
+ * @returns Paths relative to the folder, in order.
+ * @throws `UnreadableGraph`, and FleetError `model_invalid` for a file that the runtime may not load.
+ */
+export function externalFilesOf(folder: string, graph: string): string[] {
+  const path = join(folder, graph);
+  const files = readGraph(path);
+  // A hub's cache has a model's files as links into one folder, the graph too: beside it, they are the model's.
+  const homes = [folder, dirname(realpathSync(path))].map((home) => realpathSync(home));
+  const paths = files.map(({ location, leastBytes }) => {
+    assertRelative(path, location);
+    const place = posix.join(posix.dirname(graph), location);
+    assertUsable({ folder, graph: path, place, leastBytes, homes });
+    return place;
+  });
+  return [...new Set(paths)].sort();
+}
+
+/** A graph in which the runtime may find what was not found here. */
+export class UnreadableGraph extends FleetError {
+  constructor(path: string, reason: string, cause?: unknown) {
+    super("model_invalid", `ONNX Runtime cannot load ${path}: ${reason}`, {
+      cure: "the file is damaged or not an ONNX graph: pull or export the model again",
+      cause,
+    });
+  }
+}
+
+/**
+ * Whatever the runtime loads beside a graph must be among the files whose digests were taken.
+ *
+ * @param params.graph Relative to the folder, like `listed`.
+ * @throws FleetError `model_invalid`
+ */
+export function assertListed(params: Readonly<{ folder: string; graph: string; listed: readonly string[] }>): void {
+  const { folder, graph } = params;
+  const listed = new Set(params.listed.map((path) => posix.normalize(path)));
+  const unlisted = externalFilesOf(folder, graph).filter((path) => !listed.has(path));
+  if (unlisted.length === 0) return;
+  throw new FleetError(
+    "model_invalid",
+    `${join(folder, graph)} loads ${someOf(unlisted)}, which the model's manifest.json does not list`,
+    {
+      cure: "list every file of the graph's external data under weights, or export the model again: see docs/models.md",
+    },
+  );
+}
+
+function someOf(paths: readonly string[]): string {
+  const some = paths.slice(0, 3).map((path) => JSON.stringify(path));
+  return paths.length > some.length
+    ? `${some.join(", ")} and ${paths.length - some.length} more files`
+    : some.join(", ");
+}
+
+function readGraph(path: string): GraphFile[] {
+  // The runtime takes a name that ends so for a format of its own, of which nothing is known here.
+  if (path.toLowerCase().endsWith(".ort")) throw new UnreadableGraph(path, "it is in ONNX Runtime's own format");
+  try {
+    return withPlainFile(path, filesOfGraph);
+  } catch (error) {
+    throw error instanceof FleetError ? error : new UnreadableGraph(path, messageOf(error), error);
+  }
+}
+
+/** Stars: names of such are the runtime's own for places in memory. */
+const NEVER_IN_A_PATH = /[\\*\p{Cc}]/u;
+
+function assertRelative(graph: string, location: string): void {
+  const isRelative = !isAbsolute(location) && !win32.isAbsolute(location) && !location.split("/").includes("..");
+  if (isRelative && !NEVER_IN_A_PATH.test(location)) return;
+  throw refused(graph, location, "is not a plain path inside the model's folder");
+}
+
+function assertUsable(
+  params: Readonly<{ folder: string; graph: string; place: string; leastBytes: number; homes: readonly string[] }>,
+): void {
+  const { folder, graph, place, leastBytes, homes } = params;
+  const path = join(folder, place);
+  const stats = statOf(graph, place, path);
+  if (!homes.some((home) => isInside(home, realpathSync(path))))
+    throw refused(graph, place, "is a link that leads out of the model's folder");
+  if (stats.bytes < leastBytes)
+    throw refused(graph, place, `has ${stats.bytes} bytes, and the graph takes bytes of it up to ${leastBytes}`);
+}
+
+function statOf(graph: string, place: string, path: string): Readonly<{ bytes: number }> {
+  try {
+    return statPlain(path);
+  } catch (error) {
+    const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
+    throw refused(graph, place, isMissing ? "is not there" : `cannot be used: ${messageOf(error)}`);
+  }
+}
+
+function isInside(home: string, path: string): boolean {
+  const way = relative(home, path);
+  return way !== "" && way !== ".." && !way.startsWith(`..${sep}`) && !isAbsolute(way);
+}
+
+function refused(graph: string, place: string, reason: string): FleetError {
+  return new FleetError("model_invalid", `${graph} keeps weights in ${JSON.stringify(place)}, which ${reason}`, {
+    cure: "put every file of the model into its folder as a regular file: pull or export the model again",
+  });
+}

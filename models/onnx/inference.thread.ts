@@ -1,0 +1,43 @@
+/** The thread that owns the session. `session.run` blocks whoever calls it, so nobody else does. */
+import { parentPort, workerData } from "node:worker_threads";
+import { Landing } from "./output-slots.ts";
+import { ModelSession } from "./session.ts";
+import {
+  type BatchRequest,
+  type ComputedBatch,
+  failureOf,
+  type InferenceThreadData,
+  rowsOf,
+  type ThreadReply,
+} from "./session-messages.ts";
+
+const port = parentPort!;
+const { session: params, toScatter } = workerData as InferenceThreadData;
+const landing = new Landing();
+toScatter.on("message", (slot: number) => landing.free(slot));
+
+function reply(message: ThreadReply): void {
+  port.postMessage(message);
+}
+
+async function serve(session: ModelSession, request: BatchRequest): Promise<void> {
+  try {
+    const { report, outputs, release } = await session.compute(rowsOf(request));
+    const landed = await landing.land(outputs).finally(release);
+    toScatter.postMessage({ request, report, ...landed } satisfies ComputedBatch);
+  } catch (error) {
+    reply(failureOf(request.id, error));
+  }
+}
+
+try {
+  const session = await ModelSession.open(params);
+  // One at a time and in order: a session runs one batch at a time anyway.
+  let turn = Promise.resolve();
+  port.on("message", (request: BatchRequest) => {
+    turn = turn.then(() => serve(session, request));
+  });
+  reply({ kind: "ready", notes: session.notes });
+} catch (error) {
+  reply(failureOf(null, error));
+}

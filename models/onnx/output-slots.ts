@@ -1,0 +1,49 @@
+/** Where a batch's outputs lie until they are brought to their rows, while the device works on the next batch. */
+import type { BatchOutputs } from "./scatter.ts";
+
+/** One is emptied while another is filled. */
+const SLOTS = 2;
+/** V8 copies shared memory by words of so many bytes, and four times slower where they do not match. */
+const ALIGNMENT = 8;
+
+/**
+ * Shared memory that grows to the largest batch's outputs and stays. ONNX Runtime's outputs are copied into it: its
+ * memory cannot be sent to another thread, and it takes no tensors in shared memory.
+ */
+export class Landing {
+  readonly #slots = Array.from({ length: SLOTS }, () => new SharedArrayBuffer(0));
+  /** The last one freed is used first, so that a second one takes memory only when it is needed. */
+  readonly #free = [...this.#slots.keys()];
+  #onFree: ((slot: number) => void) | null = null;
+
+  /** Copies the outputs, as soon as there is a free slot. One call at a time. */
+  async land(outputs: BatchOutputs): Promise<{ slot: number; outputs: BatchOutputs }> {
+    const slot = this.#free.pop() ?? (await new Promise<number>((resolve) => (this.#onFree = resolve)));
+    const heads = [...outputs.heads];
+    const bytes = heads.reduce((sum, [, values]) => sum + aligned(values.byteLength), 0);
+    if (this.#slots[slot]!.byteLength < bytes) this.#slots[slot] = new SharedArrayBuffer(bytes);
+    const memory = this.#slots[slot]!;
+    let at = 0;
+    const landed = heads.map(([head, values]) => {
+      const { length } = values;
+      const copy =
+        values instanceof Uint16Array ? new Uint16Array(memory, at, length) : new Float32Array(memory, at, length);
+      copy.set(values);
+      at += aligned(values.byteLength);
+      return [head, copy] as const;
+    });
+    return { slot, outputs: { longest: outputs.longest, heads: new Map(landed) } };
+  }
+
+  /** What landed there has been brought to its rows. */
+  free(slot: number): void {
+    const onFree = this.#onFree;
+    this.#onFree = null;
+    if (onFree === null) this.#free.push(slot);
+    else onFree(slot);
+  }
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}

@@ -1,0 +1,57 @@
+/** The sandboxed process: one session, one request at a time. It ends with its parent. */
+import { allocateShard, type BatchReport, type ShardBuffers } from "../../src/core/batch.ts";
+import type { Head } from "../../src/core/contracts.ts";
+import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { ModelSession, type SessionParams } from "./session.ts";
+
+export type SandboxRequest =
+  | { readonly kind: "open"; readonly session: SessionParams }
+  | {
+      readonly kind: "embed";
+      readonly heads: readonly Head[];
+      readonly dim: number;
+      readonly ids: readonly Int32Array[];
+    };
+
+export type SandboxReply =
+  | { readonly kind: "ready" }
+  | { readonly kind: "done"; readonly shard: ShardBuffers; readonly report: BatchReport }
+  | { readonly kind: "failed"; readonly code: string; readonly message: string };
+
+let session: ModelSession | null = null;
+
+async function answer(request: SandboxRequest): Promise<SandboxReply> {
+  if (request.kind === "open") {
+    session = await ModelSession.open(request.session);
+    return { kind: "ready" };
+  }
+  const { ids, dim, heads } = request;
+  const shard = allocateShard({ lengths: ids.map((row) => row.length), dim, heads });
+  ids.forEach((row, index) => shard.ids.set(row, shard.offsets[index]));
+  const report = await session!.run(ids.map((_, row) => ({ shard, row })));
+  return { kind: "done", shard: unshared(shard), report };
+}
+
+/** Shared memory cannot be sent to another process. */
+function unshared(shard: ShardBuffers): ShardBuffers {
+  const entries = Object.entries(shard).map(([name, value]) => [
+    name,
+    ArrayBuffer.isView(value) ? copyOf(value) : value,
+  ]);
+  return Object.fromEntries(entries) as ShardBuffers;
+}
+
+function copyOf(view: ArrayBufferView): unknown {
+  return (view as Float32Array).slice();
+}
+
+process.on("message", (request: SandboxRequest) => {
+  void answer(request)
+    .catch((error: unknown): SandboxReply => {
+      const code = error instanceof FleetError ? error.code : "inference_failed";
+      return { kind: "failed", code, message: messageOf(error) };
+    })
+    // A parent that is gone hears nothing; `disconnect` then ends this process, too.
+    .then((reply) => process.send!(reply, undefined, undefined, () => {}));
+});
+process.on("disconnect", () => process.exit());

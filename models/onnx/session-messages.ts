@@ -1,0 +1,67 @@
+/** What the threads of a `ThreadEmbedder` say to each other: batches go round, from the main thread and back to it. */
+import type { MessagePort } from "node:worker_threads";
+import type { BatchReport, RowRef, ShardBuffers } from "../../src/core/batch.ts";
+import { FleetError, messageOf } from "../../src/core/errors.ts";
+import type { BatchOutputs } from "./scatter.ts";
+import type { ModelManifest } from "../registry/manifest.ts";
+import type { SessionParams } from "./session.ts";
+
+/** Of the thread that owns the session. */
+export interface InferenceThreadData {
+  readonly session: SessionParams;
+  readonly toScatter: MessagePort;
+}
+
+/** Of the thread that brings outputs to their rows. */
+export interface ScatterThreadData {
+  readonly manifest: ModelManifest;
+  readonly fromInference: MessagePort;
+}
+
+/** To the inference thread: shards by position, and rows as (shard, row) pairs, so that a message stays small. */
+export interface BatchRequest {
+  readonly id: number;
+  readonly shards: readonly ShardBuffers[];
+  readonly shardOf: Uint32Array;
+  readonly rowOf: Uint32Array;
+}
+
+/** From there to the scatter thread, which sends the slot back when it is free again. */
+export interface ComputedBatch {
+  readonly request: BatchRequest;
+  readonly report: BatchReport;
+  /** In the landing's memory, which both threads share. */
+  readonly outputs: BatchOutputs;
+  readonly slot: number;
+}
+
+/** To the main thread, from either. */
+export type ThreadReply =
+  | { readonly kind: "ready"; readonly notes: readonly string[] }
+  | { readonly kind: "done"; readonly id: number; readonly report: BatchReport }
+  | {
+      readonly kind: "failed";
+      readonly id: number | null;
+      readonly code: string;
+      readonly message: string;
+      readonly cure: string | undefined;
+    };
+
+export function toRequest(id: number, rows: readonly RowRef[]): BatchRequest {
+  const places = new Map<ShardBuffers, number>();
+  const shardOf = new Uint32Array(rows.length);
+  rows.forEach(({ shard }, i) => {
+    if (!places.has(shard)) places.set(shard, places.size);
+    shardOf[i] = places.get(shard)!;
+  });
+  return { id, shards: [...places.keys()], shardOf, rowOf: Uint32Array.from(rows, ({ row }) => row) };
+}
+
+export function rowsOf({ shards, shardOf, rowOf }: BatchRequest): RowRef[] {
+  return Array.from(rowOf, (row, i) => ({ shard: shards[shardOf[i]!]!, row }));
+}
+
+export function failureOf(id: number | null, error: unknown): ThreadReply {
+  const fault = error instanceof FleetError ? error : null;
+  return { kind: "failed", id, code: fault?.code ?? "inference_failed", message: messageOf(error), cure: fault?.cure };
+}

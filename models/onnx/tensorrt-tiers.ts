@@ -1,0 +1,49 @@
+/**
+ * TensorRT engines are compiled for a range of shapes each: short, medium and long rows. Which of them takes
+ * a batch is decided here, and a shape outside an engine's range is never handed to it.
+ */
+import { spawnSync } from "node:child_process";
+import type { Precision } from "../../src/core/contracts.ts";
+import type { ModelManifest } from "../registry/manifest.ts";
+
+export type Engine = NonNullable<ModelManifest["engines"]>[number];
+
+export interface BatchShape {
+  readonly batch: number;
+  readonly length: number;
+}
+
+/**
+ * Of the engines that take the shape, the one for the shortest rows: it wastes least.
+ * @returns Its index, or -1 when none takes the shape.
+ */
+export function chooseTier(engines: readonly Pick<Engine, "min" | "max">[], shape: BatchShape): number {
+  let best = -1;
+  engines.forEach(({ min, max }, index) => {
+    const takes =
+      shape.batch >= min.batch && shape.batch <= max.batch && shape.length >= min.length && shape.length <= max.length;
+    if (takes && (best === -1 || max.length < engines[best]!.max.length)) best = index;
+  });
+  return best;
+}
+
+/** Engines made for this GPU, this runtime and this precision; an engine of another one would not load, or worse. */
+export function usableEngines(
+  manifest: ModelManifest,
+  here: Readonly<{ gpuArch: string | null; ortVersion: string; precision: Precision }>,
+): Engine[] {
+  return (manifest.engines ?? []).filter(
+    ({ gpuArch, ortVersion, precision }) =>
+      gpuArch === here.gpuArch && ortVersion === here.ortVersion && precision === here.precision,
+  );
+}
+
+/** `sm90` for a GPU of compute capability 9.0; null when the driver does not say. */
+export function gpuArchOf(index: number): string | null {
+  const asked = spawnSync("nvidia-smi", ["--query-gpu=compute_cap", "--format=csv,noheader", "-i", `${index}`], {
+    encoding: "utf8",
+    timeout: 10_000,
+  });
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(asked.stdout ?? "") ?? [];
+  return major === undefined ? null : `sm${major}${minor}`;
+}

@@ -1,0 +1,149 @@
+/**
+ * How fast a model is on a device: a grid of batch and row length. Full rows, so real tokens are padded
+ * tokens; beside it, what share of the device's own matrix multiplication the model reaches.
+ */
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import { allocateShard, type RowRef } from "../../src/core/batch.ts";
+import type { Head } from "../../src/core/contracts.ts";
+import type { Embedder } from "../../src/core/ports.ts";
+import { type Device, providersOf } from "../onnx/device.ts";
+import type { ModelManifest } from "../registry/manifest.ts";
+import { writeOnnx } from "../graph/onnx-writer.ts";
+
+const GRID = { batches: [1, 8, 32, 128], lengths: [128, 512, 2048, 8192] } as const;
+/** A cell that one run shows to take longer than this is run no second time. */
+const CELL_MS = 4000;
+const MAX_RUNS = 50;
+
+export interface Cell {
+  readonly batch: number;
+  readonly length: number;
+  readonly runs: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly rowsPerSecond: number;
+  readonly tokensPerSecond: number;
+  /** Of the process, after the cell. */
+  readonly residentBytes: number;
+  /** Share of the device's matrix peak; null where the model's arithmetic is not known. */
+  readonly peakShare: number | null;
+}
+
+export interface BenchModelParams {
+  readonly embedder: Embedder;
+  readonly manifest: ModelManifest;
+  readonly heads: readonly Head[];
+  /** Cells of a larger padded area are left out. */
+  readonly maxBatchTokens: number;
+  /** Multiplications and additions a second that the device has shown, see `measurePeak`; null when it was not measured. */
+  readonly peakFlops: number | null;
+  /** Of the graph, one row of so many tokens; null when its arithmetic is not known. */
+  readonly rowFlops: (length: number) => number | null;
+  readonly onCell?: (cell: Cell) => void;
+}
+
+/** @returns Cells in order of length, then batch. */
+export async function benchModel(params: BenchModelParams): Promise<Cell[]> {
+  const cells: Cell[] = [];
+  for (const { batch, length } of gridOf(params)) {
+    const cell = await benchCell(params, batch, length);
+    cells.push(cell);
+    params.onCell?.(cell);
+  }
+  return cells;
+}
+
+/** @returns The shapes that the model takes, in order of length, then batch. */
+export function gridOf({
+  manifest,
+  maxBatchTokens,
+}: Pick<BenchModelParams, "manifest" | "maxBatchTokens">): Pick<Cell, "batch" | "length">[] {
+  const { maxTokens } = manifest.architecture;
+  const lengths = GRID.lengths.filter((length) => length <= maxTokens);
+  return (lengths.length > 0 ? lengths : [maxTokens]).flatMap((length) =>
+    GRID.batches.filter((batch) => batch === 1 || batch * length <= maxBatchTokens).map((batch) => ({ batch, length })),
+  );
+}
+
+async function benchCell(params: BenchModelParams, batch: number, length: number): Promise<Cell> {
+  const { embedder, peakFlops, rowFlops } = params;
+  const rows = fullRows(params, batch, length);
+  const run = async (): Promise<number> => {
+    const { startedAtMs, finishedAtMs } = await embedder.embed({ rows });
+    return finishedAtMs - startedAtMs;
+  };
+  const first = await run();
+  const times = first > CELL_MS ? [first] : [];
+  const endMs = performance.now() + (first > CELL_MS ? 0 : CELL_MS);
+  while (times.length === 0 || (times.length < MAX_RUNS && performance.now() < endMs)) times.push(await run());
+  times.sort((a, b) => a - b);
+  const p50Ms = quantile(times, 0.5);
+  const flops = rowFlops(length);
+  return {
+    batch,
+    length,
+    runs: times.length,
+    p50Ms,
+    p99Ms: quantile(times, 0.99),
+    rowsPerSecond: (batch * 1000) / p50Ms,
+    tokensPerSecond: (batch * length * 1000) / p50Ms,
+    residentBytes: process.memoryUsage().rss,
+    peakShare: flops === null || peakFlops === null ? null : (batch * flops * 1000) / p50Ms / peakFlops,
+  };
+}
+
+function quantile(sorted: readonly number[], share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!;
+}
+
+/** A batch without padding. */
+export function fullRows(
+  { manifest, heads }: Pick<BenchModelParams, "manifest" | "heads">,
+  batch: number,
+  length: number,
+): RowRef[] {
+  const { vocabSize } = manifest.architecture;
+  const shard = allocateShard({
+    lengths: Array.from({ length: batch }, () => length),
+    dim: manifest.dim,
+    heads,
+  });
+  for (let i = 0; i < shard.ids.length; i++) shard.ids[i] = 4 + ((i * 7919) % (vocabSize - 4));
+  return Array.from({ length: batch }, (_, row) => ({ shard, row }));
+}
+
+/**
+ * Arithmetic of an encoder's layers for one row: the linear layers' two operations a weight and token, and
+ * attention's two products of the whole row with itself.
+ */
+export function encoderFlops(
+  shape: Readonly<{ layers: number; hiddenSize: number; intermediateSize: number }>,
+  length: number,
+): number {
+  const { layers, hiddenSize, intermediateSize } = shape;
+  const weights = 4 * hiddenSize * hiddenSize + 2 * hiddenSize * intermediateSize;
+  return layers * (2 * weights * length + 4 * hiddenSize * length * length);
+}
+
+/** @returns The most multiplications and additions a second of one large fp32 product, on the same runtime. */
+export async function measurePeak(params: Readonly<{ device: Device; threads: number }>): Promise<number> {
+  const SIZE = 1024;
+  const graph = writeOnnx({
+    inputs: { a: ["rows", SIZE] },
+    constants: { b: { shape: [SIZE, SIZE], values: new Float32Array(SIZE * SIZE).fill(0.5) } },
+    nodes: [{ op: "MatMul", inputs: ["a", "b"], output: "c" }],
+    outputs: { c: ["rows", SIZE] },
+  });
+  const session = await InferenceSession.create(graph, {
+    executionProviders: providersOf(params.device),
+    intraOpNumThreads: params.threads,
+  });
+  const feeds = { a: new Tensor("float32", new Float32Array(SIZE * SIZE).fill(0.5), [SIZE, SIZE]) };
+  let bestMs = Infinity;
+  for (let i = 0; i < 20; i++) {
+    const startedMs = performance.now();
+    await session.run(feeds);
+    bestMs = Math.min(bestMs, performance.now() - startedMs);
+  }
+  return (2 * SIZE ** 3 * 1000) / bestMs;
+}

@@ -1,0 +1,114 @@
+/**
+ * What the fleet must know about a model, as a checked file: `manifest.json` in a model's folder, or
+ * `models/manifests/<name>.json` for the models that are known by name.
+ */
+import { z } from "zod";
+import { precisionSchema } from "../../src/core/contracts.ts";
+
+/** Relative to the model's folder; no way out of it. */
+const pathSchema = z.string().regex(/^(?!\/)(?!.*\.\.)[\w./-]+$/, "a relative path without '..'");
+
+const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
+
+/**
+ * Size and digest are left out where nobody has measured them; what is found on first use is then
+ * written into a lock file beside the files and holds from there on.
+ */
+const fileSchema = z.strictObject({
+  path: pathSchema,
+  bytes: z.int().min(1).optional(),
+  sha256: sha256Schema.optional(),
+});
+export type ModelFile = z.infer<typeof fileSchema>;
+
+/** A graph output that is the head's result already: float32 or float16. */
+const finishedSchema = z.strictObject({ output: z.string().min(1), finished: z.literal(true) });
+/** A graph output of hidden states, [batch, seq, hiddenSize]; the head is computed from it here. */
+const hiddenSchema = z.strictObject({ output: z.string().min(1), finished: z.literal(false) });
+
+/** Finished: float32 [batch, dim], unit length. Else the pooled states are cut to `dim` and normalised here. */
+const denseSchema = z.discriminatedUnion("finished", [
+  finishedSchema,
+  hiddenSchema.extend({ pooling: z.enum(["cls", "mean", "last"]) }),
+]);
+/** Ids that never carry a lexical weight, such as `<s>`, `<pad>`, `</s>` and `<unk>`. */
+const nonLexicalIds = z.array(z.int().min(0));
+/** Finished: float32 [batch, seq], weights >= 0. `linear` is a PyTorch file with `weight` [1, hiddenSize] and `bias` [1]. */
+const sparseSchema = z.discriminatedUnion("finished", [
+  finishedSchema.extend({ nonLexicalIds }),
+  hiddenSchema.extend({ nonLexicalIds, linear: fileSchema }),
+]);
+/** Finished: float32 [batch, seq - 1, dim], unit length, the first token left out. `linear`: `weight` [dim, hiddenSize], `bias` [dim]. */
+const colbertSchema = z.discriminatedUnion("finished", [finishedSchema, hiddenSchema.extend({ linear: fileSchema })]);
+
+/** The first is the ONNX graph, the others are its external data, in the places the graph names. */
+const weightsSchema = z.array(fileSchema).min(1);
+
+const shapeSchema = z.strictObject({ batch: z.int().min(1), length: z.int().min(1) });
+/** An ONNX file with a compiled TensorRT engine (an EPContext node), good for one GPU architecture and version. */
+const engineSchema = z.strictObject({
+  /** As in `sm90`. */
+  gpuArch: z.string().regex(/^sm\d{2,3}$/),
+  trtVersion: z.string().min(1),
+  ortVersion: z.string().min(1),
+  precision: precisionSchema,
+  /** Of the weights that it was compiled from: the model's own at this precision, or it is not used. */
+  weightsSha256: sha256Schema.optional(),
+  /** Shapes that the engine takes; any other must never be handed to it. */
+  min: shapeSchema,
+  opt: shapeSchema,
+  max: shapeSchema,
+  files: weightsSchema,
+});
+
+export const modelManifestSchema = z.strictObject({
+  id: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/),
+  /** The repository on the hub that the files are pulled from; null for a model that is only here. */
+  hub: z
+    .string()
+    .regex(/^[\w.-]+\/[\w.-]+$/)
+    .nullable(),
+  /** A commit, tag or branch of the hub's repository; the model's own version where there is no hub. */
+  revision: z.string().regex(/^[A-Za-z0-9_][\w.-]*$/),
+  description: z.string().min(1),
+  /** Shown whenever the model is used; null when there is nothing to warn of. */
+  notice: z.string().nullable(),
+  license: z.string().min(1),
+  /** Folder of the files, relative to the manifest; without it, the manifest's own or, by name, the cache's. */
+  folder: z.string().min(1).optional(),
+  tokenizer: fileSchema,
+  architecture: z.strictObject({
+    /** `model_type` of the model's config.json. */
+    kind: z.string().min(1),
+    hiddenSize: z.int().min(1).max(65536),
+    /** Rows of the embedding table. */
+    vocabSize: z.int().min(1),
+    padId: z.int().min(0),
+    /** Position of the first token: pad id + 1 in the RoBERTa family, else 0. */
+    positionOffset: z.int().min(0),
+    /** Longest row, special tokens included. */
+    maxTokens: z.int().min(3),
+  }),
+  /** Width of dense and ColBERT vectors. */
+  dim: z.int().min(1).max(65536),
+  /** Widths that a dense vector may be cut to before it is normalised (Matryoshka training). */
+  truncateDims: z.array(z.int().min(1)).optional(),
+  /** Put before a text; which one depends on what the text is for. */
+  prefixes: z.strictObject({ query: z.string(), passage: z.string() }),
+  inputs: z.strictObject({
+    ids: z.string().min(1),
+    mask: z.string().min(1),
+    /** All zeros, where the graph asks for it, as BERT's do. */
+    typeIds: z.string().min(1).optional(),
+  }),
+  heads: z.strictObject({
+    dense: denseSchema.optional(),
+    sparse: sparseSchema.optional(),
+    colbert: colbertSchema.optional(),
+  }),
+  weights: z
+    .partialRecord(precisionSchema, weightsSchema)
+    .refine((weights) => Object.keys(weights).length > 0, { message: "weights of at least one precision are needed" }),
+  engines: z.array(engineSchema).optional(),
+});
+export type ModelManifest = z.infer<typeof modelManifestSchema>;

@@ -1,0 +1,154 @@
+/** From a model that was found to one that can be loaded: a precision chosen, its files held to their digests. */
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type ModelRef, type Precision, precisionSchema } from "../../src/core/contracts.ts";
+import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { DigestCache, type FileDigest } from "./digest-cache.ts";
+import { assertListed, UnreadableGraph } from "../graph/graph-files.ts";
+import type { ModelFile, ModelManifest } from "./manifest.ts";
+import type { PinnedFile } from "./pinned-files.ts";
+import type { FoundModel } from "./registry.ts";
+import { setupSha256 } from "./setup-digest.ts";
+
+export interface Model extends FoundModel {
+  readonly precision: Precision;
+  /** The ONNX graph; its external data lie where it names them. */
+  readonly weightsPath: string;
+  readonly tokenizerPath: string;
+  /** The weights and the tokenizer as their digests were taken of them; whoever loads one looks whether it still is. */
+  readonly files: readonly PinnedFile[];
+  /** Digest of the fp32 weights that take rows which this precision cannot compute; null where there are none. */
+  readonly exactSha256: string | null;
+  readonly ref: ModelRef;
+}
+
+/** Of the weights; `auto` is the most exact that the model has. */
+export type PrecisionChoice = Precision | "auto";
+
+/** How a model is opened. */
+export interface OpenModelParams {
+  /** `auto` by default. */
+  readonly precision?: PrecisionChoice;
+  /** Where digests of large files are kept; without it, these are read at every start. */
+  readonly cacheFolder?: string;
+}
+
+/**
+ * Holds every file of the model at this precision to its size and digest, so that a run never starts on
+ * a damaged one. Where the manifest has no digest, what is there counts, and the run's record keeps it.
+ *
+ * @throws FleetError `bad_usage` when it is not there at this precision; `model_invalid`
+ */
+export async function openModel(found: FoundModel, params: OpenModelParams = {}): Promise<Model> {
+  const { manifest, folder } = found;
+  const precision = choosePrecision(manifest, params.precision ?? "auto");
+  const weights = weightsOf(manifest, precision);
+  const digests = new DigestCache(params.cacheFolder ?? null);
+  const check = (file: ModelFile): Promise<HashedFile> => checkFile({ manifest, folder, file, digests });
+  const hashed: HashedFile[] = [];
+  for (const file of weights) hashed.push(await check(file));
+  assertWhole(folder, weights);
+  const tokenizer = await check(manifest.tokenizer);
+  const exactSha256 = await exactDigest(found, precision, check);
+  return {
+    manifest,
+    folder,
+    precision,
+    weightsPath: join(folder, weights[0]!.path),
+    tokenizerPath: join(folder, manifest.tokenizer.path),
+    files: [...hashed, tokenizer].map(({ path, sha256, identity }) => ({ path: join(folder, path), sha256, identity })),
+    exactSha256,
+    ref: {
+      id: manifest.id,
+      revision: manifest.revision,
+      sha256: digestOfAll(hashed),
+      setupSha256: setupSha256(manifest, { tokenizer: tokenizer.sha256, exact: exactSha256 }),
+      dim: manifest.dim,
+      maxTokens: manifest.architecture.maxTokens,
+    },
+  };
+}
+
+/** `auto` is the most exact of those there are. */
+function choosePrecision({ id, weights }: ModelManifest, choice: PrecisionChoice): Precision {
+  const there = precisionSchema.options.filter((precision) => weights[precision] !== undefined);
+  if (choice === "auto") return there[0]!;
+  if (there.includes(choice)) return choice;
+  throw new FleetError("bad_usage", `model ${id} has no ${choice} weights`, {
+    cure: `use --precision ${there.join(" or ")}, or export it: see docs/models.md`,
+  });
+}
+
+/** Every file that decides what the vectors are; the first is the graph. */
+export function weightsOf(manifest: ModelManifest, precision: Precision): ModelFile[] {
+  const linears = [manifest.heads.sparse, manifest.heads.colbert].flatMap((head) =>
+    head?.finished === false ? [head.linear] : [],
+  );
+  return [...(manifest.weights[precision] ?? []), ...linears];
+}
+
+/** Whoever plans a run needs no graph; a session refuses one that cannot be read, and says why. */
+function assertWhole(folder: string, weights: readonly ModelFile[]): void {
+  try {
+    assertListed({ folder, graph: weights[0]!.path, listed: weights.map(({ path }) => path) });
+  } catch (error) {
+    if (!(error instanceof UnreadableGraph)) throw error;
+  }
+}
+
+type HashedFile = FileDigest & Pick<ModelFile, "path">;
+
+/**
+ * Files with a digest in the manifest are held to it when they are loaded; those without one are read now, and where
+ * one is not there, rows that this precision cannot compute are not computed again.
+ */
+async function exactDigest(
+  { manifest, folder }: FoundModel,
+  precision: Precision,
+  check: (file: ModelFile) => Promise<HashedFile>,
+): Promise<string | null> {
+  if (precision === "fp32" || manifest.weights.fp32 === undefined) return null;
+  const listed = weightsOf(manifest, "fp32");
+  if (listed.some(({ path, sha256 }) => sha256 === undefined && !existsSync(join(folder, path)))) return null;
+  const files = [];
+  for (const file of listed) files.push({ path: file.path, sha256: file.sha256 ?? (await check(file)).sha256 });
+  return digestOfAll(files);
+}
+
+async function checkFile(
+  params: Readonly<{ manifest: ModelManifest; folder: string; file: ModelFile; digests: DigestCache }>,
+): Promise<HashedFile> {
+  const { manifest, folder, file, digests } = params;
+  const found = await digests.of(join(folder, file.path)).catch((error: unknown) => {
+    if (error instanceof FleetError) throw error;
+    throw new FleetError(
+      "model_invalid",
+      `model ${manifest.id} lacks its file ${join(folder, file.path)}: ${messageOf(error)}`,
+      {
+        cure: cureFor(manifest),
+        cause: error,
+      },
+    );
+  });
+  const { bytes = found.bytes, sha256 = found.sha256 } = file;
+  if (found.bytes !== bytes || found.sha256 !== sha256) {
+    throw new FleetError(
+      "model_invalid",
+      `${join(folder, file.path)} of model ${manifest.id} is ${found.bytes} bytes with sha256 ${found.sha256}; its manifest says ${bytes} bytes, ${sha256}`,
+      { cure: `the file is damaged or of another revision: ${cureFor(manifest)}` },
+    );
+  }
+  return { ...found, path: file.path };
+}
+
+function cureFor({ id, hub }: ModelManifest): string {
+  return hub === null ? "install the model again" : `embedfleet models pull ${id}`;
+}
+
+/** One file stands for itself; several for the list of them. */
+function digestOfAll(files: readonly Pick<HashedFile, "path" | "sha256">[]): string {
+  if (files.length === 1) return files[0]!.sha256;
+  const lines = files.map(({ path, sha256 }) => `${sha256}  ${path}\n`).sort();
+  return createHash("sha256").update(lines.join("")).digest("hex");
+}

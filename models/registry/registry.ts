@@ -1,0 +1,143 @@
+/**
+ * Models by name (a manifest that comes with embedfleet, its files there too or pulled) or by path: a
+ * folder with a `manifest.json`, or one in the layout of the Hugging Face hub.
+ */
+import { existsSync, readdirSync } from "node:fs";
+import { basename, dirname, join, resolve, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Head } from "../../src/core/contracts.ts";
+import { readText } from "./plain-file.ts";
+import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { describeFolder } from "./hub-folder.ts";
+import { type ModelManifest, modelManifestSchema } from "./manifest.ts";
+
+/** A model that was found; its files are not looked at before `openModel`. */
+export interface FoundModel {
+  readonly manifest: ModelManifest;
+  readonly folder: string;
+}
+
+/**
+ * A model on this machine, by name or by the path of its folder.
+ *
+ * @param params.modelsFolder Where pulled models lie, one folder each.
+ * @throws FleetError `model_unknown`, `model_invalid`
+ */
+export function findModel(nameOrPath: string, params: Readonly<{ modelsFolder: string }>): FoundModel {
+  const isPath = /[/\\]/.test(nameOrPath) || existsSync(join(nameOrPath, "manifest.json"));
+  if (isPath) return findFolder(resolve(nameOrPath));
+  const manifest = knownManifest(nameOrPath);
+  if (manifest.folder !== undefined) return { manifest, folder: resolve(manifestsFolder(), manifest.folder) };
+  const pulled = pulledFolder(manifest, params.modelsFolder);
+  if (existsSync(join(pulled, "manifest.json"))) return findFolder(pulled);
+  throw new FleetError("model_unknown", `model ${manifest.id} is not on this machine: there is no ${pulled}`, {
+    cure: `embedfleet models pull ${manifest.id}`,
+  });
+}
+
+/** A model that is known by name. */
+export interface ListedModel {
+  readonly manifest: ModelManifest;
+  /** Null when its files would have to be pulled first. */
+  readonly folder: string | null;
+}
+
+/** The models that are known by name. */
+export function listModels(params: Readonly<{ modelsFolder: string }>): ListedModel[] {
+  return namesOfModels().map((name) => {
+    const manifest = readManifest(join(manifestsFolder(), `${name}.json`));
+    if (manifest.folder !== undefined) return { manifest, folder: resolve(manifestsFolder(), manifest.folder) };
+    const pulled = pulledFolder(manifest, params.modelsFolder);
+    return { manifest, folder: existsSync(join(pulled, "manifest.json")) ? pulled : null };
+  });
+}
+
+/** Where `models pull` puts a model: revisions lie side by side, so no running worker loses its files. */
+export function pulledFolder({ id, revision }: ModelManifest, modelsFolder: string): string {
+  return join(modelsFolder, id, revision);
+}
+
+/** A manifest that comes along. @throws FleetError `model_unknown` */
+export function knownManifest(name: string): ModelManifest {
+  const file = join(manifestsFolder(), `${basename(name)}.json`);
+  if (existsSync(file)) return readManifest(file);
+  throw new FleetError("model_unknown", `there is no model named ${JSON.stringify(name)}`, {
+    cure: `choose one of: ${namesOfModels().join(", ")}; or give the path of a model's folder`,
+  });
+}
+
+/** @throws FleetError `bad_usage` when the model cannot do what is asked of it. */
+export function assertModelCan(
+  { manifest }: FoundModel,
+  asked: Readonly<{ heads: readonly Head[]; maxTokens: number; dim?: number }>,
+): void {
+  const { id, heads, architecture, dim, truncateDims = [] } = manifest;
+  const missing = asked.heads.filter((head) => heads[head] === undefined);
+  if (missing.length > 0) {
+    throw new FleetError("bad_usage", `model ${id} has no ${missing.join(" and no ")} head`, {
+      cure: `ask for --heads ${Object.keys(heads).join(",")}`,
+    });
+  }
+  if (asked.maxTokens > architecture.maxTokens) {
+    throw new FleetError("bad_usage", `--max-tokens ${asked.maxTokens} is more than model ${id} can take`, {
+      cure: `use at most ${architecture.maxTokens}`,
+    });
+  }
+  if (asked.dim === undefined || asked.dim === dim) return;
+  if (!truncateDims.includes(asked.dim)) {
+    throw new FleetError("bad_usage", `--dim ${asked.dim}: the vectors of model ${id} mean nothing at that width`, {
+      cure: `use ${[...truncateDims, dim].join(", ")}`,
+    });
+  }
+  if (asked.heads.includes("colbert")) {
+    throw new FleetError("bad_usage", `--dim ${asked.dim} cuts dense vectors, and ColBERT vectors cannot be cut`, {
+      cure: "leave colbert out of --heads",
+    });
+  }
+}
+
+/** @throws FleetError `model_unknown`, `model_invalid` */
+export function readManifest(file: string): ModelManifest {
+  try {
+    return modelManifestSchema.parse(JSON.parse(readText(file)));
+  } catch (error) {
+    throw new FleetError("model_invalid", `the model manifest ${file} is not valid: ${messageOf(error)}`, {
+      cure: "install or export the model again; models/registry/manifest.ts explains each field",
+      cause: error,
+    });
+  }
+}
+
+function findFolder(path: string): FoundModel {
+  const file = join(path, "manifest.json");
+  if (existsSync(file)) {
+    const manifest = readManifest(file);
+    const folder = resolve(path, manifest.folder ?? ".");
+    if (folder === path || folder.startsWith(path + sep)) return { manifest, folder };
+    throw new FleetError("model_invalid", `${file} says that its files are in ${folder}, outside its own folder`, {
+      cure: "put the model's files into the folder of its manifest.json",
+    });
+  }
+  if (existsSync(join(path, "config.json"))) return { manifest: describeFolder(path), folder: path };
+  throw new FleetError("model_unknown", `there is no model at ${path}: it has neither manifest.json nor config.json`, {
+    cure: `choose one of: ${namesOfModels().join(", ")}; or give the path of a model's folder`,
+  });
+}
+
+function namesOfModels(): string[] {
+  return readdirSync(manifestsFolder())
+    .filter((name) => name.endsWith(".json"))
+    .map((name) => name.slice(0, -".json".length))
+    .sort();
+}
+
+/** Manifests, the embedded model and the exporter are data beside the sources, so `dist/` looks back at them. */
+export function modelsFolder(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, "package.json"))) folder = dirname(folder);
+  return join(folder, "models");
+}
+
+function manifestsFolder(): string {
+  return join(modelsFolder(), "manifests");
+}

@@ -1,0 +1,83 @@
+/** Which documents of a corpus a run has to plan, and which rows of its base are no more. */
+import { IdSet } from "../src/disk/id-set.ts";
+import type { DeletedRows, DeleteReason } from "../src/arrow/document-index.ts";
+import type { RunRecord } from "../src/core/contracts.ts";
+import type { ObjectStore } from "../src/core/ports.ts";
+import { type Admission, KnownDocuments } from "../src/run/known-documents.ts";
+
+export interface Ledger {
+  /** @param content See `contentHash`. */
+  admit(id: string, content: Uint8Array): Admission;
+  /**
+   * Rows of the base whose document the corpus has no more, or with other content, in parts. To be asked
+   * once, when the whole corpus has been admitted; the same corpus gives the same parts.
+   */
+  gone(): AsyncGenerator<DeletedRows>;
+  close(): void;
+}
+
+/** @throws FleetError when the base is not there, not sealed or not as it was sealed. */
+export async function openLedger(params: Readonly<{ store: ObjectStore; record: RunRecord }>): Promise<Ledger> {
+  const { store, record } = params;
+  if (record.lineage?.kind !== "delta") return new FullLedger();
+  return new DeltaLedger(await KnownDocuments.load({ store, run: record.lineage.base }));
+}
+
+class FullLedger implements Ledger {
+  readonly #seen = new IdSet();
+
+  admit(id: string): Admission {
+    return this.#seen.add(id) ? "new" : "duplicate";
+  }
+
+  async *gone(): AsyncGenerator<DeletedRows> {}
+
+  close(): void {
+    this.#seen.close();
+  }
+}
+
+const ROWS_PER_PART = 262_144;
+
+class DeltaLedger implements Ledger {
+  readonly #known: KnownDocuments;
+
+  constructor(known: KnownDocuments) {
+    this.#known = known;
+  }
+
+  admit(id: string, content: Uint8Array): Admission {
+    return this.#known.admit(id, content);
+  }
+
+  async *gone(): AsyncGenerator<DeletedRows> {
+    let part = new Part();
+    for await (const { id, chunks, reason } of this.#known.outdated()) {
+      for (let chunk = 0; chunk < chunks; chunk++) part.add(id, chunk, reason);
+      if (part.ids.length < ROWS_PER_PART) continue;
+      yield part.rows();
+      part = new Part();
+    }
+    if (part.ids.length > 0) yield part.rows();
+  }
+
+  close(): void {
+    this.#known.close();
+  }
+}
+
+class Part {
+  readonly ids: string[] = [];
+  readonly #chunks: number[] = [];
+  readonly #reasons: DeleteReason[] = [];
+
+  add(id: string, chunk: number, reason: DeleteReason): void {
+    this.ids.push(id);
+    this.#chunks.push(chunk);
+    this.#reasons.push(reason);
+  }
+
+  rows(): DeletedRows {
+    return { ids: this.ids, chunks: Uint32Array.from(this.#chunks), reasons: this.#reasons };
+  }
+}

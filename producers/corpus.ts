@@ -1,0 +1,159 @@
+/** A corpus: what people named, as one bounded stream of documents that is the same each time. */
+import { constants } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import type { Readable } from "node:stream";
+import type { S3Options } from "../src/adapters/s3/s3-client.ts";
+import type { Selection } from "../src/core/selection.ts";
+import type { SourceItem } from "../src/core/documents.ts";
+import { FleetError, messageOf } from "../src/core/errors.ts";
+import { type PartReader, type ReadItem, readParts } from "./parts/read-parts.ts";
+import { Buckets } from "./sources/buckets.ts";
+import { readBundle } from "./parts/bundle.ts";
+import { formatByName, KNOWN_NAMES } from "./sources/formats.ts";
+import { type CorpusObject, isGlob, type Listed, listInput, STDIN } from "./sources/objects.ts";
+import { type CutHow, type Section, sectionsOf } from "./parts/parts.ts";
+import { readObject, sniff } from "./sources/read-object.ts";
+import { selectItems } from "./sources/select.ts";
+
+/** An object that is no larger is read as soon as its turn comes, so that it may be asked for before that. */
+const SMALL_BYTES = 1024 * 1024;
+const SMALL_TOGETHER = 100;
+
+/** What to read, and which documents of it. */
+export interface CorpusParams extends Selection {
+  /** Files, folders, patterns, `s3://…`, or `-` for standard input, in the order they are read. */
+  readonly inputs: readonly string[];
+  /** Longest accepted line, row or file, in bytes. */
+  readonly maxDocumentBytes: number;
+  readonly stdin?: Readable;
+  readonly s3?: S3Options | undefined;
+}
+
+/** The documents of files, folders, patterns, buckets or standard input, in one order everywhere. */
+export class Corpus {
+  readonly #params: CorpusParams;
+  readonly #buckets: Buckets;
+
+  constructor(params: CorpusParams) {
+    this.#params = params;
+    this.#buckets = new Buckets(params.s3);
+  }
+
+  /**
+   * Refuses what cannot work before anything is started.
+   * @throws FleetError `bad_usage`, `source_unreadable` and a server's faults
+   */
+  async check(): Promise<void> {
+    const { inputs } = this.#params;
+    if (inputs.length === 0)
+      throw new FleetError("bad_usage", "no corpus was named", {
+        cure: "name files, folders, patterns or s3:// URLs, or - for standard input",
+      });
+    if (inputs.filter((input) => input === STDIN).length > 1)
+      throw new FleetError("bad_usage", "standard input is named twice", { cure: "name - once" });
+    for (const input of inputs) if (input !== STDIN) await this.#checkInput(input);
+  }
+
+  /** Every object of the corpus in order, and what could not be listed. */
+  async *objects(): AsyncGenerator<Listed> {
+    for (const input of this.#params.inputs) yield* this.#list(input);
+  }
+
+  /**
+   * Every document of the corpus that is asked for, in order, and every reject in its place.
+   * @param reader Reads parts of it at the same time; the documents are the same.
+   */
+  items(reader?: PartReader, how: CutHow = {}): AsyncGenerator<ReadItem> {
+    const items: AsyncIterable<ReadItem> = reader === undefined ? this.#all() : readParts(this.sections(how), reader);
+    return selectItems(items, this.#params.limit);
+  }
+
+  /** The corpus in parts that can be read apart. */
+  sections(how: CutHow = {}): AsyncGenerator<Section> {
+    return sectionsOf({ objects: this.objects(), options: this.#params, ...how });
+  }
+
+  /** Ends its connections. */
+  async close(): Promise<void> {
+    await this.#buckets.close();
+  }
+
+  async *#all(): AsyncGenerator<SourceItem> {
+    for await (const group of smallTogether(this.objects())) yield* readBundle(group, (listed) => this.#read(listed));
+  }
+
+  async *#read(listed: Listed): AsyncGenerator<SourceItem> {
+    if (listed.kind === "reject") yield listed;
+    else yield* readObject(listed.object, this.#params);
+  }
+
+  #list(input: string): AsyncGenerator<Listed> {
+    return listInput(input, {
+      format: this.#params.format,
+      stdin: this.#params.stdin ?? process.stdin,
+      bucket: (name) => this.#buckets.get(name),
+    });
+  }
+
+  async #checkInput(input: string): Promise<void> {
+    const isRemote = /^s3:/i.test(input);
+    // A pipe can be read once, so it is looked at when it is read.
+    if (!isRemote && !isGlob(input) && !(await assertReadable(input)).isSeekable) return;
+    const objects = this.#list(input);
+    const first = await objects.next();
+    await objects.return(undefined);
+    if (first.done === true || (first.value.kind === "reject" && isGlob(input)))
+      throw new FleetError("source_unreadable", `nothing to read was found at ${input}`, {
+        cure: `check the name; of folders and prefixes ${KNOWN_NAMES} are read, and names without an ending when --format is said`,
+      });
+    if (first.value.kind === "object" && first.value.object.isNamed) await this.#assertFormat(first.value.object);
+  }
+
+  async #assertFormat(object: CorpusObject): Promise<void> {
+    if (this.#params.format !== "auto" || formatByName(object.name) !== null) return;
+    const source = await object.open();
+    try {
+      if ((await sniff(source, object.name, "auto")).format !== null) return;
+    } finally {
+      await source.close();
+    }
+    throw new FleetError("bad_usage", `the format of ${object.name} cannot be told from its name or its first bytes`, {
+      cure: `${KNOWN_NAMES} are known by name; say --format`,
+    });
+  }
+}
+
+/** Objects of a bucket that are asked for at the same time: one after another, most of the time would be waiting. */
+async function* smallTogether(listing: AsyncIterable<Listed>): AsyncGenerator<readonly Listed[]> {
+  let small: Listed[] = [];
+  for await (const listed of listing) {
+    const isSmall = isSmallAndFar(listed);
+    if (isSmall) small.push(listed);
+    if (isSmall && small.length < SMALL_TOGETHER) continue;
+    yield small;
+    small = [];
+    if (!isSmall) yield [listed];
+  }
+  yield small;
+}
+
+function isSmallAndFar(listed: Listed): boolean {
+  if (listed.kind === "reject") return false;
+  const { place } = listed.object;
+  return place.kind === "s3" && place.entry.bytes <= SMALL_BYTES;
+}
+
+async function assertReadable(path: string): Promise<{ readonly isSeekable: boolean }> {
+  const unreadable = (error: unknown, cure: string): FleetError =>
+    new FleetError("source_unreadable", `the corpus ${path} cannot be read: ${messageOf(error)}`, {
+      cure,
+      cause: error,
+    });
+  const info = await stat(path).catch((error: unknown) => {
+    throw unreadable(error, "check the path; a folder, a file, a pattern, s3:// or - for standard input is understood");
+  });
+  await access(path, constants.R_OK).catch((error: unknown) => {
+    throw unreadable(error, "check its permissions");
+  });
+  return { isSeekable: info.isFile() || info.isDirectory() };
+}

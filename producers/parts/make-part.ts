@@ -1,0 +1,101 @@
+/** One part of a corpus read, tokenised, cut and hashed into the store, on whatever machine took its job. */
+import { contentHash } from "../../src/core/content.ts";
+import type { RunRecord } from "../../src/core/contracts.ts";
+import { type FleetError, hasCode } from "../../src/core/errors.ts";
+import type { PartJob } from "../../src/core/ingest.ts";
+import { toJsonBytes } from "../../src/core/json.ts";
+import { runKeys } from "../../src/core/layout.ts";
+import type { ObjectStore } from "../../src/core/ports.ts";
+import type { Observe } from "../../src/core/telemetry.ts";
+import { createSame } from "../../src/run/create-same.ts";
+import type { Cutter } from "../chunking/chunker.ts";
+import { partOf } from "./part-job.ts";
+import { encodePiece } from "./part-piece.ts";
+import type { PartEnd } from "./read-parts.ts";
+import { type CorpusPart, type OpenPlace, readPart } from "./parts.ts";
+import { type AdmittedItem, tokenise, type TokenisedItem } from "../tokenise.ts";
+
+/** A piece ends with the item that reaches one of these; it is in memory whole, here and where the plan is made. */
+const PIECE_TOKENS = 4 * 1024 * 1024;
+const PIECE_ITEMS = 65_536;
+const PIECE_CHARS = 64 * 1024 * 1024;
+const OTHERWISE_READ =
+  "this part was read otherwise before, by another version or from a failing disk: remove the object, and run enqueue again with the same --run id";
+
+export interface PartTools {
+  readonly store: ObjectStore;
+  readonly record: RunRecord;
+  readonly cutter: Cutter;
+  readonly open: OpenPlace;
+  readonly observe: Observe;
+}
+
+/**
+ * Stages the part's pieces, each created once and the same whoever makes it, so a part may be begun again anywhere.
+ *
+ * @throws FleetError `job_invalid` for a part that is not of the run's corpus, `run_conflict` for pieces that are there
+ *   and others; whatever reading and the store throw
+ */
+export async function makePart(job: PartJob, tools: PartTools, signal: AbortSignal): Promise<void> {
+  const { store, record } = tools;
+  const keys = runKeys(record.run);
+  const part = await partOf(job, tools);
+  if ((await store.stat({ key: keys.partDone(job.part) })) !== null) return;
+  const reached = { line: 0 };
+  const outcome: { fault?: FleetError } = {};
+  let pieces = 0;
+  const put = async (items: readonly TokenisedItem[], isLast: boolean): Promise<void> => {
+    const end: PartEnd | null = isLast && part.range !== null ? { lines: reached.line, ...outcome } : null;
+    const piece = { run: record.run, part: job.part, piece: pieces, isLast, items, end };
+    const key = keys.partPiece(job.part, pieces++);
+    await createSame(store, { key, body: encodePiece(piece, record.options.keep), cure: OTHERWISE_READ });
+  };
+  let items: TokenisedItem[] = [];
+  let size = { tokens: 0, chars: 0 };
+  for await (const item of tokenise(documentsOf(part, tools, reached, outcome), tools)) {
+    signal.throwIfAborted();
+    items.push(item);
+    if (item.kind === "document") size = grown(size, item);
+    if (size.tokens < PIECE_TOKENS && items.length < PIECE_ITEMS && size.chars < PIECE_CHARS) continue;
+    await put(items, false);
+    items = [];
+    size = { tokens: 0, chars: 0 };
+  }
+  await put(items, true);
+  await store.create({ key: keys.partDone(job.part), body: toJsonBytes({ pieces }) });
+}
+
+function grown(
+  size: Readonly<{ tokens: number; chars: number }>,
+  item: TokenisedItem & { kind: "document" },
+): { tokens: number; chars: number } {
+  let { tokens, chars } = size;
+  for (const { ids, text } of item.chunks) {
+    tokens += ids.length;
+    chars += text?.length ?? 0;
+  }
+  for (const value of item.document.kept ?? []) chars += (value?.length ?? 0) * item.chunks.length;
+  return { tokens, chars };
+}
+
+/** A fault ends a range, and is told with it: whoever puts the parts together knows which line it was. */
+async function* documentsOf(
+  part: CorpusPart,
+  tools: PartTools,
+  reached: { line: number },
+  outcome: { fault?: FleetError },
+): AsyncGenerator<AdmittedItem> {
+  const { open, record } = tools;
+  try {
+    for await (const item of readPart({ part, options: record.options, open, reached })) {
+      yield item.kind === "reject" ? item : { ...item, content: contentHash(item.document) };
+    }
+  } catch (error) {
+    if (part.range === null || !isOfObject(error)) throw error;
+    outcome.fault = error;
+  }
+}
+
+function isOfObject(error: unknown): error is FleetError {
+  return hasCode(error, "source_unreadable") || hasCode(error, "source_missing");
+}

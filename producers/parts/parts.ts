@@ -1,0 +1,154 @@
+/**
+ * A corpus cut into parts that can be read anywhere and at the same time: whole objects, several small ones together,
+ * and ranges of large plain JSONL objects. Read in order, the parts are the corpus.
+ */
+import { type FilePin, openFileSource, pinFile } from "../../src/adapters/file/file-source.ts";
+import type { S3Bucket } from "../../src/adapters/s3/s3-source.ts";
+import type { SourceItem } from "../../src/core/documents.ts";
+import type { ByteRange, ByteSource } from "../../src/core/ports.ts";
+import { bundled, type Bundleable, readBundle } from "./bundle.ts";
+import { isPlain } from "../sources/decode.ts";
+import { readJsonlRange } from "../sources/jsonl.ts";
+import type { CorpusObject, Listed, Place } from "../sources/objects.ts";
+import { readObject, type ReadOptions, sniff } from "../sources/read-object.ts";
+
+/** Read in a moment by one thread; several of them fit into memory. */
+export const PART_BYTES = 4 * 1024 * 1024;
+/** Enough to tell compression and UTF-16 by. */
+const HEAD_BYTES = 4;
+
+/** Plain data. */
+export type CorpusPart = ObjectPart | Bundle;
+
+export interface ObjectPart extends WholeObject {
+  /** Lines that begin in these bytes of a JSONL object; null for the whole object. */
+  readonly range: ByteRange | null;
+}
+
+/** Small whole objects that follow one another. */
+export interface Bundle {
+  readonly name: string;
+  readonly objects: readonly WholeObject[];
+  readonly range: null;
+}
+
+export interface WholeObject {
+  readonly name: string;
+  readonly id: string;
+  readonly place: Exclude<Place, { kind: "pipe" }>;
+  /**
+   * Of a file whose parts must all be of one version, wherever they are read; an object in a bucket has its ETag.
+   * Null for a file that is read whole, here, and for what is no plain file.
+   */
+  readonly pin: FilePin | null;
+}
+
+/** `items` is what is read here and now: what could not be listed, and what can be read once only. */
+export type Section =
+  | { readonly kind: "part"; readonly part: CorpusPart }
+  | { readonly kind: "items"; readonly items: AsyncIterable<SourceItem> };
+
+export interface CutHow {
+  /** Of a range, about; an object of less than two is one part. */
+  readonly partBytes?: number;
+  /** Small objects, of `partBytes` together at most, that are one part; by default each is its own. */
+  readonly partObjects?: number;
+  /**
+   * Whole files too: other processes may find another file under the name, or none. What cannot be pinned is read here
+   * and now.
+   */
+  readonly pinsAll?: boolean;
+}
+
+export async function* sectionsOf(
+  params: Readonly<{ objects: AsyncIterable<Listed>; options: ReadOptions }> & CutHow,
+): AsyncGenerator<Section> {
+  const { objects, options, partBytes = PART_BYTES, partObjects = 1, pinsAll = false } = params;
+  const sections = unbundled(objects, { options, partBytes, pinsAll });
+  yield* bundled(sections, { bytes: partBytes, objects: partObjects });
+}
+
+interface PartsHow {
+  readonly options: ReadOptions;
+  readonly partBytes: number;
+  readonly pinsAll: boolean;
+}
+
+async function* unbundled(objects: AsyncIterable<Listed>, how: PartsHow): AsyncGenerator<Bundleable> {
+  for await (const listed of objects) {
+    if (listed.kind === "reject") yield { kind: "items", items: only(listed) };
+    else if (listed.object.place.kind === "pipe")
+      yield { kind: "items", items: readObject(listed.object, how.options) };
+    else yield* partsOf(listed.object, listed.object.place, how);
+  }
+}
+
+async function* only(item: SourceItem): AsyncGenerator<SourceItem> {
+  yield item;
+}
+
+async function* partsOf(
+  object: CorpusObject,
+  place: WholeObject["place"],
+  { options, partBytes, pinsAll }: PartsHow,
+): AsyncGenerator<Bundleable> {
+  const pin = place.kind === "file" ? await pinFile(place.path) : null;
+  const whole: WholeObject = { name: object.name, id: object.id, place, pin: pinsAll ? pin : null };
+  const bytes = place.kind === "s3" ? place.entry.bytes : pin?.bytes;
+  // What is no plain file, or not there, may be anything by the time that it is read: on other machines, too.
+  if (bytes === undefined && pinsAll) yield { kind: "items", items: readObject(object, options) };
+  else if (bytes === undefined) yield { kind: "part", part: { ...whole, range: null } };
+  else if (bytes < 2 * partBytes || !(await isPlainJsonl(object, options)))
+    yield { kind: "object", object: whole, bytes };
+  else
+    for (let start = 0; start < bytes; start += partBytes)
+      yield { kind: "part", part: { ...whole, range: { start, end: Math.min(start + partBytes, bytes) }, pin } };
+}
+
+/** What cannot be read now is left to whoever reads it, and tells. */
+async function isPlainJsonl(object: CorpusObject, options: ReadOptions): Promise<boolean> {
+  const source = await object.open().catch(() => null);
+  if (source === null) return false;
+  try {
+    if (!isPlain(await source.readRange({ start: 0, end: HEAD_BYTES }))) return false;
+    return (await sniff(source, object.name, options.format)).format === "jsonl";
+  } catch {
+    return false;
+  } finally {
+    await source.close();
+  }
+}
+
+/** Opens parts, wherever they are to be read. */
+export type OpenPlace = (part: Pick<WholeObject, "name" | "place" | "pin">) => Promise<ByteSource>;
+
+export function placeOpener(bucket: (name: string) => Promise<S3Bucket>): OpenPlace {
+  return async ({ name, place, pin }) => {
+    if (place.kind === "file") return openFileSource({ path: place.path, name, pin: pin ?? undefined });
+    return (await bucket(place.bucket)).open(place.entry);
+  };
+}
+
+/**
+ * The part's documents and rejects. Lines of a range are numbered from its own first one, and its faults are
+ * thrown; see `readJsonlRange`.
+ *
+ * @param params.reached Told the last line of a range that was read.
+ */
+export async function* readPart(
+  params: Readonly<{ part: CorpusPart; options: ReadOptions; open: OpenPlace; reached: { line: number } }>,
+): AsyncGenerator<SourceItem> {
+  const { part, options, open, reached } = params;
+  const read = (object: WholeObject): AsyncGenerator<SourceItem> =>
+    readObject({ name: object.name, id: object.id, open: () => open(object) }, options);
+  if ("objects" in part) yield* readBundle(part.objects, read);
+  else if (part.range === null) yield* read(part);
+  else {
+    const source = await open(part);
+    try {
+      yield* readJsonlRange({ source, range: part.range, options, reached });
+    } finally {
+      await source.close();
+    }
+  }
+}

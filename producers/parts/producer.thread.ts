@@ -1,0 +1,57 @@
+/** A thread that reads parts of a corpus, and tokenises and cuts texts with a tokenizer of its own. */
+import { parentPort, workerData } from "node:worker_threads";
+import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
+import { batchPart } from "./batch-part.ts";
+import { LocalCutter } from "../chunking/chunker.ts";
+import type { PartBatch } from "./read-parts.ts";
+import { Buckets } from "../sources/buckets.ts";
+import { placeOpener } from "./parts.ts";
+import { packBatch, type ThreadReply, type ThreadRequest, type ThreadSetup, toMessage } from "./producer-messages.ts";
+
+const port = parentPort!;
+const { model, cutting, reading: options, s3 } = workerData as ThreadSetup;
+const buckets = new Buckets(s3);
+const open = placeOpener((name) => buckets.get(name));
+const readings = new Map<number, AsyncGenerator<PartBatch>>();
+
+function reply(message: ThreadReply, transfer: readonly ArrayBuffer[] = []): void {
+  port.postMessage(message, transfer);
+}
+
+async function next(id: number, reading: number): Promise<void> {
+  const batch = await readings.get(reading)!.next();
+  if (batch.done === true) return reply({ kind: "batch", id, batch: null });
+  const packed = packBatch(batch.value);
+  reply({ kind: "batch", id, batch: packed }, [packed.contents.buffer]);
+}
+
+async function cut(cutter: LocalCutter, id: number, texts: readonly string[]): Promise<void> {
+  const made = await cutter.cut(texts);
+  const columns = [made.counts, made.charStarts, made.charEnds, made.textHashes, made.offsets, made.tokenIds];
+  reply(
+    { kind: "cut", id, cut: made },
+    columns.map(({ buffer }) => buffer as ArrayBuffer),
+  );
+}
+
+async function serve(cutter: LocalCutter, request: ThreadRequest): Promise<void> {
+  if (request.kind === "read") {
+    readings.set(request.reading, batchPart({ part: request.part, options, open }));
+  } else if (request.kind === "close") {
+    await readings.get(request.reading)?.return(undefined);
+    readings.delete(request.reading);
+  } else if (request.kind === "next") await next(request.id, request.reading);
+  else await cut(cutter, request.id, request.texts);
+}
+
+try {
+  const cutter = new LocalCutter({ tokenizer: await openTokenizer(model, "passage"), options: cutting });
+  port.on("message", (request: ThreadRequest) => {
+    serve(cutter, request).catch((error: unknown) =>
+      reply({ kind: "failed", id: "id" in request ? request.id : null, fault: toMessage(error) }),
+    );
+  });
+  reply({ kind: "ready" });
+} catch (error) {
+  reply({ kind: "failed", id: null, fault: toMessage(error) });
+}

@@ -1,0 +1,100 @@
+/** Parts of a corpus read ahead, wherever that is done, and put together in their order. */
+import type { SourceItem } from "../../src/core/documents.ts";
+import type { FleetError } from "../../src/core/errors.ts";
+import type { CutChunk } from "../chunking/row-columns.ts";
+import { unreadableAfter } from "../sources/jsonl.ts";
+import type { CorpusPart, Section } from "./parts.ts";
+
+/** A document or a reject; a document that came with its chunks has no text any more. */
+export type ReadItem = SourceItem & { readonly chunks?: readonly CutChunk[] };
+
+export interface PartBatch {
+  readonly items: readonly ReadItem[];
+  /** With the last batch of a range. */
+  readonly end?: PartEnd;
+}
+
+export interface PartEnd {
+  /** That were read: the next range's first line is one more. */
+  readonly lines: number;
+  /** What stopped the reading; nothing of the object is read after it. */
+  readonly fault?: FleetError;
+}
+
+export interface PartReader {
+  /** Parts that are worth having begun, so that nobody who reads waits. */
+  readonly partsAhead: number;
+  /** Begins at once, and reads a bounded number of batches ahead of who takes them. */
+  read(part: CorpusPart): PartReading;
+}
+
+export interface PartReading {
+  readonly batches: AsyncIterable<PartBatch>;
+  /** Read to its end or not. */
+  close(): Promise<void>;
+}
+
+interface Begun {
+  readonly items: AsyncIterable<ReadItem>;
+  close(): Promise<void>;
+}
+
+/** The same documents and rejects, at the same lines, as one reader of the whole corpus gives. */
+export async function* readParts(sections: AsyncIterable<Section>, reader: PartReader): AsyncGenerator<ReadItem> {
+  const listing = sections[Symbol.asyncIterator]();
+  const begun: Begun[] = [];
+  const lines = new LineCounter();
+  try {
+    for (let isListed = false; ;) {
+      while (!isListed && begun.length < reader.partsAhead) {
+        const next = await listing.next();
+        if (next.done === true) isListed = true;
+        else begun.push(begin(next.value, reader, lines));
+      }
+      const first = begun[0];
+      if (first === undefined) return;
+      yield* first.items;
+      await first.close();
+      begun.shift();
+    }
+  } finally {
+    for (const { close } of begun) await close();
+    await listing.return?.();
+  }
+}
+
+function begin(section: Section, reader: PartReader, lines: LineCounter): Begun {
+  if (section.kind === "items") return { items: section.items, close: async () => {} };
+  const reading = reader.read(section.part);
+  return { items: lines.placed(section.part, reading.batches), close: () => reading.close() };
+}
+
+/** Puts the line numbers of ranges right, which count from the range's own first line. */
+class LineCounter {
+  #before = 0;
+  #isBroken = false;
+
+  async *placed({ name, range }: CorpusPart, batches: AsyncIterable<PartBatch>): AsyncGenerator<ReadItem> {
+    if (range?.start === 0) {
+      this.#before = 0;
+      this.#isBroken = false;
+    }
+    for await (const { items, end } of batches) {
+      if (range === null) yield* items;
+      else if (this.#isBroken) return;
+      else for (const item of items) yield moved(item, this.#before);
+      if (end === undefined) continue;
+      this.#before += end.lines;
+      if (end.fault === undefined) continue;
+      this.#isBroken = true;
+      yield unreadableAfter(name, this.#before, end.fault);
+    }
+  }
+}
+
+function moved(item: ReadItem, lines: number): ReadItem {
+  if (lines === 0) return item;
+  if (item.kind === "reject") return { ...item, reject: { ...item.reject, line: item.reject.line! + lines } };
+  const { origin } = item.document;
+  return { ...item, document: { ...item.document, origin: { ...origin, line: origin.line! + lines } } };
+}

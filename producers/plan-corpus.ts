@@ -1,0 +1,339 @@
+/**
+ * Reads a corpus, writes the plan window by window and queues its shards. Every object is created
+ * once and is the same for the same corpus and options, so a producer may be killed anywhere and run
+ * again, or run twice at the same time.
+ */
+import { createHash } from "node:crypto";
+import { encodeDeletes } from "../src/arrow/document-index.ts";
+import { contentHash } from "../src/core/content.ts";
+import {
+  type ClosedRecord,
+  closedRecordSchema,
+  type DeletesFile,
+  PLAN_VERSION,
+  type Reject,
+  type RunRecord,
+  type WindowPlan,
+} from "../src/core/contracts.ts";
+import { rejectAt, type SourceItem } from "../src/core/documents.ts";
+import { FleetError } from "../src/core/errors.ts";
+import { toJsonBytes } from "../src/core/json.ts";
+import { runKeys } from "../src/core/layout.ts";
+import { PlanProof } from "../src/core/plan-proof.ts";
+import { jobOf, type WindowLimits, windowLimits } from "../src/core/planning.ts";
+import type { JobQueue, ObjectStore, Tokenizer } from "../src/core/ports.ts";
+import { type Observe, unobserved } from "../src/core/telemetry.ts";
+import { assertNotCancelled } from "../src/run/cancelled.ts";
+import { createSame } from "../src/run/create-same.ts";
+import { listData, readClosed, readWindow, type StoredPlan } from "../src/run/read-plan.ts";
+import { type Cutter, LocalCutter } from "./chunking/chunker.ts";
+import { type Ledger, openLedger } from "./admission.ts";
+import { findLost, objectsOf, proveClosed, proveWritten } from "./read-back.ts";
+import type { ReadItem } from "./parts/read-parts.ts";
+import { type AdmittedItem, tokenise } from "./tokenise.ts";
+import { type CutWindow, SourceDigest, Window } from "./window.ts";
+
+const SHOWN_REJECTS = 3;
+const NEW_RUN = "the corpus or the program changed since: use another --run id";
+
+/** What has been planned so far. */
+export interface ProduceProgress {
+  readonly documents: number;
+  readonly rows: number;
+  readonly rejects: number;
+}
+
+interface CommonParams {
+  readonly store: ObjectStore;
+  readonly queue: JobQueue;
+  readonly record: RunRecord;
+  readonly items: AsyncIterable<ReadItem>;
+  /** Null for no limit. */
+  readonly maxRejects: number | null;
+  /** Waits until the queue has room for a window's jobs. */
+  readonly untilRoom?: (params: Readonly<{ jobs: number; signal?: AbortSignal | undefined }>) => Promise<void>;
+  /** How large windows are, `windowLimits` by default: the same for all producers of a run. */
+  readonly limitsOf?: (window: number) => WindowLimits;
+  /** Told after every window. */
+  readonly onProgress?: (progress: ProduceProgress) => void;
+  /** Told of what was tokenised, planned and rejected; nobody by default. */
+  readonly observe?: Observe;
+  /** Stops between documents; what was planned stays and the next run goes on from there. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * What a producer works with. Documents are cut on this thread, or wherever the cutter does it; every cutter makes
+ * the same chunks.
+ */
+export type ProduceParams = CommonParams & ({ readonly tokenizer: Tokenizer } | { readonly cutter: Cutter });
+
+/**
+ * Plans and queues a run's documents window by window, and goes on from the windows that are planned already.
+ *
+ * @throws FleetError `run_conflict`, `run_cancelled`, `too_many_rejects` and whatever store and queue throw.
+ */
+export async function produce(params: ProduceParams): Promise<ClosedRecord> {
+  const ledger = await openLedger(params);
+  try {
+    return await new Producer(params, ledger).run();
+  } finally {
+    ledger.close();
+  }
+}
+
+class Producer {
+  readonly #params: ProduceParams;
+  readonly #observe: Observe;
+  readonly #ledger: Ledger;
+  readonly #source: AsyncGenerator<AdmittedItem>;
+  readonly #cutter: Cutter;
+  readonly #proof = new PlanProof();
+  #unchanged = 0;
+  /** Windows that an earlier producer had planned and the store has. */
+  #replayed = 0;
+
+  constructor(params: ProduceParams, ledger: Ledger) {
+    this.#params = params;
+    this.#observe = params.observe ?? unobserved;
+    this.#ledger = ledger;
+    this.#source = this.#admitted();
+    this.#cutter = cutterOf(params);
+  }
+
+  async run(): Promise<ClosedRecord> {
+    try {
+      return await this.#planAll();
+    } finally {
+      await this.#source.return(undefined);
+    }
+  }
+
+  async #planAll(): Promise<ClosedRecord> {
+    const { store, record } = this.#params;
+    const before = await readClosed(store, record.run);
+    await this.#replay(before);
+    if (this.#replayed !== before?.windows) await this.#planRest(before);
+    else if ((await this.#source.next()).done !== true) throw this.#goesOn();
+    const deletes = record.lineage?.kind === "delta" ? await this.#listGone() : undefined;
+    await proveWritten(store, { run: record.run, proof: this.#proof, from: this.#replayed, deletes });
+    const closed: ClosedRecord = {
+      version: record.version,
+      run: record.run,
+      ...this.#proof.totals,
+      ...(record.version === PLAN_VERSION && { plansSha256: this.#proof.plansSha256 }),
+      ...(deletes !== undefined && { unchanged: this.#unchanged, deletes }),
+    };
+    await this.#createSame(runKeys(record.run).closed, toJsonBytes(closedRecordSchema.parse(closed)));
+    await proveClosed(store, closed);
+    return closed;
+  }
+
+  /** The documents, each id once, those that the base holds marked as such, with the limit on rejects. */
+  async *#admitted(): AsyncGenerator<AdmittedItem> {
+    const { items, maxRejects, signal } = this.#params;
+    const examples: Reject[] = [];
+    let rejects = 0;
+    for await (const item of items) {
+      signal?.throwIfAborted();
+      const admitted = item.kind === "document" ? this.#admit(item) : item;
+      if (admitted.kind === "reject") {
+        rejects++;
+        this.#observe({ kind: "rejects", reason: admitted.reject.reason, count: 1 });
+        if (examples.length < SHOWN_REJECTS) examples.push(admitted.reject);
+        if (maxRejects !== null && rejects > maxRejects) throw tooManyRejects(examples, maxRejects);
+      }
+      yield admitted;
+    }
+  }
+
+  #admit(item: ReadItem & { kind: "document" }): AdmittedItem {
+    const content = item.content ?? contentHash(item.document);
+    const admission = this.#ledger.admit(item.document.id, content);
+    if (admission === "duplicate") return duplicate(item);
+    if (admission === "unchanged") return { kind: "unchanged", document: item.document, content };
+    return { ...item, content };
+  }
+
+  /**
+   * Reads past the windows planned before, proves that they are the same, and queues what they lack. They are found by
+   * name: at the first one that is not there planning goes on, and writes those after it once more, the same to the byte.
+   */
+  async #replay(before: ClosedRecord | null): Promise<void> {
+    const { store, queue, record } = this.#params;
+    const done = await listData(store, record.run);
+    const windows = before?.windows ?? Number.POSITIVE_INFINITY;
+    for (let index = 0; index < windows; index++) {
+      const found = await readWindow(store, record.run, index);
+      if (found === null) return;
+      const missing = found.plan.shards.filter(({ shard }) => !done.has(runKeys(record.run).data(shard)));
+      const lost = await findLost(store, { plan: found.plan, needsStaged: missing.length > 0 });
+      if (lost.length > 0) await this.#cutAgain(found, lost);
+      else await this.#readPast(found.plan);
+      await queue.enqueue({ jobs: missing.map((shard) => jobOf(record.run, shard)) });
+      this.#count(found);
+      this.#replayed++;
+    }
+  }
+
+  async #readPast(plan: WindowPlan): Promise<void> {
+    const digest = new SourceDigest();
+    for await (const item of this.#documentsOf(plan)) digest.add(item);
+    if (digest.hex() !== plan.sourceSha256) throw this.#isAnother(plan);
+  }
+
+  /** Objects of a planned window that are not in the store any more are made again from its documents. */
+  async #cutAgain({ plan, bytes }: StoredPlan, lost: readonly string[]): Promise<void> {
+    const window = this.#newWindow();
+    for await (const item of tokenise(this.#documentsOf(plan), { cutter: this.#cutter, observe: this.#observe }))
+      window.add(item);
+    const cut = window.cut();
+    if (Buffer.compare(toJsonBytes(cut.plan), bytes) !== 0) throw this.#isAnother(plan);
+    for (const [key, body] of objectsOf(cut)) if (lost.includes(key)) await this.#createSame(key, body);
+  }
+
+  async *#documentsOf(plan: WindowPlan): AsyncGenerator<AdmittedItem> {
+    for (let document = 0; document < plan.documents; document++) {
+      const next = await this.#source.next();
+      if (next.done === true) {
+        throw this.#conflict(
+          `the corpus ends after ${plan.firstDocument + document} documents; window ${plan.window} of run ${plan.run} was planned to document ${plan.firstDocument + plan.documents}`,
+        );
+      }
+      yield next.value;
+    }
+  }
+
+  #isAnother({ run, window, firstDocument, documents }: WindowPlan): FleetError {
+    return this.#conflict(
+      `documents ${firstDocument + 1} to ${firstDocument + documents} of the corpus are not those that window ${window} of run ${run} was planned from`,
+    );
+  }
+
+  #goesOn(): FleetError {
+    const { documents } = this.#proof.totals;
+    return this.#conflict(
+      `the corpus goes on after the ${documents} documents that run ${this.#params.record.run} has planned`,
+    );
+  }
+
+  /** While one window is written the next is read, and no further. */
+  async #planRest(before: ClosedRecord | null): Promise<void> {
+    let window = this.#newWindow();
+    const writer = new Background();
+    const flush = async (): Promise<void> => {
+      await writer.idle();
+      if (before !== null && this.#proof.totals.windows === before.windows) throw this.#goesOn();
+      const cut = window.cut();
+      window = this.#newWindow(cut.plan);
+      writer.begin(() => this.#write(cut));
+    };
+    try {
+      for await (const item of tokenise(this.#source, { cutter: this.#cutter, observe: this.#observe })) {
+        writer.assertWell();
+        window.add(item);
+        if (window.isFull) await flush();
+      }
+      if (window.documents > 0) await flush();
+    } finally {
+      await writer.idle();
+    }
+  }
+
+  /** @param before Not counted yet. */
+  #newWindow(before?: WindowPlan): Window {
+    const index = this.#proof.totals.windows + (before === undefined ? 0 : 1);
+    const firstDocument = this.#proof.totals.documents + (before?.documents ?? 0);
+    const { record, limitsOf = windowLimits } = this.#params;
+    return new Window({ record, index, firstDocument, limits: limitsOf(index) });
+  }
+
+  /** The plan is written after what it points at, and queued after it is written: nothing of it while there is no room. */
+  async #write(cut: CutWindow): Promise<void> {
+    const { plan } = cut;
+    const { store, queue, record, signal } = this.#params;
+    await this.#params.untilRoom?.({ jobs: plan.shards.length, signal });
+    await assertNotCancelled(store, record.run);
+    for (const [key, body] of objectsOf(cut)) await this.#createSame(key, body);
+    const bytes = toJsonBytes(plan);
+    await this.#createSame(runKeys(record.run).plan(plan.window), bytes);
+    await queue.enqueue({ jobs: plan.shards.map((shard) => jobOf(record.run, shard)) });
+    const { run, documents, rows, tokens, shards } = plan;
+    this.#observe({ kind: "window", run, documents, rows, tokens, shards: shards.length });
+    this.#count({ plan, bytes });
+  }
+
+  #count({ plan, bytes }: StoredPlan): void {
+    const fault = this.#proof.add(plan, bytes);
+    if (fault !== null) throw this.#conflict(`the plan of ${plan.window} of run ${plan.run} is damaged: ${fault}`);
+    this.#unchanged += plan.unchanged ?? 0;
+    this.#params.onProgress?.(this.#proof.totals);
+  }
+
+  /** Writes down which rows of the base are no more. */
+  async #listGone(): Promise<DeletesFile[]> {
+    const { run } = this.#params.record;
+    const files: DeletesFile[] = [];
+    for await (const rows of this.#ledger.gone()) {
+      const key = runKeys(run).deletes(files.length);
+      const body = encodeDeletes(run, rows);
+      await this.#createSame(key, body);
+      const sha256 = createHash("sha256").update(body).digest("hex");
+      files.push({ key, rows: rows.ids.length, bytes: body.length, sha256 });
+    }
+    return files;
+  }
+
+  async #createSame(key: string, body: Uint8Array): Promise<void> {
+    await createSame(this.#params.store, { key, body, cure: NEW_RUN });
+  }
+
+  #conflict(message: string): FleetError {
+    return new FleetError("run_conflict", message, { cure: NEW_RUN });
+  }
+}
+
+/** One piece of work beside the caller's own; its fault is the caller's. */
+class Background {
+  #work = Promise.resolve();
+  #fault: { readonly error: unknown } | null = null;
+
+  /** Only when idle. */
+  begin(work: () => Promise<void>): void {
+    this.#work = work().catch((error: unknown) => void (this.#fault = { error }));
+  }
+
+  /** @throws the work's fault, as soon as it is known */
+  assertWell(): void {
+    if (this.#fault !== null) throw this.#fault.error;
+  }
+
+  /** Waits for the work's end. @throws its fault */
+  async idle(): Promise<void> {
+    await this.#work;
+    this.assertWell();
+  }
+}
+
+function cutterOf(params: ProduceParams): Cutter {
+  if ("cutter" in params) return params.cutter;
+  return new LocalCutter({ tokenizer: params.tokenizer, options: params.record.options });
+}
+
+function duplicate({ document }: SourceItem & { kind: "document" }): SourceItem & { kind: "reject" } {
+  const detail = "a document with this id came before it; the first one is kept";
+  return { kind: "reject", reject: rejectAt(document.origin, "duplicate_id", detail, document.id) };
+}
+
+function tooManyRejects(examples: readonly Reject[], limit: number): FleetError {
+  const shown = examples.map(
+    ({ file, line, reason, detail }) => `${file}${line === undefined ? "" : `:${line}`}: ${reason}, ${detail}`,
+  );
+  const found =
+    limit === 0
+      ? "a document was rejected and none may be (--strict)"
+      : `${limit + 1} documents were rejected and --max-rejects is ${limit}; the first`;
+  return new FleetError("too_many_rejects", `${found}: ${shown.join("; ")}`, {
+    cure: "mend the corpus, or leave --strict out or raise --max-rejects, and run the same command again to continue",
+  });
+}

@@ -1,0 +1,84 @@
+/** Figures for people. */
+import type { BackfillView } from "../control/schedules/schedule-service.ts";
+import type { RunReport } from "../run/run-progress.ts";
+import { printLine } from "./output.ts";
+
+export function printReport(report: RunReport, storeUrl: string): void {
+  const { base, unchanged = 0, deletes = 0 } = report;
+  const lines: [string, string][] = [
+    ["run", `${report.run} (${report.state})`],
+    ["documents", `${count(report.documents)}, ${count(report.rejects)} rejected`],
+    ["rows", `${count(report.rows)} of ${count(report.plannedRows)}`],
+    ["files", `${count(report.files)} of ${count(report.plannedShards)}, ${megabytes(report.bytes)}`],
+    [
+      "tokens",
+      `${count(report.realTokens)} of ${count(report.plannedTokens)}, ${count(report.tokensPerSecond)} a second`,
+    ],
+  ];
+  if (base !== undefined)
+    lines.push(["delta", `of ${base}: ${count(unchanged)} documents unchanged, ${count(deletes)} of its rows gone`]);
+  if (report.paddedTokens !== null && report.paddedTokens > 0) {
+    lines.push([
+      "padding",
+      `${percent(1 - report.realTokens / report.paddedTokens)} of what the model computed, in ${count(report.batches!)} batches`,
+    ]);
+  }
+  if (report.deviceBusyRatio !== null)
+    lines.push(["device", `${percent(report.deviceBusyRatio)} busy${waits(report)}`]);
+  if (report.queue !== null)
+    lines.push([
+      "queue",
+      `${report.queue.waiting} waiting, ${report.queue.active} active, ${report.queue.failed} failed`,
+    ]);
+  lines.push(["seconds", report.seconds.toFixed(1)], ["store", `${storeUrl}/runs/${report.run}`]);
+  for (const [name, value] of lines) printLine(`${name.padEnd(10)} ${value}`);
+}
+
+/** The largest first; what is below a thousandth is left out. */
+function waits({ deviceIdleRatios }: RunReport): string {
+  const shown = Object.entries(deviceIdleRatios ?? {})
+    .filter(([, ratio]) => ratio >= 0.001)
+    .sort((a, b) => b[1] - a[1])
+    .map(([cause, ratio]) => `${cause} ${percent(ratio)}`);
+  return shown.length === 0 ? "" : `; waited for ${shown.join(", ")}`;
+}
+
+/** One line of a list of schedules. */
+export function scheduleLine(view: BackfillView): string {
+  const { name, pattern, timezone, isPaused, nextAt, lastRun, lastState, problem } = view;
+  if (lastState === "damaged") return `${name.padEnd(20)} ${problem}`;
+  const next = isPaused ? "paused" : `next ${nextAt}`;
+  const last = lastRun === null ? "no run yet" : `last ${lastRun}`;
+  const how = problem ?? lastState ?? "";
+  return `${name.padEnd(20)} ${pattern} ${timezone}, ${next}, ${last}${how === "" ? "" : ` (${how})`}`;
+}
+
+export function count(value: number): string {
+  return Math.round(value).toLocaleString("en-US");
+}
+
+export function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+export function percent(ratio: number): string {
+  return `${(ratio * 100).toFixed(1)} %`;
+}
+
+const UNITS = [
+  [86_400, "d"],
+  [3600, "h"],
+  [60, "min"],
+  [1, "s"],
+] as const;
+
+/** `2 d 3 h`, `4 min 5 s`: two units say enough. */
+export function duration(seconds: number): string {
+  const rounded = Math.max(0, Math.round(seconds));
+  const at = UNITS.findIndex(([size]) => rounded >= size);
+  if (at < 0) return "0 s";
+  const [size, unit] = UNITS[at]!;
+  const next = UNITS[at + 1];
+  const rest = next === undefined ? 0 : Math.floor((rounded % size) / next[0]);
+  return `${Math.floor(rounded / size)} ${unit}${next === undefined || rest === 0 ? "" : ` ${rest} ${next[1]}`}`;
+}

@@ -1,0 +1,25 @@
+/** What commands have beside the settings of the fleet: a log and a report. */
+import type { Logger } from "pino";
+import { visible, visibleLines } from "../core/visible.ts";
+import type { StoreSettings } from "../fleet/open-ports.ts";
+import { createLogger } from "../telemetry/log.ts";
+
+export interface LogFlags {
+  readonly logLevel: string;
+}
+
+export interface StoreFlags extends StoreSettings, LogFlags {}
+
+export function loggerOf(flags: LogFlags): Logger {
+  return createLogger(flags.logLevel);
+}
+
+/** Reports go to standard output, alone, so that they can be piped. */
+export function printJson(value: unknown): void {
+  console.log(visibleLines(JSON.stringify(value, null, 2)));
+}
+
+/** One line of a report for people. Ids, names and messages come from data: a terminal shows them and does not obey them. */
+export function printLine(line = ""): void {
+  console.log(visible(line));
+}

@@ -1,0 +1,94 @@
+/**
+ * What a schedule may do. Whoever can write to the store can write a schedule, and the process that makes its runs
+ * can read and reach more than they. So a schedule either has the signature of someone who knows the secret, or stays
+ * within what the process was started with.
+ */
+import type { Schedule } from "../../core/schedule.ts";
+import { FleetError, hasCode } from "../../core/errors.ts";
+import { allowedInputs } from "../../adapters/allowed-inputs.ts";
+import { HookRule } from "./hook-rule.ts";
+import { isSignedWith } from "./signature.ts";
+
+/** Null where there is none. */
+export type ScheduleSecret = () => Promise<string | null>;
+
+export interface PolicyParams {
+  readonly secret: ScheduleSecret;
+  /** What a schedule without a signature may read: folders and `s3://bucket/prefix`. */
+  readonly inputs: readonly string[];
+  /** The process's own folder of models, which a schedule without a signature may name. */
+  readonly models: string;
+  /** Whom a schedule without a signature may tell, and who of a private network may be told at all. */
+  readonly webhookHosts: readonly string[];
+}
+
+const CURE =
+  "add it again with the secret that control has (EMBEDFLEET_SCHEDULE_SECRET, or on one machine the key in the user's configuration folder), or start control with --schedule-inputs";
+
+export class SchedulePolicy {
+  readonly #params: PolicyParams;
+
+  /** @throws FleetError `bad_usage` for hosts that are none */
+  constructor(params: PolicyParams) {
+    this.#params = params;
+    // For its refusal: at the start, and not when the first webhook is due.
+    void this.#ruleFor({ isAnyHost: false });
+  }
+
+  /**
+   * @returns The schedule as it may be run: with links in its inputs resolved, unless it is signed.
+   * @throws FleetError `schedule_refused`
+   */
+  async admit(schedule: Schedule): Promise<Schedule> {
+    if (await this.#isSigned(schedule)) return schedule;
+    const { inputs: allowed, models: own } = this.#params;
+    const flaw = schedule.signature === undefined ? "is not signed" : "is not signed with the secret of this process";
+    if (allowed.length === 0)
+      throw refused(schedule, `${flaw}, and no --schedule-inputs say what it may read without that`);
+    const { model, models = own } = schedule.options;
+    if (models !== own || (model !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(model)))
+      throw refused(schedule, `${flaw}, and names a folder of models that is not this process's`);
+    const outcome = await allowedInputs(schedule.inputs, allowed);
+    if ("refused" in outcome)
+      throw new FleetError(
+        "schedule_refused",
+        `the schedule may not read ${JSON.stringify(outcome.refused)}: ${outcome.why}`,
+        { cure: "start control with --schedule-inputs and the folder or s3://bucket/prefix that schedules may read" },
+      );
+    return { ...schedule, inputs: outcome.inputs };
+  }
+
+  /** Why it is not run, and what lets it; null when it is. */
+  async whyRefused(schedule: Schedule): Promise<string | null> {
+    try {
+      await this.admit(schedule);
+      return null;
+    } catch (error) {
+      if (!hasCode(error, "schedule_refused")) throw error;
+      return `refused: ${sentenceOf(error)}`;
+    }
+  }
+
+  /** Whom of the schedule's webhook may be told. */
+  async hookRule(schedule: Schedule): Promise<HookRule> {
+    return this.#ruleFor({ isAnyHost: await this.#isSigned(schedule) });
+  }
+
+  #ruleFor({ isAnyHost }: Readonly<{ isAnyHost: boolean }>): HookRule {
+    return new HookRule({ hosts: this.#params.webhookHosts, isAnyHost });
+  }
+
+  async #isSigned(schedule: Schedule): Promise<boolean> {
+    const secret = await this.#params.secret();
+    return secret !== null && isSignedWith(schedule, secret);
+  }
+}
+
+/** With the cure, for places that have room for one text. */
+export function sentenceOf({ message, cure }: FleetError): string {
+  return cure === undefined ? message : `${message}; ${cure}`;
+}
+
+function refused({ name }: Schedule, why: string): FleetError {
+  return new FleetError("schedule_refused", `the schedule ${name} ${why}`, { cure: CURE });
+}

@@ -1,0 +1,162 @@
+/** Where schedules are added, looked at and changed. */
+import type { ControlQueue } from "../../adapters/redis/control-queue.ts";
+import { runOfSlot, type Schedule } from "../../core/schedule.ts";
+import { CONTRACT_VERSION } from "../../core/contracts.ts";
+import { FleetError, isPassing, messageOf } from "../../core/errors.ts";
+import type { ObjectStore } from "../../core/ports.ts";
+import type { Schedules, ScheduleView } from "../../core/schedule-view.ts";
+import { assertCron, nextSlot } from "./cron.ts";
+import type { SchedulePolicy, ScheduleSecret } from "./policy.ts";
+import { type DamagedSchedule, type KeptSchedule, type KnownTick, ScheduleBook } from "./schedule-store.ts";
+import { signSchedule } from "./signature.ts";
+import { assertWebhook } from "./webhook.ts";
+
+export interface BackfillView extends ScheduleView {
+  readonly isPaused: boolean;
+  /** What became of the newest tick; null before the first. `damaged`: there is an object, and it is no schedule. */
+  readonly lastState: "started" | "waiting" | "skipped" | "sealed" | "failed" | "damaged" | null;
+}
+
+/** Of a reason that came from the store; more is not read. */
+const SHOWN_CHARS = 500;
+const UNSIGNED = "not signed: control runs it only where --schedule-inputs allow what it reads";
+
+export class BackfillDesk implements Schedules {
+  readonly #book: ScheduleBook;
+  readonly #queue: ControlQueue | null;
+  readonly #nowMs: () => number;
+  readonly #secret: ScheduleSecret;
+  readonly #policy: SchedulePolicy | null;
+  readonly #keepForMs: number;
+  #kept: { readonly views: Promise<BackfillView[]>; readonly atMs: number } | null = null;
+
+  /**
+   * @param params.queue Null when there is no Redis at hand: whoever hosts the schedules will see what changed.
+   * @param params.secret Signs what is added; without one it is not signed.
+   * @param params.policy Of the process that makes the runs; null for others, who do not know what it allows.
+   * @param params.keepForMs How old a list may be, for those who ask often.
+   */
+  constructor(
+    params: Readonly<{
+      store: ObjectStore;
+      queue: ControlQueue | null;
+      secret?: ScheduleSecret;
+      policy?: SchedulePolicy;
+      nowMs?: () => number;
+      keepForMs?: number;
+    }>,
+  ) {
+    this.#nowMs = params.nowMs ?? Date.now;
+    this.#book = new ScheduleBook(params.store, this.#nowMs);
+    this.#queue = params.queue;
+    this.#secret = params.secret ?? (async () => null);
+    this.#policy = params.policy ?? null;
+    this.#keepForMs = params.keepForMs ?? 0;
+  }
+
+  /**
+   * @returns Whether it is signed.
+   * @throws FleetError `bad_usage` for what cannot work, `schedule_conflict`
+   */
+  async add(given: Omit<Schedule, "version" | "createdAt" | "signature">): Promise<{ readonly isSigned: boolean }> {
+    assertCron(given, this.#nowMs());
+    if (given.webhook !== null) assertWebhook(given.webhook);
+    if (given.inputs.includes("-")) {
+      throw new FleetError("bad_usage", "a schedule cannot read standard input", {
+        cure: "name files, folders or s3://",
+      });
+    }
+    const createdAt = new Date(this.#nowMs()).toISOString();
+    const schedule: Schedule = { version: CONTRACT_VERSION, createdAt, ...given };
+    const secret = await this.#secret();
+    await this.#book.add(secret === null ? schedule : signSchedule(schedule, secret));
+    await this.#queue?.keep(given);
+    return { isSigned: secret !== null };
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#book.remove(name);
+    await this.#queue?.drop(name);
+  }
+
+  async pause(name: string): Promise<void> {
+    await this.#book.setPaused(name, true);
+    await this.#queue?.drop(name);
+  }
+
+  async resume(name: string): Promise<void> {
+    await this.#book.setPaused(name, false);
+    await this.#queue?.keep((await this.#book.get(name)).schedule);
+  }
+
+  /** @throws FleetError `schedule_unknown`, `schedule_refused`, `bad_usage` without a Redis. */
+  async trigger(params: Readonly<{ name: string }>): Promise<{ readonly run: string }> {
+    const { name } = params;
+    const { schedule } = await this.#book.get(name);
+    await this.#policy?.admit(schedule);
+    if (this.#queue === null) {
+      throw new FleetError("bad_usage", "a schedule is triggered through Redis, and none was named", {
+        cure: "pass --redis redis://host:port or set REDIS_URL",
+      });
+    }
+    const slotMs = Math.floor(this.#nowMs() / 1000) * 1000;
+    await this.#queue.add({ schedule: name, slotMs, isTriggered: true });
+    return { run: runOfSlot(name, slotMs) };
+  }
+
+  list(): Promise<BackfillView[]> {
+    const nowMs = this.#nowMs();
+    if (this.#kept === null || nowMs - this.#kept.atMs >= this.#keepForMs)
+      this.#kept = { views: this.#readAll(), atMs: nowMs };
+    return this.#kept.views;
+  }
+
+  async #readAll(): Promise<BackfillView[]> {
+    const { kept, damaged } = await this.#book.list();
+    const views = await Promise.all(kept.map((each) => this.#view(each)));
+    return [...views, ...damaged.map(viewOfDamaged)].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async #view({ schedule, state, stateProblem, ticks }: KeptSchedule): Promise<BackfillView> {
+    const { name, cron, tz } = schedule;
+    const isPaused = state?.isPaused === true;
+    const newest = ticks.at(-1);
+    const started = ticks.findLast(({ events }) => events.has("started"));
+    const order = ["skipped", "failed", "sealed", "started", "waiting"] as const;
+    const lastState = order.find((event) => newest?.events.has(event)) ?? null;
+    const isProblem = lastState === "skipped" || lastState === "failed" || lastState === "waiting";
+    const problem = isProblem ? await this.#reasonOf(name, newest!, lastState) : null;
+    // Only the process that makes the runs knows what it allows; others say what they can see.
+    const unsignedNote = this.#policy === null && schedule.signature === undefined ? UNSIGNED : null;
+    return {
+      name,
+      pattern: cron,
+      timezone: tz,
+      isPaused,
+      lastState,
+      nextAt: isPaused ? null : new Date(nextSlot(schedule, this.#nowMs())).toISOString(),
+      lastAt: started === undefined ? null : new Date(started.slotMs).toISOString(),
+      lastRun: started?.run ?? null,
+      problem: shortened(stateProblem ?? (await this.#policy?.whyRefused(schedule)) ?? problem ?? unsignedNote),
+    };
+  }
+
+  async #reasonOf(name: string, { slotMs }: KnownTick, event: "skipped" | "failed" | "waiting"): Promise<string> {
+    try {
+      const record = await this.#book.read(name, slotMs, event);
+      return `${event}: ${record?.reason ?? "no reason was kept"}`;
+    } catch (error) {
+      if (isPassing(error)) throw error;
+      return `${event}: ${messageOf(error)}`;
+    }
+  }
+}
+
+function viewOfDamaged({ name, problem }: DamagedSchedule): BackfillView {
+  const nothing = { pattern: "", timezone: "", isPaused: false, nextAt: null, lastAt: null, lastRun: null };
+  return { name, ...nothing, lastState: "damaged", problem: shortened(`damaged: ${problem}`) };
+}
+
+function shortened(text: string | null): string | null {
+  return text !== null && text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}…` : text;
+}

@@ -1,0 +1,134 @@
+/** The nightly runs of a store: what `control` hosts and `backfill` changes. */
+import type { Logger } from "pino";
+import { BackfillScheduler } from "../control/schedules/scheduler.ts";
+import { BackfillDesk } from "../control/schedules/schedule-service.ts";
+import { SchedulePolicy } from "../control/schedules/policy.ts";
+import { BullQueue } from "../adapters/redis/bull-queue.ts";
+import { ControlQueue, controlQueueName } from "../adapters/redis/control-queue.ts";
+import { queueName, turnKey } from "../adapters/redis/queue-options.ts";
+import { RedisTurn } from "../adapters/redis/redis-turn.ts";
+import { OPTIONS, PLAN_OPTIONS, webhookSecret } from "../config.ts";
+import type { Schedule } from "../core/schedule.ts";
+import type { ObjectStore } from "../core/ports.ts";
+import { readRun } from "../run/read-plan.ts";
+import { type EnqueueSettings, plan, prepare } from "./enqueue-corpus.ts";
+import type { StoreFlags } from "../cli/output.ts";
+import { type Closer, openQueueOf, withCloser } from "./open-ports.ts";
+import { findScheduleSecret } from "../cli/schedule-key.ts";
+
+const LOOK_INTERVAL_MS = 15_000;
+
+export interface NightlyFlags extends StoreFlags {
+  readonly redis: string;
+  /** Where pulled models lie, unless a signed schedule says where. */
+  readonly models: string;
+  readonly scheduleInputs: readonly string[];
+  readonly webhookHosts: readonly string[];
+  readonly allowVolatileRedis: boolean;
+  readonly unsafeStore: boolean;
+  readonly fleet: string;
+}
+
+/** Starts to keep a store's schedules and to make their runs; `closer` ends it. */
+export async function startNightly(
+  params: Readonly<{ flags: NightlyFlags; store: ObjectStore; closer: Closer; log: Logger }>,
+): Promise<BackfillDesk> {
+  const { flags, store, closer, log } = params;
+  const { redis: redisUrl, fleet, scheduleInputs: inputs, webhookHosts } = flags;
+  // A secret that cannot be used ends control now, and not at two in the night.
+  await findScheduleSecret();
+  const policy = new SchedulePolicy({ secret: findScheduleSecret, inputs, models: flags.models, webhookHosts });
+  const queue = closer.add(new ControlQueue({ redisUrl, fleet, log }));
+  const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(controlQueueName(fleet)) }));
+  const failures = closer.add(new Failures(flags, store));
+  const scheduler = closer.add(
+    new BackfillScheduler({
+      store,
+      queue,
+      turn,
+      start: ({ schedule, run, since, signal }) =>
+        startRun(schedule, { ...flags, run, ...(since !== null && { since }) }, signal, log),
+      findFailure: (run) => failures.find(run),
+      policy,
+      webhookSecret: webhookSecret(),
+      intervalMs: LOOK_INTERVAL_MS,
+      log,
+    }),
+  );
+  await scheduler.start();
+  return new BackfillDesk({ store, queue, policy, keepForMs: LOOK_INTERVAL_MS });
+}
+
+/**
+ * As `enqueue` would with the options that the schedule was added with. Where store, Redis and S3 are is the process's
+ * own, whatever the schedule says.
+ */
+async function startRun(
+  schedule: Schedule,
+  { models, ...host }: NightlyFlags & Readonly<{ run: string; since?: string }>,
+  signal: AbortSignal,
+  log: Logger,
+): Promise<void> {
+  const { inputs } = schedule;
+  const producerThreads: unknown = OPTIONS.producerThreads().defaultValue;
+  const own = { ...planDefaults(), producerThreads, models };
+  const settings = { ...own, ...schedule.options, ...host } as unknown as EnqueueSettings;
+  await withCloser(async (closer) => {
+    // The schedule came out of this store: it is there, or its disk is away.
+    const prepared = await prepare(inputs, settings, closer, log, { makeRoot: false });
+    const queue = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
+    await plan({ ...prepared, inputs, settings, queue, closer, log, signal });
+  });
+}
+
+/** The options of a plan out of a command's flags, by the names that handlers know them by. */
+export function planOptionsOf(flags: Readonly<Record<string, unknown>>): Schedule["options"] {
+  const given = PLAN_OPTIONS.map((name) => OPTIONS[name]())
+    .map((option) => [option.attributeName(), flags[option.attributeName()], option.defaultValue] as const)
+    // This machine's own folder of models means nothing on another; one that was said is meant.
+    .filter(([name, value, byDefault]) => value !== undefined && !(name === "models" && value === byDefault))
+    .map(([name, value]) => [name, value]);
+  return JSON.parse(JSON.stringify(Object.fromEntries(given))) as Schedule["options"];
+}
+
+/** For options that came after a schedule was added. */
+function planDefaults(): Record<string, unknown> {
+  return Object.fromEntries(
+    PLAN_OPTIONS.map((name) => OPTIONS[name]()).map((option) => [option.attributeName(), option.defaultValue]),
+  );
+}
+
+/** Runs that the workers have given up on. */
+class Failures {
+  readonly #flags: NightlyFlags;
+  readonly #store: ObjectStore;
+  readonly #queues = new Map<string, BullQueue>();
+
+  constructor(flags: NightlyFlags, store: ObjectStore) {
+    this.#flags = flags;
+    this.#store = store;
+  }
+
+  /** Null while anything is still queued or worked on, or nothing of the run has failed. */
+  async find(run: string): Promise<string | null> {
+    const { options } = await readRun(this.#store, run);
+    const queue = this.#queueOf(options.model.id);
+    const { waiting, active, failed } = await queue.counts();
+    if (failed === 0 || waiting + active > 0) return null;
+    const failures = await queue.failures({ run, limit: 3 });
+    if (failures.length === 0) return null;
+    return `shards failed: ${failures.map(({ shard, reason }) => `${shard}: ${reason}`).join("; ")}`;
+  }
+
+  #queueOf(model: string): BullQueue {
+    const { redis: redisUrl, fleet } = this.#flags;
+    const name = queueName(fleet, model);
+    const queue = this.#queues.get(name) ?? new BullQueue({ redisUrl, name });
+    this.#queues.set(name, queue);
+    return queue;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#queues.values()].map((queue) => queue.close()));
+  }
+}

@@ -1,0 +1,70 @@
+/** Who hears what a process of the fleet does: metrics, which are served and pushed where asked for, traces and logs. */
+import { createRequire } from "node:module";
+import type { Logger } from "pino";
+import { Pushgateway } from "prom-client";
+import { redactUrl } from "../adapters/redis/address.ts";
+import { messageOf } from "../core/errors.ts";
+import { type Observe, observeAll } from "../core/telemetry.ts";
+import { Metrics, type Role } from "../telemetry/metrics.ts";
+import { observeMetrics } from "../telemetry/observe-metrics.ts";
+import { observeLog } from "../telemetry/observe-log.ts";
+import { hungAfterMs, ProgressWatch, redisSilentAfterMs, serveMetrics } from "../telemetry/serve-metrics.ts";
+import { observeTraces } from "../telemetry/traces.ts";
+import type { Closer } from "./open-ports.ts";
+
+const PUSH_TIMEOUT_MS = 5000;
+
+export interface MetricsSettings {
+  readonly metricsPort?: number;
+  readonly metricsHost: string;
+  readonly metricsPush?: string;
+  readonly token?: string;
+}
+
+export function programVersion(): string {
+  const require = createRequire(import.meta.url);
+  return (require("../../../package.json") as { version: string }).version;
+}
+
+/**
+ * @param params.instance Names this process where metrics are pushed.
+ * @param params.maxBatchMs Of a worker: how long its device may give no answer.
+ */
+export async function openMetrics(
+  params: Readonly<{
+    flags: MetricsSettings & Readonly<{ lockSeconds: number }>;
+    role: Role;
+    instance: string;
+    maxBatchMs?: number;
+    closer: Closer;
+    log: Logger;
+  }>,
+): Promise<Observe> {
+  const { flags, role, instance, closer, log } = params;
+  const metrics = new Metrics({ role, version: programVersion() });
+  const watch = new ProgressWatch({ hungAfterMs: hungAfterMs(params), redisSilentAfterMs: redisSilentAfterMs(flags) });
+  if (flags.metricsPush !== undefined) {
+    const url = flags.metricsPush;
+    closer.add({ close: () => push({ metrics, url, role, instance, log }) });
+  }
+  if (flags.metricsPort !== undefined) {
+    const server = closer.add(
+      await serveMetrics({ metrics, watch, host: flags.metricsHost, port: flags.metricsPort, token: flags.token }),
+    );
+    log.info({ url: `${server.url}/metrics` }, "metrics are served");
+  }
+  return observeAll([observeMetrics(metrics), watch.observe, observeTraces(), observeLog(log)]);
+}
+
+/** Figures that do not arrive are no reason for the work they are about to fail. */
+async function push(
+  params: Readonly<{ metrics: Metrics; url: string; role: Role; instance: string; log: Logger }>,
+): Promise<void> {
+  const { metrics, url, role, instance, log } = params;
+  try {
+    const gateway = new Pushgateway(url, { timeout: PUSH_TIMEOUT_MS }, metrics.registry);
+    await gateway.push({ jobName: `embedfleet_${role}`, groupings: { instance } });
+  } catch (error) {
+    log.warn({ err: error, url: redactUrl(url) }, `the metrics could not be pushed: ${messageOf(error)}`);
+  }
+}

@@ -1,0 +1,199 @@
+/** A sealed run into an index: all of it at first, and then what each delta changes. */
+import { type IndexedRun, type LanceIndex, OWN_COLUMNS } from "./lance-index.ts";
+import { selectRows } from "../arrow/select-rows.ts";
+import type { Head, Manifest } from "../core/contracts.ts";
+import { FleetError } from "../core/errors.ts";
+import type { ObjectStore } from "../core/ports.ts";
+import { readChain, readEffective } from "../run/chain.ts";
+import { readDeletes } from "../run/read-lists.ts";
+import { readRun } from "../run/read-plan.ts";
+import { sealedRows } from "../run/sealed-rows.ts";
+
+/** Rows in one upsert: few enough for their ColBERT vectors to be held twice. */
+const ROWS_PER_UPSERT = 2000;
+
+export interface IndexReport {
+  readonly run: string;
+  /**
+   * `unchanged`: the run is what the index holds already. `updated`: the deltas since what it held were applied.
+   * `loaded`: all rows were put in, and rows of other runs taken out.
+   */
+  readonly kind: "unchanged" | "updated" | "loaded";
+  readonly upserted: number;
+  readonly removed: number;
+  /** In the index now. */
+  readonly rows: number;
+}
+
+/**
+ * Repeated, it changes nothing; cut off, it is given again and completes.
+ * @throws FleetError `run_unknown`, `run_incomplete`; `bad_usage` for a run without dense vectors, or full text without
+ *   text; `index_conflict` when the index holds vectors of another model.
+ */
+export async function indexRun(
+  params: Readonly<{
+    store: ObjectStore;
+    run: string;
+    index: LanceIndex;
+    /** Dense is always among them. */
+    heads: readonly Head[];
+    fullText: boolean;
+    onFile?: (done: number, planned: number) => void;
+  }>,
+): Promise<IndexReport> {
+  const { store, run, index } = params;
+  const chain = await readChain(store, run);
+  const { options } = chain[0]!;
+  assertFits(chain[0]!, params.fullText);
+  const heads = options.heads.filter((head) => params.heads.includes(head) || head === "dense");
+  const before = await index.runs();
+  assertSameVectors(index, before, chain[0]!, heads);
+  const record = (state: IndexedRun["state"]): Promise<void> => index.record({ ...describe(chain[0]!, heads), state });
+  const steps = await whatToDo(store, before, chain);
+  if (steps.kind === "same") await record("done");
+  if (steps.kind === "same" || steps.kind === "nothing") {
+    await index.optimize(params);
+    return { run, kind: "unchanged", upserted: 0, removed: 0, rows: await index.count() };
+  }
+  await record("begun");
+  const changed =
+    steps.kind === "deltas" ? await applyDeltas(params, heads, steps.deltas) : await load(params, heads, chain);
+  await index.optimize(params);
+  await record("done");
+  return { run, kind: steps.kind === "deltas" ? "updated" : "loaded", ...changed, rows: await index.count() };
+}
+
+function assertFits({ run, options }: Manifest, fullText: boolean): void {
+  const refuse = (lack: string, cure: string): never => {
+    throw new FleetError("bad_usage", `run ${run} ${lack}`, { cure });
+  };
+  const taken = options.keep.find((name) => OWN_COLUMNS.includes(name));
+  if (!options.heads.includes("dense")) refuse("has no dense vectors to index", "embed the corpus with --heads dense");
+  if (fullText && !options.keepText) refuse("has no text to index", "leave --full-text out, or embed with --keep-text");
+  if (taken !== undefined)
+    refuse(`kept a field ${taken}, a name that the table needs`, "rename the field in the corpus");
+}
+
+function describe({ run, options: { model } }: Manifest, heads: readonly Head[]): Omit<IndexedRun, "state"> {
+  return { run, model: model.id, modelSha256: model.sha256, dim: model.dim, heads: [...heads] };
+}
+
+/** Vectors of two models lie in two spaces: their distances mean nothing, even where their lengths agree. */
+function assertSameVectors(
+  index: LanceIndex,
+  before: readonly IndexedRun[],
+  manifest: Manifest,
+  heads: readonly Head[],
+): void {
+  const held = before.at(-1);
+  if (held === undefined) return;
+  const wanted = describe(manifest, heads);
+  const cure = "index this run into another --table, and drop the old one when nobody asks it any more";
+  if (held.dim !== wanted.dim || held.modelSha256 !== wanted.modelSha256) {
+    throw new FleetError(
+      "index_conflict",
+      `${index.url} holds vectors of ${held.dim} dimensions of model ${held.model} (run ${held.run}); run ${wanted.run} has ${wanted.dim} dimensions of ${
+        held.model === wanted.model ? `another revision of ${wanted.model}` : `model ${wanted.model}`
+      }`,
+      { cure },
+    );
+  }
+  if (held.heads.join(",") !== wanted.heads.join(",")) {
+    throw new FleetError(
+      "index_conflict",
+      `${index.url} holds ${held.heads.join(",")} vectors; ${wanted.heads.join(",")} are to be put in`,
+      {
+        cure: `say --heads ${held.heads.join(",")}, or ${cure}`,
+      },
+    );
+  }
+}
+
+type Steps =
+  | { readonly kind: "nothing" | "same" | "everything" }
+  | { readonly kind: "deltas"; readonly deltas: readonly Manifest[] };
+
+/** @param chain Newest first. */
+async function whatToDo(store: ObjectStore, before: readonly IndexedRun[], chain: readonly Manifest[]): Promise<Steps> {
+  const held = heldRun(before, chain[0]!.run);
+  const place = held === null ? -1 : await placeOf(store, chain, held);
+  if (place === -1) return { kind: "everything" };
+  if (place > 0 || before.at(-1)!.state !== "done")
+    return { kind: "deltas", deltas: chain.slice(0, place).toReversed() };
+  return { kind: held === chain[0]!.run ? "nothing" : "same" };
+}
+
+/** Where the chain has the rows of a run: in itself, or in what was compacted from it. -1 when it has not. */
+async function placeOf(store: ObjectStore, chain: readonly Manifest[], held: string): Promise<number> {
+  for (const [place, { run, supersedes }] of chain.entries()) {
+    if (run === held) return place;
+    if (supersedes === held && (await readRun(store, run)).lineage?.kind === "compact") return place;
+  }
+  return -1;
+}
+
+/** The run whose rows the index holds, but for what was begun of `run`. Null when other rows may be there too. */
+function heldRun(before: readonly IndexedRun[], run: string): string | null {
+  const done = before.findLastIndex(({ state }) => state === "done");
+  return before.slice(done + 1).every((begun) => begun.run === run) ? (before[done]?.run ?? null) : null;
+}
+
+type Changed = Pick<IndexReport, "upserted" | "removed">;
+type LoadParams = Readonly<{
+  store: ObjectStore;
+  index: LanceIndex;
+  onFile?: (done: number, planned: number) => void;
+}>;
+
+/** All rows, and then away with those that no run of the chain has: whoever reads meanwhile misses none. */
+async function load(params: LoadParams, heads: readonly Head[], chain: readonly Manifest[]): Promise<Changed> {
+  const { index } = params;
+  const planned = chain.reduce((sum, manifest) => sum + manifest.files.length, 0);
+  let upserted = 0;
+  let done = 0;
+  for await (const { manifest, rows, kept } of readEffective(params.store, chain)) {
+    upserted += await upsert(index, rows, kept, heads, manifest.run);
+    params.onFile?.(++done, planned);
+  }
+  const before = await index.count();
+  await index.retain(chain.map(({ run }) => run));
+  return { upserted, removed: before - (await index.count()) };
+}
+
+/** @param deltas Oldest first. */
+async function applyDeltas(params: LoadParams, heads: readonly Head[], deltas: readonly Manifest[]): Promise<Changed> {
+  const { store, index } = params;
+  const planned = deltas.reduce((sum, manifest) => sum + manifest.files.length, 0);
+  const changed = { upserted: 0, removed: 0 };
+  let done = 0;
+  for (const manifest of deltas) {
+    for await (const rows of readDeletes(store, manifest)) {
+      await index.remove(rows);
+      changed.removed += rows.ids.length;
+    }
+    for await (const { rows } of sealedRows(store, manifest)) {
+      changed.upserted += await upsert(index, rows, Uint32Array.from(rows.ids.keys()), heads, manifest.run);
+      params.onFile?.(++done, planned);
+    }
+  }
+  return changed;
+}
+
+async function upsert(
+  index: LanceIndex,
+  rows: Parameters<LanceIndex["upsert"]>[0],
+  kept: Uint32Array,
+  heads: readonly Head[],
+  run: string,
+): Promise<number> {
+  const from = {
+    ...rows,
+    sparse: heads.includes("sparse") ? rows.sparse : null,
+    colbert: heads.includes("colbert") ? rows.colbert : null,
+  };
+  for (let start = 0; start < kept.length; start += ROWS_PER_UPSERT) {
+    const picked = Array.from(kept.subarray(start, start + ROWS_PER_UPSERT), (row) => ({ from, row }));
+    await index.upsert(selectRows(picked), run);
+  }
+  return kept.length;
+}

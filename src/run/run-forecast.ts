@@ -1,0 +1,78 @@
+/** What can be said of a run's future, and what it waits for. Says "unknown" rather than guess. */
+import type { WorkerState } from "../core/worker-state.ts";
+import type { RunReport } from "./run-progress.ts";
+
+/** Who is there. Null members could not be asked. */
+export interface Attendance {
+  readonly workers: readonly WorkerState[] | null;
+  /** Whether there is a Redis that would have to be asked, and does not answer. */
+  readonly isRedisAway?: boolean;
+  /** Runs whose corpus is being read now. */
+  readonly producers: readonly string[] | null;
+  /** What planning waits for, by run, where it does. */
+  readonly planningWaits?: ReadonlyMap<string, string>;
+  /** Jobs of this run that failed, as far as they were counted. */
+  readonly failedJobs: number;
+}
+
+export interface Outlook {
+  /** Tokens a second that workers compute for this run now; null when nobody can be asked. */
+  readonly tokensPerSecondNow: number | null;
+  readonly remainingTokens: number;
+  /** From remaining tokens and the rate now; null when it cannot be known, and `etaUnknownBecause` says why. */
+  readonly etaSeconds: number | null;
+  readonly etaUnknownBecause: string | null;
+  /** Why nothing moves, or what moves next; null when the run is well under way or done. */
+  readonly waitsFor: string | null;
+}
+
+export function outlookOf(report: RunReport, attendance: Attendance): Outlook {
+  const remainingTokens = Math.max(0, report.plannedTokens - report.realTokens);
+  const rate = rateOf(report.run, attendance.workers);
+  const isOver = report.state === "sealed" || report.state === "cancelled";
+  const why = isOver ? null : whyUnknown(report, attendance, rate);
+  const knows = !isOver && why === null;
+  return {
+    tokensPerSecondNow: rate,
+    remainingTokens: isOver ? 0 : remainingTokens,
+    etaSeconds: knows ? Math.round(remainingTokens / Math.max(rate ?? 0, 1e-9)) : null,
+    etaUnknownBecause: why,
+    waitsFor: isOver ? null : whatItWaitsFor(report, attendance, rate),
+  };
+}
+
+function rateOf(run: string, workers: readonly WorkerState[] | null): number | null {
+  if (workers === null) return null;
+  const rates = workers.flatMap((worker) => worker.runs.filter((of) => of.run === run));
+  return Math.round(rates.reduce((sum, { tokensPerSecond }) => sum + tokensPerSecond, 0));
+}
+
+function whyUnknown(report: RunReport, attendance: Attendance, rate: number | null): string | null {
+  const { workers, isRedisAway = false } = attendance;
+  if (report.state === "complete") return "it only has to be sealed";
+  if (workers === null)
+    return `${isRedisAway ? "Redis does not answer" : "no Redis was named"}, so the workers cannot be asked`;
+  if (workers.length === 0) return "no worker is at work";
+  if (report.state === "planning") return "its corpus is still being read";
+  if ((rate ?? 0) === 0) return "no worker has computed a batch of it in the last minute";
+  return null;
+}
+
+function whatItWaitsFor(report: RunReport, attendance: Attendance, rate: number | null): string | null {
+  const { workers, producers } = attendance;
+  const { state, queue, plannedShards, shards } = report;
+  if (state === "complete") return "the seal: every planned shard is there, and the next round of tending seals it";
+  if (state === "planning" && producers !== null && !producers.includes(report.run))
+    return "its producer: its corpus was not read to the end; the same enqueue command continues it";
+  const room = attendance.planningWaits?.get(report.run);
+  if (room !== undefined) return `room in the queue: ${room}`;
+  if (workers?.length === 0) return "a worker: none is at work; start one with `embedfleet work`";
+  if (queue === null) return null;
+  const undone = plannedShards - shards;
+  if (undone > 0 && attendance.failedJobs >= undone)
+    return `someone to look: its jobs that are left have failed; mend the cause, then \`embedfleet resume ${report.run}\``;
+  if (undone > attendance.failedJobs && queue.waiting + queue.active === 0)
+    return "the next round of tending: the queue has lost its jobs, and they are queued again";
+  if (state === "planning" && undone === 0) return "its producer: all that is planned is done";
+  return rate === 0 && queue.waiting > 0 ? "its turn: the workers have not come to its jobs yet" : null;
+}
