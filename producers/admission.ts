@@ -3,11 +3,11 @@ import { IdSet } from "../src/disk/id-set.ts";
 import type { DeletedRows, DeleteReason } from "../src/arrow/document-index.ts";
 import type { RunRecord } from "../src/core/contracts.ts";
 import type { ObjectStore } from "../src/core/ports.ts";
-import { type Admission, KnownDocuments } from "../src/run/known-documents.ts";
+import { type AdmissionOutcome, KnownDocuments } from "../src/run/known-documents.ts";
 
-export interface Ledger {
+export interface Admission {
   /** @param content See `contentHash`. */
-  admit(id: string, content: Uint8Array): Admission;
+  admit(id: string, content: Uint8Array): AdmissionOutcome;
   /**
    * Rows of the base whose document the corpus has no more, or with other content, in parts. To be asked
    * once, when the whole corpus has been admitted; the same corpus gives the same parts.
@@ -17,16 +17,16 @@ export interface Ledger {
 }
 
 /** @throws FleetError when the base is not there, not sealed or not as it was sealed. */
-export async function openLedger(params: Readonly<{ store: ObjectStore; record: RunRecord }>): Promise<Ledger> {
+export async function openAdmission(params: Readonly<{ store: ObjectStore; record: RunRecord }>): Promise<Admission> {
   const { store, record } = params;
-  if (record.lineage?.kind !== "delta") return new FullLedger();
-  return new DeltaLedger(await KnownDocuments.load({ store, run: record.lineage.base }));
+  if (record.lineage?.kind !== "delta") return new FullAdmission();
+  return new DeltaAdmission(await KnownDocuments.load({ store, run: record.lineage.base }));
 }
 
-class FullLedger implements Ledger {
+class FullAdmission implements Admission {
   readonly #seen = new IdSet();
 
-  admit(id: string): Admission {
+  admit(id: string): AdmissionOutcome {
     return this.#seen.add(id) ? "new" : "duplicate";
   }
 
@@ -39,14 +39,14 @@ class FullLedger implements Ledger {
 
 const ROWS_PER_PART = 262_144;
 
-class DeltaLedger implements Ledger {
+class DeltaAdmission implements Admission {
   readonly #known: KnownDocuments;
 
   constructor(known: KnownDocuments) {
     this.#known = known;
   }
 
-  admit(id: string, content: Uint8Array): Admission {
+  admit(id: string, content: Uint8Array): AdmissionOutcome {
     return this.#known.admit(id, content);
   }
 

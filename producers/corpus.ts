@@ -10,8 +10,10 @@ import { type PartReader, type ReadItem, readParts } from "./parts/read-parts.ts
 import { Buckets } from "./sources/buckets.ts";
 import { readBundle } from "./parts/bundle.ts";
 import { formatByName, KNOWN_NAMES } from "./sources/formats.ts";
-import { type CorpusObject, isGlob, type Listed, listInput, STDIN } from "./sources/objects.ts";
-import { type CutHow, type Section, sectionsOf } from "./parts/parts.ts";
+import { isGlob, STDIN } from "../src/adapters/input-address.ts";
+import { type CorpusObject, type Listed, listInput } from "./sources/objects.ts";
+import { type CutHow, sectionsOf } from "./parts/parts.ts";
+import type { Section } from "./parts/sections.ts";
 import { readObject, sniff } from "./sources/read-object.ts";
 import { selectItems } from "./sources/select.ts";
 

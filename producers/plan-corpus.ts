@@ -26,8 +26,8 @@ import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { assertNotCancelled } from "../src/run/cancelled.ts";
 import { createSame } from "../src/run/create-same.ts";
 import { listData, readClosed, readWindow, type StoredPlan } from "../src/run/read-plan.ts";
-import { type Cutter, LocalCutter } from "./chunking/chunker.ts";
-import { type Ledger, openLedger } from "./admission.ts";
+import { type Chunker, LocalChunker } from "./chunking/chunker.ts";
+import { type Admission, openAdmission } from "./admission.ts";
 import { findLost, objectsOf, proveClosed, proveWritten } from "./read-back.ts";
 import type { ReadItem } from "./parts/read-parts.ts";
 import { type AdmittedItem, tokenise } from "./tokenise.ts";
@@ -63,10 +63,10 @@ interface CommonParams {
 }
 
 /**
- * What a producer works with. Documents are cut on this thread, or wherever the cutter does it; every cutter makes
+ * What a producer works with. Documents are cut on this thread, or wherever the chunker does it; every chunker makes
  * the same chunks.
  */
-export type ProduceParams = CommonParams & ({ readonly tokenizer: Tokenizer } | { readonly cutter: Cutter });
+export type ProduceParams = CommonParams & ({ readonly tokenizer: Tokenizer } | { readonly chunker: Chunker });
 
 /**
  * Plans and queues a run's documents window by window, and goes on from the windows that are planned already.
@@ -74,31 +74,31 @@ export type ProduceParams = CommonParams & ({ readonly tokenizer: Tokenizer } | 
  * @throws FleetError `run_conflict`, `run_cancelled`, `too_many_rejects` and whatever store and queue throw.
  */
 export async function produce(params: ProduceParams): Promise<ClosedRecord> {
-  const ledger = await openLedger(params);
+  const admission = await openAdmission(params);
   try {
-    return await new Producer(params, ledger).run();
+    return await new Producer(params, admission).run();
   } finally {
-    ledger.close();
+    admission.close();
   }
 }
 
 class Producer {
   readonly #params: ProduceParams;
   readonly #observe: Observe;
-  readonly #ledger: Ledger;
+  readonly #admission: Admission;
   readonly #source: AsyncGenerator<AdmittedItem>;
-  readonly #cutter: Cutter;
+  readonly #chunker: Chunker;
   readonly #proof = new PlanProof();
   #unchanged = 0;
   /** Windows that an earlier producer had planned and the store has. */
   #replayed = 0;
 
-  constructor(params: ProduceParams, ledger: Ledger) {
+  constructor(params: ProduceParams, admission: Admission) {
     this.#params = params;
     this.#observe = params.observe ?? unobserved;
-    this.#ledger = ledger;
+    this.#admission = admission;
     this.#source = this.#admitted();
-    this.#cutter = cutterOf(params);
+    this.#chunker = cutterOf(params);
   }
 
   async run(): Promise<ClosedRecord> {
@@ -149,7 +149,7 @@ class Producer {
 
   #admit(item: ReadItem & { kind: "document" }): AdmittedItem {
     const content = item.content ?? contentHash(item.document);
-    const admission = this.#ledger.admit(item.document.id, content);
+    const admission = this.#admission.admit(item.document.id, content);
     if (admission === "duplicate") return duplicate(item);
     if (admission === "unchanged") return { kind: "unchanged", document: item.document, content };
     return { ...item, content };
@@ -185,7 +185,7 @@ class Producer {
   /** Objects of a planned window that are not in the store any more are made again from its documents. */
   async #cutAgain({ plan, bytes }: StoredPlan, lost: readonly string[]): Promise<void> {
     const window = this.#newWindow();
-    for await (const item of tokenise(this.#documentsOf(plan), { cutter: this.#cutter, observe: this.#observe }))
+    for await (const item of tokenise(this.#documentsOf(plan), { chunker: this.#chunker, observe: this.#observe }))
       window.add(item);
     const cut = window.cut();
     if (Buffer.compare(toJsonBytes(cut.plan), bytes) !== 0) throw this.#isAnother(plan);
@@ -229,7 +229,7 @@ class Producer {
       writer.begin(() => this.#write(cut));
     };
     try {
-      for await (const item of tokenise(this.#source, { cutter: this.#cutter, observe: this.#observe })) {
+      for await (const item of tokenise(this.#source, { chunker: this.#chunker, observe: this.#observe })) {
         writer.assertWell();
         window.add(item);
         if (window.isFull) await flush();
@@ -274,7 +274,7 @@ class Producer {
   async #listGone(): Promise<DeletesFile[]> {
     const { run } = this.#params.record;
     const files: DeletesFile[] = [];
-    for await (const rows of this.#ledger.gone()) {
+    for await (const rows of this.#admission.gone()) {
       const key = runKeys(run).deletes(files.length);
       const body = encodeDeletes(run, rows);
       await this.#createSame(key, body);
@@ -315,9 +315,9 @@ class Background {
   }
 }
 
-function cutterOf(params: ProduceParams): Cutter {
-  if ("cutter" in params) return params.cutter;
-  return new LocalCutter({ tokenizer: params.tokenizer, options: params.record.options });
+function cutterOf(params: ProduceParams): Chunker {
+  if ("chunker" in params) return params.chunker;
+  return new LocalChunker({ tokenizer: params.tokenizer, options: params.record.options });
 }
 
 function duplicate({ document }: SourceItem & { kind: "document" }): SourceItem & { kind: "reject" } {

@@ -1,7 +1,7 @@
-/** Documents to chunks, in order: batches of documents go to a cutter, several at a time. */
+/** Documents to chunks, in order: batches of documents go to a chunker, several at a time. */
 import type { Document, SourceItem } from "../src/core/documents.ts";
 import { nowMs, type Observe } from "../src/core/telemetry.ts";
-import { chunksOf, type Cutter } from "./chunking/chunker.ts";
+import { chunksOf, type Chunker } from "./chunking/chunker.ts";
 import type { CutChunk } from "./chunking/row-columns.ts";
 
 type RejectedItem = SourceItem & { readonly kind: "reject" };
@@ -27,7 +27,7 @@ export type TokenisedItem =
 const BATCH_DOCUMENTS = 512;
 const BATCH_CHARS = 2 * 1024 * 1024;
 
-export type TokeniseParams = Readonly<{ cutter: Cutter; observe: Observe }>;
+export type TokeniseParams = Readonly<{ chunker: Chunker; observe: Observe }>;
 
 export async function* tokenise(
   items: AsyncIterable<AdmittedItem>,
@@ -39,7 +39,7 @@ export async function* tokenise(
     // Awaited in turn below; until then a rejection must not count as unhandled.
     work.catch(() => {});
     inFlight.push(work);
-    if (inFlight.length >= params.cutter.batchesInFlight) yield* await inFlight.shift()!;
+    if (inFlight.length >= params.chunker.batchesInFlight) yield* await inFlight.shift()!;
   }
   while (inFlight.length > 0) yield* await inFlight.shift()!;
 }
@@ -75,7 +75,7 @@ function isUncut(item: AdmittedItem): item is AdmittedDocument {
 
 async function cutTexts(texts: readonly string[], params: TokeniseParams): Promise<CutChunk[][]> {
   const startedAtMs = nowMs();
-  const cut = await params.cutter.cut(texts);
+  const cut = await params.chunker.cut(texts);
   const { tokens } = cut;
   params.observe({ kind: "tokenised", documents: texts.length, tokens, durationMs: nowMs() - startedAtMs });
   return chunksOf(cut);

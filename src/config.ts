@@ -360,21 +360,10 @@ export function webhookSecret(): string | undefined {
   return process.env[`${PREFIX}WEBHOOK_SECRET`];
 }
 
-/**
- * Signs schedules, and tells `control` that they are not someone else's. In the environment alone.
- * @throws FleetError `bad_usage`
- */
-export function scheduleSecret(): string | undefined {
-  const secret = process.env[`${PREFIX}SCHEDULE_SECRET`] || undefined;
-  if (secret === undefined || secret.length >= 12) return secret;
-  throw new FleetError("bad_usage", `${PREFIX}SCHEDULE_SECRET has ${secret.length} characters, which can be guessed`, {
-    cure: "use at least 12; `openssl rand -hex 24` makes a good one",
-  });
-}
-
-/** The user's configuration by the XDG rules. */
-export function configFolder(): string {
-  return join(process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config"), "embedfleet");
+/** Where the secret is that signs schedules, and tells `control` that they are not someone else's. */
+export function scheduleKeyPlaces(): { secret: string | undefined; folder: string } {
+  const folder = process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config");
+  return { secret: process.env[`${PREFIX}SCHEDULE_SECRET`], folder: join(folder, "embedfleet") };
 }
 
 /** Names this process in logs and in `status`. */

@@ -15,7 +15,7 @@ export interface WorkerCounts {
   idleMs: number;
 }
 
-export class Ledger {
+export class BatchLedger {
   readonly counts: WorkerCounts = {
     shards: 0,
     rows: 0,
@@ -42,7 +42,7 @@ export class Ledger {
    * @param params.rows Longest first.
    * @param params.length What the rows were padded to.
    */
-  book(
+  record(
     params: Readonly<{
       rows: readonly RowRef[];
       length: number;
@@ -51,7 +51,7 @@ export class Ledger {
     }>,
   ): void {
     const { rows, length, report, held } = params;
-    const { deviceMs, idleMs, idle } = this.#clock.book(report);
+    const { deviceMs, idleMs, idle } = this.#clock.record(report);
     const shares: BatchShare[] = [];
     for (const [buffers, part] of partsOf(rows)) {
       const shard = held.get(buffers)!;

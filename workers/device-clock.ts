@@ -29,7 +29,7 @@ export class DeviceClock {
   }
 
   /** Books a batch that has ended: batches are booked in the order in which they ran. */
-  book(report: BatchReport): DeviceTime {
+  record(report: BatchReport): DeviceTime {
     const { startedAtMs, finishedAtMs } = report;
     const idle = new Map<IdleCause, number>();
     for (const [i, { cause, fromMs }] of this.#causes.entries()) {

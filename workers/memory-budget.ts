@@ -7,17 +7,17 @@ const MIN_COMMITS_IN_FLIGHT = 2;
 /** What is loaded leaves a quarter of the memory to files, or the device would wait for each of them. */
 const LOADED_SHARE = 0.75;
 
-export interface RoomParams {
+export interface MemoryBudgetParams {
   /** What all shards may take, vectors and files included. One that is larger comes alone. */
   readonly maxBytes: number;
   readonly held: ReadonlyMap<ShardBuffers, HeldShard>;
   readonly commits: ReadonlyMap<HeldShard, Promise<void>>;
 }
 
-export class Room {
-  readonly #params: RoomParams;
+export class MemoryBudget {
+  readonly #params: MemoryBudgetParams;
 
-  constructor(params: RoomParams) {
+  constructor(params: MemoryBudgetParams) {
     this.#params = params;
   }
 

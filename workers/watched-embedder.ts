@@ -2,7 +2,7 @@
 import type { BatchReport, RowRef } from "../src/core/batch.ts";
 import { FleetError } from "../src/core/errors.ts";
 import type { Embedder } from "../src/core/ports.ts";
-import type { Pulse } from "../src/core/heartbeat.ts";
+import type { Heartbeat } from "../src/core/heartbeat.ts";
 
 interface Owed {
   readonly rows: number;
@@ -11,14 +11,14 @@ interface Owed {
 
 export class WatchedEmbedder implements Embedder {
   readonly #embedder: Embedder;
-  readonly #pulse: Pulse;
+  readonly #heartbeat: Heartbeat;
   readonly #owed = new Set<Owed>();
   #timer: NodeJS.Timeout | undefined;
   #fault: FleetError | null = null;
 
-  constructor(params: Readonly<{ embedder: Embedder; pulse: Pulse }>) {
+  constructor(params: Readonly<{ embedder: Embedder; heartbeat: Heartbeat }>) {
     this.#embedder = params.embedder;
-    this.#pulse = params.pulse;
+    this.#heartbeat = params.heartbeat;
   }
 
   get device(): string {
@@ -41,31 +41,31 @@ export class WatchedEmbedder implements Embedder {
       return await Promise.race([this.#embedder.embed(params), hung]);
     } finally {
       this.#owed.delete(owed!);
-      // A hung device is not at rest: its pulse stays still, so that no lease is renewed any more.
+      // A hung device is not at rest: its heartbeat stops, so that no lease is renewed any more.
       if (this.#fault === null) this.#answered();
     }
   }
 
   #watch(): void {
-    this.#pulse.deviceWorks();
+    this.#heartbeat.deviceWorks();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       // Where this thread was held up, the answer may lie here already and is looked at first.
       const timer = this.#timer;
       setImmediate(() => timer === this.#timer && this.#giveUp());
-    }, this.#pulse.maxSilentMs);
+    }, this.#heartbeat.maxSilentMs);
   }
 
   #answered(): void {
     if (this.#owed.size > 0) return this.#watch();
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#pulse.deviceRests();
+    this.#heartbeat.deviceRests();
   }
 
   #giveUp(): void {
     const rows = [...this.#owed].reduce((sum, owed) => sum + owed.rows, 0);
-    const seconds = this.#pulse.maxSilentMs / 1000;
+    const seconds = this.#heartbeat.maxSilentMs / 1000;
     this.#fault = new FleetError(
       "inference_hung",
       `${this.device} has given no answer for ${seconds} seconds, with ${rows} rows on it`,

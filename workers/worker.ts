@@ -9,11 +9,11 @@ import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { type IdleCause, nowMs, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
 import type { Committer, HeldShard } from "./held-shard.ts";
-import { Ledger, type WorkerCounts } from "./batch-ledger.ts";
+import { BatchLedger, type WorkerCounts } from "./batch-ledger.ts";
 import type { Loader, Unneeded } from "./loader.ts";
 import { Quarantine } from "./quarantine.ts";
 import { type Refusal, Refuser } from "./refuse.ts";
-import { Room } from "./memory-budget.ts";
+import { MemoryBudget } from "./memory-budget.ts";
 import { Signal } from "./signal.ts";
 
 /** Batches handed to the embedder at once: one runs, the next is ready, and the last one is brought to its rows. */
@@ -50,13 +50,13 @@ export class FleetWorker {
   readonly #params: WorkerParams;
   readonly #observe: Observe;
   readonly #committer: Committer;
-  readonly #ledger: Ledger;
+  readonly #ledger: BatchLedger;
   readonly #packer: Packer<RowRef>;
   readonly #quarantine: Quarantine;
   readonly #refuser: Refuser;
   readonly #held = new Map<ShardBuffers, HeldShard>();
   readonly #commits = new Map<HeldShard, Promise<void>>();
-  readonly #room: Room;
+  readonly #memory: MemoryBudget;
   /** Runs whose shards this worker committed since it was last idle. */
   readonly #runs = new Set<string>();
   /** Wakes both loops: rows came, a batch ended, a file was committed, or the worker is to stop. */
@@ -76,10 +76,10 @@ export class FleetWorker {
     this.#params = params;
     this.#observe = params.observe ?? unobserved;
     this.#committer = { worker: params.name ?? "unnamed", observe: this.#observe };
-    this.#ledger = new Ledger(this.#observe);
+    this.#ledger = new BatchLedger(this.#observe);
     this.#packer = new Packer(params.packing, rowLength);
     this.#refuser = new Refuser(params);
-    this.#room = new Room({ maxBytes: params.maxHeldBytes, held: this.#held, commits: this.#commits });
+    this.#memory = new MemoryBudget({ maxBytes: params.maxHeldBytes, held: this.#held, commits: this.#commits });
     this.#quarantine = new Quarantine({
       ...params,
       load: (job) => params.loader.load(job),
@@ -120,7 +120,7 @@ export class FleetWorker {
   /** What keeps the device waiting, if it waits. */
   get #cause(): IdleCause {
     if (this.#batchesInFlight > 0) return "copying";
-    if (this.#room.isCongested || (this.#room.isFull && this.#held.size === 0)) return "committing";
+    if (this.#memory.isCongested || (this.#memory.isFull && this.#held.size === 0)) return "committing";
     const { maxBatchTokens, maxBatchRows } = this.#params.packing;
     if (this.#packer.pendingTokens >= maxBatchTokens || this.#packer.pendingRows >= maxBatchRows) return "packing";
     if (this.#loads > 0) return "loading";
@@ -180,7 +180,7 @@ export class FleetWorker {
 
   get #isFull(): boolean {
     const enoughTokens = POOL_BATCHES * this.#params.packing.maxBatchTokens;
-    return this.#packer.pendingTokens >= enoughTokens || this.#room.isFull || this.#quarantine.size >= MAX_SUSPECTS;
+    return this.#packer.pendingTokens >= enoughTokens || this.#memory.isFull || this.#quarantine.size >= MAX_SUSPECTS;
   }
 
   /**
@@ -194,7 +194,7 @@ export class FleetWorker {
     const room = POOL_BATCHES * this.#params.packing.maxBatchTokens - this.#packer.pendingTokens;
     return Math.max(
       1,
-      Math.min(MAX_JOBS_PER_PULL, 2 * jobs, Math.floor(room / largest), Math.floor(this.#room.leftBytes / bytes)),
+      Math.min(MAX_JOBS_PER_PULL, 2 * jobs, Math.floor(room / largest), Math.floor(this.#memory.leftBytes / bytes)),
     );
   }
 
@@ -217,7 +217,7 @@ export class FleetWorker {
     this.#notify();
     await Promise.all(jobs.map((job) => this.#admit(job).finally(() => this.#loads--)));
     const { pendingTokens: poolTokens } = this.#packer;
-    this.#observe({ kind: "held", shards: this.#held.size, bytes: this.#room.bytes, poolTokens });
+    this.#observe({ kind: "held", shards: this.#held.size, bytes: this.#memory.bytes, poolTokens });
     this.#notify();
   }
 
@@ -300,7 +300,7 @@ export class FleetWorker {
   }
 
   #takeBatch(): RowRef[] | null {
-    const isReady = this.#fault === null && this.#batchesInFlight < BATCHES_IN_FLIGHT && !this.#room.isCongested;
+    const isReady = this.#fault === null && this.#batchesInFlight < BATCHES_IN_FLIGHT && !this.#memory.isCongested;
     if (!isReady) return null;
     // With no room for more shards nothing can come that would fill a remainder up, unless a batch or a commit ends.
     const isStuck = this.#isFull && this.#batchesInFlight === 0 && this.#commits.size === 0;
@@ -320,7 +320,7 @@ export class FleetWorker {
     const waitMs = Math.max(0, report.startedAtMs - readyAtMs);
     this.#observe({ kind: "stage", stage: "wait", startedAtMs: readyAtMs, durationMs: waitMs });
     const length = embedder.paddedLength(rowLength(rows[0]!));
-    this.#ledger.book({ rows, length, report, held: this.#held });
+    this.#ledger.record({ rows, length, report, held: this.#held });
     const shards = new Set(rows.map(({ shard }) => this.#held.get(shard)!));
     for (const shard of shards) if (shard.isComplete) this.#commit(shard);
   }

@@ -104,7 +104,7 @@ const SHARED = [
 ];
 
 export function recordSections() {
-  const comments = new Map(["contracts", "selection", "backfill"].flatMap((file) => [...commentsOf(file)]));
+  const comments = new Map(["contracts", "selection", "schedule"].flatMap((file) => [...commentsOf(file)]));
   const sections = [...RECORDS, ...SHARED].map(({ title, module, name }) => {
     const rows = [...fieldsOf(module[name], name, comments)];
     return [`### ${title}`, ...(rows.length > 0 ? [table(["field", "type", "meaning"], rows)] : [])].join("\n\n");

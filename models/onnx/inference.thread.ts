@@ -1,6 +1,6 @@
 /** The thread that owns the session. `session.run` blocks whoever calls it, so nobody else does. */
 import { parentPort, workerData } from "node:worker_threads";
-import { Landing } from "./output-slots.ts";
+import { OutputSlots } from "./output-slots.ts";
 import { ModelSession } from "./session.ts";
 import {
   type BatchRequest,
@@ -13,8 +13,8 @@ import {
 
 const port = parentPort!;
 const { session: params, toScatter } = workerData as InferenceThreadData;
-const landing = new Landing();
-toScatter.on("message", (slot: number) => landing.free(slot));
+const slots = new OutputSlots();
+toScatter.on("message", (slot: number) => slots.free(slot));
 
 function reply(message: ThreadReply): void {
   port.postMessage(message);
@@ -23,8 +23,8 @@ function reply(message: ThreadReply): void {
 async function serve(session: ModelSession, request: BatchRequest): Promise<void> {
   try {
     const { report, outputs, release } = await session.compute(rowsOf(request));
-    const landed = await landing.land(outputs).finally(release);
-    toScatter.postMessage({ request, report, ...landed } satisfies ComputedBatch);
+    const filled = await slots.fill(outputs).finally(release);
+    toScatter.postMessage({ request, report, ...filled } satisfies ComputedBatch);
   } catch (error) {
     reply(failureOf(request.id, error));
   }

@@ -10,14 +10,14 @@ const ALIGNMENT = 8;
  * Shared memory that grows to the largest batch's outputs and stays. ONNX Runtime's outputs are copied into it: its
  * memory cannot be sent to another thread, and it takes no tensors in shared memory.
  */
-export class Landing {
+export class OutputSlots {
   readonly #slots = Array.from({ length: SLOTS }, () => new SharedArrayBuffer(0));
   /** The last one freed is used first, so that a second one takes memory only when it is needed. */
   readonly #free = [...this.#slots.keys()];
   #onFree: ((slot: number) => void) | null = null;
 
   /** Copies the outputs, as soon as there is a free slot. One call at a time. */
-  async land(outputs: BatchOutputs): Promise<{ slot: number; outputs: BatchOutputs }> {
+  async fill(outputs: BatchOutputs): Promise<{ slot: number; outputs: BatchOutputs }> {
     const slot = this.#free.pop() ?? (await new Promise<number>((resolve) => (this.#onFree = resolve)));
     const heads = [...outputs.heads];
     const bytes = heads.reduce((sum, [, values]) => sum + aligned(values.byteLength), 0);

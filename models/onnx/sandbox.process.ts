@@ -2,7 +2,8 @@
 import { allocateShard, type BatchReport, type ShardBuffers } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
-import { ModelSession, type SessionParams } from "./session.ts";
+import { ModelSession } from "./session.ts";
+import type { SessionParams } from "./session-params.ts";
 
 export type SandboxRequest =
   | { readonly kind: "open"; readonly session: SessionParams }

@@ -12,7 +12,7 @@ import type { Embedder } from "../../src/core/ports.ts";
 import { sessionParams } from "./thread-embedder.ts";
 import type { Model } from "../registry/open-model.ts";
 import type { SandboxReply, SandboxRequest } from "./sandbox.process.ts";
-import type { SessionParams } from "./session.ts";
+import type { SessionParams } from "./session-params.ts";
 
 const PROCESS = fileURLToPath(new URL("./sandbox.process.js", import.meta.url));
 export class SandboxEmbedder implements Embedder {

@@ -4,7 +4,7 @@ import type { BatchReport, RowRef, ShardBuffers } from "../../src/core/batch.ts"
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import type { BatchOutputs } from "./scatter.ts";
 import type { ModelManifest } from "../registry/manifest.ts";
-import type { SessionParams } from "./session.ts";
+import type { SessionParams } from "./session-params.ts";
 
 /** Of the thread that owns the session. */
 export interface InferenceThreadData {
@@ -30,7 +30,7 @@ export interface BatchRequest {
 export interface ComputedBatch {
   readonly request: BatchRequest;
   readonly report: BatchReport;
-  /** In the landing's memory, which both threads share. */
+  /** In the output slots' memory, which both threads share. */
   readonly outputs: BatchOutputs;
   readonly slot: number;
 }

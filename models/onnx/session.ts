@@ -4,43 +4,15 @@ import { InferenceSession, Tensor } from "onnxruntime-node";
 import { allocateShard, type BatchReport, type RowRef, rowLength, type ShardBuffers } from "../../src/core/batch.ts";
 import { ALL_HEADS, type Head } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
-import { roundedLength } from "../../src/core/shapes.ts";
 import { cudaOf, type Device, deviceName, providersOf } from "./device.ts";
 import { fromHalf } from "../../src/core/half.ts";
 import { type BatchOutputs, Scatterer, wants } from "./scatter.ts";
 import { assertListed } from "../graph/graph-files.ts";
 import { HiddenHeads } from "./hidden-heads.ts";
 import { givesSame, notUsed, openTiers, testRows, type Tier } from "./tensorrt-engines.ts";
-import type { ModelManifest } from "../registry/manifest.ts";
-import { loadPinned, type PinnedFile } from "../registry/pinned-files.ts";
-import { chooseTier, type Engine } from "./tensorrt-tiers.ts";
-
-/** Plain data: it is sent to threads and processes. */
-export interface SessionParams {
-  readonly manifest: ModelManifest;
-  /** Where the manifest's files are. */
-  readonly folder: string;
-  readonly weightsPath: string;
-  /** Of the weights: see `ModelRef`. */
-  readonly modelSha256: string;
-  /** What is loaded, held to its digests. */
-  readonly files: readonly PinnedFile[];
-  readonly device: Device;
-  /** Threads inside one operator; 0 lets the runtime decide. */
-  readonly threads: number;
-  /** Padded area of the largest batch to come; a GPU is warmed up with it. */
-  readonly maxBatchTokens: number;
-  /** Compiled for this very device; a batch that none of them takes runs on the graph itself. */
-  readonly engines: readonly Engine[];
-}
-
-/**
- * Tokens that a batch's longest row is padded to: on a GPU one of few, because each shape that it sees costs
- * memory that it keeps.
- */
-export function paddedLengthOf({ device, manifest }: SessionParams, longest: number): number {
-  return device.kind === "cpu" ? longest : roundedLength(longest, manifest.architecture.maxTokens);
-}
+import { loadPinned } from "../registry/pinned-files.ts";
+import { paddedLengthOf, type SessionParams } from "./session-params.ts";
+import { chooseTier } from "./tensorrt-tiers.ts";
 
 /** Of all a runtime can say when memory is short, on a CPU and on CUDA. */
 const OUT_OF_MEMORY =

@@ -13,7 +13,7 @@ import { assertListed } from "../graph/graph-files.ts";
 import type { ModelManifest } from "../registry/manifest.ts";
 import { loadPinned, type PinnedFile } from "../registry/pinned-files.ts";
 import { changedFile, sha256Of, statPlain } from "../registry/plain-file.ts";
-import type { SessionParams } from "./session.ts";
+import type { SessionParams } from "./session-params.ts";
 import type { BatchShape, Engine } from "./tensorrt-tiers.ts";
 
 export interface Tier extends Engine {

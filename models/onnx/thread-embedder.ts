@@ -7,7 +7,7 @@ import { DEFAULT_PACKING } from "../../src/core/packing.ts";
 import type { Embedder } from "../../src/core/ports.ts";
 import type { Model } from "../registry/open-model.ts";
 import { CPU, type Device, deviceName } from "./device.ts";
-import { paddedLengthOf, type SessionParams } from "./session.ts";
+import { paddedLengthOf, type SessionParams } from "./session-params.ts";
 import { type InferenceThreadData, type ScatterThreadData, type ThreadReply, toRequest } from "./session-messages.ts";
 import { type Engine, gpuArchOf, usableEngines } from "./tensorrt-tiers.ts";
 

@@ -6,34 +6,34 @@ import { chunk, encodeTitles, outlineOf } from "./strategies.ts";
 import { chunkAt, type ChunkColumns, type CutChunk, toColumns } from "./row-columns.ts";
 
 /** What decides how texts are cut, and what is kept of them. */
-export type CutOptions = Pick<RunOptions, "chunking" | "chunkTokens" | "overlap" | "keepText">;
+export type ChunkingOptions = Pick<RunOptions, "chunking" | "chunkTokens" | "overlap" | "keepText">;
 
 /** The chunks of several texts, column-wise: few objects, which cross from thread to thread in no time. */
-export interface CutTexts extends ChunkColumns {
+export interface ChunkedTexts extends ChunkColumns {
   /** Chunks of each text, in order. */
   readonly counts: Uint32Array;
   /** Of the texts themselves, without special tokens. */
   readonly tokens: number;
 }
 
-export interface Cutter {
+export interface Chunker {
   /** Batches that are worth having in flight, so that none of its threads waits. */
   readonly batchesInFlight: number;
-  cut(texts: readonly string[]): Promise<CutTexts>;
+  cut(texts: readonly string[]): Promise<ChunkedTexts>;
 }
 
-export class LocalCutter implements Cutter {
+export class LocalChunker implements Chunker {
   /** While one batch is tokenised the next is read and the one before is hashed. */
   readonly batchesInFlight = 2;
   readonly #tokenizer: Tokenizer;
-  readonly #options: CutOptions;
+  readonly #options: ChunkingOptions;
 
-  constructor(params: Readonly<{ tokenizer: Tokenizer; options: CutOptions }>) {
+  constructor(params: Readonly<{ tokenizer: Tokenizer; options: ChunkingOptions }>) {
     this.#tokenizer = params.tokenizer;
     this.#options = params.options;
   }
 
-  async cut(texts: readonly string[]): Promise<CutTexts> {
+  async cut(texts: readonly string[]): Promise<ChunkedTexts> {
     const { chunking, chunkTokens: maxTokens, overlap, keepText } = this.#options;
     const { prefixIds, suffixIds } = this.#tokenizer;
     const outlines = texts.map((text) => outlineOf(text, chunking));
@@ -58,7 +58,7 @@ export class LocalCutter implements Cutter {
 }
 
 /** The chunks of each text. */
-export function chunksOf(cut: CutTexts): CutChunk[][] {
+export function chunksOf(cut: ChunkedTexts): CutChunk[][] {
   let next = 0;
   return Array.from(cut.counts, (count) => Array.from({ length: count }, () => chunkAt(cut, next++)));
 }

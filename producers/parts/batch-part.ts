@@ -3,7 +3,8 @@ import { contentHash } from "../../src/core/content.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import type { PartBatch } from "./read-parts.ts";
-import { type CorpusPart, type OpenPlace, readPart } from "./parts.ts";
+import { type OpenPlace, readPart } from "./parts.ts";
+import type { CorpusPart } from "./sections.ts";
 import type { ReadOptions } from "../sources/read-object.ts";
 
 const BATCH_ITEMS = 512;

@@ -1,12 +1,9 @@
 /** Small objects that follow one another in a corpus, as one part: alone, each would cost as much as a large one. */
 import type { SourceItem } from "../../src/core/documents.ts";
-import type { CorpusPart, Section, WholeObject } from "./parts.ts";
+import type { Bundleable, CorpusPart, Section, WholeObject } from "./sections.ts";
 
 /** That are begun, of which the first is read on: the others wait for a server meanwhile. */
 const OBJECTS_AT_ONCE = 8;
-
-/** A section, or a whole object of known size that may be put together with its neighbours. */
-export type Bundleable = Section | { readonly kind: "object"; readonly object: WholeObject; readonly bytes: number };
 
 export interface BundleLimits {
   /** Of all objects together, unless it is one. */

@@ -8,11 +8,12 @@ import { runKeys } from "../../src/core/layout.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
 import type { Observe } from "../../src/core/telemetry.ts";
 import { createSame } from "../../src/run/create-same.ts";
-import type { Cutter } from "../chunking/chunker.ts";
+import type { Chunker } from "../chunking/chunker.ts";
 import { partOf } from "./part-job.ts";
 import { encodePiece } from "./part-piece.ts";
 import type { PartEnd } from "./read-parts.ts";
-import { type CorpusPart, type OpenPlace, readPart } from "./parts.ts";
+import { type OpenPlace, readPart } from "./parts.ts";
+import type { CorpusPart } from "./sections.ts";
 import { type AdmittedItem, tokenise, type TokenisedItem } from "../tokenise.ts";
 
 /** A piece ends with the item that reaches one of these; it is in memory whole, here and where the plan is made. */
@@ -25,7 +26,7 @@ const OTHERWISE_READ =
 export interface PartTools {
   readonly store: ObjectStore;
   readonly record: RunRecord;
-  readonly cutter: Cutter;
+  readonly chunker: Chunker;
   readonly open: OpenPlace;
   readonly observe: Observe;
 }

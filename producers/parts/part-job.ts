@@ -7,7 +7,7 @@ import { parseRecord } from "../../src/core/json.ts";
 import { runKeys } from "../../src/core/layout.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
 import { namedBy, shownPlace } from "../sources/named.ts";
-import type { CorpusPart } from "./parts.ts";
+import type { CorpusPart } from "./sections.ts";
 
 /** A thousand of the longest names and paths. */
 const MAX_RECORD_BYTES = 32 * 1024 * 1024;

@@ -2,51 +2,21 @@
  * A corpus cut into parts that can be read anywhere and at the same time: whole objects, several small ones together,
  * and ranges of large plain JSONL objects. Read in order, the parts are the corpus.
  */
-import { type FilePin, openFileSource, pinFile } from "../../src/adapters/file/file-source.ts";
+import { openFileSource, pinFile } from "../../src/adapters/file/file-source.ts";
 import type { S3Bucket } from "../../src/adapters/s3/s3-source.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
-import type { ByteRange, ByteSource } from "../../src/core/ports.ts";
-import { bundled, type Bundleable, readBundle } from "./bundle.ts";
+import type { ByteSource } from "../../src/core/ports.ts";
+import { bundled, readBundle } from "./bundle.ts";
+import type { Bundleable, CorpusPart, Section, WholeObject } from "./sections.ts";
 import { isPlain } from "../sources/decode.ts";
 import { readJsonlRange } from "../sources/jsonl.ts";
-import type { CorpusObject, Listed, Place } from "../sources/objects.ts";
+import type { CorpusObject, Listed } from "../sources/objects.ts";
 import { readObject, type ReadOptions, sniff } from "../sources/read-object.ts";
 
 /** Read in a moment by one thread; several of them fit into memory. */
 export const PART_BYTES = 4 * 1024 * 1024;
 /** Enough to tell compression and UTF-16 by. */
 const HEAD_BYTES = 4;
-
-/** Plain data. */
-export type CorpusPart = ObjectPart | Bundle;
-
-export interface ObjectPart extends WholeObject {
-  /** Lines that begin in these bytes of a JSONL object; null for the whole object. */
-  readonly range: ByteRange | null;
-}
-
-/** Small whole objects that follow one another. */
-export interface Bundle {
-  readonly name: string;
-  readonly objects: readonly WholeObject[];
-  readonly range: null;
-}
-
-export interface WholeObject {
-  readonly name: string;
-  readonly id: string;
-  readonly place: Exclude<Place, { kind: "pipe" }>;
-  /**
-   * Of a file whose parts must all be of one version, wherever they are read; an object in a bucket has its ETag.
-   * Null for a file that is read whole, here, and for what is no plain file.
-   */
-  readonly pin: FilePin | null;
-}
-
-/** `items` is what is read here and now: what could not be listed, and what can be read once only. */
-export type Section =
-  | { readonly kind: "part"; readonly part: CorpusPart }
-  | { readonly kind: "items"; readonly items: AsyncIterable<SourceItem> };
 
 export interface CutHow {
   /** Of a range, about; an object of less than two is one part. */

@@ -3,14 +3,14 @@ import type { S3Options } from "../../src/adapters/s3/s3-client.ts";
 import type { Model } from "../../models/registry/open-model.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { type FaultFields, FleetError, fromFaultFields, messageOf, toFaultFields } from "../../src/core/errors.ts";
-import type { CutOptions, CutTexts } from "../chunking/chunker.ts";
+import type { ChunkingOptions, ChunkedTexts } from "../chunking/chunker.ts";
 import type { PartBatch } from "./read-parts.ts";
-import type { CorpusPart } from "./parts.ts";
+import type { CorpusPart } from "./sections.ts";
 import type { ReadOptions } from "../sources/read-object.ts";
 
 export interface ThreadSetup {
   readonly model: Pick<Model, "manifest" | "tokenizerPath" | "files">;
-  readonly cutting: CutOptions;
+  readonly cutting: ChunkingOptions;
   readonly reading: ReadOptions;
   readonly s3: S3Options | undefined;
 }
@@ -26,7 +26,7 @@ export type ThreadReply =
   | { readonly kind: "ready" }
   /** Null after the last. */
   | { readonly kind: "batch"; readonly id: number; readonly batch: PackedBatch | null }
-  | { readonly kind: "cut"; readonly id: number; readonly cut: CutTexts }
+  | { readonly kind: "cut"; readonly id: number; readonly cut: ChunkedTexts }
   | { readonly kind: "failed"; readonly id: number | null; readonly fault: FaultFields };
 
 export function toMessage(error: unknown): FaultFields {

@@ -4,9 +4,9 @@
  */
 import { Worker } from "node:worker_threads";
 import { FleetError, fromFaultFields, messageOf } from "../../src/core/errors.ts";
-import type { Cutter, CutTexts } from "../chunking/chunker.ts";
+import type { Chunker, ChunkedTexts } from "../chunking/chunker.ts";
 import type { PartBatch, PartReader, PartReading } from "./read-parts.ts";
-import type { CorpusPart } from "./parts.ts";
+import type { CorpusPart } from "./sections.ts";
 import {
   type PackedBatch,
   type ThreadReply,
@@ -26,7 +26,7 @@ interface Pending {
   readonly reject: (error: FleetError) => void;
 }
 
-export class ProducerThreads implements Cutter, PartReader {
+export class ProducerThreads implements Chunker, PartReader {
   /** One for each thread, and one that the native tokenizer works on while all threads handle theirs. */
   readonly batchesInFlight: number;
   readonly partsAhead: number;
@@ -50,7 +50,7 @@ export class ProducerThreads implements Cutter, PartReader {
     return new ProducerThreads(threads);
   }
 
-  cut(texts: readonly string[]): Promise<CutTexts> {
+  cut(texts: readonly string[]): Promise<ChunkedTexts> {
     return this.#leastBusy("cuts").cut(texts);
   }
 
@@ -93,7 +93,7 @@ class ProducerThread {
     worker.on("exit", () => this.#die(goneBecause("it ended")));
   }
 
-  async cut(texts: readonly string[]): Promise<CutTexts> {
+  async cut(texts: readonly string[]): Promise<ChunkedTexts> {
     this.cuts++;
     try {
       const answer = await this.#ask((id) => ({ kind: "cut", id, texts }));

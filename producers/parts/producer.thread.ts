@@ -2,7 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
 import { batchPart } from "./batch-part.ts";
-import { LocalCutter } from "../chunking/chunker.ts";
+import { LocalChunker } from "../chunking/chunker.ts";
 import type { PartBatch } from "./read-parts.ts";
 import { Buckets } from "../sources/buckets.ts";
 import { placeOpener } from "./parts.ts";
@@ -25,8 +25,8 @@ async function next(id: number, reading: number): Promise<void> {
   reply({ kind: "batch", id, batch: packed }, [packed.contents.buffer]);
 }
 
-async function cut(cutter: LocalCutter, id: number, texts: readonly string[]): Promise<void> {
-  const made = await cutter.cut(texts);
+async function cut(chunker: LocalChunker, id: number, texts: readonly string[]): Promise<void> {
+  const made = await chunker.cut(texts);
   const columns = [made.counts, made.charStarts, made.charEnds, made.textHashes, made.offsets, made.tokenIds];
   reply(
     { kind: "cut", id, cut: made },
@@ -34,20 +34,20 @@ async function cut(cutter: LocalCutter, id: number, texts: readonly string[]): P
   );
 }
 
-async function serve(cutter: LocalCutter, request: ThreadRequest): Promise<void> {
+async function serve(chunker: LocalChunker, request: ThreadRequest): Promise<void> {
   if (request.kind === "read") {
     readings.set(request.reading, batchPart({ part: request.part, options, open }));
   } else if (request.kind === "close") {
     await readings.get(request.reading)?.return(undefined);
     readings.delete(request.reading);
   } else if (request.kind === "next") await next(request.id, request.reading);
-  else await cut(cutter, request.id, request.texts);
+  else await cut(chunker, request.id, request.texts);
 }
 
 try {
-  const cutter = new LocalCutter({ tokenizer: await openTokenizer(model, "passage"), options: cutting });
+  const chunker = new LocalChunker({ tokenizer: await openTokenizer(model, "passage"), options: cutting });
   port.on("message", (request: ThreadRequest) => {
-    serve(cutter, request).catch((error: unknown) =>
+    serve(chunker, request).catch((error: unknown) =>
       reply({ kind: "failed", id: "id" in request ? request.id : null, fault: toMessage(error) }),
     );
   });

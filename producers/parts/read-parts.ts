@@ -3,7 +3,7 @@ import type { SourceItem } from "../../src/core/documents.ts";
 import type { FleetError } from "../../src/core/errors.ts";
 import type { CutChunk } from "../chunking/row-columns.ts";
 import { unreadableAfter } from "../sources/jsonl.ts";
-import type { CorpusPart, Section } from "./parts.ts";
+import type { CorpusPart, Section } from "./sections.ts";
 
 /** A document or a reject; a document that came with its chunks has no text any more. */
 export type ReadItem = SourceItem & { readonly chunks?: readonly CutChunk[] };

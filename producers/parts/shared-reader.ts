@@ -8,7 +8,8 @@ import { createSame } from "../../src/run/create-same.ts";
 import { type OfferedPart, offerOf } from "./part-job.ts";
 import { decodePiece } from "./part-piece.ts";
 import type { PartBatch, PartReader, PartReading } from "./read-parts.ts";
-import type { CorpusPart, CutHow } from "./parts.ts";
+import type { CutHow } from "./parts.ts";
+import type { CorpusPart } from "./sections.ts";
 
 /**
  * Some seconds of work, against which a job's own cost is nothing. Whole files too are known again: other processes may

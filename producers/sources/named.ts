@@ -3,7 +3,8 @@ import { join, relative } from "node:path";
 import picomatch from "picomatch";
 import type { Format } from "../../src/core/selection.ts";
 import { isWanted } from "./formats.ts";
-import { parseS3Url, type Place, toPosix } from "./objects.ts";
+import { parseS3Url, toPosix } from "../../src/adapters/input-address.ts";
+import type { Place } from "./objects.ts";
 
 /** What another process can open. */
 type NamedPlace = Exclude<Place, { kind: "pipe" }>;

@@ -1,17 +1,16 @@
 /** From what people type as a corpus to its objects, in one order everywhere. */
 import { opendir, stat } from "node:fs/promises";
-import { join, posix, sep } from "node:path";
+import { join, posix } from "node:path";
 import type { Readable } from "node:stream";
 import picomatch from "picomatch";
+import { isGlob, parseS3Url, STDIN, toPosix } from "../../src/adapters/input-address.ts";
 import { openFileSource, pipeSource } from "../../src/adapters/file/file-source.ts";
 import type { S3Bucket, S3Entry } from "../../src/adapters/s3/s3-source.ts";
 import type { Format } from "../../src/core/selection.ts";
 import { rejectAt } from "../../src/core/documents.ts";
-import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { messageOf } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { isWanted } from "./formats.ts";
-
-export const STDIN = "-";
 
 /** Where an object lies, as plain data that another thread or process can open it by. */
 export type Place =
@@ -90,10 +89,6 @@ async function* listGlob(pattern: string): AsyncGenerator<Listed> {
   yield* listFolder(folder, isMatch);
 }
 
-export function isGlob(input: string): boolean {
-  return picomatch.scan(toPosix(input)).isGlob;
-}
-
 type Found = { readonly path: string } | { readonly reject: ReturnType<typeof rejectAt> };
 
 /** Files below a folder, POSIX paths relative to it. Links could lead in circles or out of the folder. */
@@ -131,10 +126,6 @@ async function isThere(path: string): Promise<boolean> {
   );
 }
 
-export function toPosix(path: string): string {
-  return path.split(sep).join("/");
-}
-
 // --- Buckets ----------------------------------------------------------------------------------
 
 /** `s3://bucket/key` of one object, else everything below `s3://bucket/key/`; or a pattern. */
@@ -166,15 +157,4 @@ async function* listS3(url: string, options: ListOptions): AsyncGenerator<Listed
 /** What all matches begin with: `logs/2026-` of `logs/2026-*.jsonl`. A server lists by it. */
 function literalStart(pattern: string): string {
   return pattern.slice(0, pattern.search(/[*?[\]{}()!+@\\]/));
-}
-
-/** @throws FleetError `bad_usage` */
-export function parseS3Url(url: string): { bucket: string; key: string } {
-  const [, bucket, key = ""] = /^s3:\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:\/(.*))?$/is.exec(url) ?? [];
-  if (bucket !== undefined) return { bucket, key };
-  // Not repeated when it may carry a secret into logs.
-  const shown = url.includes("@") ? "the s3:// URL of the corpus" : `the corpus ${url}`;
-  throw new FleetError("bad_usage", `${shown} names no valid bucket`, {
-    cure: "write s3://bucket/key, s3://bucket/prefix or a pattern like s3://bucket/prefix/*.jsonl.gz; credentials come from the AWS places",
-  });
 }

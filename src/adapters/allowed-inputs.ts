@@ -1,9 +1,9 @@
 /** Whether what an object of the store has a process read lies below what that process was told to allow. */
 import { realpath } from "node:fs/promises";
-import { posix, resolve, sep } from "node:path";
+import { posix, resolve } from "node:path";
 import picomatch from "picomatch";
 import { messageOf } from "../core/errors.ts";
-import { parseS3Url, STDIN } from "../../producers/sources/objects.ts";
+import { parseS3Url, STDIN, toPosix } from "./input-address.ts";
 
 /** A place by its parts: `["s3:", "bucket", "folder"]` or `["", "data", "folder"]`. */
 type Parts = readonly string[];
@@ -100,8 +100,4 @@ function filePartsOf(path: string): Parts {
 function partsOf(path: string): Parts {
   const plain = path.replace(/\/$/, "");
   return plain === "" ? [] : plain.split("/");
-}
-
-function toPosix(path: string): string {
-  return path.split(sep).join("/");
 }

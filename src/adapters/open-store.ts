@@ -51,7 +51,7 @@ function parseStoreUrl(url: string): StoreAddress {
     });
   }
   if (scheme === "file") return parseFileUrl(url);
-  if (scheme === "s3") return parseS3Url(url);
+  if (scheme === "s3") return parseBucketUrl(url);
   throw badUrl(url, `has the scheme "${scheme}", which is no store`);
 }
 
@@ -66,7 +66,7 @@ function parseFileUrl(url: string): StoreAddress {
 }
 
 /** Taken letter by letter, like the AWS tools do: a `%20` in a prefix is a `%20` in the keys. */
-function parseS3Url(url: string): StoreAddress {
+function parseBucketUrl(url: string): StoreAddress {
   const [, bucket, rest = ""] = /^s3:\/\/([^/]*)(?:\/(.*))?$/is.exec(url) ?? [];
   if (bucket === undefined || !BUCKET_NAME.test(bucket)) throw badUrl(url, "names no valid bucket after s3://");
   if (/[?#]/.test(rest)) throw badUrl(url, "has a ? or # in it; endpoint and region are options of their own");

@@ -189,7 +189,7 @@ function addWork(add: Add): void {
   ).action(action("work"));
   add(
     "control",
-    "tend a fleet's runs, and show them on a dashboard, until stopped",
+    "reconcile a fleet's runs and show them on a dashboard, until stopped",
     ...options(
       "out",
       ...QUEUE,

@@ -1,4 +1,4 @@
-/** One queue of the fleet, with who is at it and who tends it. */
+/** One queue of the fleet, with its workers and whoever reconciles it. */
 import type { Logger } from "pino";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { Presence, readPlanningWaits, readWorkers } from "../adapters/redis/presence.ts";
@@ -7,7 +7,7 @@ import { RedisTurn } from "../adapters/redis/redis-turn.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
 import type { WorkerState } from "../core/worker-state.ts";
-import { Tender } from "../run/reconciler.ts";
+import { Reconciler } from "../run/reconciler.ts";
 
 export interface FleetQueueParams {
   readonly redisUrl: string;
@@ -23,7 +23,7 @@ export interface FleetQueueParams {
 export class FleetQueue {
   readonly name: string;
   readonly jobs: BullQueue;
-  readonly tender: Tender;
+  readonly reconciler: Reconciler;
   readonly #workers: Presence;
   readonly #producers: Presence;
   readonly #turn: RedisTurn;
@@ -35,7 +35,7 @@ export class FleetQueue {
     this.#workers = new Presence({ redisUrl, key: workersKey(name) });
     this.#producers = new Presence({ redisUrl, key: producersKey(name) });
     this.#turn = new RedisTurn({ redisUrl, key: turnKey(name) });
-    this.tender = new Tender({
+    this.reconciler = new Reconciler({
       store,
       queue: this.jobs,
       turn: this.#turn,
@@ -63,7 +63,7 @@ export class FleetQueue {
   }
 
   async close(): Promise<void> {
-    await this.tender.close();
+    await this.reconciler.close();
     await this.#turn.close();
     await this.#producers.close();
     await this.#workers.close();

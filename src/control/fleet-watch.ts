@@ -7,9 +7,9 @@ import type { ObjectStore } from "../core/ports.ts";
 import type { Schedules } from "../core/schedule-view.ts";
 import { nowMs } from "../core/telemetry.ts";
 import { listRuns } from "../run/list-runs.ts";
-import { outlookOf } from "../run/run-forecast.ts";
+import { forecastOf } from "../run/run-forecast.ts";
 import { reportOf } from "../run/run-progress.ts";
-import { type RunSight, RunWatch } from "../run/run-watch.ts";
+import { type RunSnapshot, RunWatch } from "../run/run-watch.ts";
 import type { FleetQueue } from "./fleet-queue.ts";
 import type { DamagedRun, FleetSnapshot, QueueView, RunView, Sample, WorkerView } from "./snapshot.ts";
 
@@ -194,9 +194,9 @@ export class FleetWatch {
       const [, queue = "", run = ""] = key.split("/");
       if (!runIdSchema.safeParse(run).success) continue;
       active.set(run, queue);
-      const sight = await this.#lookAt(run);
+      const snapshot = await this.#lookAt(run);
       // A fleet's name may begin another's, so the model decides whether the marker is ours.
-      if (sight === null || queueName(fleet, sight.record.options.model.id) !== queue) continue;
+      if (snapshot === null || queueName(fleet, snapshot.record.options.model.id) !== queue) continue;
       try {
         this.#queue(queue);
       } catch (error) {
@@ -210,15 +210,15 @@ export class FleetWatch {
    * Null when someone has deleted it, which ends the watch, and when it is damaged: what is wrong with one run's objects
    * is no reason not to see the others. @throws FleetError when it is the store that cannot be seen
    */
-  async #lookAt(run: string): Promise<RunSight | null> {
+  async #lookAt(run: string): Promise<RunSnapshot | null> {
     const damaged = this.#damaged.get(run);
     if (damaged !== undefined && nowMs() - damaged.atMs < LOOK_AGAIN_MS) return null;
     try {
-      const sight = await this.#watch(run).look();
-      if (sight.record.run !== run)
-        throw new FleetError("object_corrupt", `the record of run ${run} names another run, ${sight.record.run}`);
+      const snapshot = await this.#watch(run).look();
+      if (snapshot.record.run !== run)
+        throw new FleetError("object_corrupt", `the record of run ${run} names another run, ${snapshot.record.run}`);
       this.#damaged.delete(run);
-      return sight;
+      return snapshot;
     } catch (error) {
       if (isPassing(error)) throw error;
       if (hasCode(error, "run_unknown")) {
@@ -246,7 +246,7 @@ export class FleetWatch {
     let queue = this.#queues.get(name);
     if (queue === undefined) {
       queue = this.#params.openQueue(name);
-      queue.tender.start();
+      queue.reconciler.start();
       this.#queues.set(name, queue);
     }
     return queue;
@@ -273,26 +273,26 @@ export class FleetWatch {
   ): Promise<RunView | null> {
     const resting = this.#resting.get(run);
     if (markedBy === undefined && resting !== undefined && nowMs() - resting.atMs < LOOK_AGAIN_MS) return resting.view;
-    const sight = await this.#lookAt(run);
-    if (sight === null) return null;
-    const view = await this.#viewOf(sight, markedBy, attended);
+    const snapshot = await this.#lookAt(run);
+    if (snapshot === null) return null;
+    const view = await this.#viewOf(snapshot, markedBy, attended);
     if (view.isActive) this.#resting.delete(run);
     else this.#resting.set(run, { view, atMs: nowMs() });
     return view;
   }
 
   async #viewOf(
-    sight: RunSight,
+    snapshot: RunSnapshot,
     markedBy: string | undefined,
     attended: ReadonlyMap<string, Attended>,
   ): Promise<RunView> {
-    const { record } = sight;
+    const { record } = snapshot;
     const name = queueName(this.#params.fleet, record.options.model.id);
     const seen = markedBy === name ? attended.get(name) : undefined;
-    const report = reportOf(sight, seen?.view.counts ?? null);
+    const report = reportOf(snapshot, seen?.view.counts ?? null);
     const isActive = markedBy === name && report.state !== "sealed" && report.state !== "cancelled";
-    const failures = isActive && (report.queue?.failed ?? 0) > 0 ? await this.#failures(name, sight) : [];
-    const attendance = {
+    const failures = isActive && (report.queue?.failed ?? 0) > 0 ? await this.#failures(name, snapshot) : [];
+    const presence = {
       workers: seen?.workers ?? null,
       producers: seen?.view.producers ?? null,
       planningWaits: seen?.planningWaits ?? new Map<string, string>(),
@@ -300,20 +300,20 @@ export class FleetWatch {
     };
     return {
       ...report,
-      ...outlookOf(report, attendance),
+      ...forecastOf(report, presence),
       createdAt: record.createdAt,
       inputs: record.inputs,
       model: record.options.model.id,
       heads: record.options.heads,
       queueName: name,
       isActive,
-      rowsByLength: isActive ? sight.rowsByLength : [],
+      rowsByLength: isActive ? snapshot.rowsByLength : [],
       failedJobs: failures.length,
       failures: failures.slice(0, SHOWN_FAILURES),
     };
   }
 
-  #failures(queue: string, { record }: RunSight): Promise<{ shard: string; reason: string }[]> {
+  #failures(queue: string, { record }: RunSnapshot): Promise<{ shard: string; reason: string }[]> {
     const ask = this.#queue(queue).jobs.failures({ run: record.run, limit: COUNTED_FAILURES });
     return within(ask, `queue ${queue}`);
   }

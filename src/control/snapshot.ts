@@ -3,10 +3,10 @@ import type { RunOptions } from "../core/contracts.ts";
 import type { QueueCounts } from "../core/ports.ts";
 import type { ScheduleView } from "../core/schedule-view.ts";
 import type { WorkerState } from "../core/worker-state.ts";
-import type { Outlook } from "../run/run-forecast.ts";
+import type { RunForecast } from "../run/run-forecast.ts";
 import type { RunReport } from "../run/run-progress.ts";
 
-export interface RunView extends RunReport, Outlook {
+export interface RunView extends RunReport, RunForecast {
   readonly createdAt: string;
   readonly inputs: readonly string[];
   readonly model: string;

@@ -8,19 +8,19 @@ const LOOP_TURNED = 0;
 /** Zero while the device owes no answer. */
 const DEVICE_OWES_SINCE = 1;
 
-export interface PulseParams {
+export interface HeartbeatParams {
   /** Longest time without a sign of life that still counts as work. */
   readonly maxSilentMs: number;
-  /** The memory of the pulse that another thread made. */
+  /** The memory of the heartbeat that another thread made. */
   readonly shared?: SharedArrayBuffer;
 }
 
-export class Pulse {
+export class Heartbeat {
   readonly maxSilentMs: number;
   readonly shared: SharedArrayBuffer;
   readonly #times: BigInt64Array;
 
-  constructor(params: Readonly<PulseParams>) {
+  constructor(params: Readonly<HeartbeatParams>) {
     this.maxSilentMs = params.maxSilentMs;
     this.shared = params.shared ?? new SharedArrayBuffer(2 * BigInt64Array.BYTES_PER_ELEMENT);
     this.#times = new BigInt64Array(this.shared);

@@ -123,8 +123,8 @@ export type FleetEvent =
     }
   /** A run is being sealed, and another of its result files has been read back. */
   | { readonly kind: "read-back"; readonly run: string; readonly files: number; readonly plannedFiles: number }
-  /** The tender's round ended. */
-  | { readonly kind: "tended"; readonly runs: number; readonly requeued: number; readonly sealed: number };
+  /** A round of the reconciler ended. */
+  | { readonly kind: "reconciled"; readonly runs: number; readonly requeued: number; readonly sealed: number };
 
 /** Must not throw and must return at once: it is called between batches. */
 export type Observe = (event: FleetEvent) => void;

@@ -29,7 +29,7 @@ export type Visit = (words: Int32Array, isNew: boolean) => boolean;
  * (up to `memoryBytes`) and then moves to a temporary file, where the kernel's page cache is the
  * memory and an id costs one page read and one write.
  */
-export class PrintTable {
+export class FingerprintTable {
   readonly #slotWords: number;
   readonly #pageWords: number;
   readonly #memoryBytes: number;
@@ -54,18 +54,18 @@ export class PrintTable {
   }
 
   visit(id: string, act: Visit): void {
-    const print = fingerprintOf(id);
+    const fingerprint = fingerprintOf(id);
     if (this.#size >= MAX_LOAD * SLOTS_PER_PAGE * 2 ** this.#pageBits) this.#grow();
     for (;;) {
-      const pageIndex = print[0]! >>> (32 - this.#pageBits);
+      const pageIndex = fingerprint[0]! >>> (32 - this.#pageBits);
       const page = this.#readPage(pageIndex);
-      const slot = findSlot(page, print, this.#slotWords);
-      if (slot >= 0) return this.#visitSlot(page, pageIndex, slot, print, act);
+      const slot = findSlot(page, fingerprint, this.#slotWords);
+      if (slot >= 0) return this.#visitSlot(page, pageIndex, slot, fingerprint, act);
       this.#grow();
     }
   }
 
-  #visitSlot(page: Int32Array, pageIndex: number, slot: number, print: Int32Array, act: Visit): void {
+  #visitSlot(page: Int32Array, pageIndex: number, slot: number, fingerprint: Int32Array, act: Visit): void {
     const at = slot * this.#slotWords;
     const isNew = page[at] === 0;
     const words = page.subarray(at + PRINT_WORDS, at + this.#slotWords);
@@ -74,7 +74,7 @@ export class PrintTable {
       return;
     }
     if (isNew) {
-      page.set(print, at);
+      page.set(fingerprint, at);
       this.#size++;
     }
     if (this.#file !== null) {
@@ -168,21 +168,26 @@ function attempt<T>(folder: string, act: () => T): T {
 
 function fingerprintOf(id: string): Int32Array {
   const digest = hash("sha256", id, "buffer");
-  const print = new Int32Array(PRINT_WORDS);
-  for (let word = 0; word < PRINT_WORDS; word++) print[word] = digest.readInt32LE(word * 4);
+  const fingerprint = new Int32Array(PRINT_WORDS);
+  for (let word = 0; word < PRINT_WORDS; word++) fingerprint[word] = digest.readInt32LE(word * 4);
   // A first word of zero marks an empty slot.
-  if (print[0] === 0) print[0] = 1;
-  return print;
+  if (fingerprint[0] === 0) fingerprint[0] = 1;
+  return fingerprint;
 }
 
 /** The slot that holds the fingerprint or may take it; -1 when the page is full. */
-function findSlot(page: Int32Array, print: Int32Array, slotWords: number): number {
-  const first = print[1]! & (SLOTS_PER_PAGE - 1);
+function findSlot(page: Int32Array, fingerprint: Int32Array, slotWords: number): number {
+  const first = fingerprint[1]! & (SLOTS_PER_PAGE - 1);
   for (let probe = 0; probe < SLOTS_PER_PAGE; probe++) {
     const slot = (first + probe) & (SLOTS_PER_PAGE - 1);
     const at = slot * slotWords;
     if (page[at] === 0) return slot;
-    if (page[at] === print[0] && page[at + 1] === print[1] && page[at + 2] === print[2] && page[at + 3] === print[3]) {
+    if (
+      page[at] === fingerprint[0] &&
+      page[at + 1] === fingerprint[1] &&
+      page[at + 2] === fingerprint[2] &&
+      page[at + 3] === fingerprint[3]
+    ) {
       return slot;
     }
   }

@@ -1,11 +1,11 @@
 /** A set of ids in bounded memory, for corpora of any size; 1.4 million are held in memory by default. */
-import { PrintTable } from "./fingerprint-table.ts";
+import { FingerprintTable } from "./fingerprint-table.ts";
 
 export class IdSet {
-  readonly #table: PrintTable;
+  readonly #table: FingerprintTable;
 
   constructor(params: Readonly<{ memoryBytes?: number }> = {}) {
-    this.#table = new PrintTable({ words: 0, memoryBytes: params.memoryBytes });
+    this.#table = new FingerprintTable({ words: 0, memoryBytes: params.memoryBytes });
   }
 
   get size(): number {

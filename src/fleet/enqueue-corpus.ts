@@ -3,7 +3,7 @@ import { type Logger, pino } from "pino";
 import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
 import type { Model } from "../../models/registry/open-model.ts";
 import { Backpressure } from "../../producers/backpressure.ts";
-import { LocalCutter } from "../../producers/chunking/chunker.ts";
+import { LocalChunker } from "../../producers/chunking/chunker.ts";
 import { produce } from "../../producers/plan-corpus.ts";
 import { ProducerThreads } from "../../producers/parts/producer-threads.ts";
 import type { ThreadSetup } from "../../producers/parts/producer-messages.ts";
@@ -106,7 +106,7 @@ export interface Prepared {
   readonly store: ObjectStore;
   readonly model: Model;
   /** Threads of their own read the corpus too. */
-  readonly cutter: LocalCutter | ProducerThreads;
+  readonly chunker: LocalChunker | ProducerThreads;
   readonly corpus: Corpus;
   readonly observe: Observe;
 }
@@ -128,11 +128,11 @@ export async function prepare(
   await corpus.check();
   const model = await modelOf(settings, log, settings);
   const setup = { model, cutting: runOptionsOf(settings, model), reading, s3 };
-  const cutter = await openCutter(settings.producerThreads, setup, closer);
+  const chunker = await openCutter(settings.producerThreads, setup, closer);
   const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
   const store = new ObservedStore(await openStoreOf(settings, closer, { makeRoot }), observe);
   await probeStoreOf(store, settings, log);
-  return { store, model, cutter, corpus, observe };
+  return { store, model, chunker, corpus, observe };
 }
 
 /** Cuts on this thread, or on several that read too. */
@@ -140,9 +140,9 @@ export async function openCutter(
   threads: number,
   setup: ThreadSetup,
   closer: Closer,
-): Promise<LocalCutter | ProducerThreads> {
+): Promise<LocalChunker | ProducerThreads> {
   if (threads > 1) return closer.add(await ProducerThreads.open({ threads, setup }));
-  return new LocalCutter({ tokenizer: await openTokenizer(setup.model, "passage"), options: setup.cutting });
+  return new LocalChunker({ tokenizer: await openTokenizer(setup.model, "passage"), options: setup.cutting });
 }
 
 /** Creates or continues the run and reads the corpus to its end. */
@@ -158,7 +158,7 @@ export async function plan(
       onDocuments?: ((documents: number) => void) | undefined;
     }>,
 ): Promise<{ run: string; closed: ClosedRecord }> {
-  const { inputs, settings, corpus, store, queue, model, cutter, observe, closer, log } = params;
+  const { inputs, settings, corpus, store, queue, model, chunker, observe, closer, log } = params;
   const run = settings.run ?? newRunId();
   const options = runOptionsOf(settings, model);
   const { record, isNew } = await openRun(store, {
@@ -182,9 +182,9 @@ export async function plan(
     const closed = await produce({
       store,
       queue,
-      cutter,
+      chunker,
       record,
-      items: shared?.items ?? corpus.items(cutter instanceof ProducerThreads ? cutter : undefined),
+      items: shared?.items ?? corpus.items(chunker instanceof ProducerThreads ? chunker : undefined),
       maxRejects: settings.strict ? 0 : (settings.maxRejects ?? null),
       observe,
       untilRoom: (window) => backpressure.untilRoom(window),

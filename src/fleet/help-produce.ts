@@ -92,7 +92,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     const store = new ObservedStore(bare, observe);
     await probeStoreOf(store, settings, log);
     const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };
-    const cutter = await openCutter(
+    const chunker = await openCutter(
       settings.producerThreads,
       { model, cutting: options, reading: options, s3 },
       closer,
@@ -102,7 +102,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
       redisUrl,
       store,
       record,
-      cutter,
+      chunker,
       closer,
       log,
       observe,

@@ -1,24 +1,23 @@
 /** The nightly runs of a store: what `control` hosts and `backfill` changes. */
 import type { Logger } from "pino";
 import { BackfillScheduler } from "../control/schedules/scheduler.ts";
-import { BackfillDesk } from "../control/schedules/schedule-service.ts";
+import { ScheduleService } from "../control/schedules/schedule-service.ts";
 import { SchedulePolicy } from "../control/schedules/policy.ts";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { ControlQueue, controlQueueName } from "../adapters/redis/control-queue.ts";
 import { queueName, turnKey } from "../adapters/redis/queue-options.ts";
 import { RedisTurn } from "../adapters/redis/redis-turn.ts";
-import { OPTIONS, PLAN_OPTIONS, webhookSecret } from "../config.ts";
+import { OPTIONS, PLAN_OPTIONS } from "../config.ts";
 import type { Schedule } from "../core/schedule.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { readRun } from "../run/read-plan.ts";
 import { type EnqueueSettings, plan, prepare } from "./enqueue-corpus.ts";
-import type { StoreFlags } from "../cli/output.ts";
-import { type Closer, openQueueOf, withCloser } from "./open-ports.ts";
-import { findScheduleSecret } from "../cli/schedule-key.ts";
+import { findScheduleSecret, type ScheduleKeyPlaces } from "../control/schedules/schedule-key.ts";
+import { type Closer, openQueueOf, type StoreSettings, withCloser } from "./open-ports.ts";
 
 const LOOK_INTERVAL_MS = 15_000;
 
-export interface NightlyFlags extends StoreFlags {
+export interface NightlyFlags extends StoreSettings {
   readonly redis: string;
   /** Where pulled models lie, unless a signed schedule says where. */
   readonly models: string;
@@ -29,15 +28,29 @@ export interface NightlyFlags extends StoreFlags {
   readonly fleet: string;
 }
 
+/** What no flag and no schedule may say. */
+export interface NightlySecrets {
+  readonly schedules: ScheduleKeyPlaces;
+  /** Signs what webhooks are told. */
+  readonly webhook: string | undefined;
+}
+
 /** Starts to keep a store's schedules and to make their runs; `closer` ends it. */
 export async function startNightly(
-  params: Readonly<{ flags: NightlyFlags; store: ObjectStore; closer: Closer; log: Logger }>,
-): Promise<BackfillDesk> {
-  const { flags, store, closer, log } = params;
+  params: Readonly<{
+    flags: NightlyFlags;
+    secrets: NightlySecrets;
+    store: ObjectStore;
+    closer: Closer;
+    log: Logger;
+  }>,
+): Promise<ScheduleService> {
+  const { flags, secrets, store, closer, log } = params;
+  const secret = (): Promise<string | null> => findScheduleSecret(secrets.schedules);
   const { redis: redisUrl, fleet, scheduleInputs: inputs, webhookHosts } = flags;
   // A secret that cannot be used ends control now, and not at two in the night.
-  await findScheduleSecret();
-  const policy = new SchedulePolicy({ secret: findScheduleSecret, inputs, models: flags.models, webhookHosts });
+  await secret();
+  const policy = new SchedulePolicy({ secret, inputs, models: flags.models, webhookHosts });
   const queue = closer.add(new ControlQueue({ redisUrl, fleet, log }));
   const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(controlQueueName(fleet)) }));
   const failures = closer.add(new Failures(flags, store));
@@ -50,13 +63,13 @@ export async function startNightly(
         startRun(schedule, { ...flags, run, ...(since !== null && { since }) }, signal, log),
       findFailure: (run) => failures.find(run),
       policy,
-      webhookSecret: webhookSecret(),
+      webhookSecret: secrets.webhook,
       intervalMs: LOOK_INTERVAL_MS,
       log,
     }),
   );
   await scheduler.start();
-  return new BackfillDesk({ store, queue, policy, keepForMs: LOOK_INTERVAL_MS });
+  return new ScheduleService({ store, queue, policy, keepForMs: LOOK_INTERVAL_MS });
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Several machines that read and tokenise one corpus: one makes the plan, and all of them make its parts. */
 import type { Logger } from "pino";
-import type { Cutter } from "../../producers/chunking/chunker.ts";
+import type { Chunker } from "../../producers/chunking/chunker.ts";
 import { makePart, type PartTools } from "../../producers/parts/make-part.ts";
 import type { ReadItem } from "../../producers/parts/read-parts.ts";
 import { SHARED_CUT, SharedReader } from "../../producers/parts/shared-reader.ts";
@@ -27,7 +27,7 @@ export interface SharedParams {
   readonly redisUrl: string;
   readonly store: ObjectStore;
   readonly record: RunRecord;
-  readonly cutter: Cutter;
+  readonly chunker: Chunker;
   readonly closer: Closer;
   readonly log: Logger;
   readonly observe: Observe;
@@ -63,11 +63,11 @@ export async function shareParts(
  * @throws FleetError `run_conflict` in another version of embedfleet than the run was begun with
  */
 export async function takeParts(params: SharedParams): Promise<{ queue: BullParts; made: () => number }> {
-  const { settings, redisUrl, store, record, cutter, closer, log, observe } = params;
+  const { settings, redisUrl, store, record, chunker, closer, log, observe } = params;
   assertSameProgram(record);
   const { fleet, lockSeconds, s3Endpoint: endpoint, s3Region: region } = settings;
   const buckets = closer.add(new Buckets({ endpoint, region }));
-  const tools: PartTools = { store, record, cutter, open: placeOpener((name) => buckets.get(name)), observe };
+  const tools: PartTools = { store, record, chunker, open: placeOpener((name) => buckets.get(name)), observe };
   const lockDurationMs = lockSeconds * 1000;
   const queue = closer.add(new BullParts({ redisUrl, fleet, run: record.run, lockDurationMs, log }));
   let made = 0;

@@ -21,9 +21,9 @@ import type { Head } from "../core/contracts.ts";
 import { FleetError, hasCode } from "../core/errors.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../core/packing.ts";
 import type { Embedder, ObjectStore } from "../core/ports.ts";
-import { Pulse } from "../core/heartbeat.ts";
+import { Heartbeat } from "../core/heartbeat.ts";
 import { observeAll } from "../core/telemetry.ts";
-import { Tender } from "../run/reconciler.ts";
+import { Reconciler } from "../run/reconciler.ts";
 import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
@@ -203,15 +203,15 @@ async function open(
   const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet), giveUp }));
   const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(fleet), giveUp }));
   const { keepStaging, tendSeconds } = settings;
-  const tender = closer.add(
-    new Tender({ store, queue, turn, fleet, keepStaging, intervalMs: tendSeconds * 1000, log, observe }),
+  const reconciler = closer.add(
+    new Reconciler({ store, queue, turn, fleet, keepStaging, intervalMs: tendSeconds * 1000, log, observe }),
   );
-  const pulse = new Pulse({ maxSilentMs: maxBatchMs });
+  const heartbeat = new Heartbeat({ maxSilentMs: maxBatchMs });
   const opened = await openEmbedder({ ...settings, model, device, log, observe });
-  const embedder = closer.add(new WatchedEmbedder({ embedder: opened.embedder, pulse }));
+  const embedder = closer.add(new WatchedEmbedder({ embedder: opened.embedder, heartbeat }));
   const lockDurationMs = settings.lockSeconds * 1000;
   const leases = closer.add(
-    new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs, pulse, log, observe, giveUp }),
+    new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs, heartbeat, log, observe, giveUp }),
   );
   /** Runs that this worker had jobs of. */
   const seen = new Set<string>();
@@ -230,14 +230,14 @@ async function open(
       for (const run of runs) seen.add(run);
       // Whoever notices first that a run is complete seals it, and the others leave it that one's.
       // Reading a large run back takes minutes, and other runs' jobs may come meanwhile.
-      const tending = runs.size > 0 ? tender.tend() : null;
-      if (settings.exitWhenDone) await tending;
+      const reconciling = runs.size > 0 ? reconciler.reconcile() : null;
+      if (settings.exitWhenDone) await reconciling;
       if (!settings.exitWhenDone || (await producers.present()).length > 0) return false;
-      return mayEnd({ store, fleet, seen, queue, tender });
+      return mayEnd({ store, fleet, seen, queue, reconciler });
     },
   });
   await workers.announce(name, () => tally.state(embedder.device));
-  tender.start();
+  reconciler.start();
   return { worker, embedder, model, store, redisWatch };
 }
 

@@ -1,5 +1,5 @@
 /** What a chain of runs knows of its documents, in bounded memory. */
-import { PrintTable } from "../disk/fingerprint-table.ts";
+import { FingerprintTable } from "../disk/fingerprint-table.ts";
 import { CONTENT_KEY_BYTES } from "../core/content.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { proveSealed, readChain } from "./chain.ts";
@@ -22,7 +22,7 @@ type State = (typeof STATE)[keyof typeof STATE];
 /** Held in memory up to 5 million documents; then in a temporary file of 46 to 92 bytes a document. */
 const MEMORY_BYTES = 256 * 1024 * 1024;
 
-export type Admission = "new" | "unchanged" | "duplicate";
+export type AdmissionOutcome = "new" | "unchanged" | "duplicate";
 
 /** A document of the chain that no corpus admitted since holds as it is. */
 export interface OutdatedDocument {
@@ -36,14 +36,14 @@ export interface OutdatedDocument {
 
 export class KnownDocuments {
   readonly #store: ObjectStore;
-  readonly #table: PrintTable;
+  readonly #table: FingerprintTable;
   /** Oldest first. */
   readonly #runs: readonly string[];
 
   private constructor(store: ObjectStore, runs: readonly string[], memoryBytes: number) {
     this.#store = store;
     this.#runs = runs;
-    this.#table = new PrintTable({ words: STATE_WORD + 1, memoryBytes });
+    this.#table = new FingerprintTable({ words: STATE_WORD + 1, memoryBytes });
   }
 
   /** @throws FleetError when the run is not there, not sealed, or not as it was sealed. */
@@ -81,8 +81,8 @@ export class KnownDocuments {
   }
 
   /** A document of another corpus. @param content SHA-256 of its content; its first 12 bytes are compared. */
-  admit(id: string, content: Uint8Array): Admission {
-    let admission: Admission = "new";
+  admit(id: string, content: Uint8Array): AdmissionOutcome {
+    let admission: AdmissionOutcome = "new";
     const key = contentWords(content, 0);
     this.#table.visit(id, (words, isNew) => {
       const state = words[STATE_WORD];

@@ -1,5 +1,5 @@
 /**
- * Tending: what keeps a fleet's runs moving without anyone watching. Jobs that the queue has lost (a
+ * Keeps a fleet's runs moving without anyone watching. Jobs that the queue has lost (a
  * wiped or restored Redis) are queued again from the plan, and a run that is whole is sealed.
  */
 import type { Logger } from "pino";
@@ -20,7 +20,7 @@ import { readManifest, type SealOutcome, sealRun } from "./seal.ts";
 const SEAL_TURN_MS = 30_000;
 const STATS_IN_FLIGHT = 16;
 
-export interface TenderParams {
+export interface ReconcilerParams {
   readonly store: ObjectStore;
   readonly queue: JobQueue;
   readonly turn: Turn;
@@ -43,21 +43,21 @@ interface Tended {
 
 const NOTHING: Tended = { requeued: 0, sealed: 0 };
 
-/** Every worker has one; they take turns, and any number of them may tend at once. */
-export class Tender {
-  readonly #params: TenderParams;
+/** Every worker has one; they take turns, and any number of them may reconcile at once. */
+export class Reconciler {
+  readonly #params: ReconcilerParams;
   readonly #planned: PlannedJobs;
   readonly #active = new Set<string>();
   readonly #troubles = new Map<string, unknown>();
   #timer: NodeJS.Timeout | null = null;
   #current: Promise<number> = Promise.resolve(0);
 
-  constructor(params: TenderParams) {
+  constructor(params: ReconcilerParams) {
     this.#params = params;
     this.#planned = new PlannedJobs(params.store);
   }
 
-  /** Tends now and from time to time, when it is this one's turn. */
+  /** Reconciles now and at every interval, when it is this one's turn. */
   start(): void {
     const { turn, intervalMs, log } = this.#params;
     // A little less than the interval, or a worker would find its own last turn still running.
@@ -65,8 +65,8 @@ export class Tender {
     const round = (): void => {
       turn
         .take({ durationMs })
-        .then((isMine) => (isMine ? this.tend() : 0))
-        .catch((error: unknown) => log.warn({ err: error }, "the queue cannot be asked whose turn it is to tend"));
+        .then((isMine) => (isMine ? this.reconcile() : 0))
+        .catch((error: unknown) => log.warn({ err: error }, "the queue cannot be asked whose turn it is to reconcile"));
     };
     this.#timer ??= setInterval(round, intervalMs);
     round();
@@ -82,7 +82,7 @@ export class Tender {
    * @returns How much is left to do: jobs that were queued again, and runs that the store did not let it look after or
    * that another is sealing, who may die.
    */
-  tend(): Promise<number> {
+  reconcile(): Promise<number> {
     this.#current = this.#current.then(() => this.#tendAll());
     return this.#current;
   }
@@ -106,7 +106,7 @@ export class Tender {
         sums.requeued += requeued;
         sums.sealed += sealed;
       }
-      observe({ kind: "tended", ...sums });
+      observe({ kind: "reconciled", ...sums });
     } catch (error) {
       log.warn({ err: error }, `the fleet's runs cannot be listed: ${messageOf(error)}`);
       unreached++;
@@ -141,7 +141,7 @@ export class Tender {
       this.#troubles.set(run, error);
       // What stays as it is would fill the log, round after round.
       const level = messageOf(before) === messageOf(error) ? "debug" : "error";
-      log[level]({ run, err: error }, `the run could not be tended: ${messageOf(error)}`);
+      log[level]({ run, err: error }, `the run could not be reconciled: ${messageOf(error)}`);
       return { ...NOTHING, isUnreached: hasCode(error, "store_unavailable") };
     }
   }

@@ -3,7 +3,7 @@ import type { WorkerState } from "../core/worker-state.ts";
 import type { RunReport } from "./run-progress.ts";
 
 /** Who is there. Null members could not be asked. */
-export interface Attendance {
+export interface FleetPresence {
   readonly workers: readonly WorkerState[] | null;
   /** Whether there is a Redis that would have to be asked, and does not answer. */
   readonly isRedisAway?: boolean;
@@ -15,7 +15,7 @@ export interface Attendance {
   readonly failedJobs: number;
 }
 
-export interface Outlook {
+export interface RunForecast {
   /** Tokens a second that workers compute for this run now; null when nobody can be asked. */
   readonly tokensPerSecondNow: number | null;
   readonly remainingTokens: number;
@@ -26,18 +26,18 @@ export interface Outlook {
   readonly waitsFor: string | null;
 }
 
-export function outlookOf(report: RunReport, attendance: Attendance): Outlook {
+export function forecastOf(report: RunReport, presence: FleetPresence): RunForecast {
   const remainingTokens = Math.max(0, report.plannedTokens - report.realTokens);
-  const rate = rateOf(report.run, attendance.workers);
+  const rate = rateOf(report.run, presence.workers);
   const isOver = report.state === "sealed" || report.state === "cancelled";
-  const why = isOver ? null : whyUnknown(report, attendance, rate);
+  const why = isOver ? null : whyUnknown(report, presence, rate);
   const knows = !isOver && why === null;
   return {
     tokensPerSecondNow: rate,
     remainingTokens: isOver ? 0 : remainingTokens,
     etaSeconds: knows ? Math.round(remainingTokens / Math.max(rate ?? 0, 1e-9)) : null,
     etaUnknownBecause: why,
-    waitsFor: isOver ? null : whatItWaitsFor(report, attendance, rate),
+    waitsFor: isOver ? null : whatItWaitsFor(report, presence, rate),
   };
 }
 
@@ -47,8 +47,8 @@ function rateOf(run: string, workers: readonly WorkerState[] | null): number | n
   return Math.round(rates.reduce((sum, { tokensPerSecond }) => sum + tokensPerSecond, 0));
 }
 
-function whyUnknown(report: RunReport, attendance: Attendance, rate: number | null): string | null {
-  const { workers, isRedisAway = false } = attendance;
+function whyUnknown(report: RunReport, presence: FleetPresence, rate: number | null): string | null {
+  const { workers, isRedisAway = false } = presence;
   if (report.state === "complete") return "it only has to be sealed";
   if (workers === null)
     return `${isRedisAway ? "Redis does not answer" : "no Redis was named"}, so the workers cannot be asked`;
@@ -58,21 +58,21 @@ function whyUnknown(report: RunReport, attendance: Attendance, rate: number | nu
   return null;
 }
 
-function whatItWaitsFor(report: RunReport, attendance: Attendance, rate: number | null): string | null {
-  const { workers, producers } = attendance;
+function whatItWaitsFor(report: RunReport, presence: FleetPresence, rate: number | null): string | null {
+  const { workers, producers } = presence;
   const { state, queue, plannedShards, shards } = report;
-  if (state === "complete") return "the seal: every planned shard is there, and the next round of tending seals it";
+  if (state === "complete") return "the seal: every planned shard is there, and the next reconciliation seals it";
   if (state === "planning" && producers !== null && !producers.includes(report.run))
     return "its producer: its corpus was not read to the end; the same enqueue command continues it";
-  const room = attendance.planningWaits?.get(report.run);
+  const room = presence.planningWaits?.get(report.run);
   if (room !== undefined) return `room in the queue: ${room}`;
   if (workers?.length === 0) return "a worker: none is at work; start one with `embedfleet work`";
   if (queue === null) return null;
   const undone = plannedShards - shards;
-  if (undone > 0 && attendance.failedJobs >= undone)
+  if (undone > 0 && presence.failedJobs >= undone)
     return `someone to look: its jobs that are left have failed; mend the cause, then \`embedfleet resume ${report.run}\``;
-  if (undone > attendance.failedJobs && queue.waiting + queue.active === 0)
-    return "the next round of tending: the queue has lost its jobs, and they are queued again";
+  if (undone > presence.failedJobs && queue.waiting + queue.active === 0)
+    return "the next reconciliation: the queue has lost its jobs, and they are queued again";
   if (state === "planning" && undone === 0) return "its producer: all that is planned is done";
   return rate === 0 && queue.waiting > 0 ? "its turn: the workers have not come to its jobs yet" : null;
 }

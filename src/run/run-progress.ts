@@ -2,7 +2,7 @@
 import type { RunRecord, Totals } from "../core/contracts.ts";
 import type { ObjectStore, QueueCounts } from "../core/ports.ts";
 import type { IdleCause } from "../core/telemetry.ts";
-import { type RunSight, RunWatch } from "./run-watch.ts";
+import { type RunSnapshot, RunWatch } from "./run-watch.ts";
 import { countDeletes } from "./seal.ts";
 
 /** How far a run is. */
@@ -53,21 +53,21 @@ export async function readProgress(
   return reportOf(await new RunWatch(params).look(), params.queue);
 }
 
-export function reportOf(sight: RunSight, queue: QueueCounts | null): RunReport {
-  const { record, sealed, closed, planned, done } = sight;
+export function reportOf(snapshot: RunSnapshot, queue: QueueCounts | null): RunReport {
+  const { record, sealed, closed, planned, done } = snapshot;
   if (sealed !== null) return sealedReport(record, sealed.totals, sealed.sealedAt, queue);
   const seconds = Math.max((Date.now() - Date.parse(record.createdAt)) / 1000, 0.001);
   return {
     run: record.run,
-    state: stateOf(sight),
+    state: stateOf(snapshot),
     ...deltaFigures(record, {
-      unchanged: sight.unchanged,
+      unchanged: snapshot.unchanged,
       deletes: closed === null ? undefined : countDeletes(closed.deletes),
     }),
-    documents: sight.documents,
+    documents: snapshot.documents,
     rows: done.rows,
     plannedRows: planned.rows,
-    rejects: sight.windowRejects,
+    rejects: snapshot.windowRejects,
     shards: done.shards,
     plannedShards: planned.shards,
     files: done.shards,
@@ -84,7 +84,7 @@ export function reportOf(sight: RunSight, queue: QueueCounts | null): RunReport 
   };
 }
 
-function stateOf({ closed, isCancelled, done }: RunSight): RunState {
+function stateOf({ closed, isCancelled, done }: RunSnapshot): RunState {
   if (isCancelled) return "cancelled";
   if (closed === null) return "planning";
   return done.shards === closed.shards ? "complete" : "embedding";

@@ -20,7 +20,7 @@ export interface RunSums {
 
 type SealedSums = Pick<Manifest, "totals" | "sealedAt">;
 
-export interface RunSight {
+export interface RunSnapshot {
   readonly record: RunRecord;
   /** Not the whole manifest, which lists every file. */
   readonly sealed: SealedSums | null;
@@ -60,7 +60,7 @@ export class RunWatch {
   }
 
   /** @throws FleetError `run_unknown` */
-  async look(): Promise<RunSight> {
+  async look(): Promise<RunSnapshot> {
     this.#record ??= await readRun(this.#store, this.#run);
     this.#sealed ??= await this.#readSealed();
     // Of a cancelled run nothing changes any more.

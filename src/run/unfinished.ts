@@ -5,7 +5,7 @@ import type { JobQueue, ObjectStore } from "../core/ports.ts";
 import { listActive } from "./active-runs.ts";
 import { readClosed } from "./read-plan.ts";
 import { whyOpen } from "./seal.ts";
-import type { Tender } from "./reconciler.ts";
+import type { Reconciler } from "./reconciler.ts";
 
 /** Failed shards that a message names. */
 const NAMED_FAILURES = 3;
@@ -24,7 +24,7 @@ export interface UnfinishedParams {
   readonly queue: Pick<JobQueue, "counts"> & {
     failures(params: Readonly<{ run: string; limit: number }>): Promise<readonly Failure[]>;
   };
-  readonly tender: Pick<Tender, "tend" | "troubleOf">;
+  readonly reconciler: Pick<Reconciler, "reconcile" | "troubleOf">;
 }
 
 /**
@@ -38,7 +38,7 @@ export async function mayEnd(params: UnfinishedParams): Promise<boolean> {
   // What a damaged queue still names may be done long ago.
   if (waiting + active > 0) return (await openRuns(params)).length === 0;
   // An empty queue may also be a wiped one: the store has the last word.
-  if ((await params.tender.tend()) > 0) return false;
+  if ((await params.reconciler.reconcile()) > 0) return false;
   const lacks = await Promise.all((await openRuns(params)).map((run) => lackOf(run, params)));
   if (lacks.length === 0) return true;
   const message = lacks.map(({ run, why }) => `run ${run} is not sealed: ${why}`).join("\n");
@@ -65,8 +65,8 @@ interface Lack {
   readonly cure: string;
 }
 
-async function lackOf(run: string, { store, queue, tender }: UnfinishedParams): Promise<Lack> {
-  const trouble = tender.troubleOf(run);
+async function lackOf(run: string, { store, queue, reconciler }: UnfinishedParams): Promise<Lack> {
+  const trouble = reconciler.troubleOf(run);
   const resume = `embedfleet resume ${run} --out ${store.url}`;
   if (trouble !== undefined) {
     const cure = trouble instanceof FleetError ? trouble.cure : undefined;

@@ -36,7 +36,7 @@ export function observeMetrics(metrics: Metrics): Observe {
         return countWindow(metrics, event);
       case "backpressure":
         return metrics.add("backpressureSeconds", event.durationMs / 1000, { reason: event.limit });
-      case "tended":
+      case "reconciled":
         metrics.add("requeued", event.requeued);
         metrics.add("sealed", event.sealed);
         return metrics.set("lastTend", Date.now() / 1000);

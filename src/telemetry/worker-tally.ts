@@ -21,7 +21,7 @@ export class WorkerTally {
   }
 
   readonly observe: Observe = (event) => {
-    if (event.kind === "batch") this.#book(event);
+    if (event.kind === "batch") this.#schedules(event);
     else if (event.kind === "stage") this.#addStage(event.stage, event.durationMs);
     else if (event.kind === "shard") this.#sums.shards++;
     else if (event.kind === "rejects") this.#sums.rejects += event.count;
@@ -31,7 +31,7 @@ export class WorkerTally {
     this.#stageSeconds[stage] = (this.#stageSeconds[stage] ?? 0) + durationMs / 1000;
   }
 
-  #book(event: Extract<FleetEvent, { kind: "batch" }>): void {
+  #schedules(event: Extract<FleetEvent, { kind: "batch" }>): void {
     const endedAtMs = event.startedAtMs + event.deviceMs;
     this.#sums.batches++;
     this.#sums.rows += event.rowTokens.length;

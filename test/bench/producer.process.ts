@@ -51,14 +51,14 @@ async function produceFile(file: string, threads: number): Promise<number> {
       const tokenizer = await loadTokenizer(model.tokenizerPath);
       return (await produce({ ...common, tokenizer, items: corpus.items() })).tokens;
     }
-    const cutter = await ProducerThreads.open({
+    const chunker = await ProducerThreads.open({
       threads,
       setup: { model, cutting: options, reading: options, s3: undefined },
     });
     try {
-      return (await produce({ ...common, cutter, items: corpus.items(cutter) })).tokens;
+      return (await produce({ ...common, chunker, items: corpus.items(chunker) })).tokens;
     } finally {
-      await cutter.close();
+      await chunker.close();
     }
   } finally {
     await corpus.close();

@@ -84,7 +84,7 @@ chaosTest("FLUSHALL, and everyone reconciles at once", { documents: 2000 }, asyn
   const workers = await fleet.startBusy();
   const redis = fleet.client();
   for (let wipes = 0; wipes < 3; wipes++) {
-    // The key that says whose turn it is to tend is wiped, too: both workers begin at once, and two more.
+    // The key that says whose turn it is to reconcile is wiped, too: both workers begin at once, and two more.
     await redis.flushall();
     fleet.injected++;
     await endWell(fleet.withQueue("resume"), fleet.withQueue("resume"));

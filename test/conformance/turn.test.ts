@@ -17,7 +17,7 @@ function openTwo(): { mine: RedisTurn; other: RedisTurn; key: string } {
   return { mine: open(), other: open(), key };
 }
 
-test("the tending turn is the first one's until its time has passed", async () => {
+test("the turn is the first one's until its time has passed", async () => {
   const { mine, other } = openTwo();
   expect(await mine.take({ durationMs: 300 })).toBe(true);
   expect(await other.take({ durationMs: 300 })).toBe(false);

@@ -160,7 +160,7 @@ for (const name of (await readdir(join(root, "docs"), { recursive: true })).toSo
   const page = `docs/${name}`;
   if (name.endsWith(".md") && !name.startsWith("reference/") && !pages.includes(page)) pages.push(page);
 }
-const book = await Promise.all(
+const schedules = await Promise.all(
   pages.map(async (page) => ({ page, commands: commandsIn(await readFile(join(root, page), "utf8")) })),
 );
 
@@ -169,7 +169,7 @@ function reasonNotToRun(command: string): string | undefined {
 }
 
 test("what is not run is in the pages", () => {
-  const all = book.flatMap(({ commands }) => commands);
+  const all = schedules.flatMap(({ commands }) => commands);
   const stale = NOT_RUN.filter(([pattern]) => !all.some((command) => pattern.test(command)));
   expect(stale.map(([pattern]) => String(pattern))).toEqual([]);
   expect(all.filter((command) => reasonNotToRun(command) === undefined).length).toBeGreaterThan(40);
@@ -218,7 +218,7 @@ describeS3("a reader can type", (s3) => {
   }
 
   test.concurrent.each(
-    book.filter(({ commands }) => commands.some((command) => reasonNotToRun(command) === undefined)),
+    schedules.filter(({ commands }) => commands.some((command) => reasonNotToRun(command) === undefined)),
   )(
     "$page",
     async ({ commands }) => {

@@ -37,7 +37,7 @@ test("a schedule that is not signed is not run, says why, and runs once it is al
   night.allowed = { inputs: [], webhookHosts: [] };
   night.isSigning = true;
   await night.finish(NEXT);
-  await night.desk().remove("n");
+  await night.service().remove("n");
   await night.add();
   night.nowMs = NIGHT + 2 * DAY_MS;
   expect(await night.control().tick(night.tick(night.nowMs))).toEqual({ kind: "done" });
@@ -94,7 +94,7 @@ test("a damaged object costs what it describes: other ticks, other schedules and
   night.nowMs = NIGHT + 3 * DAY_MS;
   expect(await control.tick(night.tick(night.nowMs))).toEqual({ kind: "done" });
   expect(night.starts).toHaveLength(3);
-  const views = await night.desk().list();
+  const views = await night.service().list();
   expect(views.map(({ name, lastState }) => [name, lastState])).toEqual([
     ["\u001b[2J", "damaged"],
     ["n", "started"],

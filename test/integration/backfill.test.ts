@@ -108,8 +108,8 @@ test("a tick that is due and waits in Redis is not taken away by a restart", asy
   const night = new Night();
   const second = { cron: "* * * * * *", tz: "UTC" };
   night.nowMs = Date.now();
-  const desk = night.desk();
-  await desk.add({
+  const service = night.service();
+  await service.add({
     name: "n",
     ...second,
     overlapPolicy: "wait",
@@ -152,8 +152,8 @@ test("a control process that dies while it plans leaves the run to another", asy
 test("paused schedules rest, what was due meanwhile is not made up for, and a trigger still works", async () => {
   const night = new Night();
   await night.add();
-  const desk = night.desk();
-  await desk.pause("n");
+  const service = night.service();
+  await service.pause("n");
   expect(await night.view()).toMatchObject({ isPaused: true, nextAt: null });
   night.nowMs = NIGHT + HOUR_MS;
   const control = night.control();
@@ -162,11 +162,11 @@ test("paused schedules rest, what was due meanwhile is not made up for, and a tr
   expect([await queue.kept(), await queue.pending(night.nowMs)]).toEqual([[], []]);
   expect(await control.tick(night.tick())).toEqual({ kind: "done" });
   expect(night.starts).toEqual([]);
-  const { run } = await desk.trigger({ name: "n" });
+  const { run } = await service.trigger({ name: "n" });
   const [tick] = await queue.pending(night.nowMs);
   await control.tick(tick!);
   expect(night.starts).toEqual([`${run} null`]);
-  await desk.resume("n");
+  await service.resume("n");
   expect(await queue.kept()).toEqual(["n"]);
 });
 
@@ -228,9 +228,9 @@ test("schedules are added once, and what is not there is a clear error", async (
   const night = new Night();
   await night.add();
   await expect(night.add()).rejects.toMatchObject({ code: "schedule_conflict" });
-  const desk = night.desk();
-  await expect(desk.pause("m")).rejects.toMatchObject({ code: "schedule_unknown" });
-  await desk.remove("n");
-  expect(await desk.list()).toEqual([]);
+  const service = night.service();
+  await expect(service.pause("m")).rejects.toMatchObject({ code: "schedule_unknown" });
+  await service.remove("n");
+  expect(await service.list()).toEqual([]);
   expect(await night.queue().kept()).toEqual([]);
 });

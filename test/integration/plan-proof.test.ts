@@ -8,7 +8,7 @@ import { listActive, markActive } from "../../src/run/active-runs.ts";
 import { findGarbage } from "../../src/run/collect.ts";
 import { sealRun } from "../../src/run/seal.ts";
 import { storeNowMs } from "../../src/run/store-clock.ts";
-import { Tender } from "../../src/run/reconciler.ts";
+import { Reconciler } from "../../src/run/reconciler.ts";
 import { verifyRun } from "../../src/run/verify.ts";
 import { MemoryQueue } from "../fixtures/memory-queue.ts";
 import { type Corpus, plan, type RunParams, runAll, runUnsealed } from "../fixtures/pretend-fleet.ts";
@@ -87,11 +87,11 @@ test("a listing that shows too much or too little neither seals nor keeps from s
   objects.delete(file);
   const queue = new MemoryQueue();
   await markActive(store, { fleet: "f", run: "night" });
-  const tender = tenderOf(store, queue);
-  expect(await tender.tend()).toBe(1);
+  const reconciler = tenderOf(store, queue);
+  expect(await reconciler.reconcile()).toBe(1);
   expect([...queue.jobs.values()].map(({ shard }) => keys.data(shard))).toEqual([file]);
   objects.set(file, body);
-  expect(await tender.tend()).toBe(0);
+  expect(await reconciler.reconcile()).toBe(0);
   expect(await verifyRun({ store, run: "night" })).toMatchObject({
     ok: true,
     findings: [],
@@ -105,11 +105,11 @@ test("a run is looked after until it has ended, also when a listing leaves it ou
   const body = objects.get(file)!;
   objects.delete(file);
   await markActive(store, { fleet: "f", run: "night" });
-  const tender = tenderOf(store, new MemoryQueue());
-  expect(await tender.tend()).toBe(1);
+  const reconciler = tenderOf(store, new MemoryQueue());
+  expect(await reconciler.reconcile()).toBe(1);
   objects.delete("fleets/f/night");
   objects.set(file, body);
-  await tender.tend();
+  await reconciler.reconcile();
   expect(objects.has(keys.manifest)).toBe(true);
 });
 
@@ -117,7 +117,7 @@ test("a marker of a run that was removed is taken away", async () => {
   const store = new ScriptedStore();
   await markActive(store, { fleet: "f", run: "gone" });
   await store.create({ key: removedKey("gone"), body: new Uint8Array(0) });
-  expect(await tenderOf(store, new MemoryQueue()).tend()).toBe(0);
+  expect(await tenderOf(store, new MemoryQueue()).reconcile()).toBe(0);
   expect(await listActive(store, "f")).toEqual([]);
 });
 
@@ -220,9 +220,9 @@ test("gc leaves a run alone that a fleet is at work on, and goes by the store's 
   expect(await garbageAfter(31)).toEqual(["night"]);
 });
 
-function tenderOf(store: ScriptedStore, queue: MemoryQueue): Tender {
+function tenderOf(store: ScriptedStore, queue: MemoryQueue): Reconciler {
   const hold = async () => ({ release: async () => {} });
   const turn = { take: async () => true, hold, close: async () => {} };
   const log = pino({ level: "silent" });
-  return new Tender({ store, queue, turn, fleet: "f", keepStaging: false, intervalMs: 1000, log });
+  return new Reconciler({ store, queue, turn, fleet: "f", keepStaging: false, intervalMs: 1000, log });
 }

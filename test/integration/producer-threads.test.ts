@@ -8,7 +8,7 @@ import { produce } from "../../producers/plan-corpus.ts";
 import { ProducerThreads } from "../../producers/parts/producer-threads.ts";
 import { readParts } from "../../producers/parts/read-parts.ts";
 import { Corpus } from "../../producers/corpus.ts";
-import type { Section } from "../../producers/parts/parts.ts";
+import type { Section } from "../../producers/parts/sections.ts";
 import { selectItems } from "../../producers/sources/select.ts";
 import type { ClosedRecord, RunOptions, RunRecord } from "../../src/core/contracts.ts";
 import { FleetError } from "../../src/core/errors.ts";
@@ -61,9 +61,9 @@ async function plan(
 
 async function threaded(corpus: Corpus, options: RunOptions, threads: number) {
   const setup = { model, cutting: options, reading: options, s3: undefined };
-  const cutter = await ProducerThreads.open({ threads, setup });
-  onTestFinished(() => cutter.close());
-  return { cutter, items: selectItems(readParts(corpus.sections({ partBytes: PART_BYTES }), cutter), options.limit) };
+  const chunker = await ProducerThreads.open({ threads, setup });
+  onTestFinished(() => chunker.close());
+  return { chunker, items: selectItems(readParts(corpus.sections({ partBytes: PART_BYTES }), chunker), options.limit) };
 }
 
 test.each<[name: string, options: Partial<RunOptions>]>([
@@ -108,12 +108,12 @@ test("a file that is written to while its ranges are read ends the producer, as 
   const sections: Section[] = [];
   for await (const section of corpus.sections({ partBytes: PART_BYTES })) sections.push(section);
   await appendFile(path, '{"id":"late","text":"x"}\n');
-  const { cutter } = await threaded(corpus, options, 1);
+  const { chunker } = await threaded(corpus, options, 1);
   async function* listed() {
     yield* sections;
   }
   const reading = async (): Promise<void> => {
-    for await (const _ of readParts(listed(), cutter));
+    for await (const _ of readParts(listed(), chunker));
   };
   await expect(reading()).rejects.toMatchObject({ code: "source_changed" });
 });

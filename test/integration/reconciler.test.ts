@@ -1,4 +1,4 @@
-/** What tending a run costs its store: one reads it back, another when that one dies, and plans are read once. */
+/** What reconciling a run costs its store: one reads it back, another when that one dies, and plans are read once. */
 import { randomUUID } from "node:crypto";
 import { pino } from "pino";
 import { expect, inject, onTestFinished, test } from "vitest";
@@ -11,7 +11,7 @@ import type { QueueCounts } from "../../src/core/ports.ts";
 import { type FleetEvent, type Observe, unobserved } from "../../src/core/telemetry.ts";
 import { listActive, markActive } from "../../src/run/active-runs.ts";
 import { readManifest } from "../../src/run/seal.ts";
-import { Tender } from "../../src/run/reconciler.ts";
+import { Reconciler } from "../../src/run/reconciler.ts";
 import { MemoryQueue } from "../fixtures/memory-queue.ts";
 import { runUnsealed } from "../fixtures/pretend-fleet.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
@@ -57,7 +57,7 @@ function openTurn(fleet: string): RedisTurn {
 interface TestFleet {
   readonly store: CountingStore;
   readonly fleet: string;
-  readonly openTender: (observe?: Observe) => Tender;
+  readonly openTender: (observe?: Observe) => Reconciler;
 }
 
 async function openFleet(): Promise<TestFleet> {
@@ -67,8 +67,8 @@ async function openFleet(): Promise<TestFleet> {
   await runUnsealed(store, { run: RUN, corpus });
   store.forgetReads();
   await markActive(store, { fleet, run: RUN });
-  const openTender = (observe: Observe = unobserved): Tender =>
-    new Tender({
+  const openTender = (observe: Observe = unobserved): Reconciler =>
+    new Reconciler({
       store,
       queue: new MemoryQueue(),
       turn: openTurn(fleet),
@@ -87,12 +87,12 @@ test("of two tenders one reads a finished run back, and the other knows that it 
   store.mayRead = new Promise((resolve) => (goOn = resolve));
   const begun = new Promise<void>((resolve) => (store.onFirstRead = resolve));
   const [first, second] = [openTender(), openTender()];
-  const sealing = first.tend();
+  const sealing = first.reconcile();
   await begun;
-  expect(await second.tend()).toBe(1);
+  expect(await second.reconcile()).toBe(1);
   goOn();
   expect(await sealing).toBe(0);
-  expect(await second.tend()).toBe(0);
+  expect(await second.reconcile()).toBe(0);
   const manifest = (await readManifest(store, RUN))!;
   expect(manifest.files.length).toBeGreaterThan(0);
   expect(store.reads(runKeys(RUN).dataPrefix)).toEqual(new Map(manifest.files.map(({ key }) => [key, 1])));
@@ -104,20 +104,20 @@ test("a sealer that died is replaced when its turn has lapsed", async () => {
   const dead = openTurn(fleet);
   expect(await dead.hold({ name: `seal:${RUN}`, durationMs: 1000 })).not.toBeNull();
   const alive = openTender();
-  expect(await alive.tend()).toBe(1);
+  expect(await alive.reconcile()).toBe(1);
   // Renewed no more, as when its process is killed.
   await dead.close();
-  await expect.poll(() => alive.tend(), { timeout: 60_000 }).toBe(0);
+  await expect.poll(() => alive.reconcile(), { timeout: 60_000 }).toBe(0);
   expect(await readManifest(store, RUN)).not.toBeNull();
 });
 
 test("who seals says so file by file, since a large run takes longer than a process may be silent", async () => {
   const { store, openTender } = await openFleet();
   const events: FleetEvent[] = [];
-  await openTender((event) => void events.push(event)).tend();
+  await openTender((event) => void events.push(event)).reconcile();
   const { files } = (await readManifest(store, RUN))!;
   const readBack = files.map((_, i) => ({ kind: "read-back", run: RUN, files: i + 1, plannedFiles: files.length }));
-  expect(events).toEqual([...readBack, { kind: "tended", runs: 1, requeued: 0, sealed: 1 }]);
+  expect(events).toEqual([...readBack, { kind: "reconciled", runs: 1, requeued: 0, sealed: 1 }]);
 });
 
 /** The first result file as if it had not been written yet. @returns What writes it. */
@@ -130,13 +130,13 @@ async function unwrite(store: CountingStore): Promise<() => Promise<unknown>> {
   throw new Error("the run has no result files");
 }
 
-test("each window's plan is read once, however often an open run is tended", async () => {
+test("each window's plan is read once, however often an open run is reconciled", async () => {
   const { store, openTender } = await openFleet();
   await unwrite(store);
-  const tender = openTender();
-  expect(await tender.tend()).toBe(1);
-  expect(await tender.tend()).toBe(0);
-  expect(await tender.tend()).toBe(0);
+  const reconciler = openTender();
+  expect(await reconciler.reconcile()).toBe(1);
+  expect(await reconciler.reconcile()).toBe(0);
+  expect(await reconciler.reconcile()).toBe(0);
   expect(store.reads(PLAN)).toEqual(new Map([[PLAN, 1]]));
 });
 

@@ -6,7 +6,7 @@ import { BullLeases } from "../../src/adapters/redis/bull-leases.ts";
 import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
 import { type JobPayload, PLAN_VERSION } from "../../src/core/contracts.ts";
 import type { LeasedJob } from "../../src/core/ports.ts";
-import { Pulse } from "../../src/core/heartbeat.ts";
+import { Heartbeat } from "../../src/core/heartbeat.ts";
 
 const redisUrl = inject("redisUrl");
 
@@ -23,7 +23,7 @@ function job(index: number, longest: number): JobPayload {
   };
 }
 
-function openLeases(name: string, lockDurationMs: number, pulse?: Pulse): BullLeases {
+function openLeases(name: string, lockDurationMs: number, heartbeat?: Heartbeat): BullLeases {
   const log = pino({ level: "silent" });
   const leases = new BullLeases({
     redisUrl,
@@ -31,17 +31,20 @@ function openLeases(name: string, lockDurationMs: number, pulse?: Pulse): BullLe
     workerId: randomUUID(),
     lockDurationMs,
     log,
-    ...(pulse && { pulse }),
+    ...(heartbeat && { heartbeat }),
   });
   onTestFinished(() => leases.close());
   return leases;
 }
 
-function openBoth(lockDurationMs = 30_000, pulse?: Pulse): { queue: BullQueue; leases: BullLeases; name: string } {
+function openBoth(
+  lockDurationMs = 30_000,
+  heartbeat?: Heartbeat,
+): { queue: BullQueue; leases: BullLeases; name: string } {
   const name = `test-${randomUUID()}`;
   const queue = new BullQueue({ redisUrl, name });
   onTestFinished(() => queue.close());
-  return { queue, leases: openLeases(name, lockDurationMs, pulse), name };
+  return { queue, leases: openLeases(name, lockDurationMs, heartbeat), name };
 }
 
 test("longest first, each once, gone when completed", async () => {
@@ -121,11 +124,11 @@ test("a main thread held up for longer than the lock keeps its jobs", async () =
 });
 
 test("a device that gives no answer loses its jobs to another worker", async () => {
-  const pulse = new Pulse({ maxSilentMs: 200 });
-  const { queue, leases: hung, name } = openBoth(1000, pulse);
+  const heartbeat = new Heartbeat({ maxSilentMs: 200 });
+  const { queue, leases: hung, name } = openBoth(1000, heartbeat);
   await queue.enqueue({ jobs: [job(0, 5), job(1, 6)] });
   const { jobs } = await hung.pull({ max: 2, wait: true });
-  pulse.deviceWorks();
+  heartbeat.deviceWorks();
   const other = openLeases(name, 1000);
   const recovered: LeasedJob[] = [];
   while (recovered.length < 2) recovered.push(...(await other.pull({ max: 2, wait: true })).jobs);

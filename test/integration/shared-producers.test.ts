@@ -4,14 +4,15 @@ import { basename, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { expect, onTestFinished, test } from "vitest";
 import { loadTokenizer } from "../../models/tokenizer/native.ts";
-import { LocalCutter } from "../../producers/chunking/chunker.ts";
+import { LocalChunker } from "../../producers/chunking/chunker.ts";
 import { makePart, type PartTools } from "../../producers/parts/make-part.ts";
 import { type OfferedPart, offerOf, partOf } from "../../producers/parts/part-job.ts";
 import { decodePiece } from "../../producers/parts/part-piece.ts";
 import { produce } from "../../producers/plan-corpus.ts";
 import { SharedReader } from "../../producers/parts/shared-reader.ts";
 import { Corpus } from "../../producers/corpus.ts";
-import { type CorpusPart, type CutHow, placeOpener, type WholeObject } from "../../producers/parts/parts.ts";
+import { type CutHow, placeOpener } from "../../producers/parts/parts.ts";
+import type { CorpusPart, WholeObject } from "../../producers/parts/sections.ts";
 import type { ClosedRecord, RunOptions, RunRecord } from "../../src/core/contracts.ts";
 import type { PartJob } from "../../src/core/ingest.ts";
 import { FleetError } from "../../src/core/errors.ts";
@@ -67,7 +68,13 @@ function recordOf(folder: string, given: Partial<RunOptions>): RunRecord {
 
 function toolsOf(store: ScriptedStore, record: RunRecord): PartTools {
   const open = placeOpener(() => Promise.reject(new Error("no buckets here")));
-  return { store, record, cutter: new LocalCutter({ tokenizer, options: record.options }), open, observe: unobserved };
+  return {
+    store,
+    record,
+    chunker: new LocalChunker({ tokenizer, options: record.options }),
+    open,
+    observe: unobserved,
+  };
 }
 
 type Objects = Map<string, Uint8Array>;
@@ -91,7 +98,7 @@ async function planShared(
   const reader = new SharedReader({ store, queue: parts, run: record.run, pollIntervalMs: 1 });
   const corpus = new Corpus({ inputs: record.inputs, ...record.options });
   const items = corpus.items(reader, { partBytes: 16 * 1024, partObjects: 8, pinsAll: true, ...cut });
-  return produce({ store, queue: new MemoryQueue(), record, maxRejects: null, cutter: tools.cutter, items });
+  return produce({ store, queue: new MemoryQueue(), record, maxRejects: null, chunker: tools.chunker, items });
 }
 
 function planOf(objects: Objects): [string, string][] {

@@ -18,7 +18,7 @@ import { markActive } from "../../src/run/active-runs.ts";
 import { openRun } from "../../src/run/open-run.ts";
 import { resumeRun } from "../../src/run/reconcile.ts";
 import { readManifest } from "../../src/run/seal.ts";
-import { Tender } from "../../src/run/reconciler.ts";
+import { Reconciler } from "../../src/run/reconciler.ts";
 import { mayEnd } from "../../src/run/unfinished.ts";
 import { produce } from "../../producers/plan-corpus.ts";
 import { Loader } from "../../workers/loader.ts";
@@ -134,8 +134,8 @@ async function plan(store: HauntedStore): Promise<void> {
 
 /** As `work --exit-when-done` does. @throws FleetError `run_incomplete`; an error when it goes on for too long */
 async function work(store: HauntedStore): Promise<void> {
-  const tender = new Tender({ store, queue, turn, fleet, keepStaging: true, intervalMs: 1000, log });
-  tender.start();
+  const reconciler = new Reconciler({ store, queue, turn, fleet, keepStaging: true, intervalMs: 1000, log });
+  reconciler.start();
   const worker = new FleetWorker({
     store,
     leases,
@@ -145,7 +145,7 @@ async function work(store: HauntedStore): Promise<void> {
     packing: { ...DEFAULT_PACKING, maxBatchTokens: 1600 },
     maxHeldBytes: 1024 ** 3,
     log,
-    onIdle: () => mayEnd({ store, fleet, seen: new Set([RUN]), queue, tender }),
+    onIdle: () => mayEnd({ store, fleet, seen: new Set([RUN]), queue, reconciler }),
   });
   let isStuck = false;
   const timer = setTimeout(() => {
@@ -154,7 +154,7 @@ async function work(store: HauntedStore): Promise<void> {
   }, STUCK_AFTER_MS);
   await worker.run().finally(() => {
     clearTimeout(timer);
-    return tender.close();
+    return reconciler.close();
   });
   if (isStuck) throw new Error(`stuck in silence: ${await stateOfRedis()}`);
 }

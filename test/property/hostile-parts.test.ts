@@ -9,7 +9,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, expect, test } from "vitest";
 import { loadTokenizer } from "../../models/tokenizer/native.ts";
-import { LocalCutter } from "../../producers/chunking/chunker.ts";
+import { LocalChunker } from "../../producers/chunking/chunker.ts";
 import { makePart } from "../../producers/parts/make-part.ts";
 import { offerOf } from "../../producers/parts/part-job.ts";
 import { produce } from "../../producers/plan-corpus.ts";
@@ -142,13 +142,13 @@ type Outcome = { readonly plan: [string, string][] } | { readonly error: FleetEr
 async function share(objects: Objects, steps: readonly Step[]): Promise<Outcome & { readonly opened: Set<string> }> {
   const store = new ScriptedStore({ objects });
   const opened = new Set<string>();
-  const cutter = new LocalCutter({ tokenizer, options: record.options });
+  const chunker = new LocalChunker({ tokenizer, options: record.options });
   const opener = placeOpener(() => Promise.reject(new Error("no buckets here")));
   const open: typeof opener = (part) => {
     opened.add(part.place.kind === "file" ? part.place.path : "");
     return opener(part);
   };
-  const tools = { store, record, cutter, open, observe: unobserved };
+  const tools = { store, record, chunker, open, observe: unobserved };
   const payloads = new Map<string, unknown>();
   const board = new PartBoard();
   const lead = new HostileParts(board, payloads, steps);
@@ -162,7 +162,7 @@ async function share(objects: Objects, steps: readonly Step[]): Promise<Outcome 
   const reader = new SharedReader({ store, queue: lead, run: RUN, pollIntervalMs: 1 });
   const items = corpusOf().items(reader, { partBytes: 1024, partObjects: 4, pinsAll: true });
   try {
-    await produce({ store, queue: new MemoryQueue(), record, maxRejects: null, cutter, items });
+    await produce({ store, queue: new MemoryQueue(), record, maxRejects: null, chunker, items });
     return { plan: planOf(objects), opened };
   } catch (error) {
     if (!(error instanceof FleetError)) throw error;

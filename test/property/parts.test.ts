@@ -8,8 +8,9 @@ import { type PartReading, readParts } from "../../producers/parts/read-parts.ts
 import { batchPart } from "../../producers/parts/batch-part.ts";
 import { readJsonl } from "../../producers/sources/jsonl.ts";
 import { wholeLines } from "../../producers/sources/lines.ts";
-import { bundled, type Bundleable, readBundle } from "../../producers/parts/bundle.ts";
-import type { CorpusPart, Section, WholeObject } from "../../producers/parts/parts.ts";
+import { bundled, readBundle } from "../../producers/parts/bundle.ts";
+import type { Bundleable } from "../../producers/parts/sections.ts";
+import type { CorpusPart, Section, WholeObject } from "../../producers/parts/sections.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import type { ByteRange, ByteSource } from "../../src/core/ports.ts";

@@ -12,7 +12,7 @@ import type { ObjectStore } from "../../src/core/ports.ts";
 import { markActive } from "../../src/run/active-runs.ts";
 import { openRun } from "../../src/run/open-run.ts";
 import { readManifest } from "../../src/run/seal.ts";
-import { Tender } from "../../src/run/reconciler.ts";
+import { Reconciler } from "../../src/run/reconciler.ts";
 import { verifyRun } from "../../src/run/verify.ts";
 import { Loader } from "../../workers/loader.ts";
 import { writeFigures } from "../chaos/figures.ts";
@@ -47,7 +47,7 @@ async function attempt(act: () => Promise<unknown>): Promise<void> {
   }
 }
 
-/** As often as a cron job and an operator would: plan, work, tend. */
+/** As often as a cron job and an operator would: plan, work, reconcile. */
 async function playNight(store: ObjectStore, { run, corpus, since }: Night, honest: ObjectStore): Promise<void> {
   const hold = async () => ({ release: async () => {} });
   const turn = { take: async () => true, hold, close: async () => {} };
@@ -60,10 +60,10 @@ async function playNight(store: ObjectStore, { run, corpus, since }: Night, hone
       const limitsOf = () => ({ tokens: 60, rows: 99, documents: 99, textChars: 9999 });
       await produce({ store, queue, tokenizer, record, items: itemsOf(corpus), maxRejects: null, limitsOf });
     });
-    const tender = new Tender({ store, queue, turn, fleet: FLEET, keepStaging: false, intervalMs: 1000, log });
+    const reconciler = new Reconciler({ store, queue, turn, fleet: FLEET, keepStaging: false, intervalMs: 1000, log });
     for (let looks = 0; looks < 2; looks++) {
       await work(store, queue);
-      await tender.tend();
+      await reconciler.reconcile();
     }
     if ((await honest.stat({ key: runKeys(run).manifest })) !== null) return;
   }

@@ -22,13 +22,13 @@ export interface Sabotage {
   readonly forgets?: boolean;
   /** Attempts of a shard share one name for their rejects. */
   readonly sharesRejects?: boolean;
-  /** Workers complete a job before its file is committed, and nothing tends the queue. */
+  /** Workers complete a job before its file is committed, and nothing reconciles the queue. */
   readonly completesFirst?: boolean;
   /** Nothing looks for lost jobs. */
   readonly neverTends?: boolean;
   /** The last window's plan is gone as soon as the plan is closed. */
   readonly losesAPlan?: boolean;
-  /** Who tends takes the windows that it finds for all that were planned, whatever the closed plan says. */
+  /** Who reconciles takes the windows that it finds for all that were planned, whatever the closed plan says. */
   readonly sealsFromListing?: boolean;
 }
 

@@ -12,7 +12,7 @@ import type { WindowLimits } from "../../src/core/planning.ts";
 import type { Encoded, HeldTurn, Tokenizer } from "../../src/core/ports.ts";
 import { markActive } from "../../src/run/active-runs.ts";
 import { openRun } from "../../src/run/open-run.ts";
-import { Tender } from "../../src/run/reconciler.ts";
+import { Reconciler } from "../../src/run/reconciler.ts";
 import { verifyRun } from "../../src/run/verify.ts";
 import type { HeldShard } from "../../workers/held-shard.ts";
 import { Loader } from "../../workers/loader.ts";
@@ -91,9 +91,9 @@ class World {
     const { scheduler } = this;
     scheduler.killShare = KILL_SHARE;
     this.#store.faultShare = FAULT_SHARE;
-    for (const role of [this.#produce, this.#work, this.#tend, this.#harm]) this.#start(role);
+    for (const role of [this.#produce, this.#work, this.#reconcile, this.#harm]) this.#start(role);
     // A second one of each in some stories only: short ones are quick, and there are more of them.
-    for (const role of [this.#produce, this.#work, this.#tend]) if (scheduler.chance(0.4)) this.#start(role);
+    for (const role of [this.#produce, this.#work, this.#reconcile]) if (scheduler.chance(0.4)) this.#start(role);
     await scheduler.run((dead) => {
       const role = this.#roles.get(dead)!;
       if (this.#restarts++ < MAX_RESTARTS) this.#start(role);
@@ -105,7 +105,7 @@ class World {
     this.scheduler.killShare = 0;
     this.#store.faultShare = 0;
     // A command that ended well is not repeated: what is lost after it, the fleet has to find by itself.
-    const rounds = [...(this.#isPlanned ? [] : [this.#produce]), this.#tend, this.#work, this.#tend];
+    const rounds = [...(this.#isPlanned ? [] : [this.#produce]), this.#reconcile, this.#work, this.#reconcile];
     for (const role of rounds) {
       this.#redis.expireAll();
       this.#start(role);
@@ -170,23 +170,23 @@ class World {
     shard.finish(rows, { paddedTokens: TOKENS * rows, batches: 1, deviceMs: 1, idleMs: 0, idle: {} });
   }
 
-  async #tend(actor: Actor): Promise<void> {
+  async #reconcile(actor: Actor): Promise<void> {
     if (this.#sabotage.neverTends === true || this.#sabotage.completesFirst === true) return this.#sealOnly(actor);
-    await this.#tenderOf(actor, this.#redis.queueFor(actor)).tend();
+    await this.#tenderOf(actor, this.#redis.queueFor(actor)).reconcile();
   }
 
-  /** A tender whose queue never takes a job. */
+  /** A reconciler whose queue never takes a job. */
   async #sealOnly(actor: Actor): Promise<void> {
     const queue = { ...this.#redis.queueFor(actor), unknown: async () => [] };
-    await this.#tenderOf(actor, queue).tend();
+    await this.#tenderOf(actor, queue).reconcile();
   }
 
-  #tenderOf(actor: Actor, queue: ReturnType<SimRedis["queueFor"]>): Tender {
+  #tenderOf(actor: Actor, queue: ReturnType<SimRedis["queueFor"]>): Reconciler {
     const store = this.#store.seenBy(actor, true);
     // Nobody is kept from sealing: a race has to end well without turns.
     const hold = async (): Promise<HeldTurn> => ({ release: async () => {} });
     const turn = { take: async () => true, hold, close: async () => {} };
-    return new Tender({ store, queue, turn, fleet: FLEET, keepStaging: false, intervalMs: 1000, log: silent });
+    return new Reconciler({ store, queue, turn, fleet: FLEET, keepStaging: false, intervalMs: 1000, log: silent });
   }
 
   async #harm(actor: Actor): Promise<void> {

@@ -21,7 +21,7 @@ describe("DeviceClock", () => {
     at(1000, "loading");
     at(1030, "packing");
     at(1035, "copying");
-    const { deviceMs, idleMs, idle } = clock.book({ startedAtMs: 1040, finishedAtMs: 1100 });
+    const { deviceMs, idleMs, idle } = clock.record({ startedAtMs: 1040, finishedAtMs: 1100 });
     expect(Object.fromEntries(idle)).toEqual({ "queue-empty": 1000, loading: 30, packing: 5, copying: 5 });
     expect([deviceMs, idleMs]).toEqual([60, 40]);
   });
@@ -29,13 +29,13 @@ describe("DeviceClock", () => {
   test("what happens while the device works costs nothing, until it stands still", () => {
     const { clock, at } = clockAt();
     at(10, "copying");
-    clock.book({ startedAtMs: 10, finishedAtMs: 50 });
+    clock.record({ startedAtMs: 10, finishedAtMs: 50 });
     at(60, "pulling");
     at(70, "committing");
     at(80, "copying");
-    clock.book({ startedAtMs: 50, finishedAtMs: 90 });
+    clock.record({ startedAtMs: 50, finishedAtMs: 90 });
     at(95, "loading");
-    const { idle } = clock.book({ startedAtMs: 100, finishedAtMs: 120 });
+    const { idle } = clock.record({ startedAtMs: 100, finishedAtMs: 120 });
     expect(Object.fromEntries(idle)).toEqual({ copying: 5, loading: 5 });
   });
 
@@ -44,8 +44,8 @@ describe("DeviceClock", () => {
     at(0, "copying");
     at(30, "loading");
     at(35, "copying");
-    const first = clock.book({ startedAtMs: 2, finishedAtMs: 20 });
-    const second = clock.book({ startedAtMs: 40, finishedAtMs: 60 });
+    const first = clock.record({ startedAtMs: 2, finishedAtMs: 20 });
+    const second = clock.record({ startedAtMs: 40, finishedAtMs: 60 });
     expect(Object.fromEntries(first.idle)).toEqual({ copying: 2 });
     expect(Object.fromEntries(second.idle)).toEqual({ copying: 15, loading: 5 });
   });

@@ -64,7 +64,7 @@ test("every other event lands where it belongs", async () => {
     { kind: "breaker", name: "cuda:0", state: "open" },
     { kind: "device-memory", usedBytes: 7, totalBytes: 9 },
     { kind: "held", shards: 2, bytes: 64, poolTokens: 500 },
-    { kind: "tended", runs: 1, requeued: 4, sealed: 1 },
+    { kind: "reconciled", runs: 1, requeued: 4, sealed: 1 },
   ];
   for (const event of events) observe(event);
   const text = await metrics.text();

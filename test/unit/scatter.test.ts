@@ -1,7 +1,7 @@
 /** From a padded batch's outputs to rows, and the memory in between. */
 import { expect, test } from "vitest";
 import { Scatterer, type BatchOutputs } from "../../models/onnx/scatter.ts";
-import { Landing } from "../../models/onnx/output-slots.ts";
+import { OutputSlots } from "../../models/onnx/output-slots.ts";
 import { allocateShard, BROKEN, type RowRef } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
 import { toHalf } from "../../src/core/half.ts";
@@ -51,24 +51,24 @@ test("halves are what they stand for", () => {
 });
 
 test("outputs land whole in shared memory, and a third batch waits for the first or second to be brought away", async () => {
-  const landing = new Landing();
+  const slots = new OutputSlots();
   const values = (fill: number, size: number): BatchOutputs =>
     outputsOf([
       ["sparse", new Uint16Array(size).fill(fill)],
       ["dense", new Float32Array(size).fill(fill)],
     ]);
-  const first = await landing.land(values(1, 3));
-  const second = await landing.land(values(2, 100));
-  let third: Awaited<ReturnType<Landing["land"]>> | null = null;
-  const landed = landing.land(values(3, 7)).then((at) => (third = at));
+  const first = await slots.fill(values(1, 3));
+  const second = await slots.fill(values(2, 100));
+  let third: Awaited<ReturnType<OutputSlots["fill"]>> | null = null;
+  const filled = slots.fill(values(3, 7)).then((at) => (third = at));
   await new Promise((resolve) => setImmediate(resolve));
   expect(third).toBeNull();
-  landing.free(first.slot);
-  expect((await landed).slot).toBe(first.slot);
+  slots.free(first.slot);
+  expect((await filled).slot).toBe(first.slot);
   expect(second.slot).not.toBe(first.slot);
   for (const [{ outputs }, fill, size] of [
     [second, 2, 100],
-    [await landed, 3, 7],
+    [await filled, 3, 7],
   ] as const)
     for (const head of outputs.heads.values()) {
       expect(head.buffer).toBeInstanceOf(SharedArrayBuffer);

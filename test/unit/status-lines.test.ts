@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { type RunStatus, statusLines } from "../../src/cli/status-lines.ts";
 import type { WorkerState } from "../../src/core/worker-state.ts";
-import { type Attendance, outlookOf } from "../../src/run/run-forecast.ts";
+import { type FleetPresence, forecastOf } from "../../src/run/run-forecast.ts";
 import type { RunReport } from "../../src/run/run-progress.ts";
 
 const REPORT: RunReport = {
@@ -49,18 +49,18 @@ function worker(run: string, tokensPerSecond: number): WorkerState {
   };
 }
 
-function statusOf(report: Partial<RunReport>, attendance: Partial<Attendance>): RunStatus {
+function statusOf(report: Partial<RunReport>, presence: Partial<FleetPresence>): RunStatus {
   const whole = { ...REPORT, ...report };
-  const asked: Attendance = {
+  const asked: FleetPresence = {
     workers: [worker("spring", 1500), worker("spring", 500)],
     producers: [],
     failedJobs: 0,
-    ...attendance,
+    ...presence,
   };
-  return { ...whole, ...outlookOf(whole, asked), workers: asked.workers };
+  return { ...whole, ...forecastOf(whole, asked), workers: asked.workers };
 }
 
-describe("the outlook", () => {
+describe("the forecast", () => {
   test("an ETA is remaining tokens over the rate that workers have for this run now", () => {
     const { etaSeconds, tokensPerSecondNow, remainingTokens, waitsFor } = statusOf({}, {});
     expect({ etaSeconds, tokensPerSecondNow, remainingTokens, waitsFor }).toEqual({
@@ -84,8 +84,8 @@ describe("the outlook", () => {
     ["its corpus is still being read", { state: "planning" as const }, { producers: [] }, "its producer"],
     ["no worker has computed a batch of it in the last minute", {}, { workers: [worker("other", 900)] }, "its turn"],
     ["it only has to be sealed", { state: "complete" as const }, {}, "the seal"],
-  ])("ETA unknown: %s", (because, report, attendance, waits) => {
-    const status = statusOf(report, attendance);
+  ])("ETA unknown: %s", (because, report, presence, waits) => {
+    const status = statusOf(report, presence);
     expect(status.etaSeconds).toBeNull();
     expect(status.etaUnknownBecause).toBe(because);
     if (waits === null) expect(status.waitsFor).toBeNull();
@@ -97,7 +97,7 @@ describe("the outlook", () => {
     const failed = { queue: { waiting: 30, active: 2, failed: 9 } };
     expect(statusOf(failed, { failedJobs: 6 }).waitsFor).toContain("embedfleet resume spring");
     expect(statusOf(failed, { failedJobs: 2 }).waitsFor).toBeNull();
-    expect(statusOf({ queue: { waiting: 0, active: 0, failed: 0 } }, {}).waitsFor).toContain("tending");
+    expect(statusOf({ queue: { waiting: 0, active: 0, failed: 0 } }, {}).waitsFor).toContain("reconciliation");
   });
 
   test("a sealed run waits for nothing and has nothing to do", () => {

@@ -7,30 +7,36 @@ import { expect, test } from "vitest";
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const MAX_LINES = 400;
 
-/** What each room may import besides itself. */
+/** What each folder may import besides itself: everything points downwards in this list's order. */
 const ALLOWED: Record<string, readonly string[]> = {
   "src/core": [],
   "src/arrow": ["src/core"],
+  "src/disk": ["src/core"],
   "src/adapters": ["src/core"],
   "src/telemetry": ["src/core"],
-  "src/run": ["src/core", "src/arrow", "src/adapters"],
+  models: ["src/core"],
+  "src/run": ["src/core", "src/arrow", "src/disk"],
+  "src/results": ["src/core", "src/arrow", "src/run", "models"],
+  producers: ["src/core", "src/arrow", "src/disk", "src/adapters", "src/run", "models"],
+  workers: ["src/core", "src/arrow", "src/disk", "src/run", "models"],
   "src/report": ["src/core", "src/arrow", "src/run"],
-  "src/control": ["src/core", "src/adapters", "src/run", "src/telemetry"],
-  // Composes the rooms for the command line and for library users alike; src/config.ts has the defaults.
+  "src/control": ["src/core", "src/adapters", "src/telemetry", "src/run"],
+  // Composes the others for the command line and for library users alike; src/config.ts has the defaults.
   "src/fleet": [
     "src/core",
     "src/arrow",
+    "src/disk",
     "src/adapters",
-    "src/run",
     "src/telemetry",
-    "src/config.ts",
     "models",
+    "src/run",
+    "src/results",
     "producers",
     "workers",
+    "src/report",
+    "src/control",
+    "src/config.ts",
   ],
-  models: ["src/core"],
-  producers: ["src/core", "src/arrow", "src/adapters", "src/run", "models"],
-  workers: ["src/core", "src/arrow", "src/adapters", "src/run", "models"],
 };
 
 async function sourcesOf(room: string): Promise<string[]> {
@@ -57,6 +63,26 @@ test.each(Object.keys(ALLOWED))("%s imports only what it may", async (room) => {
     );
     expect(forbidden, file).toEqual([]);
   }
+});
+
+test("no file imports itself by way of others", async () => {
+  const imports = new Map<string, string[]>();
+  for (const file of (await Promise.all(["src", "producers", "workers", "models"].map(sourcesOf))).flat())
+    imports.set(file, importsOf(file, await readFile(join(root, file), "utf8")));
+  const finished = new Set<string>();
+  const visit = (file: string, path: readonly string[]): void => {
+    expect(path, "a circle of imports").not.toContain(file);
+    if (finished.has(file)) return;
+    for (const imported of imports.get(file) ?? []) visit(imported, [...path, file]);
+    finished.add(file);
+  };
+  for (const file of imports.keys()) visit(file, []);
+});
+
+test("a file's name says one thing", async () => {
+  const files = (await Promise.all(["src", "producers", "workers", "models"].map(sourcesOf))).flat();
+  const names = files.filter((file) => !file.startsWith("src/cli/commands/")).map((file) => posix.basename(file));
+  expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([]);
 });
 
 test("only models imports the runtime", async () => {

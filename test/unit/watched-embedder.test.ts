@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { BatchReport } from "../../src/core/batch.ts";
 import type { Embedder } from "../../src/core/ports.ts";
-import { Pulse } from "../../src/core/heartbeat.ts";
+import { Heartbeat } from "../../src/core/heartbeat.ts";
 import { WatchedEmbedder } from "../../workers/watched-embedder.ts";
 
 const report: BatchReport = { startedAtMs: 0, finishedAtMs: 1 };
@@ -24,10 +24,10 @@ class SlowDevice implements Embedder {
   async close(): Promise<void> {}
 }
 
-function watched(): { device: SlowDevice; embedder: WatchedEmbedder; pulse: Pulse } {
+function watched(): { device: SlowDevice; embedder: WatchedEmbedder; heartbeat: Heartbeat } {
   const device = new SlowDevice();
-  const pulse = new Pulse({ maxSilentMs: MAX_SILENT_MS });
-  return { device, pulse, embedder: new WatchedEmbedder({ embedder: device, pulse }) };
+  const heartbeat = new Heartbeat({ maxSilentMs: MAX_SILENT_MS });
+  return { device, heartbeat, embedder: new WatchedEmbedder({ embedder: device, heartbeat }) };
 }
 
 function holdUp(durationMs: number): void {
@@ -35,18 +35,18 @@ function holdUp(durationMs: number): void {
 }
 
 test("one that gives no answer is given up with every batch it has, for good", async () => {
-  const { embedder, pulse } = watched();
+  const { embedder, heartbeat } = watched();
   const batches = [embedder.embed({ rows: [] }), embedder.embed({ rows: [] })];
   for (const { status, reason } of (await Promise.allSettled(batches)) as PromiseRejectedResult[]) {
     expect(status).toBe("rejected");
     expect(reason).toMatchObject({ code: "inference_hung", message: expect.stringContaining("no answer for 0.05 s") });
   }
-  expect(pulse.isAlive).toBe(false);
+  expect(heartbeat.isAlive).toBe(false);
   await expect(embedder.embed({ rows: [] })).rejects.toMatchObject({ code: "inference_hung" });
 });
 
 test("one that answers batch after batch may be busy for ever", async () => {
-  const { device, embedder, pulse } = watched();
+  const { device, embedder, heartbeat } = watched();
   let next = embedder.embed({ rows: [] });
   for (let batches = 0; batches < 6; batches++) {
     const current = next;
@@ -57,8 +57,8 @@ test("one that answers batch after batch may be busy for ever", async () => {
   }
   device.answers.shift()!();
   await next;
-  pulse.loopTurned();
-  expect(pulse.isAlive).toBe(true);
+  heartbeat.loopTurned();
+  expect(heartbeat.isAlive).toBe(true);
 });
 
 test("an answer that lies ready when a held-up thread comes back is taken", async () => {
@@ -70,10 +70,10 @@ test("an answer that lies ready when a held-up thread comes back is taken", asyn
 });
 
 test("rest is not silence", async () => {
-  const { pulse } = watched();
+  const { heartbeat } = watched();
   holdUp(MAX_SILENT_MS / 5);
-  pulse.loopTurned();
-  expect(pulse.isAlive).toBe(true);
+  heartbeat.loopTurned();
+  expect(heartbeat.isAlive).toBe(true);
   holdUp(2 * MAX_SILENT_MS);
-  expect(pulse.isAlive).toBe(false);
+  expect(heartbeat.isAlive).toBe(false);
 });

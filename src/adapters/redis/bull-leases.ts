@@ -12,7 +12,7 @@ import { messageOf } from "../../core/errors.ts";
 import { assertContractKnown } from "../../core/json.ts";
 import { jobId } from "../../core/layout.ts";
 import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
-import { Pulse } from "../../core/heartbeat.ts";
+import { Heartbeat } from "../../core/heartbeat.ts";
 import { type Observe, unobserved } from "../../core/telemetry.ts";
 import { ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { LeaseRenewal } from "./lease-renewal.ts";
@@ -54,7 +54,7 @@ export interface BullLeasesParams {
   readonly workerId: string;
   readonly lockDurationMs: number;
   /** Leases are renewed while this process shows signs of life, and left to lapse when it does not. */
-  readonly pulse?: Pulse;
+  readonly heartbeat?: Heartbeat;
   readonly log: Logger;
   readonly observe?: Observe;
   /** Aborts when Redis is waited for no longer: there are no more jobs then, and leases are left to lapse. */
@@ -97,14 +97,20 @@ export class BullLeases implements JobLeases {
       this.#log.warn({ err: error }, "the queue connection reported an error");
       if (isDamage(error)) void this.#repair();
     });
-    const { redisUrl, name, lockDurationMs, log, pulse = new Pulse({ maxSilentMs: DEFAULT_MAX_SILENT_MS }) } = params;
+    const {
+      redisUrl,
+      name,
+      lockDurationMs,
+      log,
+      heartbeat = new Heartbeat({ maxSilentMs: DEFAULT_MAX_SILENT_MS }),
+    } = params;
     const intervalMs = lockDurationMs * RENEW_SHARE;
     this.#renewal = new LeaseRenewal({
       redisUrl,
       name,
       lockDurationMs,
       intervalMs,
-      pulse,
+      heartbeat,
       log,
       observe: this.#observe,
     });
@@ -126,7 +132,7 @@ export class BullLeases implements JobLeases {
     }
   }
 
-  /** Never throws: jobs that it cannot mend are queued again by whoever tends their run. */
+  /** Never throws: jobs that it cannot mend are queued again by whoever reconciles their run. */
   async #repair(): Promise<void> {
     const keys = await repairKeys(this.#redis, this.#base).catch(() => []);
     if (keys.length > 0) this.#log.warn({ keys }, "keys of the queue were damaged and have been removed");

@@ -2,7 +2,7 @@
 import { Worker } from "node:worker_threads";
 import type { Logger } from "pino";
 import { messageOf } from "../../core/errors.ts";
-import type { Pulse } from "../../core/heartbeat.ts";
+import type { Heartbeat } from "../../core/heartbeat.ts";
 import type { Observe } from "../../core/telemetry.ts";
 import type { LeaseChange, RenewalNotice, RenewalParams } from "./renewal.thread.ts";
 
@@ -21,14 +21,16 @@ export class LeaseRenewal {
   #isReady: () => void = () => {};
   #isClosed = false;
 
-  constructor(params: Readonly<Omit<RenewalParams, "pulse"> & { pulse: Pulse; log: Logger; observe: Observe }>) {
-    const { log, observe, pulse, ...rest } = params;
-    const { shared, maxSilentMs } = pulse;
+  constructor(
+    params: Readonly<Omit<RenewalParams, "heartbeat"> & { heartbeat: Heartbeat; log: Logger; observe: Observe }>,
+  ) {
+    const { log, observe, heartbeat, ...rest } = params;
+    const { shared, maxSilentMs } = heartbeat;
     this.#log = log;
     this.#observe = observe;
-    this.#params = { ...rest, pulse: { shared, maxSilentMs } };
-    pulse.loopTurned();
-    this.#heartbeat = setInterval(() => pulse.loopTurned(), HEARTBEAT_MS);
+    this.#params = { ...rest, heartbeat: { shared, maxSilentMs } };
+    heartbeat.loopTurned();
+    this.#heartbeat = setInterval(() => heartbeat.loopTurned(), HEARTBEAT_MS);
     this.ready = new Promise((resolve) => (this.#isReady = resolve));
     this.#thread = this.#start();
   }

@@ -24,7 +24,7 @@ export function workersKey(queue: string): string {
   return `${QUEUE_PREFIX}:${queue}:workers`;
 }
 
-/** Key that says that one of the workers tends the fleet's runs. */
+/** Key that says that one of the workers reconciles the fleet's runs. */
 export function turnKey(queue: string): string {
   return `${QUEUE_PREFIX}:${queue}:turn`;
 }

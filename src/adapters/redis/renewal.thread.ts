@@ -2,7 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { Queue } from "bullmq";
 import { messageOf } from "../../core/errors.ts";
-import { Pulse, type PulseParams } from "../../core/heartbeat.ts";
+import { Heartbeat, type HeartbeatParams } from "../../core/heartbeat.ts";
 import { ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { QUEUE_PREFIX } from "./queue-options.ts";
 import { repeat } from "./repeat.ts";
@@ -12,7 +12,7 @@ export interface RenewalParams {
   readonly name: string;
   readonly lockDurationMs: number;
   readonly intervalMs: number;
-  readonly pulse: Required<PulseParams>;
+  readonly heartbeat: Required<HeartbeatParams>;
 }
 
 /** A lease taken, or settled. */
@@ -28,9 +28,9 @@ export type RenewalNotice =
   /** The process shows no sign of life: its leases are left to lapse. */
   | { readonly kind: "silent"; readonly count: number; readonly silentMs: number };
 
-const { redisUrl, name, lockDurationMs, intervalMs, pulse: pulseParams } = workerData as RenewalParams;
+const { redisUrl, name, lockDurationMs, intervalMs, heartbeat: pulseParams } = workerData as RenewalParams;
 const port = parentPort!;
-const pulse = new Pulse(pulseParams);
+const heartbeat = new Heartbeat(pulseParams);
 const leases = new Map<string, string>();
 let isSilent = false;
 // A lease outlives two renewals: the second must not wait for a dead connection.
@@ -46,8 +46,8 @@ function say(notice: RenewalNotice): void {
 async function renew(): Promise<void> {
   const held = [...leases];
   if (held.length === 0) return;
-  if (!pulse.isAlive) {
-    if (!isSilent) say({ kind: "silent", count: held.length, silentMs: Math.round(pulse.silentMs) });
+  if (!heartbeat.isAlive) {
+    if (!isSilent) say({ kind: "silent", count: held.length, silentMs: Math.round(heartbeat.silentMs) });
     isSilent = true;
     return;
   }

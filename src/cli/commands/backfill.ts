@@ -1,6 +1,6 @@
 /** `embedfleet backfill`: nightly incremental runs. */
 import { resolve } from "node:path";
-import { BackfillDesk } from "../../control/schedules/schedule-service.ts";
+import { ScheduleService } from "../../control/schedules/schedule-service.ts";
 import { ControlQueue } from "../../adapters/redis/control-queue.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
 import type { OverlapPolicy } from "../../core/schedule.ts";
@@ -8,16 +8,17 @@ import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
 import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { planOptionsOf } from "../../fleet/host-schedules.ts";
 import { scheduleLine } from "../format-report.ts";
-import { makeScheduleSecret } from "../schedule-key.ts";
+import { makeScheduleSecret } from "../../control/schedules/schedule-key.ts";
+import { scheduleKeyPlaces } from "../../config.ts";
 
-interface DeskFlags extends StoreFlags {
+interface ScheduleFlags extends StoreFlags {
   readonly redis?: string;
   readonly allowVolatileRedis: boolean;
   readonly fleet: string;
   readonly json: boolean;
 }
 
-export interface AddFlags extends DeskFlags {
+export interface AddFlags extends ScheduleFlags {
   readonly cron: string;
   readonly tz: string;
   readonly overlapPolicy: OverlapPolicy;
@@ -26,13 +27,13 @@ export interface AddFlags extends DeskFlags {
 }
 
 export async function addBackfill(name: string, inputs: readonly string[], flags: AddFlags): Promise<void> {
-  await atDesk(flags, async (desk) => {
+  await withSchedules(flags, async (service) => {
     const { cron, tz, overlapPolicy, webhook = null, since = null } = flags;
     const options = planOptionsOf({ ...flags });
     // Whoever makes the runs may stand in another folder.
     const places = inputs.map((input) => (input === "-" || input.includes("://") ? input : resolve(input)));
-    const { isSigned } = await desk.add({ name, cron, tz, overlapPolicy, webhook, since, inputs: places, options });
-    await show(desk, flags, name);
+    const { isSigned } = await service.add({ name, cron, tz, overlapPolicy, webhook, since, inputs: places, options });
+    await show(service, flags, name);
     if (!isSigned)
       loggerOf(flags).warn(
         { schedule: name },
@@ -41,42 +42,42 @@ export async function addBackfill(name: string, inputs: readonly string[], flags
   });
 }
 
-export async function listBackfills(flags: DeskFlags): Promise<void> {
-  await atDesk(flags, (desk) => show(desk, flags));
+export async function listBackfills(flags: ScheduleFlags): Promise<void> {
+  await withSchedules(flags, (service) => show(service, flags));
 }
 
-export async function removeBackfill(name: string, flags: DeskFlags): Promise<void> {
-  await atDesk(flags, async (desk) => {
-    await desk.remove(name);
+export async function removeBackfill(name: string, flags: ScheduleFlags): Promise<void> {
+  await withSchedules(flags, async (service) => {
+    await service.remove(name);
     if (flags.json) printJson({ removed: name });
     else printLine(`${name} is removed; its runs stay`);
   });
 }
 
-export async function pauseBackfill(name: string, flags: DeskFlags): Promise<void> {
-  await atDesk(flags, async (desk) => {
-    await desk.pause(name);
-    await show(desk, flags, name);
+export async function pauseBackfill(name: string, flags: ScheduleFlags): Promise<void> {
+  await withSchedules(flags, async (service) => {
+    await service.pause(name);
+    await show(service, flags, name);
   });
 }
 
-export async function resumeBackfill(name: string, flags: DeskFlags): Promise<void> {
-  await atDesk(flags, async (desk) => {
-    await desk.resume(name);
-    await show(desk, flags, name);
+export async function resumeBackfill(name: string, flags: ScheduleFlags): Promise<void> {
+  await withSchedules(flags, async (service) => {
+    await service.resume(name);
+    await show(service, flags, name);
   });
 }
 
-export async function triggerBackfill(name: string, flags: DeskFlags): Promise<void> {
-  await atDesk(flags, async (desk) => {
-    const { run } = await desk.trigger({ name });
+export async function triggerBackfill(name: string, flags: ScheduleFlags): Promise<void> {
+  await withSchedules(flags, async (service) => {
+    const { run } = await service.trigger({ name });
     if (flags.json) printJson({ name, run });
     else printLine(`${name}: run ${run} begins when \`embedfleet control\` takes it up`);
   });
 }
 
 /** Without a Redis only the store is changed; `embedfleet control` sees it within seconds. */
-async function atDesk(flags: DeskFlags, act: (desk: BackfillDesk) => Promise<void>): Promise<void> {
+async function withSchedules(flags: ScheduleFlags, act: (service: ScheduleService) => Promise<void>): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(flags);
     // A schedule may be the first thing in a store.
@@ -86,12 +87,12 @@ async function atDesk(flags: DeskFlags, act: (desk: BackfillDesk) => Promise<voi
       for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
     }
     const queue = redisUrl === undefined ? null : closer.add(new ControlQueue({ redisUrl, fleet, log }));
-    await act(new BackfillDesk({ store, queue, secret: makeScheduleSecret }));
+    await act(new ScheduleService({ store, queue, secret: () => makeScheduleSecret(scheduleKeyPlaces()) }));
   });
 }
 
-async function show(desk: BackfillDesk, flags: Pick<DeskFlags, "json">, name?: string): Promise<void> {
-  const views = (await desk.list()).filter((view) => name === undefined || view.name === name);
+async function show(service: ScheduleService, flags: Pick<ScheduleFlags, "json">, name?: string): Promise<void> {
+  const views = (await service.list()).filter((view) => name === undefined || view.name === name);
   if (flags.json) return printJson(name === undefined ? views : views[0]);
   if (views.length === 0) printLine("there are no schedules");
   for (const view of views) printLine(scheduleLine(view));

@@ -1,4 +1,4 @@
-/** `embedfleet control`: tends a fleet's runs and shows them, until stopped. */
+/** `embedfleet control`: reconciles a fleet's runs and shows them, until stopped. */
 import { Access } from "../../telemetry/access.ts";
 import { controlApp } from "../../control/app.ts";
 import { Board } from "../../control/board.ts";
@@ -10,6 +10,7 @@ import { listen } from "../../telemetry/listen.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { observeMetrics } from "../../telemetry/observe-metrics.ts";
+import { scheduleKeyPlaces, webhookSecret } from "../../config.ts";
 import { loggerOf, printLine, type StoreFlags } from "../output.ts";
 import { openStoreOf, probeStoreOf, redisOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
 import { startNightly } from "../../fleet/host-schedules.ts";
@@ -48,7 +49,8 @@ export async function control(flags: ControlFlags): Promise<void> {
     await probeStoreOf(store, flags, log);
     const redisWatch = watchRedisOf(flags, closer, log);
     const board = new Board();
-    const schedules = await startNightly({ flags: { ...flags, redis: redisUrl }, store, closer, log });
+    const secrets = { schedules: scheduleKeyPlaces(), webhook: webhookSecret() };
+    const schedules = await startNightly({ flags: { ...flags, redis: redisUrl }, secrets, store, closer, log });
     const watch = closer.add(
       new FleetWatch({
         store,

@@ -28,7 +28,7 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const log = loggerOf(given);
     // Its workers would each refuse it, after the corpus was read.
     const places = placesOf(given);
-    const { store, model, cutter, corpus, observe } = await prepare(inputs, given, closer, log);
+    const { store, model, chunker, corpus, observe } = await prepare(inputs, given, closer, log);
     const ownRedis = given.redis === undefined ? closer.add(await PrivateRedis.start()) : null;
     const redis = given.redis ?? ownRedis!.url;
     const runId = given.run ?? newRunId();
@@ -52,7 +52,7 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
       untilAborted(signal),
       ...(ownRedis === null ? [] : [untilLost(ownRedis, runId)]),
     ]);
-    const what = { inputs, settings: flags, corpus, store, queue, model, cutter, observe, closer, log };
+    const what = { inputs, settings: flags, corpus, store, queue, model, chunker, observe, closer, log };
     const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments, signal }));
     // Told to go it fails as well, and the race has its loser heard.
     planned.catch(() => {});

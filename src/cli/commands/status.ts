@@ -1,6 +1,6 @@
 /** `embedfleet status`: how far a run is, how fast it goes, and what it waits for. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { BackfillDesk } from "../../control/schedules/schedule-service.ts";
+import { ScheduleService } from "../../control/schedules/schedule-service.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { Presence, readPlanningWaits, readWorkers } from "../../adapters/redis/presence.ts";
@@ -9,7 +9,7 @@ import { RedisWatch } from "../../adapters/redis/redis-watch.ts";
 import { isPassing, messageOf } from "../../core/errors.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
 import { listRuns } from "../../run/list-runs.ts";
-import { type Attendance, outlookOf } from "../../run/run-forecast.ts";
+import { type FleetPresence, forecastOf } from "../../run/run-forecast.ts";
 import { readProgress, reportOf, type RunReport } from "../../run/run-progress.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { RunWatch } from "../../run/run-watch.ts";
@@ -58,15 +58,15 @@ async function looker(
   const fleet = queueName(flags.fleet, options.model.id);
   const ask = flags.redis === undefined ? null : await asker({ redisUrl: flags.redis, fleet, run, closer });
   return async () => {
-    const sight = await runWatch.look();
-    const { counts, ...attendance } = ask === null ? UNASKED : await ask();
-    const report = reportOf(sight, counts);
-    return { ...report, ...outlookOf(report, attendance), workers: attendance.workers };
+    const snapshot = await runWatch.look();
+    const { counts, ...presence } = ask === null ? UNASKED : await ask();
+    const report = reportOf(snapshot, counts);
+    return { ...report, ...forecastOf(report, presence), workers: presence.workers };
   };
 }
 
 /** What the queue and those at work say. */
-type Answer = Attendance & { readonly counts: QueueCounts | null };
+type Answer = FleetPresence & { readonly counts: QueueCounts | null };
 
 const UNASKED: Answer = { counts: null, workers: null, producers: null, failedJobs: 0 };
 
@@ -134,7 +134,7 @@ async function printRuns(store: ObjectStore, json: boolean): Promise<void> {
   const reports: (RunReport | DamagedRun)[] = [];
   for (const run of await listRuns(store)) reports.push(await readOrSay(store, run));
   if (json) return printJson(reports);
-  for (const schedule of await new BackfillDesk({ store, queue: null }).list()) printLine(scheduleLine(schedule));
+  for (const schedule of await new ScheduleService({ store, queue: null }).list()) printLine(scheduleLine(schedule));
   if (reports.length === 0) printLine(`no runs in ${store.url}`);
   for (const report of reports) printLine(runLine(report));
 }

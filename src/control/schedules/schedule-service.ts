@@ -7,7 +7,7 @@ import type { ObjectStore } from "../../core/ports.ts";
 import type { Schedules, ScheduleView } from "../../core/schedule-view.ts";
 import { assertCron, nextSlot } from "./cron.ts";
 import type { SchedulePolicy, ScheduleSecret } from "./policy.ts";
-import { type DamagedSchedule, type KeptSchedule, type KnownTick, ScheduleBook } from "./schedule-store.ts";
+import { type DamagedSchedule, type KeptSchedule, type KnownTick, ScheduleStore } from "./schedule-store.ts";
 import { signSchedule } from "./signature.ts";
 import { assertWebhook } from "./webhook.ts";
 
@@ -21,8 +21,8 @@ export interface BackfillView extends ScheduleView {
 const SHOWN_CHARS = 500;
 const UNSIGNED = "not signed: control runs it only where --schedule-inputs allow what it reads";
 
-export class BackfillDesk implements Schedules {
-  readonly #book: ScheduleBook;
+export class ScheduleService implements Schedules {
+  readonly #schedules: ScheduleStore;
   readonly #queue: ControlQueue | null;
   readonly #nowMs: () => number;
   readonly #secret: ScheduleSecret;
@@ -47,7 +47,7 @@ export class BackfillDesk implements Schedules {
     }>,
   ) {
     this.#nowMs = params.nowMs ?? Date.now;
-    this.#book = new ScheduleBook(params.store, this.#nowMs);
+    this.#schedules = new ScheduleStore(params.store, this.#nowMs);
     this.#queue = params.queue;
     this.#secret = params.secret ?? (async () => null);
     this.#policy = params.policy ?? null;
@@ -69,30 +69,30 @@ export class BackfillDesk implements Schedules {
     const createdAt = new Date(this.#nowMs()).toISOString();
     const schedule: Schedule = { version: CONTRACT_VERSION, createdAt, ...given };
     const secret = await this.#secret();
-    await this.#book.add(secret === null ? schedule : signSchedule(schedule, secret));
+    await this.#schedules.add(secret === null ? schedule : signSchedule(schedule, secret));
     await this.#queue?.keep(given);
     return { isSigned: secret !== null };
   }
 
   async remove(name: string): Promise<void> {
-    await this.#book.remove(name);
+    await this.#schedules.remove(name);
     await this.#queue?.drop(name);
   }
 
   async pause(name: string): Promise<void> {
-    await this.#book.setPaused(name, true);
+    await this.#schedules.setPaused(name, true);
     await this.#queue?.drop(name);
   }
 
   async resume(name: string): Promise<void> {
-    await this.#book.setPaused(name, false);
-    await this.#queue?.keep((await this.#book.get(name)).schedule);
+    await this.#schedules.setPaused(name, false);
+    await this.#queue?.keep((await this.#schedules.get(name)).schedule);
   }
 
   /** @throws FleetError `schedule_unknown`, `schedule_refused`, `bad_usage` without a Redis. */
   async trigger(params: Readonly<{ name: string }>): Promise<{ readonly run: string }> {
     const { name } = params;
-    const { schedule } = await this.#book.get(name);
+    const { schedule } = await this.#schedules.get(name);
     await this.#policy?.admit(schedule);
     if (this.#queue === null) {
       throw new FleetError("bad_usage", "a schedule is triggered through Redis, and none was named", {
@@ -112,7 +112,7 @@ export class BackfillDesk implements Schedules {
   }
 
   async #readAll(): Promise<BackfillView[]> {
-    const { kept, damaged } = await this.#book.list();
+    const { kept, damaged } = await this.#schedules.list();
     const views = await Promise.all(kept.map((each) => this.#view(each)));
     return [...views, ...damaged.map(viewOfDamaged)].toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
@@ -143,7 +143,7 @@ export class BackfillDesk implements Schedules {
 
   async #reasonOf(name: string, { slotMs }: KnownTick, event: "skipped" | "failed" | "waiting"): Promise<string> {
     try {
-      const record = await this.#book.read(name, slotMs, event);
+      const record = await this.#schedules.read(name, slotMs, event);
       return `${event}: ${record?.reason ?? "no reason was kept"}`;
     } catch (error) {
       if (isPassing(error)) throw error;

@@ -48,7 +48,7 @@ export interface DamagedSchedule {
 const CLOCKS_DIFFER_MS = 24 * 60 * 60 * 1000;
 const READS_IN_FLIGHT = 16;
 
-export class ScheduleBook {
+export class ScheduleStore {
   readonly #store: ObjectStore;
   readonly #nowMs: () => number;
 

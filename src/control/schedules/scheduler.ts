@@ -14,7 +14,7 @@ import { compactedId } from "../../run/compact.ts";
 import { readManifest } from "../../run/seal.ts";
 import { dueSlot } from "./cron.ts";
 import { type SchedulePolicy, sentenceOf } from "./policy.ts";
-import { type KeptSchedule, type KnownTick, ScheduleBook } from "./schedule-store.ts";
+import { type KeptSchedule, type KnownTick, ScheduleStore } from "./schedule-store.ts";
 import { type Notice, sendNotice } from "./webhook.ts";
 
 /** A tick that Redis has just been told of is not yet missed. */
@@ -44,7 +44,7 @@ export interface BackfillParams {
 
 export class BackfillScheduler {
   readonly #params: BackfillParams;
-  readonly #book: ScheduleBook;
+  readonly #schedules: ScheduleStore;
   readonly #nowMs: () => number;
   readonly #stopped = new AbortController();
   /** The last complaint of each schedule and run. */
@@ -55,7 +55,7 @@ export class BackfillScheduler {
   constructor(params: BackfillParams) {
     this.#params = params;
     this.#nowMs = params.nowMs ?? Date.now;
-    this.#book = new ScheduleBook(params.store, this.#nowMs);
+    this.#schedules = new ScheduleStore(params.store, this.#nowMs);
   }
 
   async start(): Promise<void> {
@@ -89,7 +89,7 @@ export class BackfillScheduler {
   async #tick(tick: Tick): Promise<TickOutcome> {
     // Ticks come out of Redis, where others may write.
     if (!isTick(tick, this.#nowMs())) return { kind: "failed", reason: "it is no tick of a schedule" };
-    const kept = await this.#book.find(tick.schedule);
+    const kept = await this.#schedules.find(tick.schedule);
     if (kept === null || (kept.state?.isPaused === true && !tick.isTriggered)) return { kind: "done" };
     const { schedule, ticks } = kept;
     const slotMs = tick.isTriggered ? tick.slotMs : this.#slotOf(kept, tick.slotMs);
@@ -140,7 +140,7 @@ export class BackfillScheduler {
   }
 
   async #giveUp(tick: Tick, reason: string): Promise<void> {
-    const kept = await this.#book.find(tick.schedule);
+    const kept = await this.#schedules.find(tick.schedule);
     // Of an earlier slot's run, which may well be computing, this tick says nothing.
     const started = kept?.ticks.findLast(
       (each) => each.slotMs >= tick.slotMs && each.events.has("started") && !isOver(each),
@@ -196,8 +196,8 @@ export class BackfillScheduler {
     slotMs: number,
     event: "started" | "waiting" | "skipped" | "sealed" | "failed" | "told",
     more: Readonly<{ since?: string | null; reason?: string }> = {},
-  ): ReturnType<ScheduleBook["note"]> {
-    return this.#book.note({ name, slotMs, event, ...more });
+  ): ReturnType<ScheduleStore["note"]> {
+    return this.#schedules.note({ name, slotMs, event, ...more });
   }
 
   // --- Looking after them -------------------------------------------------------------------
@@ -221,7 +221,7 @@ export class BackfillScheduler {
   async #lookAtAll(): Promise<void> {
     const { log, queue } = this.#params;
     try {
-      const { kept, damaged } = await this.#book.list();
+      const { kept, damaged } = await this.#schedules.list();
       for (const { name, problem } of damaged) this.#sayOnce("error", `schedule ${name}`, `is damaged: ${problem}`);
       const names = new Set(kept.filter(({ state }) => state?.isPaused !== true).map(({ schedule }) => schedule.name));
       for (const name of await queue.kept()) if (!names.has(name)) await queue.drop(name);
@@ -317,7 +317,7 @@ export class BackfillScheduler {
     const { webhookSecret: secret, policy } = this.#params;
     const { name, webhook } = schedule;
     const nowMs = this.#nowMs();
-    const record = await this.#book.read(name, slotMs, outcome);
+    const record = await this.#schedules.read(name, slotMs, outcome);
     const isLate = record === null || nowMs - Date.parse(record.at) > TELL_FOR_MS;
     if (webhook === null || isLate) return void (await this.#note(name, slotMs, "told"));
     const who = `webhook of run ${run}`;

@@ -6,32 +6,49 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { link, mkdir, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { configFolder, scheduleSecret } from "../config.ts";
-import { FleetError, messageOf } from "../core/errors.ts";
+import { FleetError, messageOf } from "../../core/errors.ts";
+
+/** Where this process's secret comes from. */
+export interface ScheduleKeyPlaces {
+  /** Said to the process; goes before the file. */
+  readonly secret: string | undefined;
+  /** The user's configuration, where `schedule.key` lies. */
+  readonly folder: string;
+}
 
 /** @returns Null when there is none. @throws FleetError `bad_usage` */
-export async function findScheduleSecret(): Promise<string | null> {
-  return scheduleSecret() ?? (await readKey(keyFile()));
+export async function findScheduleSecret({ secret, folder }: ScheduleKeyPlaces): Promise<string | null> {
+  return checked(secret) ?? (await readKey(keyFile(folder)));
 }
 
 /**
  * As `findScheduleSecret`, but makes the user a key.
  * @returns Null when none can be kept. @throws FleetError `bad_usage`
  */
-export async function makeScheduleSecret(): Promise<string | null> {
-  const found = await findScheduleSecret();
+export async function makeScheduleSecret(places: ScheduleKeyPlaces): Promise<string | null> {
+  const found = await findScheduleSecret(places);
   if (found !== null) return found;
   try {
-    await makeKey(keyFile());
+    await makeKey(places.folder);
   } catch {
     // A home that cannot be written to, as in a container: schedules are not signed then, and that is said.
     return null;
   }
-  return readKey(keyFile());
+  return readKey(keyFile(places.folder));
 }
 
-function keyFile(): string {
-  return join(configFolder(), "schedule.key");
+function checked(secret: string | undefined): string | undefined {
+  if (secret === undefined || secret === "") return undefined;
+  if (secret.length >= 12) return secret;
+  throw new FleetError(
+    "bad_usage",
+    `EMBEDFLEET_SCHEDULE_SECRET has ${secret.length} characters, which can be guessed`,
+    { cure: "use at least 12; `openssl rand -hex 24` makes a good one" },
+  );
+}
+
+function keyFile(folder: string): string {
+  return join(folder, "schedule.key");
 }
 
 async function readKey(path: string): Promise<string | null> {
@@ -55,8 +72,9 @@ async function readKey(path: string): Promise<string | null> {
 }
 
 /** Whole or not at all, and one of two that are made at the same time. */
-async function makeKey(path: string): Promise<void> {
-  await mkdir(configFolder(), { recursive: true, mode: 0o700 });
+async function makeKey(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const path = keyFile(folder);
   const draft = `${path}.${randomBytes(6).toString("hex")}`;
   try {
     await writeFile(draft, `${randomBytes(32).toString("hex")}\n`, { mode: 0o600, flag: "wx" });

@@ -1,0 +1,39 @@
+/** What a corpus is divided into: parts that any thread or process can read, and items that are read here and now. */
+import type { FilePin } from "../../src/adapters/file/file-source.ts";
+import type { SourceItem } from "../../src/core/documents.ts";
+import type { ByteRange } from "../../src/core/ports.ts";
+import type { Place } from "../sources/objects.ts";
+
+/** Plain data. */
+export type CorpusPart = ObjectPart | Bundle;
+
+export interface ObjectPart extends WholeObject {
+  /** Lines that begin in these bytes of a JSONL object; null for the whole object. */
+  readonly range: ByteRange | null;
+}
+
+/** Small whole objects that follow one another. */
+export interface Bundle {
+  readonly name: string;
+  readonly objects: readonly WholeObject[];
+  readonly range: null;
+}
+
+export interface WholeObject {
+  readonly name: string;
+  readonly id: string;
+  readonly place: Exclude<Place, { kind: "pipe" }>;
+  /**
+   * Of a file whose parts must all be of one version, wherever they are read; an object in a bucket has its ETag.
+   * Null for a file that is read whole, here, and for what is no plain file.
+   */
+  readonly pin: FilePin | null;
+}
+
+/** `items` is what is read here and now: what could not be listed, and what can be read once only. */
+export type Section =
+  | { readonly kind: "part"; readonly part: CorpusPart }
+  | { readonly kind: "items"; readonly items: AsyncIterable<SourceItem> };
+
+/** A section, or a whole object of known size that may be put together with its neighbours. */
+export type Bundleable = Section | { readonly kind: "object"; readonly object: WholeObject; readonly bytes: number };

@@ -1,0 +1,25 @@
+/** How people name the inputs of a corpus: a path, a pattern, `s3://bucket/key`, or `-` for standard input. */
+import { sep } from "node:path";
+import picomatch from "picomatch";
+import { FleetError } from "../core/errors.ts";
+
+export const STDIN = "-";
+
+export function isGlob(input: string): boolean {
+  return picomatch.scan(toPosix(input)).isGlob;
+}
+
+export function toPosix(path: string): string {
+  return path.split(sep).join("/");
+}
+
+/** @throws FleetError `bad_usage` */
+export function parseS3Url(url: string): { bucket: string; key: string } {
+  const [, bucket, key = ""] = /^s3:\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:\/(.*))?$/is.exec(url) ?? [];
+  if (bucket !== undefined) return { bucket, key };
+  // Not repeated when it may carry a secret into logs.
+  const shown = url.includes("@") ? "the s3:// URL of the corpus" : `the corpus ${url}`;
+  throw new FleetError("bad_usage", `${shown} names no valid bucket`, {
+    cure: "write s3://bucket/key, s3://bucket/prefix or a pattern like s3://bucket/prefix/*.jsonl.gz; credentials come from the AWS places",
+  });
+}
