@@ -1,9 +1,8 @@
-/** The dashboard's files, as they lie in the package: no build step, nothing fetched from elsewhere. */
+/** Serves the dashboard's files. The build copies them beside this module; nothing is fetched from elsewhere. */
 import { readFileSync } from "node:fs";
 import { Hono } from "hono";
 
-/** Beside this program's sources: `dist/src/control` and `src/control` are both three levels down. */
-const FOLDER = new URL("../../../src/control/dashboard/", import.meta.url);
+const FOLDER = new URL("./dashboard/", import.meta.url);
 
 const TYPES = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" } as const;
 const FILES = [

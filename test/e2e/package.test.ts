@@ -107,7 +107,11 @@ test("the command runs from the package", async () => {
 });
 
 test("files that are read and not imported came along", async () => {
-  const files = ["src/control/dashboard/index.html", "src/control/dashboard/main.js", "models/export/requirements.txt"];
+  const files = [
+    "dist/src/control/dashboard/index.html",
+    "dist/src/control/dashboard/main.js",
+    "models/export/requirements.txt",
+  ];
   for (const file of [...files, "models/manifests/bge-m3.json", "infra/lancedb/package-lock.json"])
     expect((await readFile(join(project, "node_modules/embedfleet", file))).length, file).toBeGreaterThan(0);
   const folders = await readdir(join(project, "node_modules/embedfleet"));
