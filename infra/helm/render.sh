@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Renders the chart for the checks. Run it after a change of the chart and commit its output.
-# It needs `helm` (3.x) on the PATH, or its path in HELM.
+# Renders the chart as the checks see it. Run it after a change of the chart and commit what it writes.
+# Needs `helm` (3.x) on the PATH, or in HELM.
 set -euo pipefail
 cd "$(dirname "$0")"
 out="${1:-rendered}"
