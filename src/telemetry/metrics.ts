@@ -35,14 +35,14 @@ export const METRICS = {
   paddedTokens: define(
     "counter",
     "padded_tokens_total",
-    "What the model computed: rows x longest row, summed over batches. Real over padded is the padding efficiency.",
+    "Tokens that the model computed: rows x longest row, summed over batches. Real over padded is the padding efficiency.",
     ["worker"],
   ),
   batches: define("counter", "batches_total", "Batches that went through the model.", ["worker"]),
   shards: define(
     "counter",
     "shards_total",
-    "Shards whose file is in the store; `exists` means another was first.",
+    "Shards whose file is in the store; `exists` means another worker wrote it first.",
     ["worker"],
     {
       labels: ["outcome"],
@@ -66,13 +66,13 @@ export const METRICS = {
   deviceIdleSeconds: define(
     "counter",
     "device_idle_seconds_total",
-    "Time the device stood still while the worker held rows.",
+    "Time the device was idle while the worker held rows.",
     ["worker"],
   ),
   idleCauseSeconds: define(
     "counter",
     "device_idle_cause_seconds_total",
-    "Time the device stood still, by cause.",
+    "Time the device was idle, by cause.",
     ["worker"],
     {
       labels: ["cause"],
@@ -84,14 +84,14 @@ export const METRICS = {
     "Busy time over busy and idle time of the last minute; 0 when nothing ran.",
     ["worker"],
   ),
-  tokensPerSecond: define("gauge", "worker_tokens_per_second", "Real tokens a second over the last minute.", [
+  tokensPerSecond: define("gauge", "worker_tokens_per_second", "Real tokens per second over the last minute.", [
     "worker",
   ]),
   heldShards: define("gauge", "held_shards", "Shards that the worker holds in memory.", ["worker"]),
   heldBytes: define(
     "gauge",
     "held_bytes",
-    "Memory of the worker's shards, vectors and files that are being written included.",
+    "Memory of the worker's shards, including vectors and files that are being written.",
     ["worker"],
   ),
   poolTokens: define("gauge", "pool_tokens", "Real tokens that wait in the worker for the device.", ["worker"]),
@@ -113,7 +113,7 @@ export const METRICS = {
   fallbacks: define(
     "counter",
     "fallbacks_total",
-    "Times that work moved to another execution provider or device.",
+    "How often work moved to another execution provider or device.",
     ["worker"],
     {
       labels: ["from", "to"],
@@ -141,30 +141,28 @@ export const METRICS = {
     },
   ),
   leaseRenewals: define("counter", "lease_renewals_total", "Leases on jobs that were renewed.", ["worker"]),
-  leaseFailures: define("counter", "lease_renewal_failures_total", "Leases whose renewal could not be asked for.", [
+  leaseFailures: define("counter", "lease_renewal_failures_total", "Leases whose renewal could not be requested.", [
     "worker",
   ]),
   leasesLost: define(
     "counter",
     "leases_lost_total",
-    "Leases that were gone when renewed or settled; the store decides.",
+    "Leases that no longer existed when renewed or settled; the store decides who wins.",
     ["worker"],
   ),
-  stalls: define("counter", "stalled_jobs_total", "Jobs pulled whose lease had lapsed with another worker.", [
-    "worker",
-  ]),
+  stalls: define("counter", "stalled_jobs_total", "Pulled jobs whose lease had lapsed at another worker.", ["worker"]),
 
   creates: define(
     "counter",
     "store_creates_total",
-    "Conditional writes by what was written and how it ended: created, exists (another was first) or failed.",
+    "Conditional writes by object and outcome: created, exists (another process was first) or failed.",
     EVERYONE,
     { labels: ["object", "outcome"] },
   ),
   storeSeconds: define(
     "histogram",
     "store_request_seconds",
-    "Time of one call on the store, retries included.",
+    "Time of one call to the store, retries included.",
     EVERYONE,
     {
       labels: ["operation"],
@@ -174,7 +172,7 @@ export const METRICS = {
   storeFailures: define(
     "counter",
     "store_failures_total",
-    "Calls on the store that failed after all retries.",
+    "Calls to the store that failed after all retries.",
     EVERYONE,
     {
       labels: ["operation"],
@@ -201,7 +199,7 @@ export const METRICS = {
   backpressureSeconds: define(
     "counter",
     "backpressure_seconds_total",
-    "Time a producer waited for room, by what was full: backlog or redis-memory.",
+    "Time a producer waited because the queue was full, by reason: backlog or redis-memory.",
     ["producer"],
     {
       labels: ["reason"],
@@ -214,7 +212,7 @@ export const METRICS = {
   queueTokens: define(
     "gauge",
     "queue_tokens",
-    "Tokens planned and not yet in the store, of the active runs of a queue. What to scale workers on.",
+    "Tokens planned and not yet in the store, of the active runs of a queue. Scale workers on it.",
     ["control"],
     { labels: ["queue"] },
   ),
@@ -229,7 +227,7 @@ export const METRICS = {
   runTokensPerSecond: define(
     "gauge",
     "run_tokens_per_second",
-    "Tokens a second that workers now compute for a run.",
+    "Tokens per second that workers now compute for a run.",
     ["control"],
     {
       labels: ["run"],
@@ -238,21 +236,21 @@ export const METRICS = {
   runEtaSeconds: define(
     "gauge",
     "run_eta_seconds",
-    "Remaining tokens over the rate now. Absent when nobody can know: no worker at work, or the corpus still being read.",
+    "Remaining tokens over the rate now. Absent while unknown: no worker is active, or the corpus is still being read.",
     ["control"],
     { labels: ["run"] },
   ),
-  activeRuns: define("gauge", "active_runs", "Runs that the fleet is at work on.", ["control"]),
+  activeRuns: define("gauge", "active_runs", "Runs that the fleet has not finished.", ["control"]),
   requeued: define("counter", "requeued_jobs_total", "Jobs that the queue had lost and that were queued again.", [
     "worker",
     "control",
   ]),
   sealed: define("counter", "sealed_runs_total", "Runs sealed by this process.", ["worker", "control"]),
-  lastTend: define("gauge", "last_tend_timestamp_seconds", "When this process last looked after the fleet's runs.", [
+  lastTend: define("gauge", "last_tend_timestamp_seconds", "When this process last reconciled the fleet's runs.", [
     "worker",
     "control",
   ]),
-  lastRefresh: define("gauge", "last_refresh_timestamp_seconds", "When control last read the fleet's state whole.", [
+  lastRefresh: define("gauge", "last_refresh_timestamp_seconds", "When control last read the fleet's whole state.", [
     "control",
   ]),
 } satisfies Record<string, Definition>;

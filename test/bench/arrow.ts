@@ -91,7 +91,7 @@ export const bench: Bench = {
       tables: [
         {
           title: "Encoding, beside a copy of as many bytes to new memory",
-          columns: ["shard", "MB of vectors", "MB/s", "time, of a plain copy's"],
+          columns: ["shard", "MB of vectors", "MB/s", "time / a plain copy's"],
           rows: figures.map(({ name, mb, mbPerSecond, timesOfCopy }) => [
             name,
             mb.toFixed(0),

@@ -62,7 +62,7 @@ export const bench: Bench = {
       figures: { measured, gaps },
       tables: [
         {
-          title: "Speed of the whole fleet, of the session's own",
+          title: "Speed of the whole fleet, relative to the session's own",
           columns: ["heads", "fleet / bare session", "device busy while jobs were held"],
           rows: measured.map(({ heads, rounds: all }) => [
             heads.join(", "),
@@ -91,8 +91,8 @@ export const bench: Bench = {
         }),
       },
       notes: [
-        `${rounds} rounds in alternation, of ${whole(realTokens)} tokens each, ${percent(realTokens / paddedTokens)} of the padded area. The fleet's time is from the start of a worker, whose session is open and whose jobs are queued, to its last file; the session's is inside session.run alone.`,
-        "Between batches: medians of full batches of 32 rows, with a core beside the model's own free, as there is beside a GPU. Vectors have 256 numbers, a quarter of BGE-M3's.",
+        `${rounds} rounds in alternation, of ${whole(realTokens)} tokens each, ${percent(realTokens / paddedTokens)} of the padded area. The fleet's time runs from the start of a worker, whose session is open and whose jobs are queued, to its last file. The session's time is that inside session.run alone.`,
+        "Between batches: medians of full batches of 32 rows, with one core free besides the model's own, as beside a GPU. Vectors have 256 numbers, a quarter of BGE-M3's.",
       ],
     };
   },

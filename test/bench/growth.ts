@@ -145,10 +145,10 @@ export const bench: Bench = {
           columns: [
             "rows",
             "shards",
-            "CPU µs a row",
+            "CPU µs per row",
             "s to first batch",
-            "Redis bytes a job",
-            "Redis commands a shard",
+            "Redis bytes per job",
+            "Redis commands per shard",
           ],
           rows: figures.map((each) => [
             whole(each.rows),
@@ -167,13 +167,13 @@ export const bench: Bench = {
           yLabel: "µs",
           xScale: "log",
           series: [
-            { name: "CPU µs a row", points: figures.map((each) => [each.rows, each.cpuMicrosecondsARow] as const) },
+            { name: "CPU µs per row", points: figures.map((each) => [each.rows, each.cpuMicrosecondsARow] as const) },
           ],
         }),
       },
       notes: [
-        "Rows of log-normal lengths (median 60 tokens) with a dense vector of 16 numbers. Redis commands are all that its INFO commandstats counts, those inside BullMQ's scripts included.",
-        `Besides, a producer and a worker that find nothing to do need ${whole(once.redisCommands)} commands, and ${whole(once.redisBytes / 1000)} kB of Redis for connections and scripts, once.`,
+        "Rows of log-normal lengths (median 60 tokens) with a dense vector of 16 numbers. Redis commands are all that INFO commandstats counts, including those inside BullMQ's scripts.",
+        `In addition, a producer and a worker that find nothing to do need ${whole(once.redisCommands)} commands once, and ${whole(once.redisBytes / 1000)} kB of Redis memory for connections and scripts.`,
       ],
     };
   },

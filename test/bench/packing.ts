@@ -128,7 +128,7 @@ export const bench: Bench = {
       tables: figures.map(({ corpus, planners }) => tableOf(corpus, planners)),
       charts: Object.fromEntries(charts) as Record<string, string>,
       notes: [
-        `The budget is ${whole(BUDGET)} padded tokens a batch. Device time is what the cost model ${JSON.stringify(DEVICE)} says of the batches, embedfleet's being 1.`,
+        `The budget is ${whole(BUDGET)} padded tokens per batch. Device time is the estimate of the cost model ${JSON.stringify(DEVICE)} for the batches, relative to embedfleet's.`,
       ],
     };
   },

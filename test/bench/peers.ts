@@ -149,7 +149,7 @@ function longTable(measured: readonly Measured[], texts: Texts): Table {
   const { long, longTokens, longKept } = texts;
   return {
     title: `${long.length} documents beyond ${whole(MAX_TOKENS)} tokens, ${whole(longTokens)} tokens`,
-    columns: ["", "heads", "what became of them", "tokens embedded", "seconds", "peak memory"],
+    columns: ["", "heads", "outcome", "tokens embedded", "seconds", "peak memory"],
     rows: measured.map(({ peer, long: outcome }) => {
       if (outcome === null) return [peer.name, peer.heads, "not tried: it failed before", "", "", ""];
       if (outcome.kind === "failed") return [peer.name, peer.heads, outcome.reason, "0", "", gigabytes([outcome])];
@@ -188,7 +188,7 @@ function report(measured: readonly Measured[], texts: Texts): BenchReport {
       }),
     },
     notes: [
-      `${Math.max(...measured.map(({ rounds }) => rounds.length))} rounds in alternation, each in a process of its own, loaded and warm before the clock starts; median, and the largest memory of the process and its children. A model of 6 layers of 384 with 8,192 positions and made-up weights, float32. Batches are of 32 texts, the default of most and faster here than the 256 of FlagEmbedding and fastembed; the length limit is 8,192 for all. FlagEmbedding embeds its first batch twice, to find out that it fits. embedfleet's time is from texts in memory to a sealed run on disk, with its Redis, and every file read back.`,
+      `${Math.max(...measured.map(({ rounds }) => rounds.length))} rounds in alternation, each in a separate process, loaded and warm before the clock starts; figures are the median, and the largest memory of the process and its children. The model has 6 layers of width 384, 8,192 positions and made-up weights, in float32. Batches have 32 texts, the default of most libraries and faster here than the 256 of FlagEmbedding and fastembed; the length limit is 8,192 for all. FlagEmbedding embeds its first batch twice, to find out whether it fits. embedfleet's time runs from texts in memory to a sealed run on disk, including its Redis and reading every file back.`,
     ],
   };
 }

@@ -140,8 +140,8 @@ export const bench: Bench = {
     for (const device of DEVICES[size])
       for (const workers of device.workers) figures.push(await measure(device, workers));
     const tables = DEVICES[size].map((device) => ({
-      title: `Each device takes ${whole(device.tokensPerSecond)} tokens a second`,
-      columns: ["workers", "million tokens/s", "devices busy", "start and end included", "cores they took"],
+      title: `Each device takes ${whole(device.tokensPerSecond)} tokens per second`,
+      columns: ["workers", "million tokens/s", "devices busy", "start and end included", "cores used"],
       rows: figures
         .filter((each) => each.device === device.name)
         .map(({ workers, tokensPerSecond, busy, busyInAll, cpu }) => [
@@ -160,7 +160,7 @@ export const bench: Bench = {
       tables: [...tables, costTable([one, many])],
       charts: { scaling: chartOf(figures, DEVICES[size]) },
       notes: [
-        `With ${many.workers} workers, one beside a device of 400,000 tokens a second takes ${aDevice.toFixed(3)} of a core, so a machine with C cores feeds ${(1 / aDevice).toFixed(0)} x C of them; this one has ${availableParallelism()}, for Redis and ${PROCESSES} processes of workers. Rows have a median of 250 tokens and a dense vector of 1,024 numbers; files are written and synced.`,
+        `With ${many.workers} workers, each worker of a device of 400,000 tokens per second uses ${aDevice.toFixed(3)} of a core, so a machine with C cores feeds ${(1 / aDevice).toFixed(0)} x C devices. This machine has ${availableParallelism()} cores, for Redis and ${PROCESSES} processes of workers. Rows have a median of 250 tokens and a dense vector of 1,024 numbers; files are written and synced.`,
       ],
     };
   },
@@ -184,9 +184,9 @@ function costTable(runs: readonly Figures[]): Table {
       ...(["pack", "assemble", "encode"] as const).map((stage) =>
         row(`of the main threads: ${stage}`, ({ stageMs }) => stageMs[stage]!),
       ),
-      row("other threads: writing, syncing, collecting, leases", ({ cpu }) => cpu.otherThreads * 1000),
+      row("other threads: writing, syncing, garbage collection, leases", ({ cpu }) => cpu.otherThreads * 1000),
       row("Redis", ({ cpu }) => cpu.redis * 1000),
-      row("in all", ({ cpu }) => sumOf(cpu) * 1000),
+      row("total", ({ cpu }) => sumOf(cpu) * 1000),
     ],
   };
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Everything that is measured on a GPU, on a bare CUDA machine, in one go: environment, graphs of the full-size
-# model with made-up weights, TensorRT engines, and the grid of batches in ONNX Runtime, TensorRT and PyTorch.
+# Runs all GPU measurements on a bare CUDA machine in one go: environment, graphs of the full-size model with
+# made-up weights, TensorRT engines, and the grid of batches in ONNX Runtime, TensorRT and PyTorch.
 #
 #   models/export/gpu/run.sh OUT_FOLDER          needs an NVIDIA driver, Python 3.11 or newer, 40 GB of disk
-#   models/export/gpu/run.sh OUT_FOLDER --cpu    the same way on a small model without a GPU, to prove the script
+#   models/export/gpu/run.sh OUT_FOLDER --cpu    the same steps on a small model without a GPU, to test the script
 #
 # Results: OUT_FOLDER/grid.json.
 set -euo pipefail

@@ -60,7 +60,7 @@ export async function runPeer(
 
 function errorIn(text: string): string {
   const wanted = /Failed to allocate memory for requested buffer of size (\d+)/.exec(text)?.[1];
-  if (wanted !== undefined) return `it wanted ${(Number(wanted) / 1e9).toFixed(0)} GB of memory at once`;
+  if (wanted !== undefined) return `it requested ${(Number(wanted) / 1e9).toFixed(0)} GB of memory at once`;
   const lines = text.trim().split("\n");
   return (lines.findLast((line) => /^\S*(?:Error|Exception)\b/.test(line)) ?? lines.at(-1)!).slice(0, 160);
 }

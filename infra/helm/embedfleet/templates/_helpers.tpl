@@ -24,7 +24,7 @@ app.kubernetes.io/component: {{ .component }}
 {{ printf "%s:%s" .image.repository (.image.tag | default .root.Chart.AppVersion) }}
 {{- end }}
 
-{{/* Nothing secret is in a manifest: values come from Secrets by reference. */}}
+{{/* No manifest contains a secret: values come from Secrets by reference. */}}
 {{- define "embedfleet.env" -}}
 - name: EMBEDFLEET_OUT
   value: {{ required "out is needed: s3://bucket/prefix" .Values.out | quote }}
@@ -102,7 +102,7 @@ capabilities:
   mountPath: /models
 {{- end }}
 
-{{/* Fills an emptyDir with the model; a shared claim is filled once, by hand or by a Job of yours. */}}
+{{/* Fills an emptyDir with the model. You fill a shared claim once, by hand or with your own Job. */}}
 {{- define "embedfleet.pull" -}}
 {{- if and (not .root.Values.models.existingClaim) (ne .root.Values.model "mini") }}
 initContainers:
@@ -176,7 +176,7 @@ spec:
           containerPort: 9464
           protocol: TCP
       {{- if ne .worker.kind "ScaledJob" }}
-      # About progress: a device that hangs makes it fail, and the jobs are another's by then.
+      # Reports progress: it fails when a device hangs, and other workers have the jobs by then.
       livenessProbe:
         httpGet:
           path: /healthz
@@ -209,7 +209,7 @@ spec:
     {{- include "embedfleet.volumes" .root | nindent 4 }}
 {{- end }}
 
-{{/* Scales on tokens, weighed by control from the plan; counting jobs would kill busy pods. */}}
+{{/* Scales on the tokens that control counts from the plan; scaling on jobs would kill busy pods. */}}
 {{- define "embedfleet.trigger" -}}
 - type: metrics-api
   metadata:
