@@ -59,7 +59,8 @@ describe.each(COMMANDS.map(([words]) => words))("%s", (words) => {
       const byFlag = parsed(words, [...args, flagOf(each)], { [variable]: "\0 no value of anything" });
       for (const one of [variable, ...option.formerVariables])
         expect(parsed(words, args, { [one]: value }), one).toEqual(byFlag);
-      if (!option.mandatory) expect(byFlag[name], `${variable}=${value} must not be the default`).not.toEqual(unset[name]);
+      if (!option.mandatory)
+        expect(byFlag[name], `${variable}=${value} must not be the default`).not.toEqual(unset[name]);
     }
   });
 
