@@ -154,7 +154,7 @@ function chunkTokensOf(settings: PlanSettings): number {
   const { chunking, maxTokens, chunkTokens } = settings;
   if (chunkTokens === undefined) return chunking === "document" ? maxTokens : Math.min(DEFAULT_CHUNK_TOKENS, maxTokens);
   if (chunking === "document" && chunkTokens !== maxTokens)
-    throw new FleetError("bad_usage", "--chunk-tokens is of no use with --chunking document", {
+    throw new FleetError("bad_usage", "--chunk-tokens has no effect with --chunking document", {
       cure: "choose --chunking tokens, sentences, paragraphs or markdown; whole documents are cut at --max-tokens",
     });
   if (chunkTokens <= maxTokens) return chunkTokens;
