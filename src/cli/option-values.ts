@@ -25,7 +25,7 @@ function someOf<T extends string>(choices: readonly T[], text: string): T[] {
   const names = splitList(text);
   const chosen = choices.filter((choice) => names.includes(choice));
   if (chosen.length === new Set(names).size) return chosen;
-  throw new InvalidArgumentError(`It must be one or more of ${choices.join(",")}.`);
+  throw new InvalidArgumentError(`It must be some of ${choices.join(",")}.`);
 }
 
 /** Ranks, ascending. */
@@ -41,7 +41,7 @@ export function headWeights(text: string): HeadWeights {
   const [dense, sparse, colbert] = parts as [number, number, number];
   if (parts.length === 3 && parts.every((part) => part >= 0 && Number.isFinite(part)) && parts.some((part) => part > 0))
     return { dense, sparse, colbert };
-  throw new InvalidArgumentError(`It must be three numbers of at least 0, not all of them 0: ${ALL_HEADS.join(",")}.`);
+  throw new InvalidArgumentError(`It must be three numbers of at least 0, not all 0: ${ALL_HEADS.join(",")}.`);
 }
 
 function splitList(text: string): string[] {

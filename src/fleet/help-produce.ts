@@ -77,7 +77,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
       observe,
       signal,
     });
-    log.info({ run }, "helping to plan the run");
+    log.info({ run }, "parts of the corpus are taken");
     for (;;) {
       const isPlanned = (await readClosed(store, run)) !== null;
       const isOver = isPlanned || (await isCancelled(store, run));
