@@ -353,7 +353,6 @@ export type PlanSettings = z.infer<typeof planSettings>;
 export type ModelSettings = z.infer<typeof modelSettings> & z.infer<typeof cacheSettings>;
 export type MetricsSettings = z.infer<typeof metricsSettings>;
 export type EnqueueSettings = z.infer<typeof enqueueSettings>;
-export type ProduceSettings = z.infer<typeof produceSettings>;
 export type WorkerSettings = z.infer<typeof workerSettings>;
 export type ScheduleHostSettings = z.infer<typeof scheduleHostSettings>;
 
