@@ -2,7 +2,7 @@
  * Keeps a number of worker processes alive: one that crashes is started again, later each time. One that says that it
  * would only end again is not: with wrong weights, a wrong store or a full disk it would take jobs and spoil time.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type Serializable, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
@@ -27,6 +27,8 @@ export function tellStayDown(): void {
 export interface SupervisorParams {
   /** For each worker, arguments for this Node.js: a script and what it is given. */
   readonly argvs: readonly string[][];
+  /** For each worker, what it is sent when it has started: what a command line would show to everybody, too. */
+  readonly messages?: readonly Serializable[];
   readonly env: NodeJS.ProcessEnv;
   readonly log: Logger;
   /** Pause after a first crash. */
@@ -61,13 +63,15 @@ export class Supervisor {
   }
 
   async #keepAlive(index: number, argv: readonly string[]): Promise<void> {
-    const { env, log, firstRestartMs = FIRST_RESTART_MS } = this.#params;
+    const { env, log, messages, firstRestartMs = FIRST_RESTART_MS } = this.#params;
     const { signal: stopping } = this.#stopping;
     let crashes = 0;
     while (!stopping.aborted) {
       const startedMs = Date.now();
       const child = spawn(process.execPath, argv, { env, stdio: ["ignore", "inherit", "inherit", "ipc"] });
       this.#children.add(child);
+      // One that ended before it heard it is told of by its exit.
+      if (messages?.[index] !== undefined) child.send(messages[index], () => {});
       let staysDown = false;
       child.on("message", (message) => (staysDown ||= message === STAY_DOWN));
       const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];

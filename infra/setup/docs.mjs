@@ -39,7 +39,8 @@ function commandSection({ command, called }) {
     const name = argument.variadic ? `${argument.name()}...` : argument.name();
     return { shown: argument.required ? `<${name}>` : `[${name}]`, description: argument.description };
   });
-  const options = command.options.map((option) => [
+  const shown = command.options.filter(({ hidden }) => !hidden);
+  const options = shown.map((option) => [
     `\`${option.flags}\``,
     option.envVar === undefined ? "" : `\`${option.envVar}\``,
     defaultOf(option),

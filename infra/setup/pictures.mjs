@@ -55,7 +55,7 @@ async function startRedis() {
 }
 
 async function startControl() {
-  const control = embedfleet("control", "--port", "0", "--token", "pictures-of-a-fleet", "--tend-seconds", "2");
+  const control = embedfleet("control", "--port", "0", "--token", "pictures-of-a-fleet", "--reconcile-seconds", "2");
   for (;;) {
     const url = /"url":"([^"]+)"/.exec(control.said())?.[1];
     if (url !== undefined) return url;

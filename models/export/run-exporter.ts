@@ -3,6 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { childEnvironment } from "../../src/core/child-environment.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import { modelsFolder } from "../registry/registry.ts";
 
@@ -69,7 +70,7 @@ function makeEnvironment(folder: string, requirements: string): void {
         [join(folder, "bin", "python"), "-m", "pip", "install", "--quiet", "-r", requirements],
       ];
   for (const [command, ...args] of steps) {
-    const { status } = spawnSync(command!, args, { stdio: ["ignore", "inherit", "inherit"] });
+    const { status } = spawnSync(command!, args, { env: childEnvironment(), stdio: ["ignore", "inherit", "inherit"] });
     if (status === 0) continue;
     throw new FleetError("model_unavailable", `${[command, ...args].join(" ")} failed`, {
       cure: "see its message above; the packages come from pip's configured index, about 5 GB with PyTorch's CUDA libraries",
@@ -87,13 +88,13 @@ function basePython(): string {
 }
 
 function succeeds(command: string, args: readonly string[]): boolean {
-  return spawnSync(command, args, { stdio: "ignore" }).status === 0;
+  return spawnSync(command, args, { env: childEnvironment(), stdio: "ignore" }).status === 0;
 }
 
 /** What it prints goes on to this process's output as it comes; what it says of errors is returned. */
 function runAloud(python: string, args: readonly string[]): Promise<{ status: number | null; errors: string }> {
   return new Promise((resolve, reject) => {
-    const env = { ...process.env, PYTHONPATH: modelsFolder() };
+    const env = { ...childEnvironment(), PYTHONPATH: modelsFolder() };
     const child = spawn(python, args, { env, stdio: ["ignore", "inherit", "pipe"] });
     let errors = "";
     child.stderr.setEncoding("utf8").on("data", (text: string) => (errors += text));

@@ -6,6 +6,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { type BatchReport, copyRow, type RowRef } from "../../src/core/batch.ts";
+import { childEnvironment } from "../../src/core/child-environment.ts";
 import { ALL_HEADS, type Head } from "../../src/core/contracts.ts";
 import { type ErrorCode, FleetError } from "../../src/core/errors.ts";
 import type { Embedder } from "../../src/core/ports.ts";
@@ -55,7 +56,11 @@ export class SandboxEmbedder implements Embedder {
 
   async #ready(): Promise<ChildProcess> {
     if (this.#child !== null) return this.#child;
-    const child = fork(PROCESS, { serialization: "advanced", stdio: ["ignore", "ignore", "inherit", "ipc"] });
+    const child = fork(PROCESS, {
+      env: childEnvironment(),
+      serialization: "advanced",
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+    });
     this.#child = child;
     child.once("exit", () => (this.#child = null));
     const reply = await this.#ask(child, { kind: "open", session: this.#session });

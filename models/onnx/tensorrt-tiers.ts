@@ -3,6 +3,7 @@
  * a batch is decided here, and a shape outside an engine's range is never handed to it.
  */
 import { spawnSync } from "node:child_process";
+import { childEnvironment } from "../../src/core/child-environment.ts";
 import type { Precision } from "../../src/core/contracts.ts";
 import type { ModelManifest } from "../registry/manifest.ts";
 
@@ -41,6 +42,7 @@ export function usableEngines(
 /** `sm90` for a GPU of compute capability 9.0; null when the driver does not say. */
 export function gpuArchOf(index: number): string | null {
   const asked = spawnSync("nvidia-smi", ["--query-gpu=compute_cap", "--format=csv,noheader", "-i", `${index}`], {
+    env: childEnvironment(),
     encoding: "utf8",
     timeout: 10_000,
   });

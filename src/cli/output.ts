@@ -1,17 +1,11 @@
 /** What commands have beside the settings of the fleet: a log and a report. */
 import type { Logger } from "pino";
 import { visible, visibleLines } from "../core/visible.ts";
-import type { StoreSettings } from "../fleet/open-ports.ts";
 import { createLogger } from "../telemetry/log.ts";
+import type { LogSettings } from "./shared-settings.ts";
 
-export interface LogFlags {
-  readonly logLevel: string;
-}
-
-export interface StoreFlags extends StoreSettings, LogFlags {}
-
-export function loggerOf(flags: LogFlags): Logger {
-  return createLogger(flags.logLevel);
+export function loggerOf(settings: LogSettings): Logger {
+  return createLogger(settings.logLevel);
 }
 
 /** Reports go to standard output, alone, so that they can be piped. */

@@ -1,28 +1,14 @@
-/** The command table. What a command does is in `commands/`; how it ends is in `errors.ts`. */
-import { Argument, Command, type Option } from "commander";
-import { OPTIONS, parseRunId, parseScheduleName, PLAN_OPTIONS } from "../config.ts";
+/** The command table. What a command does is in `commands/`; how it ends is in `report-failure.ts`. */
+import type { Command } from "commander";
+import type { z } from "zod";
 import { visibleLines } from "../core/visible.ts";
+import * as settings from "./command-settings.ts";
+import * as models from "./model-settings.ts";
+import { FleetCommand } from "./fleet-command.ts";
+import { optionsOf, outArgument, runArgument, scheduleNameArgument } from "./options.ts";
 
-type OptionName = keyof typeof OPTIONS;
-
-const STORE: OptionName[] = ["s3Endpoint", "s3Region", "s3TimeoutSeconds", "logLevel"];
-const QUEUE: OptionName[] = ["redis", "allowVolatileRedis", "fleet"];
-const MODEL: OptionName[] = ["model", "models", "precision"];
-const PLAN: OptionName[] = ["out", "run", "since", ...PLAN_OPTIONS, "producerThreads"];
-const METRICS: OptionName[] = ["metricsPort", "metricsHost", "metricsPush", "token"];
 const CORPUS = "files, folders, patterns, s3://bucket/prefix, or - for standard input";
-const DEVICE: OptionName[] = [
-  "device",
-  "threads",
-  "maxBatchTokens",
-  "maxBatchRows",
-  "maxBatchSeconds",
-  "maxHeldBytes",
-  "cacheFolder",
-  "keepStaging",
-  "lockSeconds",
-  "tendSeconds",
-];
+const MODEL = "name of a model, or path of its folder";
 
 /** Commands are loaded when called: help and usage errors need neither a queue nor a model runtime. */
 const backfill = (): Promise<typeof import("./commands/backfill.ts")> => import("./commands/backfill.ts");
@@ -58,7 +44,7 @@ const COMMANDS = {
   listModels: async () => (await import("./commands/models.ts")).listKnown,
 };
 
-/** The action of a command, given just what its handler takes: its arguments, then its flags. */
+/** The action of a command, given just what its handler takes: its arguments, then its settings. */
 function action(name: keyof typeof COMMANDS): (...args: unknown[]) => Promise<void> {
   return async (...args) => {
     const handler = (await COMMANDS[name]()) as (...given: unknown[]) => Promise<void> | void;
@@ -66,226 +52,129 @@ function action(name: keyof typeof COMMANDS): (...args: unknown[]) => Promise<vo
   };
 }
 
-function options(...names: OptionName[]): Option[] {
-  return names.map((name) => OPTIONS[name]());
-}
+type Add = (name: string, description: string, settings: z.ZodObject) => Command;
 
-type Add = (name: string, description: string, ...flags: Option[]) => Command;
-
-function runArgument(required: boolean): Argument {
-  return new Argument(required ? "<run>" : "[run]", "a run's id").argParser(parseRunId);
-}
-
-function outArgument(): Argument {
-  return new Argument("<out>", "the store: file:///folder, s3://bucket/prefix or a path");
-}
-
-/** @returns The whole program, not yet run. */
-export function buildProgram(): Command {
-  const program = new Command("embedfleet")
-    .description("Turns a large corpus into embeddings, in batch, without losing or doubling a row.")
+/**
+ * @param env Where the options' variables are looked for.
+ * @returns The whole program, not yet run.
+ */
+export function buildProgram(env: NodeJS.ProcessEnv = process.env): Command {
+  const program = new FleetCommand("embedfleet", env)
+    .description("Embed a large corpus in batch: every row exactly once.")
     .helpCommand(false)
     .configureOutput({ outputError: (message, write) => write(visibleLines(message)) })
     .exitOverride();
+  const adderTo =
+    (parent: Command): Add =>
+    (name, description, schema) => {
+      const command = parent.command(name).description(description);
+      for (const option of optionsOf(schema, env)) command.addOption(option);
+      return command;
+    };
   const add = adderTo(program);
   addWork(add);
   addRuns(add);
   addResults(add);
-  addModels(adderTo(program.command("models").description("models that can be used")));
-  addBackfills(adderTo(program.command("backfill").description("nightly runs of what is new or changed")));
+  addModels(adderTo(program.command("models").description("list, fetch, check, measure and export models")));
+  addBackfills(adderTo(program.command("backfill").description("schedule nightly runs of what is new or changed")));
   return program;
-}
-
-function adderTo(parent: Command): Add {
-  return (name, description, ...flags) => {
-    const command = parent.command(name).description(description);
-    for (const flag of flags) command.addOption(flag);
-    return command;
-  };
 }
 
 function addModels(add: Add): void {
   add(
     "bench",
-    "how fast a model is here, by batch, row length, precision and device",
-    ...options("models", "precision", "heads", "device", "threads", "maxBatchTokens", "keepFigures", "json"),
+    "measure a model's speed on this machine by batch, row length, precision and device",
+    models.benchCommand,
   )
-    .argument("<model>", "a model's name or the path of its folder")
+    .argument("<model>", MODEL)
     .action(action("benchModel"));
   add(
     "check",
-    "hold a model to PyTorch's answers, batched and alone, at every precision it has",
-    ...options("models", "precision", "reference", "device", "threads", "json"),
+    "compare a model's vectors with PyTorch's, in batches and row by row, at every precision that it has",
+    models.checkCommand,
   )
-    .argument("<model>", "a model's name or the path of its folder")
+    .argument("<model>", MODEL)
     .action(action("checkModel"));
-  add("list", "the models that are known by name", ...options("models", "json")).action(action("listModels"));
+  add("list", "list the models that are known by name", models.listModelsCommand).action(action("listModels"));
   add(
     "pull",
-    "fetch a model's files, going on where an earlier pull stopped; HF_TOKEN is used where it is set",
-    ...options("models", "hub", "from", ...STORE, "json"),
+    "download a model's files, or resume an interrupted download; uses HF_TOKEN if it is set",
+    models.pullCommand,
   )
-    .argument("<name>", "a model of models list")
+    .argument("<name>", "name of a model, from `models list`")
     .action(action("pullModel"));
-  add(
-    "export",
-    "write the graphs of a PyTorch model in several precisions; needs Python",
-    ...options("into", "precisions", "keepFloat", "tensorrt"),
-  )
-    .argument("<source>", "a folder in the hub's layout, or generated:{mini,tiny,large} for made-up weights")
+  add("export", "export a PyTorch model as ONNX graphs in several precisions; needs Python", models.exportModelCommand)
+    .argument("<source>", "folder in the hub's layout, or generated:{mini,tiny,large} for random weights")
     .action(action("exportModel"));
 }
 
 /** What makes embeddings, and what watches over it. */
 function addWork(add: Add): void {
-  add(
-    "run",
-    "enqueue, embed and seal a corpus on this machine",
-    ...options(...PLAN, ...QUEUE, "workers", ...DEVICE, ...METRICS, ...STORE, "unsafeStore", "json"),
-  )
+  add("run", "plan, embed and seal a corpus on this machine", settings.runCommand)
     .argument("<corpus...>", CORPUS)
     .action(action("run"));
-  add(
-    "enqueue",
-    "plan a corpus and queue it; workers elsewhere do the rest",
-    ...options(...PLAN, "distributed", "lockSeconds", ...QUEUE, ...METRICS, ...STORE, "unsafeStore", "json"),
-  )
+  add("enqueue", "plan a corpus and queue its shards for workers on any machine", settings.enqueueCommand)
     .argument("<corpus...>", CORPUS)
     .action(action("enqueue"));
   add(
     "produce",
-    "help enqueue --distributed: read and tokenise parts of a run's corpus until it is planned",
-    ...options(
-      "out",
-      "model",
-      "models",
-      "inputsBelow",
-      "producerThreads",
-      "lockSeconds",
-      ...QUEUE,
-      ...METRICS,
-      ...STORE,
-      "unsafeStore",
-      "json",
-    ),
+    "help `enqueue --distributed`: read and tokenise parts of a run's corpus until the run is planned",
+    settings.produceCommand,
   )
     .addArgument(runArgument(true))
     .action(action("produce"));
-  add(
-    "work",
-    "take jobs from the queue until stopped",
-    ...options(
-      "out",
-      ...MODEL,
-      ...QUEUE,
-      "workers",
-      ...DEVICE,
-      "exitWhenDone",
-      ...METRICS,
-      ...STORE,
-      "unsafeStore",
-      "json",
-    ),
-  ).action(action("work"));
+  add("work", "run workers that take jobs from the queue until they are stopped", settings.workCommand).action(
+    action("work"),
+  );
   add(
     "control",
-    "reconcile a fleet's runs and show them on a dashboard, until stopped",
-    ...options(
-      "out",
-      ...QUEUE,
-      "host",
-      "port",
-      "token",
-      "keepStaging",
-      "tendSeconds",
-      "models",
-      "scheduleInputs",
-      "webhookHosts",
-      ...STORE,
-      "unsafeStore",
-    ),
+    "reconcile a fleet's runs and show them on a dashboard, until it is stopped",
+    settings.controlCommand,
   ).action(action("control"));
 }
 
 /** What looks at one run, or steers it. */
 function addRuns(add: Add): void {
-  add(
-    "status",
-    "how far a run is; without one, the runs of a store",
-    ...options("out", ...QUEUE, "watch", ...STORE, "json"),
-  )
+  add("status", "show the progress of a run, or list the runs of a store", settings.statusCommand)
     .addArgument(runArgument(false))
     .action(action("status"));
-  add("resume", "queue again whatever is planned and not there", ...options("out", ...QUEUE, ...STORE, "json"))
+  add("resume", "queue again the planned shards that have no results", settings.steerCommand)
     .addArgument(runArgument(true))
     .action(action("resume"));
-  add("cancel", "stop a run for good; what it has is kept", ...options("out", ...QUEUE, ...STORE, "json"))
+  add("cancel", "cancel a run for good; its results so far are kept", settings.steerCommand)
     .addArgument(runArgument(true))
     .action(action("cancel"));
-  add("seal", "prove that a run is whole and publish its manifest", ...options("out", "keepStaging", ...STORE, "json"))
+  add("seal", "check that a run is complete, and publish its manifest", settings.sealCommand)
     .addArgument(runArgument(true))
     .action(action("seal"));
-  add(
-    "compact",
-    "write a delta and what it builds on as a full run, <run>-full",
-    ...options("out", ...STORE, "unsafeStore", "json"),
-  )
+  add("compact", "merge a delta and the runs it builds on into a full run, <run>-full", settings.compactCommand)
     .addArgument(runArgument(true))
     .action(action("compact"));
-  add(
-    "gc",
-    "the runs that no other needs: superseded or abandoned ones, never the latest",
-    ...options("out", "delete", "abandonedDays", ...STORE, "json"),
-  ).action(action("gc"));
+  add("gc", "list or delete superseded and abandoned runs (never the latest)", settings.gcCommand).action(action("gc"));
 }
 
 /** What reads results back. */
 function addResults(add: Add): void {
-  add("report", "one HTML file with a run's figures and pictures", ...options("out", "file", ...STORE, "json"))
+  add("report", "write an HTML report of a run, with its figures and charts", settings.reportCommand)
     .addArgument(runArgument(true))
     .action(action("report"));
-  add("verify", "read a run back and count what is wrong with it", ...options(...STORE, "json"))
+  add("verify", "read a run back and report every defect", settings.verifyCommand)
     .addArgument(outArgument())
     .addArgument(runArgument(false))
     .action(action("verify"));
-  add(
-    "search",
-    "the nearest rows to a text, by an exact scan or in an index",
-    ...options(
-      "ofRun",
-      "index",
-      "table",
-      "candidates",
-      "top",
-      "weights",
-      "withText",
-      "ofModels",
-      "models",
-      "threads",
-      ...STORE,
-      "json",
-    ),
-  )
+  add("search", "find the rows nearest to a text, by an exact scan or in an index", settings.searchCommand)
     .addArgument(outArgument())
-    .argument("<query>", "what to look for")
+    .argument("<query>", "text to search for")
     .action(action("search"));
-  add(
-    "index",
-    "a run, and later what deltas change, into an index",
-    ...options("toIndex", "table", "indexHeads", "fullText", ...STORE, "json"),
-  )
+  add("index", "load a run, and later its deltas, into a vector index", settings.indexCommand)
     .addArgument(outArgument())
     .addArgument(runArgument(false))
     .action(action("index"));
-  add("export", "a run as files that another system loads", ...options("to", "dest", "ofHeads", ...STORE, "json"))
+  add("export", "export a run as files that another system can load", settings.exportCommand)
     .addArgument(outArgument())
     .addArgument(runArgument(false))
     .action(action("export"));
-  add(
-    "eval",
-    "how well runs answer questions with known answers",
-    ...options("questions", "ofRuns", "at", "weights", "candidates", "ofModels", "models", "threads", ...STORE, "json"),
-  )
+  add("eval", "measure how well runs answer questions whose answers are known", settings.evalCommand)
     .addArgument(outArgument())
     .addArgument(runArgument(false))
     .action(action("eval"));
@@ -293,22 +182,17 @@ function addResults(add: Add): void {
 
 /** @param add To the commands of `backfill`. */
 function addBackfills(add: Add): void {
-  const scheduleName = (): Argument => new Argument("<name>", "the schedule's name").argParser(parseScheduleName);
-  const flags = (...more: OptionName[]): Option[] => options("out", ...QUEUE, ...more, ...STORE, "json");
-  const when = ["cron", "tz", "overlapPolicy", "webhook", "since"] as const;
-  add("add", "embed a corpus again and again", ...flags(...when, ...PLAN_OPTIONS))
-    .addArgument(scheduleName())
+  add("add", "schedule a corpus to be embedded regularly", settings.addBackfillCommand)
+    .addArgument(scheduleNameArgument())
     .argument("<corpus...>", CORPUS)
     .action(action("addBackfill"));
-  add("list", "the schedules of a store", ...flags()).action(action("listBackfills"));
+  add("list", "list the schedules of a store", settings.schedulesCommand).action(action("listBackfills"));
   const changes = [
-    ["remove", "removeBackfill", "forget a schedule; its runs stay"],
-    ["pause", "pauseBackfill", "let a schedule rest"],
-    ["resume", "resumeBackfill", "end a pause; what was due meanwhile is not made up for"],
-    ["trigger", "triggerBackfill", "run a schedule now"],
+    ["remove", "removeBackfill", "delete a schedule; its runs stay"],
+    ["pause", "pauseBackfill", "pause a schedule"],
+    ["resume", "resumeBackfill", "resume a paused schedule; runs that were due meanwhile are not made up for"],
+    ["trigger", "triggerBackfill", "start a schedule's run now"],
   ] as const;
   for (const [name, handler, description] of changes)
-    add(name, description, ...flags())
-      .addArgument(scheduleName())
-      .action(action(handler));
+    add(name, description, settings.schedulesCommand).addArgument(scheduleNameArgument()).action(action(handler));
 }

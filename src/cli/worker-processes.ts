@@ -1,17 +1,13 @@
 /** Several workers on one machine: a process each, over the devices in turn, kept alive by a supervisor. */
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
-import { chooseDevice, type Device, deviceName } from "../../models/onnx/device.ts";
+import { chooseDevice, type Device } from "../../models/onnx/device.ts";
 import type { Model } from "../../models/registry/open-model.ts";
 import { Supervisor } from "../../workers/supervisor.ts";
-import type { WorkerSettings } from "../fleet/start-worker.ts";
-import type { LogFlags } from "./output.ts";
+import { childEnvironment } from "../core/child-environment.ts";
+import type { WorkCommand, WorkerProcess } from "./command-settings.ts";
 
-export interface WorkFlags extends WorkerSettings, LogFlags {
-  readonly device: readonly (Device | "auto")[];
-  readonly workers: number;
-  readonly json: boolean;
-}
+const SCRIPT = fileURLToPath(new URL("./worker.process.js", import.meta.url));
 
 export interface WorkerPlace {
   readonly device: Device;
@@ -25,86 +21,35 @@ export interface WorkerPlace {
  *
  * @throws FleetError `bad_usage` when a device is named that this installation cannot use.
  */
-export function placesOf(flags: Pick<WorkFlags, "device" | "workers" | "threads">): WorkerPlace[] {
-  const devices = flags.device.map(chooseDevice);
-  const count = Math.max(flags.workers, devices.length);
+export function placesOf(settings: Pick<WorkCommand, "device" | "workers" | "threads">): WorkerPlace[] {
+  const devices = settings.device.map(chooseDevice);
+  const count = Math.max(settings.workers, devices.length);
   const places = Array.from({ length: count }, (_, i) => devices[i % devices.length]!);
   const onCpu = places.filter(({ kind }) => kind === "cpu").length;
-  const share = Math.max(1, Math.floor(flags.threads / Math.max(1, onCpu)));
-  return places.map((device) => ({ device, threads: device.kind === "cpu" ? share : flags.threads }));
+  const share = Math.max(1, Math.floor(settings.threads / Math.max(1, onCpu)));
+  return places.map((device) => ({ device, threads: device.kind === "cpu" ? share : settings.threads }));
 }
 
-/** Not yet started. */
+/** Not yet started. Each is sent its settings, passwords among them: `ps` shows a command line to everyone. */
 export function superviseWorkers(
   params: Readonly<{
-    flags: WorkFlags;
+    settings: WorkCommand;
     model: Model;
     places: readonly WorkerPlace[];
-    logLevel: string;
+    logLevel: WorkCommand["logLevel"];
     /** Neighbours cannot share one, so each takes the next; null where they serve none. */
     firstMetricsPort: number | null;
     log: Logger;
   }>,
 ): Supervisor {
-  const { flags, model, places, logLevel, firstMetricsPort, log } = params;
-  const argvs = places.map((place, index) => {
+  const { settings, model, places, logLevel, firstMetricsPort, log } = params;
+  const { metricsPort: _parents, workers: _all, ...shared } = settings;
+  const messages = places.map((place, index): WorkerProcess => {
     // 0 takes a free one each.
-    const metricsPort = firstMetricsPort === null ? undefined : firstMetricsPort === 0 ? 0 : firstMetricsPort + index;
-    return workerArguments({ flags, model, place, metricsPort, logLevel });
+    const metricsPort = firstMetricsPort === null ? null : firstMetricsPort === 0 ? 0 : firstMetricsPort + index;
+    const own = { ...place, precision: model.precision, logLevel };
+    return { ...shared, ...own, ...(metricsPort !== null && { metricsPort }) };
   });
-  return new Supervisor({ argvs, env: { ...process.env, ...secretsOf(flags) }, log });
-}
-
-/** A worker's command line: what its parent was given, and this very program. */
-function workerArguments(
-  params: Readonly<{
-    flags: WorkFlags;
-    model: Model;
-    place: WorkerPlace;
-    metricsPort: number | undefined;
-    logLevel: string;
-  }>,
-): string[] {
-  const { flags, model, place, metricsPort, logLevel } = params;
-  const main = fileURLToPath(new URL("./main.js", import.meta.url));
-  const args: [string, string | number | undefined][] = [
-    ["--out", flags.out],
-    ["--fleet", flags.fleet],
-    ["--model", flags.model],
-    ["--models", flags.models],
-    ["--precision", model.precision],
-    ["--device", deviceName(place.device)],
-    ["--threads", place.threads],
-    ["--max-batch-tokens", flags.maxBatchTokens],
-    ["--max-batch-rows", flags.maxBatchRows],
-    ["--max-batch-seconds", flags.maxBatchSeconds],
-    ["--max-held-bytes", flags.maxHeldBytes],
-    ["--cache-folder", flags.cacheFolder],
-    ["--lock-seconds", flags.lockSeconds],
-    ["--tend-seconds", flags.tendSeconds],
-    ["--metrics-port", metricsPort],
-    ["--metrics-host", metricsPort === undefined ? undefined : flags.metricsHost],
-    ["--s3-endpoint", flags.s3Endpoint],
-    ["--s3-region", flags.s3Region],
-    ["--s3-timeout-seconds", flags.s3TimeoutSeconds],
-    ["--log-level", logLevel],
-  ];
-  const given = args.flatMap(([flag, value]) => (value === undefined ? [] : [flag, String(value)]));
-  const switches = [
-    flags.exitWhenDone ? "--exit-when-done" : [],
-    flags.json ? "--json" : [],
-    flags.keepStaging ? "--keep-staging" : [],
-    flags.unsafeStore ? "--unsafe-store" : [],
-    flags.allowVolatileRedis ? "--allow-volatile-redis" : [],
-  ];
-  return [main, "work", ...given, ...switches.flat()];
-}
-
-/** What may hold a password: `ps` shows a command line to everyone, and an environment to nobody else. */
-function secretsOf({ redis, metricsPush, token }: WorkFlags): NodeJS.ProcessEnv {
-  return {
-    REDIS_URL: redis,
-    ...(metricsPush !== undefined && { EMBEDFLEET_METRICS_PUSH: metricsPush }),
-    ...(token !== undefined && { EMBEDFLEET_TOKEN: token }),
-  };
+  const argvs = places.map(() => [SCRIPT]);
+  return new Supervisor({ argvs, messages, env: childEnvironment(), log });
 }

@@ -10,7 +10,6 @@ import type { ThreadSetup } from "../../producers/parts/producer-messages.ts";
 import { Corpus } from "../../producers/corpus.ts";
 import { Presence } from "../adapters/redis/presence.ts";
 import { producersKey, queueName } from "../adapters/redis/queue-options.ts";
-import { PLAN_OPTIONS, workerName } from "../config.ts";
 import type { ClosedRecord, RunRecord } from "../core/contracts.ts";
 import { hasCode } from "../core/errors.ts";
 import type { JobQueue, ObjectStore, QueueGauge } from "../core/ports.ts";
@@ -23,42 +22,24 @@ import { readProgress, type RunReport } from "../run/run-progress.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
   type Closer,
-  type ModelSettings,
   modelOf,
   openQueueOf,
   openStoreOf,
-  type PlanSettings,
   probeStoreOf,
-  type QueueSettings,
   redisOf,
   runOptionsOf,
   selectionOf,
-  type StoreSettings,
   watchRedisOf,
   withCloser,
 } from "./open-ports.ts";
-import { type OptionName, withDefaults } from "./defaults.ts";
 import { shareParts } from "./share-parts.ts";
-import { type MetricsSettings, openMetrics, programVersion } from "./open-metrics.ts";
-
-/** What `embedfleet enqueue` takes as flags, under the same names; its `--help` says what each does. */
-export interface EnqueueSettings extends StoreSettings, QueueSettings, ModelSettings, PlanSettings, MetricsSettings {
-  /** A new one by default; an existing one is continued. */
-  readonly run?: string;
-  readonly since?: string;
-  readonly maxRejects?: number;
-  readonly strict: boolean;
-  readonly maxBacklog: number;
-  readonly producerThreads: number;
-  /** Others may take parts of the corpus; see `helpProduce`. */
-  readonly distributed?: boolean;
-  /** How long a producer that died keeps its parts from the others. */
-  readonly lockSeconds: number;
-  readonly unsafeStore: boolean;
-}
+import { withDefaults } from "./check-settings.ts";
+import { openMetrics, programVersion } from "./open-metrics.ts";
+import { processName } from "./process-name.ts";
+import { type EnqueueSettings, enqueueSettings, type Given } from "./settings.ts";
 
 /** Of the settings only `out` and `redis` must be given; the others are by default as on the command line. */
-export interface EnqueueParams extends Readonly<Partial<Omit<EnqueueSettings, "out" | "redis">>> {
+export interface EnqueueParams extends Given<typeof enqueueSettings> {
   /** Files, folders, patterns, `s3://bucket/prefix`, or `-` for standard input. */
   readonly inputs: readonly string[];
   /** The store: `file:///folder`, `s3://bucket/prefix` or a path. */
@@ -72,17 +53,6 @@ export interface EnqueueParams extends Readonly<Partial<Omit<EnqueueSettings, "o
   readonly onDocuments?: (documents: number) => void;
 }
 
-const WITH_DEFAULTS: readonly OptionName[] = [
-  ...PLAN_OPTIONS,
-  "s3TimeoutSeconds",
-  "fleet",
-  "allowVolatileRedis",
-  "metricsHost",
-  "unsafeStore",
-  "producerThreads",
-  "lockSeconds",
-];
-
 /**
  * Plans a corpus and queues it; workers, here or elsewhere, do the rest. Everything it opened is closed
  * when it settles.
@@ -92,7 +62,7 @@ const WITH_DEFAULTS: readonly OptionName[] = [
  */
 export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
   const { inputs, log = pino({ level: "silent" }), signal, onDocuments, ...given } = params;
-  const settings = withDefaults<EnqueueSettings>(given, WITH_DEFAULTS);
+  const settings = withDefaults(enqueueSettings, given);
   return withCloser(async (closer) => {
     const prepared = await prepare(inputs, settings, closer, log);
     const queue = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
@@ -129,7 +99,7 @@ export async function prepare(
   const model = await modelOf(settings, log, settings);
   const setup = { model, cutting: runOptionsOf(settings, model), reading, s3 };
   const chunker = await openCutter(settings.producerThreads, setup, closer);
-  const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
+  const observe = await openMetrics({ settings, role: "producer", instance: processName(), closer, log });
   const store = new ObservedStore(await openStoreOf(settings, closer, { makeRoot }), observe);
   await probeStoreOf(store, settings, log);
   return { store, model, chunker, corpus, observe };

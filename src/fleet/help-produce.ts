@@ -1,7 +1,6 @@
 /** The helpers' side of `enqueue --distributed` as one call. */
 import { type Logger, pino } from "pino";
 import { checkRedis } from "../adapters/redis/connect.ts";
-import { workerName } from "../config.ts";
 import { allowedInputs } from "../adapters/allowed-inputs.ts";
 import type { RunRecord } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
@@ -9,35 +8,18 @@ import { givesSameVectors, modelName } from "../core/same-model.ts";
 import { assertNotCancelled, isCancelled } from "../run/cancelled.ts";
 import { readClosed, readRun } from "../run/read-plan.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
-import {
-  type ModelSettings,
-  modelOf,
-  openStoreOf,
-  probeStoreOf,
-  type QueueSettings,
-  redisOf,
-  type StoreSettings,
-  watchRedisOf,
-  withCloser,
-} from "./open-ports.ts";
-import { type OptionName, withDefaults } from "./defaults.ts";
+import { modelOf, openStoreOf, probeStoreOf, redisOf, watchRedisOf, withCloser } from "./open-ports.ts";
 import { openCutter } from "./enqueue-corpus.ts";
 import { takeParts } from "./share-parts.ts";
-import { type MetricsSettings, openMetrics } from "./open-metrics.ts";
+import { withDefaults } from "./check-settings.ts";
+import { openMetrics } from "./open-metrics.ts";
+import { processName } from "./process-name.ts";
+import { type Given, produceSettings } from "./settings.ts";
 
 const POLL_INTERVAL_MS = 1000;
 
-/** What `embedfleet produce` takes as flags, under the same names; its `--help` says what each does. */
-export interface HelpSettings extends StoreSettings, QueueSettings, Omit<ModelSettings, "precision">, MetricsSettings {
-  /** Folders and `s3://bucket/prefix` that the corpus must lie below; none for wherever the run's record says. */
-  readonly inputsBelow: readonly string[];
-  readonly producerThreads: number;
-  readonly lockSeconds: number;
-  readonly unsafeStore: boolean;
-}
-
 /** Of the settings only `out` and `redis` must be given; the others are by default as on the command line. */
-export interface HelpProduceParams extends Readonly<Partial<Omit<HelpSettings, "out" | "redis">>> {
+export interface HelpProduceParams extends Given<typeof produceSettings> {
   readonly run: string;
   readonly out: string;
   readonly redis: string;
@@ -46,19 +28,6 @@ export interface HelpProduceParams extends Readonly<Partial<Omit<HelpSettings, "
   /** Stops at once; parts that are begun are another's to begin again. */
   readonly signal?: AbortSignal;
 }
-
-const WITH_DEFAULTS: readonly OptionName[] = [
-  "model",
-  "models",
-  "s3TimeoutSeconds",
-  "fleet",
-  "allowVolatileRedis",
-  "metricsHost",
-  "unsafeStore",
-  "inputsBelow",
-  "producerThreads",
-  "lockSeconds",
-];
 
 /**
  * Reads and tokenises parts of a run's corpus until its plan is whole. The corpus must be where the run's record says,
@@ -70,7 +39,7 @@ const WITH_DEFAULTS: readonly OptionName[] = [
  */
 export async function helpProduce(params: HelpProduceParams): Promise<{ run: string; parts: number }> {
   const { run, log = pino({ level: "silent" }), signal, ...given } = params;
-  const settings = withDefaults<HelpSettings>(given, WITH_DEFAULTS);
+  const settings = withDefaults(produceSettings, given);
   return withCloser(async (closer) => {
     const redisUrl = redisOf(settings);
     const bare = await openStoreOf(settings, closer);
@@ -87,7 +56,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
         },
       );
     for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis })) log.warn(warning);
-    const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
+    const observe = await openMetrics({ settings, role: "producer", instance: processName(), closer, log });
     watchRedisOf(settings, closer, log, observe);
     const store = new ObservedStore(bare, observe);
     await probeStoreOf(store, settings, log);

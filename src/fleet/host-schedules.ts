@@ -7,28 +7,20 @@ import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { ControlQueue, controlQueueName } from "../adapters/redis/control-queue.ts";
 import { queueName, turnKey } from "../adapters/redis/queue-options.ts";
 import { RedisTurn } from "../adapters/redis/redis-turn.ts";
-import { OPTIONS, PLAN_OPTIONS } from "../config.ts";
 import type { Schedule } from "../core/schedule.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { readRun } from "../run/read-plan.ts";
-import { type EnqueueSettings, plan, prepare } from "./enqueue-corpus.ts";
+import { plan, prepare } from "./enqueue-corpus.ts";
 import { findScheduleSecret, type ScheduleKeyPlaces } from "../control/schedules/schedule-key.ts";
-import { type Closer, openQueueOf, type StoreSettings, withCloser } from "./open-ports.ts";
+import { type Closer, openQueueOf, withCloser } from "./open-ports.ts";
+import { withDefaults } from "./check-settings.ts";
+import { enqueueSettings, type ScheduleHostSettings } from "./settings.ts";
 
 const LOOK_INTERVAL_MS = 15_000;
 
-export interface NightlyFlags extends StoreSettings {
-  readonly redis: string;
-  /** Where pulled models lie, unless a signed schedule says where. */
-  readonly models: string;
-  readonly scheduleInputs: readonly string[];
-  readonly webhookHosts: readonly string[];
-  readonly allowVolatileRedis: boolean;
-  readonly unsafeStore: boolean;
-  readonly fleet: string;
-}
+type HostSettings = ScheduleHostSettings & Readonly<{ redis: string }>;
 
-/** What no flag and no schedule may say. */
+/** What neither settings nor a schedule may say. */
 export interface NightlySecrets {
   readonly schedules: ScheduleKeyPlaces;
   /** Signs what webhooks are told. */
@@ -38,29 +30,29 @@ export interface NightlySecrets {
 /** Starts to keep a store's schedules and to make their runs; `closer` ends it. */
 export async function startNightly(
   params: Readonly<{
-    flags: NightlyFlags;
+    settings: HostSettings;
     secrets: NightlySecrets;
     store: ObjectStore;
     closer: Closer;
     log: Logger;
   }>,
 ): Promise<ScheduleService> {
-  const { flags, secrets, store, closer, log } = params;
+  const { settings, secrets, store, closer, log } = params;
   const secret = (): Promise<string | null> => findScheduleSecret(secrets.schedules);
-  const { redis: redisUrl, fleet, scheduleInputs: inputs, webhookHosts } = flags;
+  const { redis: redisUrl, fleet, scheduleInputs: inputs, webhookHosts } = settings;
   // A secret that cannot be used ends control now, and not at two in the night.
   await secret();
-  const policy = new SchedulePolicy({ secret, inputs, models: flags.models, webhookHosts });
+  const policy = new SchedulePolicy({ secret, inputs, models: settings.models, webhookHosts });
   const queue = closer.add(new ControlQueue({ redisUrl, fleet, log }));
   const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(controlQueueName(fleet)) }));
-  const failures = closer.add(new Failures(flags, store));
+  const failures = closer.add(new Failures(settings, store));
   const scheduler = closer.add(
     new BackfillScheduler({
       store,
       queue,
       turn,
       start: ({ schedule, run, since, signal }) =>
-        startRun(schedule, { ...flags, run, ...(since !== null && { since }) }, signal, log),
+        startRun(schedule, { ...settings, run, ...(since !== null && { since }) }, signal, log),
       findFailure: (run) => failures.find(run),
       policy,
       webhookSecret: secrets.webhook,
@@ -78,14 +70,13 @@ export async function startNightly(
  */
 async function startRun(
   schedule: Schedule,
-  { models, ...host }: NightlyFlags & Readonly<{ run: string; since?: string }>,
+  { models, ...host }: HostSettings & Readonly<{ run: string; since?: string }>,
   signal: AbortSignal,
   log: Logger,
 ): Promise<void> {
   const { inputs } = schedule;
-  const producerThreads: unknown = OPTIONS.producerThreads().defaultValue;
-  const own = { ...planDefaults(), producerThreads, models };
-  const settings = { ...own, ...schedule.options, ...host } as unknown as EnqueueSettings;
+  // Options that came after the schedule was added are as by default.
+  const settings = withDefaults(enqueueSettings, { models, ...schedule.options, ...host });
   await withCloser(async (closer) => {
     // The schedule came out of this store: it is there, or its disk is away.
     const prepared = await prepare(inputs, settings, closer, log, { makeRoot: false });
@@ -94,31 +85,14 @@ async function startRun(
   });
 }
 
-/** The options of a plan out of a command's flags, by the names that handlers know them by. */
-export function planOptionsOf(flags: Readonly<Record<string, unknown>>): Schedule["options"] {
-  const given = PLAN_OPTIONS.map((name) => OPTIONS[name]())
-    .map((option) => [option.attributeName(), flags[option.attributeName()], option.defaultValue] as const)
-    // This machine's own folder of models means nothing on another; one that was said is meant.
-    .filter(([name, value, byDefault]) => value !== undefined && !(name === "models" && value === byDefault))
-    .map(([name, value]) => [name, value]);
-  return JSON.parse(JSON.stringify(Object.fromEntries(given))) as Schedule["options"];
-}
-
-/** For options that came after a schedule was added. */
-function planDefaults(): Record<string, unknown> {
-  return Object.fromEntries(
-    PLAN_OPTIONS.map((name) => OPTIONS[name]()).map((option) => [option.attributeName(), option.defaultValue]),
-  );
-}
-
 /** Runs that the workers have given up on. */
 class Failures {
-  readonly #flags: NightlyFlags;
+  readonly #settings: HostSettings;
   readonly #store: ObjectStore;
   readonly #queues = new Map<string, BullQueue>();
 
-  constructor(flags: NightlyFlags, store: ObjectStore) {
-    this.#flags = flags;
+  constructor(settings: HostSettings, store: ObjectStore) {
+    this.#settings = settings;
     this.#store = store;
   }
 
@@ -134,7 +108,7 @@ class Failures {
   }
 
   #queueOf(model: string): BullQueue {
-    const { redis: redisUrl, fleet } = this.#flags;
+    const { redis: redisUrl, fleet } = this.#settings;
     const name = queueName(fleet, model);
     const queue = this.#queues.get(name) ?? new BullQueue({ redisUrl, name });
     this.#queues.set(name, queue);

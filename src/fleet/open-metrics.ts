@@ -11,15 +11,9 @@ import { observeLog } from "../telemetry/observe-log.ts";
 import { hungAfterMs, ProgressWatch, redisSilentAfterMs, serveMetrics } from "../telemetry/serve-metrics.ts";
 import { observeTraces } from "../telemetry/traces.ts";
 import type { Closer } from "./open-ports.ts";
+import type { MetricsSettings } from "./settings.ts";
 
 const PUSH_TIMEOUT_MS = 5000;
-
-export interface MetricsSettings {
-  readonly metricsPort?: number;
-  readonly metricsHost: string;
-  readonly metricsPush?: string;
-  readonly token?: string;
-}
 
 export function programVersion(): string {
   const require = createRequire(import.meta.url);
@@ -32,7 +26,7 @@ export function programVersion(): string {
  */
 export async function openMetrics(
   params: Readonly<{
-    flags: MetricsSettings & Readonly<{ lockSeconds: number }>;
+    settings: MetricsSettings & Readonly<{ lockSeconds: number }>;
     role: Role;
     instance: string;
     maxBatchMs?: number;
@@ -40,16 +34,25 @@ export async function openMetrics(
     log: Logger;
   }>,
 ): Promise<Observe> {
-  const { flags, role, instance, closer, log } = params;
+  const { settings, role, instance, closer, log } = params;
   const metrics = new Metrics({ role, version: programVersion() });
-  const watch = new ProgressWatch({ hungAfterMs: hungAfterMs(params), redisSilentAfterMs: redisSilentAfterMs(flags) });
-  if (flags.metricsPush !== undefined) {
-    const url = flags.metricsPush;
+  const watch = new ProgressWatch({
+    hungAfterMs: hungAfterMs(params),
+    redisSilentAfterMs: redisSilentAfterMs(settings),
+  });
+  if (settings.metricsPush !== undefined) {
+    const url = settings.metricsPush;
     closer.add({ close: () => push({ metrics, url, role, instance, log }) });
   }
-  if (flags.metricsPort !== undefined) {
+  if (settings.metricsPort !== undefined) {
     const server = closer.add(
-      await serveMetrics({ metrics, watch, host: flags.metricsHost, port: flags.metricsPort, token: flags.token }),
+      await serveMetrics({
+        metrics,
+        watch,
+        host: settings.metricsHost,
+        port: settings.metricsPort,
+        token: settings.token,
+      }),
     );
     log.info({ url: `${server.url}/metrics` }, "metrics are served");
   }

@@ -1,59 +1,19 @@
-/** What several calls open and must close again, in reverse order. Settings are named as the flags of the command line. */
+/** What several calls open and must close again, in reverse order. */
 import type { Logger } from "pino";
-import { type Model, openModel, type PrecisionChoice } from "../../models/registry/open-model.ts";
+import { type Model, openModel } from "../../models/registry/open-model.ts";
 import { assertModelCan, findModel } from "../../models/registry/registry.ts";
 import { openStore } from "../adapters/open-store.ts";
 import { BullQueue } from "../adapters/redis/bull-queue.ts";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { queueName } from "../adapters/redis/queue-options.ts";
 import { RedisWatch } from "../adapters/redis/redis-watch.ts";
-import { cacheFolder } from "../config.ts";
-import type { Head, RunOptions, VectorType } from "../core/contracts.ts";
-import type { Condition, Format, Selection } from "../core/selection.ts";
+import type { Head, RunOptions } from "../core/contracts.ts";
+import type { Selection } from "../core/selection.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
 import { isEssential, type ProbeFailure, probeStore, whatIsLost } from "../run/probe-store.ts";
-
-export interface StoreSettings {
-  readonly out: string;
-  readonly s3Endpoint?: string;
-  readonly s3Region?: string;
-  readonly s3TimeoutSeconds: number;
-}
-
-export interface ModelSettings {
-  readonly model: string;
-  /** Where pulled models lie. */
-  readonly models: string;
-  readonly precision: PrecisionChoice;
-}
-
-export interface QueueSettings {
-  readonly redis?: string;
-  readonly fleet: string;
-  readonly allowVolatileRedis: boolean;
-}
-
-export interface PlanSettings {
-  readonly heads: Head[];
-  readonly dim?: number;
-  readonly vectors: VectorType;
-  readonly maxTokens: number;
-  readonly chunking: RunOptions["chunking"];
-  readonly chunkTokens?: number;
-  readonly overlap: number;
-  readonly idField: string;
-  readonly textField: string[];
-  readonly format: Format;
-  readonly where: Condition[];
-  readonly sample: number;
-  readonly limit?: number;
-  readonly keep: string[];
-  readonly keepText: boolean;
-  readonly dedupe: boolean;
-  readonly maxDocumentBytes: number;
-}
+import type { ModelSettings, PlanSettings, QueueSettings, StoreSettings } from "./settings.ts";
 
 const DEFAULT_CHUNK_TOKENS = 512;
 
@@ -87,23 +47,23 @@ export async function withCloser<T>(act: (closer: Closer) => Promise<T>): Promis
 
 /** @param options.makeRoot For the commands that begin a store; the others wait a while for its folder, and then it is a fault. */
 export async function openStoreOf(
-  flags: StoreSettings,
+  settings: StoreSettings,
   closer: Closer,
   { makeRoot = false }: Readonly<{ makeRoot?: boolean }> = {},
 ): Promise<ObjectStore> {
-  const { s3Endpoint: endpoint, s3Region: region, s3TimeoutSeconds } = flags;
+  const { s3Endpoint: endpoint, s3Region: region, s3TimeoutSeconds } = settings;
   const s3 = { endpoint, region, idleTimeoutMs: s3TimeoutSeconds * 1000 };
-  return closer.add(await openStore(flags.out, { s3, makeRoot }));
+  return closer.add(await openStore(settings.out, { s3, makeRoot }));
 }
 
 /** @throws FleetError `store_refused`, unless the user takes the risk, of which they are told. */
 export async function probeStoreOf(
   store: ObjectStore,
-  flags: { readonly unsafeStore: boolean },
+  settings: { readonly unsafeStore: boolean },
   log: Logger,
 ): Promise<void> {
   const probe = (signal: AbortSignal): Promise<readonly ProbeFailure[]> =>
-    probeStore(store, { allowUnsafe: flags.unsafeStore, signal });
+    probeStore(store, { allowUnsafe: settings.unsafeStore, signal });
   for (const failure of await endingLater(probe)) {
     const { property } = failure;
     log.warn(failure, `${isEssential(property) ? "--unsafe-store: " : ""}${whatIsLost(property)}`);
@@ -130,20 +90,20 @@ async function endingLater<T>(act: (signal: AbortSignal) => Promise<T>): Promise
  * @param asked What it must be able to do; refused before its files are read.
  */
 export async function modelOf(
-  flags: ModelSettings & Readonly<{ cacheFolder?: string }>,
+  settings: ModelSettings,
   log: Logger,
   asked?: Readonly<{ heads: readonly Head[]; maxTokens: number; dim?: number }>,
 ): Promise<Model> {
-  const found = findModel(flags.model, { modelsFolder: flags.models });
+  const found = findModel(settings.model, { modelsFolder: settings.models });
   if (asked !== undefined) assertModelCan(found, asked);
   const { id, notice } = found.manifest;
   if (notice !== null) log.warn({ model: id }, notice);
-  return openModel(found, { precision: flags.precision, cacheFolder: flags.cacheFolder ?? cacheFolder() });
+  return openModel(found, { precision: settings.precision, cacheFolder: settings.cacheFolder });
 }
 
 /** @throws FleetError `bad_usage` when no Redis was named. */
-export function redisOf(flags: Pick<QueueSettings, "redis">): string {
-  if (flags.redis !== undefined) return flags.redis;
+export function redisOf(settings: Pick<QueueSettings, "redis">): string {
+  if (settings.redis !== undefined) return settings.redis;
   throw new FleetError("bad_usage", "no Redis was named", {
     cure: "pass --redis redis://host:port or set REDIS_URL; `embedfleet run` starts a private one by itself",
   });
@@ -151,50 +111,50 @@ export function redisOf(flags: Pick<QueueSettings, "redis">): string {
 
 /** The producer's end of the queue, on a Redis that is fit for it. */
 export async function openQueueOf(
-  flags: QueueSettings,
+  settings: QueueSettings,
   modelId: string,
   closer: Closer,
   log: Logger,
   giveUp?: AbortSignal,
 ): Promise<BullQueue> {
-  const redisUrl = redisOf(flags);
-  for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
-  return closer.add(new BullQueue({ redisUrl, name: queueName(flags.fleet, modelId), giveUp }));
+  const redisUrl = redisOf(settings);
+  for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis })) log.warn(warning);
+  return closer.add(new BullQueue({ redisUrl, name: queueName(settings.fleet, modelId), giveUp }));
 }
 
 /** Says so, to the log and to the process's health, when Redis gives no answer, and when it does again. */
 export function watchRedisOf(
-  flags: Pick<QueueSettings, "redis">,
+  settings: Pick<QueueSettings, "redis">,
   closer: Closer,
   log: Logger,
   observe?: Observe,
 ): RedisWatch {
-  return closer.add(new RedisWatch({ redisUrl: redisOf(flags), log, ...(observe && { observe }) }));
+  return closer.add(new RedisWatch({ redisUrl: redisOf(settings), log, ...(observe && { observe }) }));
 }
 
-export function runOptionsOf(flags: PlanSettings, model: Model): RunOptions {
+export function runOptionsOf(settings: PlanSettings, model: Model): RunOptions {
   return {
-    model: { ...model.ref, dim: flags.dim ?? model.ref.dim },
-    heads: flags.heads,
+    model: { ...model.ref, dim: settings.dim ?? model.ref.dim },
+    heads: settings.heads,
     precision: model.precision,
-    vectors: flags.vectors,
-    maxTokens: flags.maxTokens,
-    chunking: flags.chunking,
-    chunkTokens: chunkTokensOf(flags),
-    overlap: flags.overlap,
-    ...selectionOf(flags),
-    keepText: flags.keepText,
-    ...(flags.dedupe && { dedupe: true as const }),
-    maxDocumentBytes: flags.maxDocumentBytes,
+    vectors: settings.vectors,
+    maxTokens: settings.maxTokens,
+    chunking: settings.chunking,
+    chunkTokens: chunkTokensOf(settings),
+    overlap: settings.overlap,
+    ...selectionOf(settings),
+    keepText: settings.keepText,
+    ...(settings.dedupe && { dedupe: true as const }),
+    maxDocumentBytes: settings.maxDocumentBytes,
   };
 }
 
 /** @throws FleetError `bad_usage` */
-function chunkTokensOf(flags: PlanSettings): number {
-  const { chunking, maxTokens, chunkTokens } = flags;
+function chunkTokensOf(settings: PlanSettings): number {
+  const { chunking, maxTokens, chunkTokens } = settings;
   if (chunkTokens === undefined) return chunking === "document" ? maxTokens : Math.min(DEFAULT_CHUNK_TOKENS, maxTokens);
   if (chunking === "document" && chunkTokens !== maxTokens)
-    throw new FleetError("bad_usage", "--chunk-tokens is of no use with --chunking document", {
+    throw new FleetError("bad_usage", "--chunk-tokens has no effect with --chunking document", {
       cure: "choose --chunking tokens, sentences, paragraphs or markdown; whole documents are cut at --max-tokens",
     });
   if (chunkTokens <= maxTokens) return chunkTokens;
@@ -203,14 +163,14 @@ function chunkTokensOf(flags: PlanSettings): number {
   });
 }
 
-export function selectionOf(flags: PlanSettings): Selection {
+export function selectionOf(settings: PlanSettings): Selection {
   return {
-    format: flags.format,
-    idField: flags.idField,
-    textFields: flags.textField,
-    where: flags.where,
-    sample: flags.sample,
-    limit: flags.limit ?? null,
-    keep: [...new Set(flags.keep)],
+    format: settings.format,
+    idField: settings.idField,
+    textFields: settings.textField,
+    where: settings.where,
+    sample: settings.sample,
+    limit: settings.limit ?? null,
+    keep: [...new Set(settings.keep)],
   };
 }

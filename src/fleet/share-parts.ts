@@ -15,8 +15,9 @@ import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
 import { readClosed } from "../run/read-plan.ts";
-import type { Closer, StoreSettings } from "./open-ports.ts";
+import type { Closer } from "./open-ports.ts";
 import { programVersion } from "./open-metrics.ts";
+import type { StoreSettings } from "./settings.ts";
 
 /** While the last batches of one part are cut, the first of the next are. */
 const PARTS_AT_ONCE = 2;

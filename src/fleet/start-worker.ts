@@ -16,7 +16,6 @@ import { Presence } from "../adapters/redis/presence.ts";
 import { producersKey, queueName, turnKey, workersKey } from "../adapters/redis/queue-options.ts";
 import { RedisTurn } from "../adapters/redis/redis-turn.ts";
 import type { RedisWatch } from "../adapters/redis/redis-watch.ts";
-import { workerName } from "../config.ts";
 import type { Head } from "../core/contracts.ts";
 import { FleetError, hasCode } from "../core/errors.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../core/packing.ts";
@@ -27,39 +26,14 @@ import { Reconciler } from "../run/reconciler.ts";
 import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
-import {
-  Closer,
-  type ModelSettings,
-  modelOf,
-  openQueueOf,
-  openStoreOf,
-  probeStoreOf,
-  type QueueSettings,
-  redisOf,
-  type StoreSettings,
-  watchRedisOf,
-} from "./open-ports.ts";
-import { type OptionName, withDefaults } from "./defaults.ts";
-import { type MetricsSettings, openMetrics } from "./open-metrics.ts";
-
-/** What `embedfleet work` takes as flags for one worker, under the same names; its `--help` says what each does. */
-export interface WorkerSettings extends StoreSettings, QueueSettings, ModelSettings, MetricsSettings {
-  readonly threads: number;
-  readonly maxBatchTokens: number;
-  readonly maxBatchRows: number;
-  readonly maxBatchSeconds: number;
-  readonly unsafeStore: boolean;
-  readonly maxHeldBytes: number;
-  readonly cacheFolder: string;
-  /** End when the queue is empty and no corpus is being read; with `run_incomplete` when a run is not sealed then. */
-  readonly exitWhenDone: boolean;
-  readonly keepStaging: boolean;
-  readonly lockSeconds: number;
-  readonly tendSeconds: number;
-}
+import { Closer, modelOf, openQueueOf, openStoreOf, probeStoreOf, redisOf, watchRedisOf } from "./open-ports.ts";
+import { withDefaults } from "./check-settings.ts";
+import { openMetrics } from "./open-metrics.ts";
+import { processName } from "./process-name.ts";
+import { type Given, type WorkerSettings, workerSettings } from "./settings.ts";
 
 /** Of the settings only `out` and `redis` must be given; the others are by default as on the command line. */
-export interface StartWorkerParams extends Readonly<Partial<Omit<WorkerSettings, "out" | "redis">>> {
+export interface StartWorkerParams extends Given<typeof workerSettings> {
   /** The store: `file:///folder`, `s3://bucket/prefix` or a path. */
   readonly out: string;
   readonly redis: string;
@@ -90,27 +64,6 @@ export interface RunningWorker {
   stop(): Promise<void>;
 }
 
-const WITH_DEFAULTS: readonly OptionName[] = [
-  "model",
-  "models",
-  "precision",
-  "s3TimeoutSeconds",
-  "fleet",
-  "allowVolatileRedis",
-  "metricsHost",
-  "threads",
-  "maxBatchTokens",
-  "maxBatchRows",
-  "maxBatchSeconds",
-  "unsafeStore",
-  "maxHeldBytes",
-  "cacheFolder",
-  "exitWhenDone",
-  "keepStaging",
-  "lockSeconds",
-  "tendSeconds",
-];
-
 /** Of a worker that is to end: less than the grace time of most machines. */
 const REDIS_PATIENCE_MS = 10_000;
 
@@ -124,7 +77,7 @@ let started = 0;
  */
 export async function startWorker(params: StartWorkerParams): Promise<RunningWorker> {
   const { device = "auto", name = newWorkerName(), log = pino({ level: "silent" }), ...given } = params;
-  const settings = withDefaults<WorkerSettings>(given, WITH_DEFAULTS);
+  const settings = withDefaults(workerSettings, given);
   const closer = new Closer();
   const giveUp = new AbortController();
   const place = { name, device: chooseDevice(device), log: log.child({ worker: name }), giveUp: giveUp.signal };
@@ -191,7 +144,7 @@ async function open(
   await openTokenizer(model, "passage");
   const tally = new WorkerTally({ name, model: model.manifest.id });
   const maxBatchMs = settings.maxBatchSeconds * 1000;
-  const metrics = await openMetrics({ flags: settings, role: "worker", instance: name, maxBatchMs, closer, log });
+  const metrics = await openMetrics({ settings, role: "worker", instance: name, maxBatchMs, closer, log });
   const observe = observeAll([tally.observe, metrics]);
   const store = new ObservedStore(await openStoreOf(settings, closer), observe);
   await probeStoreOf(store, settings, log);
@@ -202,9 +155,9 @@ async function open(
   const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet), giveUp }));
   const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet), giveUp }));
   const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(fleet), giveUp }));
-  const { keepStaging, tendSeconds } = settings;
+  const { keepStaging, reconcileSeconds } = settings;
   const reconciler = closer.add(
-    new Reconciler({ store, queue, turn, fleet, keepStaging, intervalMs: tendSeconds * 1000, log, observe }),
+    new Reconciler({ store, queue, turn, fleet, keepStaging, intervalMs: reconcileSeconds * 1000, log, observe }),
   );
   const heartbeat = new Heartbeat({ maxSilentMs: maxBatchMs });
   const opened = await openEmbedder({ ...settings, model, device, log, observe });
@@ -286,5 +239,5 @@ async function packingOf(
 /** The first of a process has its plain name; two of the same name would take each other's leases. */
 function newWorkerName(): string {
   started += 1;
-  return started === 1 ? workerName() : `${workerName()}-${started}`;
+  return started === 1 ? processName() : `${processName()}-${started}`;
 }

@@ -6,14 +6,14 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { OPTIONS } from "../../src/config.ts";
+import { enqueueSettings } from "../../src/fleet/settings.ts";
 import { barChart } from "../../src/telemetry/chart.ts";
 import { type Bench, median, percent, whole } from "./bench.ts";
 import { documents } from "./corpora.ts";
 import type { ProducerAnswer, ProducerTask } from "./producer.process.ts";
 
 /** Those of `--producer-threads` here, but more than one. */
-const THREADS = Math.max(2, OPTIONS.producerThreads().defaultValue as number);
+const THREADS = Math.max(2, enqueueSettings.shape.producerThreads.parse(undefined));
 /** Found by the dynamic linker wherever the distribution put it (Debian: `apt-get install libjemalloc2`). */
 const JEMALLOC = "libjemalloc.so.2";
 

@@ -145,7 +145,15 @@ export class ChaosFleet {
 
   /** A worker that ends when the queue is empty and every run is whole. */
   startWorker(options: Readonly<{ env?: Record<string, string>; flags?: readonly string[] }> = {}): Started {
-    const flags = ["--threads", "1", "--exit-when-done", "--lock-seconds", String(LOCK_SECONDS), "--tend-seconds", "1"];
+    const flags = [
+      "--threads",
+      "1",
+      "--exit-when-done",
+      "--lock-seconds",
+      String(LOCK_SECONDS),
+      "--reconcile-seconds",
+      "1",
+    ];
     // Small batches: many moments to be killed at.
     const small = ["--max-batch-tokens", "2048"];
     const args = ["work", ...this.#queue, ...flags, ...small, ...(options.flags ?? [])];

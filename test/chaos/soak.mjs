@@ -73,7 +73,7 @@ class KeptWorker {
   #isOver = false;
 
   start() {
-    const args = ["work", ...common, "--threads", "1", "--lock-seconds", "5", "--tend-seconds", "2"];
+    const args = ["work", ...common, "--threads", "1", "--lock-seconds", "5", "--reconcile-seconds", "2"];
     this.#child = spawn(process.execPath, [CLI, ...args], { stdio: ["ignore", "ignore", "inherit"] });
     const life = { peakBytes: 0 };
     lives.push(life);

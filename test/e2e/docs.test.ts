@@ -231,7 +231,7 @@ describeS3("a reader can type", (s3) => {
         HOME: home,
         EMBEDFLEET_CACHE: process.env["EMBEDFLEET_CACHE"]!,
         EMBEDFLEET_FLEET: randomUUID(),
-        EMBEDFLEET_PORT: "0",
+        EMBEDFLEET_CONTROL_PORT: "0",
         AWS_ENDPOINT_URL_S3: endpoint,
         AWS_REGION: region,
         AWS_ACCESS_KEY_ID: credentials.accessKeyId,

@@ -121,7 +121,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "embedfleet-nightly-"));
   out = `file://${join(folder, "store")}`;
   shared = ["--out", out, "--redis", inject("redisUrl"), "--fleet", randomUUID(), "--log-level", "warn"];
-  start("work", ...shared, "--tend-seconds", "1", "--threads", "1");
+  start("work", ...shared, "--reconcile-seconds", "1", "--threads", "1");
 });
 afterAll(async () => {
   for (const { child } of running) child.kill("SIGTERM");

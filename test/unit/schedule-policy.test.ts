@@ -8,8 +8,8 @@ import { listInput } from "../../producers/sources/objects.ts";
 import { SchedulePolicy } from "../../src/control/schedules/policy.ts";
 import { isSignedWith, signSchedule } from "../../src/control/schedules/signature.ts";
 import type { S3Bucket } from "../../src/adapters/s3/s3-source.ts";
-import { PLAN_OPTIONS } from "../../src/config.ts";
 import { type Schedule, scheduleOptionsSchema, scheduleSchema } from "../../src/core/schedule.ts";
+import { PLAN_NAMES } from "../../src/fleet/settings.ts";
 
 const SECRET = "a secret of this test";
 const schedule: Schedule = {
@@ -154,7 +154,7 @@ test("without a signature a model is one of the process's own", async () => {
 });
 
 test("a schedule has the options of a plan, and none of the process", () => {
-  expect(Object.keys(scheduleOptionsSchema.shape).toSorted()).toEqual([...PLAN_OPTIONS].toSorted());
+  expect(Object.keys(scheduleOptionsSchema.shape).toSorted()).toEqual([...PLAN_NAMES].toSorted());
   for (const options of [
     { s3Endpoint: "http://169.254.169.254" },
     { s3Region: "x" },

@@ -1,14 +1,9 @@
 /** Switches by their environment variables. */
-import { Command } from "commander";
-import { afterEach, expect, test, vi } from "vitest";
-import { OPTIONS } from "../../src/config.ts";
-
-afterEach(() => vi.unstubAllEnvs());
+import { expect, test } from "vitest";
+import { parsed } from "../fixtures/parsed-settings.ts";
 
 function isOn(value: string): boolean {
-  vi.stubEnv("EMBEDFLEET_UNSAFE_STORE", value);
-  const program = new Command().addOption(OPTIONS.unsafeStore()).parse([], { from: "user" });
-  return program.opts()["unsafeStore"] === true;
+  return parsed("compact", ["--out", "x", "r"], { EMBEDFLEET_UNSAFE_STORE: value })["unsafeStore"] === true;
 }
 
 test.each(["1", "true", "yes", "on", "True"])("%j switches on", (value) => {
@@ -21,4 +16,8 @@ test.each(["", "0", "false", "no", "off", "FALSE"])("%j does not", (value) => {
 
 test("anything else is refused, with the variable's name", () => {
   expect(() => isOn("maybe")).toThrow('the environment variable EMBEDFLEET_UNSAFE_STORE is "maybe"');
+});
+
+test("a command that does not take the switch does not mind", () => {
+  expect(parsed("report", ["--out", "x", "r"], { EMBEDFLEET_UNSAFE_STORE: "maybe" })).toMatchObject({ out: "x" });
 });

@@ -21,7 +21,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   workers: ["src/core", "src/arrow", "src/disk", "src/run", "models"],
   "src/report": ["src/core", "src/arrow", "src/run"],
   "src/control": ["src/core", "src/adapters", "src/telemetry", "src/run"],
-  // Composes the others for the command line and for library users alike; src/config.ts has the defaults.
+  // Composes the others for the command line and for library users alike.
   "src/fleet": [
     "src/core",
     "src/arrow",
@@ -35,7 +35,6 @@ const ALLOWED: Record<string, readonly string[]> = {
     "workers",
     "src/report",
     "src/control",
-    "src/config.ts",
   ],
 };
 
@@ -83,6 +82,37 @@ test("a file's name says one thing", async () => {
   const files = (await Promise.all(["src", "producers", "workers", "models"].map(sourcesOf))).flat();
   const names = files.filter((file) => !file.startsWith("src/cli/commands/")).map((file) => posix.basename(file));
   expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([]);
+});
+
+/** The command line reads the environment; a child process is given the rest of it; S3 servers have variables of AWS's. */
+const READ_ENVIRONMENT = ["src/core/child-environment.ts", "src/adapters/s3/s3-client.ts"];
+
+test("only the command line reads the environment and knows commander", async () => {
+  const files = (await Promise.all(["src", "producers", "workers", "models"].map(sourcesOf))).flat();
+  const library = files.filter((file) => !file.startsWith("src/cli/"));
+  expect(library.length).toBeGreaterThan(100);
+  for (const file of library) {
+    const text = await readFile(join(root, file), "utf8");
+    expect(text, file).not.toMatch(/from "commander"|from "[./]+\/cli\//);
+    if (!READ_ENVIRONMENT.includes(file))
+      expect(text, file).not.toMatch(/process\.env|\benv\b[^"]*= process;|loadEnvFile/);
+  }
+});
+
+test("a process is started with an environment that was chosen for it", async () => {
+  const files = (await Promise.all(["src", "producers", "workers", "models"].map(sourcesOf))).flat();
+  const starting = /(?<![.\w])(?:spawn|spawnSync|fork|exec|execFile|execSync|execFileSync)\(/g;
+  let started = 0;
+  for (const file of files) {
+    const text = await readFile(join(root, file), "utf8");
+    if (!text.includes('"node:child_process"')) continue;
+    for (const { index } of text.matchAll(starting)) {
+      started++;
+      // Its options, which end with the statement.
+      expect(text.slice(index, text.indexOf(";\n", index)), file).toMatch(/\benv\b/);
+    }
+  }
+  expect(started).toBeGreaterThan(4);
 });
 
 test("only models imports the runtime", async () => {

@@ -5,6 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { childEnvironment } from "../../core/child-environment.ts";
 import { FleetError, messageOf } from "../../core/errors.ts";
 import { checkRedis } from "./connect.ts";
 
@@ -58,6 +59,7 @@ export class PrivateRedis {
     ];
     // Out of the terminal's process group: it outlives Ctrl-C until those who need it to end well have ended.
     const child = spawn("sh", ["-c", WITH_ITS_PARENT, "sh", ...args], {
+      env: childEnvironment(),
       stdio: ["ignore", "ignore", "ignore", "pipe"],
       detached: true,
     });

@@ -7,24 +7,13 @@ import { benchModel, type Cell, encoderFlops, measurePeak } from "../../../model
 import { chooseDevice, type Device, deviceName } from "../../../models/onnx/device.ts";
 import { ThreadEmbedder } from "../../../models/onnx/thread-embedder.ts";
 import { readText } from "../../../models/registry/plain-file.ts";
-import { openModel, type PrecisionChoice } from "../../../models/registry/open-model.ts";
+import { openModel } from "../../../models/registry/open-model.ts";
 import { type FoundModel, findModel } from "../../../models/registry/registry.ts";
-import { cacheFolder } from "../../config.ts";
-import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
+import { type Precision, precisionSchema } from "../../core/contracts.ts";
 import { lineChart } from "../../telemetry/chart.ts";
+import type { BenchCommand } from "../model-settings.ts";
 import { printJson, printLine } from "../output.ts";
 import { withCloser } from "../../fleet/open-ports.ts";
-
-export interface BenchFlags {
-  readonly models: string;
-  readonly precision: PrecisionChoice;
-  readonly heads: readonly Head[];
-  readonly device: readonly (Device | "auto")[];
-  readonly threads: number;
-  readonly maxBatchTokens: number;
-  readonly keep?: string;
-  readonly json: boolean;
-}
 
 interface Figures {
   readonly precision: Precision;
@@ -34,28 +23,28 @@ interface Figures {
   readonly cells: readonly Cell[];
 }
 
-export async function bench(name: string, flags: BenchFlags): Promise<void> {
-  const found = findModel(name, { modelsFolder: flags.models });
+export async function bench(name: string, settings: BenchCommand): Promise<void> {
+  const found = findModel(name, { modelsFolder: settings.models });
   const shape = shapeOf(found);
-  const devices = flags.device.map(chooseDevice);
+  const devices = settings.device.map(chooseDevice);
   const precisions = precisionSchema.options.filter(
-    (precision) => found.manifest.weights[precision] !== undefined && ["auto", precision].includes(flags.precision),
+    (precision) => found.manifest.weights[precision] !== undefined && ["auto", precision].includes(settings.precision),
   );
   const figures: Figures[] = [];
   for (const device of devices) {
-    const peakFlops = await measurePeak({ device, threads: flags.threads });
+    const peakFlops = await measurePeak({ device, threads: settings.threads });
     for (const precision of precisions)
-      figures.push(await benchOne({ found, shape, precision, device, peakFlops, flags }));
+      figures.push(await benchOne({ found, shape, precision, device, peakFlops, settings }));
   }
   const record = {
     model: found.manifest.id,
     revision: found.manifest.revision,
     at: new Date().toISOString(),
-    machine: { cpu: cpus()[0]?.model ?? "unknown", threads: flags.threads, node: process.version },
+    machine: { cpu: cpus()[0]?.model ?? "unknown", threads: settings.threads, node: process.version },
     figures,
   };
-  if (flags.keep !== undefined) keep(flags.keep, found.manifest.id, record);
-  if (flags.json) printJson(record);
+  if (settings.keep !== undefined) keep(settings.keep, found.manifest.id, record);
+  if (settings.json) printJson(record);
 }
 
 async function benchOne(
@@ -65,24 +54,24 @@ async function benchOne(
     precision: Precision;
     device: Device;
     peakFlops: number;
-    flags: BenchFlags;
+    settings: BenchCommand;
   }>,
 ): Promise<Figures> {
-  const { found, shape, precision, device, peakFlops, flags } = params;
-  const model = await openModel(found, { precision, cacheFolder: cacheFolder() });
-  const heads = flags.heads.filter((head) => found.manifest.heads[head] !== undefined);
+  const { found, shape, precision, device, peakFlops, settings } = params;
+  const model = await openModel(found, { precision, cacheFolder: settings.cacheFolder });
+  const heads = settings.heads.filter((head) => found.manifest.heads[head] !== undefined);
   return withCloser(async (closer) => {
-    const embedder = closer.add(await ThreadEmbedder.open({ ...flags, model, device }));
-    if (!flags.json)
+    const embedder = closer.add(await ThreadEmbedder.open({ ...settings, model, device }));
+    if (!settings.json)
       printHead(`${found.manifest.id} ${precision} on ${embedder.device}, ${heads.join(" + ")}`, peakFlops);
     const cells = await benchModel({
       embedder,
       manifest: found.manifest,
       heads,
-      maxBatchTokens: flags.maxBatchTokens,
+      maxBatchTokens: settings.maxBatchTokens,
       peakFlops,
       rowFlops: (length) => (shape === null ? null : encoderFlops(shape, length)),
-      ...(!flags.json && { onCell: printCell }),
+      ...(!settings.json && { onCell: printCell }),
     });
     return { precision, device: deviceName(device), peakFlops, cells };
   });

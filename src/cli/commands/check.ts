@@ -2,28 +2,19 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { checkParity, GATES, type HeadParity } from "../../../models/quality/parity.ts";
-import { chooseDevice, type Device } from "../../../models/onnx/device.ts";
+import { chooseDevice } from "../../../models/onnx/device.ts";
 import { ThreadEmbedder } from "../../../models/onnx/thread-embedder.ts";
-import { type Model, openModel, type PrecisionChoice } from "../../../models/registry/open-model.ts";
+import { type Model, openModel } from "../../../models/registry/open-model.ts";
 import { readReference, type Reference } from "../../../models/quality/reference.ts";
 import { findModel } from "../../../models/registry/registry.ts";
 import { loadTokenizer } from "../../../models/tokenizer/native.ts";
-import { cacheFolder } from "../../config.ts";
 import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
 import { checkPublishedPairs, type PublishedParity } from "../../results/published-pairs.ts";
+import type { CheckCommand } from "../model-settings.ts";
 import { printJson, printLine } from "../output.ts";
 import { withCloser } from "../../fleet/open-ports.ts";
-
-export interface CheckFlags {
-  readonly models: string;
-  readonly precision: PrecisionChoice;
-  readonly reference?: string;
-  readonly device: readonly (Device | "auto")[];
-  readonly threads: number;
-  readonly json: boolean;
-}
 
 interface PrecisionReport {
   readonly precision: Precision;
@@ -33,31 +24,31 @@ interface PrecisionReport {
   readonly published: readonly PublishedParity[];
 }
 
-export async function check(name: string, flags: CheckFlags): Promise<void> {
-  const found = findModel(name, { modelsFolder: flags.models });
-  const file = flags.reference ?? join(found.folder, "reference.json");
-  const reference = flags.reference === undefined && !existsSync(file) ? null : readReference(file);
+export async function check(name: string, settings: CheckCommand): Promise<void> {
+  const found = findModel(name, { modelsFolder: settings.models });
+  const file = settings.reference ?? join(found.folder, "reference.json");
+  const reference = settings.reference === undefined && !existsSync(file) ? null : readReference(file);
   if (reference === null && !isBgeM3(found.manifest.id)) {
     throw new FleetError("bad_usage", `model ${found.manifest.id} has no ${file} to be held to`, {
       cure: "name one with --reference; an export writes it from the PyTorch model: see docs/models.md",
     });
   }
   const precisions =
-    flags.precision === "auto"
+    settings.precision === "auto"
       ? precisionSchema.options.filter((precision) => found.manifest.weights[precision] !== undefined)
-      : [flags.precision];
+      : [settings.precision];
   const reports: PrecisionReport[] = [];
-  const devices = flags.device.map(chooseDevice);
+  const devices = settings.device.map(chooseDevice);
   for (const [precision, device] of precisions.flatMap((each) => devices.map((on) => [each, on] as const))) {
-    const model = await openModel(found, { precision, cacheFolder: cacheFolder() });
+    const model = await openModel(found, { precision, cacheFolder: settings.cacheFolder });
     const report = await withCloser(async (closer) => {
-      const embedder = closer.add(await ThreadEmbedder.open({ model, device, threads: flags.threads }));
+      const embedder = closer.add(await ThreadEmbedder.open({ model, device, threads: settings.threads }));
       return checkOne(model, embedder, reference);
     });
     reports.push(report);
-    if (!flags.json) printReport(report, reference);
+    if (!settings.json) printReport(report, reference);
   }
-  if (flags.json) printJson({ model: found.manifest.id, madeBy: reference?.madeBy ?? null, precisions: reports });
+  if (settings.json) printJson({ model: found.manifest.id, madeBy: reference?.madeBy ?? null, precisions: reports });
   assertPassed(found.manifest.id, reports);
 }
 

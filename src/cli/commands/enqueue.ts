@@ -1,21 +1,18 @@
 /** `embedfleet enqueue`: plan a corpus and queue it; workers elsewhere do the rest. */
 import { redisOf } from "../../fleet/open-ports.ts";
-import { enqueueCorpus, type EnqueueSettings, newRunId } from "../../fleet/enqueue-corpus.ts";
-import { type LogFlags, loggerOf, printJson, printLine } from "../output.ts";
+import { enqueueCorpus, newRunId } from "../../fleet/enqueue-corpus.ts";
+import type { EnqueueCommand } from "../command-settings.ts";
+import { loggerOf, printJson, printLine } from "../output.ts";
 import { interruptionOf, untilAborted } from "../interrupt.ts";
 import { startProgress } from "../progress-bar.ts";
 
-export interface EnqueueFlags extends EnqueueSettings, LogFlags {
-  readonly json: boolean;
-}
-
-export async function enqueue(inputs: readonly string[], flags: EnqueueFlags): Promise<void> {
-  const { json, out } = flags;
-  const run = flags.run ?? newRunId();
+export async function enqueue(inputs: readonly string[], settings: EnqueueCommand): Promise<void> {
+  const { json, out } = settings;
+  const run = settings.run ?? newRunId();
   const signal = interruptionOf(run);
-  const settings = { ...flags, run, inputs, redis: redisOf(flags), log: loggerOf(flags), signal };
+  const params = { ...settings, run, inputs, redis: redisOf(settings), log: loggerOf(settings), signal };
   const report = await withPlanningBar((onDocuments) => {
-    const planned = enqueueCorpus({ ...settings, onDocuments });
+    const planned = enqueueCorpus({ ...params, onDocuments });
     // Told to go it fails as well, later where it waits for documents.
     planned.catch(() => {});
     return Promise.race([planned, untilAborted(signal)]);

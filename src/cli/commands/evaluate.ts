@@ -7,31 +7,25 @@ import { loggerOf, printJson, printLine } from "../output.ts";
 import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
 import { count, megabytes } from "../format-report.ts";
-import { openReader, type QueryFlags } from "./search.ts";
+import type { EvalCommand } from "../command-settings.ts";
+import { openReader } from "./search.ts";
 
 const UNKNOWN_SHOWN = 3;
 
-export interface EvalFlags extends QueryFlags {
-  readonly run?: readonly string[];
-  readonly questions: string;
-  readonly at: readonly number[];
-  readonly candidates: number;
-}
-
-export async function evaluate(out: string, run: string | undefined, flags: EvalFlags): Promise<void> {
+export async function evaluate(out: string, run: string | undefined, settings: EvalCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const log = loggerOf(flags);
-    const questions = await readQuestions(flags.questions);
-    const store = await openStoreOf({ ...flags, out }, closer);
-    const named = [...(run === undefined ? [] : [run]), ...(flags.run ?? [])];
+    const log = loggerOf(settings);
+    const questions = await readQuestions(settings.questions);
+    const store = await openStoreOf({ ...settings, out }, closer);
+    const named = [...(run === undefined ? [] : [run]), ...(settings.run ?? [])];
     const runs = named.length > 0 ? [...new Set(named)] : [await latestRun(store)];
     const evaluations: Evaluation[] = [];
     for (const run of runs) {
       // One model in memory at a time, and closed before the next one is opened.
       const evaluation = await withCloser(async (closer) => {
-        const { at, weights, candidates } = flags;
+        const { at, weights, candidates } = settings;
         const { options } = await readRun(store, run);
-        const reader = await openReader({ run, options, flags, closer });
+        const reader = await openReader({ run, options, settings, closer });
         const progress = startProgress(run, "files");
         const onFile = (done: number, planned: number): void => progress.update(done, planned);
         const params = { store, run, questions, at, weights, candidates, ...reader, onFile };
@@ -47,13 +41,13 @@ export async function evaluate(out: string, run: string | undefined, flags: Eval
       }
       evaluations.push(evaluation);
     }
-    if (flags.json) return printJson(toJson(flags, questions.length, evaluations));
-    printEvaluations(evaluations, flags.at);
+    if (settings.json) return printJson(toJson(settings, questions.length, evaluations));
+    printEvaluations(evaluations, settings.at);
   });
 }
 
-function toJson(flags: EvalFlags, questions: number, evaluations: readonly Evaluation[]): unknown {
-  const { at, weights, candidates } = flags;
+function toJson(settings: EvalCommand, questions: number, evaluations: readonly Evaluation[]): unknown {
+  const { at, weights, candidates } = settings;
   return { questions, at, weights, candidates, runs: evaluations };
 }
 

@@ -7,39 +7,30 @@ import { readClosed, readRun } from "../../run/read-plan.ts";
 import { resumeRun } from "../../run/reconcile.ts";
 import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
-import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
+import type { SealCommand, SteerCommand, VerifyCommand } from "../command-settings.ts";
+import { loggerOf, printJson, printLine } from "../output.ts";
 import { openQueueOf, openStoreOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
 import { printReport } from "../format-report.ts";
 
-interface ReportFlags extends StoreFlags {
-  readonly json: boolean;
-}
-
-export interface ResumeFlags extends ReportFlags {
-  readonly redis?: string;
-  readonly allowVolatileRedis: boolean;
-  readonly fleet: string;
-}
-
-export async function resume(run: string, flags: ResumeFlags): Promise<void> {
+export async function resume(run: string, settings: SteerCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const log = loggerOf(flags);
-    const store = await openStoreOf(flags, closer);
+    const log = loggerOf(settings);
+    const store = await openStoreOf(settings, closer);
     const { options, lineage } = await readRun(store, run);
     if (lineage?.kind === "compact") {
       throw new FleetError("bad_usage", `run ${run} is a compaction, which no worker can finish`, {
         cure: `repeat: embedfleet compact ${lineage.supersedes}`,
       });
     }
-    const queue = await openQueueOf(flags, options.model.id, closer, log);
-    watchRedisOf(flags, closer, log);
-    const resuming = resumeRun({ store, queue, fleet: queueName(flags.fleet, options.model.id), run });
+    const queue = await openQueueOf(settings, options.model.id, closer, log);
+    watchRedisOf(settings, closer, log);
+    const resuming = resumeRun({ store, queue, fleet: queueName(settings.fleet, options.model.id), run });
     const outcome = await resuming.finally(() => {
       if (queue.repaired.length > 0)
         log.warn({ keys: queue.repaired }, "keys of the queue were damaged and have been removed");
     });
-    if (flags.json) printJson({ run, ...outcome });
+    if (settings.json) printJson({ run, ...outcome });
     else
       printLine(
         `run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`,
@@ -51,14 +42,14 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
   });
 }
 
-export async function seal(run: string, flags: ReportFlags & { readonly keepStaging: boolean }): Promise<void> {
+export async function seal(run: string, settings: SealCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf(flags, closer);
+    const store = await openStoreOf(settings, closer);
     const progress = startProgress("sealing", "files");
     const outcome = await sealRun({
       store,
       run,
-      keepStaging: flags.keepStaging,
+      keepStaging: settings.keepStaging,
       onShard: (done, planned) => progress.update(done, planned),
     }).finally(() => progress.stop());
     if (outcome.kind === "open") {
@@ -67,21 +58,21 @@ export async function seal(run: string, flags: ReportFlags & { readonly keepStag
       });
     }
     const report = await readProgress({ store, run, queue: null });
-    if (flags.json) return printJson(report);
+    if (settings.json) return printJson(report);
     printReport(report, store.url);
   });
 }
 
-export async function verify(out: string, run: string | undefined, flags: Omit<ReportFlags, "out">): Promise<void> {
+export async function verify(out: string, run: string | undefined, settings: VerifyCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf({ ...flags, out }, closer);
+    const store = await openStoreOf({ ...settings, out }, closer);
     const progress = startProgress("verifying", "shards");
     const report = await verifyRun({
       store,
       run: run ?? (await latestRun(store)),
       onShard: (done, planned) => progress.update(done, planned),
     }).finally(() => progress.stop());
-    if (flags.json) printJson(report);
+    if (settings.json) printJson(report);
     else {
       const { findings, strays, ...figures } = report;
       for (const [name, value] of Object.entries(figures)) printLine(`${name.padEnd(10)} ${value}`);

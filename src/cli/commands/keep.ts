@@ -3,21 +3,18 @@ import { findGarbage, removeGarbage } from "../../run/collect.ts";
 import { compactRun } from "../../run/compact.ts";
 import { readProgress } from "../../run/run-progress.ts";
 import { storeNowMs } from "../../run/store-clock.ts";
-import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
+import type { CompactCommand, GcCommand } from "../command-settings.ts";
+import { loggerOf, printJson, printLine } from "../output.ts";
 import { openStoreOf, probeStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
 import { count, megabytes, printReport } from "../format-report.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 
-interface KeepFlags extends StoreFlags {
-  readonly json: boolean;
-}
-
-export async function compact(run: string, flags: KeepFlags & { readonly unsafeStore: boolean }): Promise<void> {
+export async function compact(run: string, settings: CompactCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf(flags, closer);
-    await probeStoreOf(store, flags, loggerOf(flags));
+    const store = await openStoreOf(settings, closer);
+    await probeStoreOf(store, settings, loggerOf(settings));
     const progress = startProgress("compacting", "files");
     const manifest = await compactRun({
       store,
@@ -25,24 +22,22 @@ export async function compact(run: string, flags: KeepFlags & { readonly unsafeS
       onFile: (done, total) => progress.update(done, total),
     }).finally(() => progress.stop());
     const report = await readProgress({ store, run: manifest.run, queue: null });
-    if (flags.json) return printJson(report);
+    if (settings.json) return printJson(report);
     printReport(report, store.url);
   });
 }
 
-export async function gc(
-  flags: KeepFlags & { readonly delete: boolean; readonly abandonedDays: number },
-): Promise<void> {
+export async function gc(settings: GcCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf(flags, closer);
-    const abandonedAfterMs = flags.abandonedDays * DAY_MS;
+    const store = await openStoreOf(settings, closer);
+    const abandonedAfterMs = settings.abandonedDays * DAY_MS;
     const found = await findGarbage({ store, nowMs: await storeNowMs(store), abandonedAfterMs });
-    const garbage = flags.delete ? await removeGarbage(store, found) : found;
-    if (flags.json) return printJson({ deleted: flags.delete, runs: garbage });
+    const garbage = settings.delete ? await removeGarbage(store, found) : found;
+    if (settings.json) return printJson({ deleted: settings.delete, runs: garbage });
     if (garbage.length === 0) printLine(`no run in ${store.url} may go`);
     for (const { run, why, objects, bytes } of garbage)
       printLine(`${run.padEnd(28)} ${why.padEnd(12)} ${count(objects)} objects, ${megabytes(bytes)}`);
-    if (garbage.length > 0 && !flags.delete)
+    if (garbage.length > 0 && !settings.delete)
       printLine("nothing was deleted: add --delete when no reader needs these runs any more");
   });
 }

@@ -4,16 +4,12 @@ import { type ModelSource, type PulledFile, pullModel } from "../../../models/re
 import { knownManifest, listModels } from "../../../models/registry/registry.ts";
 import { HubSource, MirrorSource } from "../../../models/registry/pull-sources.ts";
 import { openStore } from "../../adapters/open-store.ts";
-import { hubToken } from "../../config.ts";
 import { FleetError } from "../../core/errors.ts";
-import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
+import { hubToken } from "../environment.ts";
+import type { ListModelsCommand, PullCommand } from "../model-settings.ts";
+import { loggerOf, printJson, printLine } from "../output.ts";
 import { type Closer, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
-
-export interface ModelsFlags {
-  readonly models: string;
-  readonly json: boolean;
-}
 
 /** What to take for what. The figures are measured: docs/models.md and docs/export.md say on what, and how. */
 const GUIDANCE = [
@@ -24,9 +20,9 @@ const GUIDANCE = [
   ["what int8 costs", "mean cosine to PyTorch 0.999, 96 % of the ten nearest stay; for yours: models check"],
 ] as const;
 
-export function listKnown(flags: ModelsFlags): void {
-  const known = listModels({ modelsFolder: flags.models });
-  if (flags.json) return printJson(known.map(({ manifest, folder }) => ({ ...manifest, folder })));
+export function listKnown(settings: ListModelsCommand): void {
+  const known = listModels({ modelsFolder: settings.models });
+  if (settings.json) return printJson(known.map(({ manifest, folder }) => ({ ...manifest, folder })));
   for (const { manifest, folder } of known) {
     const { id, dim, architecture, heads, weights, description, notice } = manifest;
     const what = `${dim} wide, ${architecture.maxTokens} tokens, ${Object.keys(heads).join(" + ")}, ${Object.keys(weights).join(" ")}`;
@@ -40,26 +36,21 @@ export function listKnown(flags: ModelsFlags): void {
   for (const [purpose, choice] of GUIDANCE) printLine(`  ${purpose.padEnd(20)} ${choice}`);
 }
 
-export interface PullFlags extends ModelsFlags, Omit<StoreFlags, "out"> {
-  readonly hub: string;
-  readonly from?: string;
-}
-
-export async function pull(name: string, flags: PullFlags): Promise<void> {
+export async function pull(name: string, settings: PullCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const log = loggerOf(flags);
+    const log = loggerOf(settings);
     const known = knownManifest(name);
-    const source = await sourceOf(known, flags, closer);
+    const source = await sourceOf(known, settings, closer);
     const progress = startProgress(`pulling ${known.id}`, "MB");
     const pulled = await pullModel({
       manifest: known,
       source,
-      modelsFolder: flags.models,
+      modelsFolder: settings.models,
       onProgress: (_, bytes, total) => progress.update(Math.floor(bytes / 1e6), Math.ceil((total ?? bytes) / 1e6)),
       onRetry: (path, reason) => log.warn({ path, reason }, "a download broke off and is tried again"),
     }).finally(() => progress.stop());
     const { folder, manifest, files } = pulled;
-    if (flags.json) return printJson({ model: manifest.id, revision: manifest.revision, folder, files });
+    if (settings.json) return printJson({ model: manifest.id, revision: manifest.revision, folder, files });
     for (const file of files) printLine(describePulled(file));
     printLine(`model ${manifest.id} is in ${folder}`);
   });
@@ -75,14 +66,18 @@ function describePulled({ path, bytes, sha256, digest, isNew }: PulledFile): str
   return isNew ? what : `${what} (was there)`;
 }
 
-async function sourceOf({ id, hub, revision }: ModelManifest, flags: PullFlags, closer: Closer): Promise<ModelSource> {
+async function sourceOf(
+  { id, hub, revision }: ModelManifest,
+  settings: PullCommand,
+  closer: Closer,
+): Promise<ModelSource> {
   if (hub === null) {
     throw new FleetError("bad_usage", `model ${id} comes along with embedfleet`, {
       cure: `just use it: --model ${id}`,
     });
   }
-  if (flags.from === undefined)
-    return new HubSource({ endpoint: flags.hub, repository: hub, revision, token: hubToken() });
-  const s3 = { endpoint: flags.s3Endpoint, region: flags.s3Region };
-  return new MirrorSource(closer.add(await openStore(flags.from, { s3 })));
+  if (settings.from === undefined)
+    return new HubSource({ endpoint: settings.hub, repository: hub, revision, token: hubToken() });
+  const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };
+  return new MirrorSource(closer.add(await openStore(settings.from, { s3 })));
 }

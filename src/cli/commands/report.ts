@@ -5,30 +5,26 @@ import { pathToFileURL } from "node:url";
 import { FleetError, messageOf } from "../../core/errors.ts";
 import { collectFigures } from "../../report/figures.ts";
 import { renderReport } from "../../report/render-report.ts";
-import { printJson, printLine, type StoreFlags } from "../output.ts";
+import type { ReportCommand } from "../command-settings.ts";
+import { printJson, printLine } from "../output.ts";
 import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
 import { programVersion } from "../../fleet/open-metrics.ts";
 
-export interface ReportCommandFlags extends StoreFlags {
-  readonly file?: string;
-  readonly json: boolean;
-}
-
-export async function report(run: string, flags: ReportCommandFlags): Promise<void> {
+export async function report(run: string, settings: ReportCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf(flags, closer);
+    const store = await openStoreOf(settings, closer);
     const progress = startProgress("reading", "shards");
     const figures = await collectFigures({
       store,
       run,
       onShard: (done, planned) => progress.update(done, planned),
     }).finally(() => progress.stop());
-    if (flags.json) printJson(figures);
-    if (flags.json && flags.file === undefined) return;
-    const file = resolve(flags.file ?? `${run}.html`);
+    if (settings.json) printJson(figures);
+    if (settings.json && settings.file === undefined) return;
+    const file = resolve(settings.file ?? `${run}.html`);
     await writeReport(file, renderReport(figures, programVersion()));
-    if (!flags.json) printLine(pathToFileURL(file).href);
+    if (!settings.json) printLine(pathToFileURL(file).href);
   });
 }
 

@@ -11,24 +11,28 @@ import { RunWatch } from "../../run/run-watch.ts";
 import { unmarkActive } from "../../run/active-runs.ts";
 import { sealRun } from "../../run/seal.ts";
 import { sayFailures } from "../../run/unfinished.ts";
+import type { RunCommand } from "../command-settings.ts";
 import { loggerOf, printJson } from "../output.ts";
 import { openQueueOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
 import { goingOn, interruptionOf, untilAborted } from "../interrupt.ts";
 import { type Progress, startProgress } from "../progress-bar.ts";
 import { printReport } from "../format-report.ts";
-import { placesOf, superviseWorkers, type WorkFlags } from "../worker-processes.ts";
-import { type EnqueueFlags, withPlanningBar } from "./enqueue.ts";
+import { placesOf, superviseWorkers } from "../worker-processes.ts";
+import { withPlanningBar } from "./enqueue.ts";
 
 const POLL_INTERVAL_MS = 500;
 
-export interface RunFlags extends EnqueueFlags, Omit<WorkFlags, "exitWhenDone"> {}
-
-export async function run(inputs: readonly string[], given: RunFlags): Promise<void> {
+export async function run(inputs: readonly string[], given: RunCommand): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(given);
     // Its workers would each refuse it, after the corpus was read.
     const places = placesOf(given);
-    const { store, model, chunker, corpus, observe } = await prepare(inputs, given, closer, log);
+    const { store, model, chunker, corpus, observe } = await prepare(
+      inputs,
+      { ...given, distributed: false },
+      closer,
+      log,
+    );
     const ownRedis = given.redis === undefined ? closer.add(await PrivateRedis.start()) : null;
     const redis = given.redis ?? ownRedis!.url;
     const runId = given.run ?? newRunId();
@@ -36,13 +40,21 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const fleet = given.redis === undefined ? `private-${runId}` : given.fleet;
     // That a private server persists nothing is by design, so only warnings about a given one are said.
     const allowVolatileRedis = given.redis === undefined || given.allowVolatileRedis;
-    const flags: RunFlags = { ...given, redis, fleet, run: runId, allowVolatileRedis };
-    const queue = await openQueueOf(flags, model.manifest.id, closer, given.redis === undefined ? quiet(log) : log);
-    watchRedisOf(flags, closer, log, observe);
+    const settings = { ...given, distributed: false, redis, fleet, run: runId, allowVolatileRedis };
+    const queue = await openQueueOf(settings, model.manifest.id, closer, given.redis === undefined ? quiet(log) : log);
+    watchRedisOf(settings, closer, log, observe);
     // Their ordinary lines would drown the run's own, and their warnings would repeat it.
-    const logLevel = flags.logLevel === "debug" ? "debug" : "error";
-    const workFlags = { ...flags, exitWhenDone: false, json: false };
-    const supervisor = superviseWorkers({ flags: workFlags, model, places, logLevel, firstMetricsPort: null, log });
+    const logLevel = settings.logLevel === "debug" ? "debug" : "error";
+    const workSettings = { ...settings, exitWhenDone: false, json: false };
+    const supervisor = superviseWorkers({
+      settings: workSettings,
+      model,
+      places,
+      logLevel,
+      // This process serves its own.
+      firstMetricsPort: null,
+      log,
+    });
     closer.add({ close: () => supervisor.stop() });
     supervisor.start();
     const signal = interruptionOf(runId);
@@ -52,7 +64,7 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
       untilAborted(signal),
       ...(ownRedis === null ? [] : [untilLost(ownRedis, runId)]),
     ]);
-    const what = { inputs, settings: flags, corpus, store, queue, model, chunker, observe, closer, log };
+    const what = { inputs, settings, corpus, store, queue, model, chunker, observe, closer, log };
     const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments, signal }));
     // Told to go it fails as well, and the race has its loser heard.
     planned.catch(() => {});
@@ -61,12 +73,12 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     // A queue that does not answer holds the look at it, and must not hold the bar.
     await Promise.race([untilComplete({ store, queue, run: id, progress }), over]).finally(() => progress.stop());
     await supervisor.stop();
-    const outcome = await sealRun({ store, run: id, keepStaging: flags.keepStaging });
+    const outcome = await sealRun({ store, run: id, keepStaging: settings.keepStaging });
     if (outcome.kind === "open")
       throw new FleetError("run_incomplete", `run ${id} cannot be sealed: ${outcome.reason}`);
     await unmarkActive(store, { fleet: queueName(fleet, model.manifest.id), run: id });
     const report = await readProgress({ store, run: id, queue: null });
-    if (flags.json) printJson(report);
+    if (settings.json) printJson(report);
     else printReport(report, store.url);
   });
 }

@@ -6,50 +6,33 @@ import type { Head, RunOptions } from "../../core/contracts.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
 import { givesSameVectors } from "../../core/same-model.ts";
-import type { HeadWeights } from "../../core/scoring.ts";
 import type { LanceIndex } from "../../results/lance-index.ts";
 import { latestRun } from "../../run/list-runs.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { searchIndex } from "../../results/search-index.ts";
 import { type Hit, searchRun } from "../../results/search-run.ts";
 import { openIndex } from "./load-index.ts";
-import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
+import type { QuerySettings, SearchCommand } from "../command-settings.ts";
+import { loggerOf, printJson, printLine } from "../output.ts";
 import { type Closer, modelOf, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 
 const TEXT_CHARS = 200;
 
-export interface QueryFlags extends Omit<StoreFlags, "out"> {
-  readonly model?: readonly string[];
-  readonly threads: number;
-  readonly models: string;
-  readonly weights: HeadWeights;
-  readonly json: boolean;
-}
-
-export interface SearchFlags extends QueryFlags {
-  readonly run?: string;
-  readonly top: number;
-  readonly text: boolean;
-  readonly index?: string;
-  readonly table: string;
-  readonly candidates: number;
-}
-
-export async function search(out: string, query: string, flags: SearchFlags): Promise<void> {
+export async function search(out: string, query: string, settings: SearchCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf({ ...flags, out }, closer);
-    const { top, weights, candidates, text: withText } = flags;
-    const index = flags.index === undefined ? null : await openIndex(flags.index, flags, closer);
-    const held = index && (await heldRun(index, flags));
-    const run = held?.run ?? flags.run ?? (await latestRun(store));
+    const store = await openStoreOf({ ...settings, out }, closer);
+    const { top, weights, candidates, text: withText } = settings;
+    const index = settings.index === undefined ? null : await openIndex(settings.index, settings, closer);
+    const held = index && (await heldRun(index, settings));
+    const run = held?.run ?? settings.run ?? (await latestRun(store));
     const { options } = await readRun(store, run);
-    const reader = await openReader({ run, options, flags, closer });
+    const reader = await openReader({ run, options, settings, closer });
     const asked = { run, query, top, weights, withText, ...reader };
     const hits =
       index && held
         ? await searchIndex({ ...asked, index, candidates, options: { ...options, heads: held.heads } })
         : await searchRun({ ...asked, store });
-    if (flags.json) return printJson(hits);
+    if (settings.json) return printJson(hits);
     hits.forEach(printHit);
   });
 }
@@ -57,13 +40,13 @@ export async function search(out: string, query: string, flags: SearchFlags): Pr
 /** The run that an index holds. @throws FleetError `run_unknown` when it holds none, or another one than asked for. */
 async function heldRun(
   index: LanceIndex,
-  flags: Pick<SearchFlags, "run" | "table">,
+  settings: Pick<SearchCommand, "run" | "table">,
 ): Promise<{ readonly run: string; readonly heads: Head[] }> {
   const held = (await index.runs()).findLast(({ state }) => state === "done");
-  if (held !== undefined && held.run === (flags.run ?? held.run)) return held;
-  const found = held === undefined ? "holds no run yet" : `holds run ${held.run} and not ${flags.run}`;
-  throw new FleetError("run_unknown", `the table ${flags.table} of ${index.url} ${found}`, {
-    cure: `put it in: embedfleet index <out> ${flags.run ?? "<run>"} --to ${index.url}`,
+  if (held !== undefined && held.run === (settings.run ?? held.run)) return held;
+  const found = held === undefined ? "holds no run yet" : `holds run ${held.run} and not ${settings.run}`;
+  throw new FleetError("run_unknown", `the table ${settings.table} of ${index.url} ${found}`, {
+    cure: `put it in: embedfleet index <out> ${settings.run ?? "<run>"} --to ${index.url}`,
   });
 }
 
@@ -82,17 +65,20 @@ export async function openReader(
   params: Readonly<{
     run: string;
     options: RunOptions;
-    flags: Pick<QueryFlags, "model" | "threads" | "logLevel" | "models">;
+    settings: Pick<QuerySettings, "model" | "threads" | "logLevel" | "models" | "cacheFolder">;
     closer: Closer;
   }>,
 ): Promise<{ tokenizer: Tokenizer; embedder: Embedder }> {
-  const { run, options, flags, closer } = params;
-  const log = loggerOf(flags);
+  const { run, options, settings, closer } = params;
+  const log = loggerOf(settings);
   const { precision } = options;
-  const names = (flags.model ?? [options.model.id]).filter(
-    (name) => findModel(name, { modelsFolder: flags.models }).manifest.weights[precision] !== undefined,
+  const names = (settings.model ?? [options.model.id]).filter(
+    (name) => findModel(name, { modelsFolder: settings.models }).manifest.weights[precision] !== undefined,
   );
-  const models = await Promise.all(names.map((model) => modelOf({ model, models: flags.models, precision }, log)));
+  const { models: folder, cacheFolder } = settings;
+  const models = await Promise.all(
+    names.map((model) => modelOf({ model, models: folder, precision, cacheFolder }, log)),
+  );
   const model = models.find(({ ref }) => givesSameVectors(ref, options.model));
   if (model === undefined) {
     throw new FleetError(
@@ -104,5 +90,5 @@ export async function openReader(
     );
   }
   const tokenizer = await openTokenizer(model, "query");
-  return { tokenizer, embedder: closer.add(await ThreadEmbedder.open({ model, threads: flags.threads })) };
+  return { tokenizer, embedder: closer.add(await ThreadEmbedder.open({ model, threads: settings.threads })) };
 }

@@ -13,7 +13,8 @@ import { type FleetPresence, forecastOf } from "../../run/run-forecast.ts";
 import { readProgress, reportOf, type RunReport } from "../../run/run-progress.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { RunWatch } from "../../run/run-watch.ts";
-import { printJson, printLine, type StoreFlags } from "../output.ts";
+import type { StatusCommand } from "../command-settings.ts";
+import { printJson, printLine } from "../output.ts";
 import { type Closer, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { count, printReport, scheduleLine } from "../format-report.ts";
 import { Screen } from "../screen.ts";
@@ -27,20 +28,13 @@ const COUNTED_FAILURES = 200;
 /** Of a Redis that takes longer the store's part is shown alone. */
 const ANSWER_TIMEOUT_MS = 2000;
 
-export interface StatusFlags extends StoreFlags {
-  readonly redis?: string;
-  readonly fleet: string;
-  readonly watch: boolean;
-  readonly json: boolean;
-}
-
-export async function status(run: string | undefined, flags: StatusFlags): Promise<void> {
+export async function status(run: string | undefined, settings: StatusCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf(flags, closer);
-    if (run === undefined) return printRuns(store, flags.json);
-    const look = await looker(store, run, flags, closer);
-    if (flags.json) return printJson(await look());
-    const last = flags.watch || process.stdout.isTTY ? await watch(look) : await look();
+    const store = await openStoreOf(settings, closer);
+    if (run === undefined) return printRuns(store, settings.json);
+    const look = await looker(store, run, settings, closer);
+    if (settings.json) return printJson(await look());
+    const last = settings.watch || process.stdout.isTTY ? await watch(look) : await look();
     if (last.state === "sealed") return printReport(last, store.url);
     for (const line of statusLines(last, { columns: process.stdout.columns ?? 80 })) printLine(line);
   });
@@ -50,13 +44,13 @@ export async function status(run: string | undefined, flags: StatusFlags): Promi
 async function looker(
   store: ObjectStore,
   run: string,
-  flags: StatusFlags,
+  settings: StatusCommand,
   closer: Closer,
 ): Promise<() => Promise<RunStatus>> {
   const runWatch = new RunWatch({ store, run });
   const { options } = await readRun(store, run);
-  const fleet = queueName(flags.fleet, options.model.id);
-  const ask = flags.redis === undefined ? null : await asker({ redisUrl: flags.redis, fleet, run, closer });
+  const fleet = queueName(settings.fleet, options.model.id);
+  const ask = settings.redis === undefined ? null : await asker({ redisUrl: settings.redis, fleet, run, closer });
   return async () => {
     const snapshot = await runWatch.look();
     const { counts, ...presence } = ask === null ? UNASKED : await ask();

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { cacheFolder } from "../../../src/config.ts";
+import { userCache } from "../../../src/cli/environment.ts";
 
 export const sources = fileURLToPath(new URL("../../../../test/bench/peers", import.meta.url));
 const models = fileURLToPath(new URL("../../../../models", import.meta.url));
@@ -22,7 +22,7 @@ export interface PeerModel {
 export function peersPython(): string {
   const given = process.env["PEERS_PYTHON"];
   if (given !== undefined) return given;
-  const folder = join(cacheFolder(), `peers-${digestOf("requirements.txt", "requirements-alone.txt")}`);
+  const folder = join(userCache(process.env), `peers-${digestOf("requirements.txt", "requirements-alone.txt")}`);
   const python = join(folder, "bin", "python");
   if (existsSync(join(folder, READY))) return python;
   console.log(`making a Python environment in ${folder}: 6 GB, some minutes, once`);
@@ -38,7 +38,7 @@ export function peersPython(): string {
 }
 
 export function peerModel(python: string): PeerModel {
-  const folder = join(cacheFolder(), `peers-model-${digestOf("make_model.py")}`);
+  const folder = join(userCache(process.env), `peers-model-${digestOf("make_model.py")}`);
   const model = { hub: join(folder, "hub"), exported: join(folder, "exported") };
   if (existsSync(join(folder, READY))) return model;
   rmSync(folder, { recursive: true, force: true });

@@ -1,0 +1,33 @@
+/** Settings that several commands have beside those of the fleet. */
+import { z } from "zod";
+import { s3Settings } from "../fleet/settings.ts";
+
+export const logSettings = z.object({
+  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info").meta({
+    value: "level",
+    description: "least severe level of log lines to print",
+  }),
+});
+
+export const jsonSettings = z.object({
+  json: z.boolean().default(false).meta({ description: "print one JSON object on standard output at the end" }),
+});
+
+/** Of commands that read a store: last in their help. */
+export const s3AndLog = { ...s3Settings.shape, ...logSettings.shape };
+
+export const deviceSchema = z.strictObject({ kind: z.enum(["cpu", "cuda", "tensorrt"]), index: z.int().min(0) });
+
+export const placeSettings = z.object({
+  device: z
+    .array(z.union([z.literal("auto"), deviceSchema]))
+    .min(1)
+    .default(["auto"])
+    .meta({
+      value: "names",
+      description: "devices that run the model: auto, cpu, cuda:N or tensorrt:N, separated by commas",
+      byDefault: "auto",
+    }),
+});
+
+export type LogSettings = z.infer<typeof logSettings>;

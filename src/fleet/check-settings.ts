@@ -1,0 +1,41 @@
+/** What settings must be: checked where a caller gives them, and said where one is wrong. */
+import { z } from "zod";
+import { FleetError } from "../core/errors.ts";
+
+/**
+ * Checks what was given and adds the defaults, which are those of the command line.
+ * @throws FleetError `bad_usage` for a value that the setting cannot have
+ */
+export function withDefaults<Schema extends z.ZodObject>(schema: Schema, given: object): z.output<Schema> {
+  const said = Object.entries(given).filter(([, value]) => value !== undefined);
+  const parsed = schema.safeParse(Object.fromEntries(said));
+  if (parsed.success) return parsed.data;
+  const [{ path }] = parsed.error.issues as [z.core.$ZodIssue];
+  const name = String(path[0]);
+  const field = schema.shape[name] as z.ZodType;
+  // Without the value itself, which may be a secret.
+  throw new FleetError("bad_usage", `the setting ${name} cannot be used as given`, {
+    cure: `it must be ${requirement(field, parsed.error)}`,
+  });
+}
+
+/** The schema below a default or an absence. */
+export function bareSchema(schema: z.ZodType): z.ZodType {
+  if (schema instanceof z.ZodDefault || schema instanceof z.ZodExactOptional || schema instanceof z.ZodOptional)
+    return bareSchema(schema.unwrap() as z.ZodType);
+  return schema;
+}
+
+/** What a value of a setting must be, as the end of a sentence. */
+export function requirement(schema: z.ZodType, error: z.ZodError): string {
+  const bare = bareSchema(schema);
+  if (bare instanceof z.ZodEnum) return `one of ${bare.options.join(", ")}`;
+  if (bare instanceof z.ZodNumber && bare.isInt) return rangeOf(bare);
+  const issue = error.issues[0];
+  return issue?.code === "invalid_type" ? `of type ${issue.expected}` : (issue?.message ?? "another value");
+}
+
+function rangeOf({ minValue, maxValue }: z.ZodNumber): string {
+  if (maxValue === null || maxValue >= Number.MAX_SAFE_INTEGER) return `a whole number of at least ${minValue}`;
+  return `a whole number from ${minValue} to ${maxValue}`;
+}
