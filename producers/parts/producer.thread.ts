@@ -3,6 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
 import { batchPart } from "./batch-part.ts";
 import { LocalChunker } from "../chunking/chunker.ts";
+import { buffersOf } from "../chunking/row-columns.ts";
 import type { PartBatch } from "./read-parts.ts";
 import { Buckets } from "../sources/buckets.ts";
 import { placeOpener } from "./parts.ts";
@@ -27,11 +28,7 @@ async function next(id: number, reading: number): Promise<void> {
 
 async function cut(chunker: LocalChunker, id: number, texts: readonly string[]): Promise<void> {
   const made = await chunker.cut(texts);
-  const columns = [made.counts, made.charStarts, made.charEnds, made.textHashes, made.offsets, made.tokenIds];
-  reply(
-    { kind: "cut", id, cut: made },
-    columns.map(({ buffer }) => buffer as ArrayBuffer),
-  );
+  reply({ kind: "cut", id, cut: made }, [made.counts.buffer as ArrayBuffer, ...buffersOf(made)]);
 }
 
 async function serve(chunker: LocalChunker, request: ThreadRequest): Promise<void> {

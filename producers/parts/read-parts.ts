@@ -1,12 +1,12 @@
 /** Parts of a corpus read ahead, wherever that is done, and put together in their order. */
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { FleetError } from "../../src/core/errors.ts";
-import type { CutChunk } from "../chunking/row-columns.ts";
+import type { RowSpan } from "../chunking/row-columns.ts";
 import { unreadableAfter } from "../sources/jsonl.ts";
 import type { CorpusPart, Section } from "./sections.ts";
 
-/** A document or a reject; a document that came with its chunks has no text any more. */
-export type ReadItem = SourceItem & { readonly chunks?: readonly CutChunk[] };
+/** A document or a reject; a document that came with its rows has no text any more. */
+export type ReadItem = SourceItem & { readonly rows?: RowSpan };
 
 export interface PartBatch {
   readonly items: readonly ReadItem[];

@@ -3,6 +3,7 @@ import { type Data, DataType, RecordBatchReader, type RecordBatch, type Utf8 } f
 import type { VectorType } from "../core/contracts.ts";
 import { FleetError, messageOf } from "../core/errors.ts";
 import { fromHalf } from "../core/half.ts";
+import type { Utf8Texts } from "../core/rows.ts";
 import { checkArrowFooter, checkArrowMetadata } from "./check-metadata.ts";
 
 /** Typed, checked access to the columns of one record batch. */
@@ -52,9 +53,18 @@ export class BatchView {
     return values.map((value, row) => ((bitmap[row >> 3]! & (1 << (row & 7))) === 0 ? null : value));
   }
 
-  #strings(name: string, data: Data<Utf8>): string[] {
+  /** A view of the texts' bytes, which are decoded by nobody. */
+  utf8(name: string): Utf8Texts {
+    return this.#utf8(name, this.#data(name, DataType.isUtf8));
+  }
+
+  #utf8(name: string, data: Data<Utf8>): Utf8Texts & { readonly bytes: Buffer } {
     const bytes = Buffer.from(data.values.buffer, data.values.byteOffset, data.values.byteLength);
-    const offsets = this.#offsets(name, data, bytes.length);
+    return { offsets: this.#offsets(name, data, bytes.length), bytes };
+  }
+
+  #strings(name: string, data: Data<Utf8>): string[] {
+    const { offsets, bytes } = this.#utf8(name, data);
     return Array.from({ length: this.rows }, (_, row) => bytes.toString("utf8", offsets[row], offsets[row + 1]));
   }
 
