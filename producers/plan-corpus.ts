@@ -36,7 +36,7 @@ import { type CutWindow, SourceDigest, Window } from "./window.ts";
 const SHOWN_REJECTS = 3;
 const NEW_RUN = "the corpus or the program changed since: use another --run id";
 
-/** What has been planned so far. */
+/** Totals of the windows planned so far. */
 export interface ProduceProgress {
   readonly documents: number;
   readonly rows: number;
@@ -63,7 +63,7 @@ interface CommonParams {
 }
 
 /**
- * What a producer works with. Documents are cut on this thread, or wherever the chunker does it; every chunker makes
+ * Dependencies of a producer. Documents are cut on this thread, or wherever the chunker does it; every chunker makes
  * the same chunks.
  */
 export type ProduceParams = CommonParams & ({ readonly tokenizer: Tokenizer } | { readonly chunker: Chunker });

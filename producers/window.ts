@@ -1,4 +1,4 @@
-/** The stretch of the corpus that a producer holds: filled document by document, then cut into shards. */
+/** A window: consecutive documents that a producer holds in memory, sorts by length and cuts into shards. */
 import { createHash, hash, type Hash } from "node:crypto";
 import { encodeDocumentIndex } from "../src/arrow/document-index.ts";
 import { encodeStagedShard } from "../src/arrow/staged.ts";

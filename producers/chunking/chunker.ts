@@ -1,11 +1,11 @@
 /** Texts to chunks: tokenised, cut and hashed, here or wherever else there are cores. */
 import type { RunOptions } from "../../src/core/contracts.ts";
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
-import { RowBuilder, type RowColumns, type RowSpan, type RowValues } from "./row-columns.ts";
-import { assertChunkLimits, roomOf } from "./spans.ts";
+import { RowBuilder, type RowColumns, type RowSpan } from "./row-columns.ts";
+import { assertChunkLimits, type Chunk, roomOf } from "./spans.ts";
 import { chunk, encodeTitles, outlineOf } from "./strategies.ts";
 
-/** What decides how texts are cut, and what is kept of them. */
+/** Options that decide how texts are cut, and if their chunks' texts are kept. */
 export type ChunkingOptions = Pick<RunOptions, "chunking" | "chunkTokens" | "overlap" | "keepText">;
 
 /** The rows of several texts. Their buffers are their own, so that a thread can hand them to another without a copy. */
@@ -17,7 +17,7 @@ export type ChunkedTexts = RowColumns & {
 };
 
 export interface Chunker {
-  /** Batches that are worth having in flight, so that none of its threads waits. */
+  /** Number of batches to keep in flight, so that none of its threads waits. */
   readonly batchesInFlight: number;
   cut(texts: readonly string[]): Promise<ChunkedTexts>;
 }
@@ -34,7 +34,7 @@ export class LocalChunker implements Chunker {
   }
 
   async cut(texts: readonly string[]): Promise<ChunkedTexts> {
-    const { chunking, chunkTokens: maxTokens, overlap, keepText } = this.#options;
+    const { chunking, chunkTokens: maxTokens, overlap } = this.#options;
     const { prefixIds, suffixIds } = this.#tokenizer;
     const limits = { maxTokens, overlap, prefixIds, suffixIds };
     assertChunkLimits(limits);
@@ -46,26 +46,34 @@ export class LocalChunker implements Chunker {
       room: roomOf(limits),
       isCut: (i) => (outlines[i]?.length ?? 1) > 1,
     });
+    return this.#toColumns(encoded, texts, (text, i) =>
+      chunk({ text, encoded: encoded[i]!, outline: outlines[i]!, titles, chunking, ...limits }),
+    );
+  }
+
+  /** @param cutText Gives the chunks of a text that does not fit into one, or has headings. */
+  #toColumns(
+    encoded: readonly Encoded[],
+    texts: readonly string[],
+    cutText: (text: string, i: number) => Chunk[],
+  ): ChunkedTexts {
+    const { prefixIds, suffixIds } = this.#tokenizer;
+    const { chunkTokens, keepText } = this.#options;
+    const specials = prefixIds.length + suffixIds.length;
     const tokens = encoded.reduce((sum, { ids }) => sum + ids.length, 0);
-    const specials = (prefixIds.length + suffixIds.length) * texts.length;
-    const rows = new RowBuilder({ rows: texts.length, tokens: tokens + specials, keepText });
-    const frame = { prefix: Int32Array.from(prefixIds), suffix: Int32Array.from(suffixIds) };
-    const counts = texts.map((text, i) => {
+    const rows = new RowBuilder({ rows: texts.length, tokens: tokens + specials * texts.length, keepText });
+    const counts = new Uint32Array(texts.length);
+    const [prefix, suffix] = [Int32Array.from(prefixIds), Int32Array.from(suffixIds)];
+    texts.forEach((text, i) => {
       const before = rows.rows;
-      if (isWhole(encoded[i]!, roomOf(limits))) rows.add(wholeRow(text, encoded[i]!, frame));
-      else
-        for (const { ids, ...values } of chunk({
-          text,
-          encoded: encoded[i]!,
-          outline: outlines[i]!,
-          titles,
-          chunking,
-          ...limits,
-        }))
-          rows.add({ ...values, tokenIds: [ids] });
-      return rows.rows - before;
+      const { ids, starts } = encoded[i]!;
+      // Most texts are one row, for which no object is made; their tokens came without positions.
+      if (starts.length === 0 && ids.length + specials <= chunkTokens)
+        rows.add({ tokenIds: [prefix, ids, suffix], charStart: 0, charEnd: text.length, text });
+      else for (const { ids: all, ...values } of cutText(text, i)) rows.add({ ...values, tokenIds: [all] });
+      counts[i] = rows.rows - before;
     });
-    return { ...rows.finish(), counts: Uint32Array.from(counts), tokens };
+    return { ...rows.finish(), counts, tokens };
   }
 }
 
@@ -79,26 +87,13 @@ export function rowsOfTexts(cut: ChunkedTexts): RowSpan[] {
   });
 }
 
-/** True for a text that fits and lies under no headings: one row, of whose tokens no positions are known. */
-function isWhole({ ids, starts }: Encoded, room: number): boolean {
-  return starts.length === 0 && ids.length <= room;
-}
-
-function wholeRow(
-  text: string,
-  { ids }: Encoded,
-  { prefix, suffix }: Readonly<{ prefix: Int32Array; suffix: Int32Array }>,
-): RowValues {
-  return { tokenIds: [prefix, ids, suffix], charStart: 0, charEnd: text.length, text };
-}
-
 /** Positions of tokens cost more time than the tokens, and only texts that are cut need them. */
 async function encodeAll(
   params: Readonly<{
     tokenizer: Tokenizer;
     texts: readonly string[];
     room: number;
-    /** Whether a text is cut even if it fits. */
+    /** True for a text that is cut even if it fits into one chunk. */
     isCut: (text: number) => boolean;
   }>,
 ): Promise<Encoded[]> {

@@ -17,7 +17,7 @@ import { type OpenPlace, readPart } from "./parts.ts";
 import type { CorpusPart } from "./sections.ts";
 import { type AdmittedItem, tokenise, type TokenisedItem } from "../tokenise.ts";
 
-/** A piece ends with the item that reaches one of these; it is in memory whole, here and where the plan is made. */
+/** Limits of a piece, which is held in memory whole: it ends with the item that reaches one. */
 const PIECE_TOKENS = 4 * 1024 * 1024;
 const PIECE_ITEMS = 65_536;
 const PIECE_CHARS = 64 * 1024 * 1024;

@@ -7,7 +7,14 @@ import { buffersOf } from "../chunking/row-columns.ts";
 import type { PartBatch } from "./read-parts.ts";
 import { Buckets } from "../sources/buckets.ts";
 import { placeOpener } from "./parts.ts";
-import { packBatch, type ThreadReply, type ThreadRequest, type ThreadSetup, toMessage } from "./producer-messages.ts";
+import {
+  batchBuffers,
+  packBatch,
+  type ThreadReply,
+  type ThreadRequest,
+  type ThreadSetup,
+  toMessage,
+} from "./producer-messages.ts";
 
 const port = parentPort!;
 const { model, cutting, reading: options, s3 } = workerData as ThreadSetup;
@@ -23,7 +30,7 @@ async function next(id: number, reading: number): Promise<void> {
   const batch = await readings.get(reading)!.next();
   if (batch.done === true) return reply({ kind: "batch", id, batch: null });
   const packed = packBatch(batch.value);
-  reply({ kind: "batch", id, batch: packed }, [packed.contents.buffer]);
+  reply({ kind: "batch", id, batch: packed }, batchBuffers(packed));
 }
 
 async function cut(chunker: LocalChunker, id: number, texts: readonly string[]): Promise<void> {

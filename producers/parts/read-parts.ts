@@ -15,14 +15,14 @@ export interface PartBatch {
 }
 
 export interface PartEnd {
-  /** That were read: the next range's first line is one more. */
+  /** Number of lines that were read; the next range's first line has the number after it. */
   readonly lines: number;
-  /** What stopped the reading; nothing of the object is read after it. */
+  /** The fault that ended the reading; nothing of the object is read after it. */
   readonly fault?: FleetError;
 }
 
 export interface PartReader {
-  /** Parts that are worth having begun, so that nobody who reads waits. */
+  /** Number of parts to begin ahead, so that no reader waits. */
   readonly partsAhead: number;
   /** Begins at once, and reads a bounded number of batches ahead of who takes them. */
   read(part: CorpusPart): PartReading;

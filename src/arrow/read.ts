@@ -43,7 +43,7 @@ export class BatchView {
     return this.#strings(name, this.#data(name, DataType.isUtf8));
   }
 
-  /** Null where the column is. */
+  /** Texts of a nullable column; null where the column is null. */
   optionalStrings(name: string): (string | null)[] {
     const data = this.#data(name, DataType.isUtf8, true);
     const values = this.#strings(name, data);
@@ -53,7 +53,7 @@ export class BatchView {
     return values.map((value, row) => ((bitmap[row >> 3]! & (1 << (row & 7))) === 0 ? null : value));
   }
 
-  /** A view of the texts' bytes, which are decoded by nobody. */
+  /** The texts as UTF-8, a view of the batch's own bytes. */
   utf8(name: string): Utf8Texts {
     return this.#utf8(name, this.#data(name, DataType.isUtf8));
   }
@@ -133,7 +133,7 @@ export class BatchView {
     return { offsets: this.#offsets(name, data, child.length), child };
   }
 
-  /** As single-precision floats, whatever they were written as. */
+  /** Vectors as single-precision floats, also where half-precision ones were written. */
   #vectors(name: string, type: VectorType, data: Data, length: number): { dim: number; values: Float32Array } {
     const child = data.children[0];
     if (child === undefined || !DataType.isFixedSizeList(data.type)) this.corrupt(`have no vectors in ${name}`);
