@@ -13,8 +13,9 @@ import { makePart } from "../../producers/parts/make-part.ts";
 import { placeOpener } from "../../producers/parts/parts.ts";
 import { ProducerThreads } from "../../producers/parts/producer-threads.ts";
 import { SHARED_CUT, SharedReader } from "../../producers/parts/shared-reader.ts";
-import { produce } from "../../producers/plan-corpus.ts";
+import { produce, type ProduceParams } from "../../producers/plan-corpus.ts";
 import { Buckets } from "../../producers/sources/buckets.ts";
+import type { Tokenizer as FleetTokenizer } from "../../src/core/ports.ts";
 import { unobserved } from "../../src/core/telemetry.ts";
 import { openRun } from "../../src/run/open-run.ts";
 import { MemoryParts } from "../fixtures/memory-parts.ts";
@@ -50,6 +51,23 @@ const PARTS_AT_ONCE = 2;
 /** Smaller than the usual one, so that a corpus of a few megabytes has several. */
 const PART_BYTES = 4 * 1024 * 1024;
 
+type Common = Pick<ProduceParams, "store" | "queue" | "record" | "maxRejects">;
+
+/** Makes the parts and puts them together, all in this process. @returns Tokens planned, special tokens included. */
+async function produceParts(common: Common, corpus: Corpus, tokenizer: FleetTokenizer): Promise<number> {
+  const { store, record } = common;
+  const chunker = new LocalChunker({ tokenizer, options: record.options });
+  const buckets = new Buckets(undefined);
+  const tools = { store, record, chunker, open: placeOpener((name) => buckets.get(name)), observe: unobserved };
+  const queue = new MemoryParts();
+  await queue.work({ atOnce: PARTS_AT_ONCE, make: (job, signal) => makePart(job, tools, signal) });
+  const reader = new SharedReader({ store, queue, run: record.run, pollIntervalMs: 5 });
+  const items = corpus.items(reader, { ...SHARED_CUT, partBytes: PART_BYTES });
+  const { tokens } = await produce({ ...common, chunker, items });
+  await queue.close();
+  return tokens;
+}
+
 /** @returns Tokens planned, special tokens included. */
 async function produceFile(file: string, threads: number, inParts: boolean): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), "embedfleet-bench-"));
@@ -60,19 +78,7 @@ async function produceFile(file: string, threads: number, inParts: boolean): Pro
     const store = await openStore(folder);
     const { record } = await openRun(store, { run: "bench", inputs: [file], options, since: undefined });
     const common = { store, queue: new MemoryQueue(), record, maxRejects: null };
-    if (inParts) {
-      const tokenizer = await loadTokenizer(model.tokenizerPath);
-      const chunker = new LocalChunker({ tokenizer, options });
-      const buckets = new Buckets(undefined);
-      const tools = { store, record, chunker, open: placeOpener((name) => buckets.get(name)), observe: unobserved };
-      const queue = new MemoryParts();
-      await queue.work({ atOnce: PARTS_AT_ONCE, make: (job, signal) => makePart(job, tools, signal) });
-      const reader = new SharedReader({ store, queue, run: record.run, pollIntervalMs: 5 });
-      const items = corpus.items(reader, { ...SHARED_CUT, partBytes: PART_BYTES });
-      const { tokens } = await produce({ ...common, chunker, items });
-      await queue.close();
-      return tokens;
-    }
+    if (inParts) return await produceParts(common, corpus, await loadTokenizer(model.tokenizerPath));
     if (threads === 1) {
       const tokenizer = await loadTokenizer(model.tokenizerPath);
       return (await produce({ ...common, tokenizer, items: corpus.items() })).tokens;
