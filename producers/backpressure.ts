@@ -7,16 +7,16 @@ import type { Logger } from "pino";
 import type { QueueGauge, QueueLoad } from "../src/core/ports.ts";
 import { nowMs, type Observe } from "../src/core/telemetry.ts";
 
-/** What a job takes of Redis: about 1,000 bytes measured, and half as much as buffers and the event stream may add. */
+/** Redis memory of one job: about 1,000 bytes measured, and half as much again for buffers and the event stream. */
 const BYTES_PER_JOB = 1500;
-/** Of the server's limit; the rest is for leases, events and whoever else is there. */
+/** Share of the server's memory limit that jobs may use; the rest is for leases, events and other clients. */
 const MEMORY_SHARE = 0.6;
-/** Of either limit: from here on each window waits a little, in proportion. */
+/** Share of either limit from which on each window waits, in proportion to the excess. */
 const SLOW_FROM = 0.8;
 /** A producer that stopped goes on below this, so that it does not stop again at once. */
 const GO_ON_BELOW = 0.9;
 const CHECK_INTERVAL_MS = 1000;
-/** Of a window just before the limit. */
+/** Pause before a window just below the limit, in check intervals. */
 const LONGEST_PAUSE_CHECKS = 5;
 
 export interface BackpressureParams {
@@ -43,7 +43,7 @@ export class Backpressure {
     this.#params = params;
   }
 
-  /** What the producer waits for; null while it goes on. */
+  /** The reason why the producer waits; null while it plans. */
   get waitsFor(): string | null {
     return this.#waitsFor;
   }

@@ -21,7 +21,7 @@ import { selectItems } from "./sources/select.ts";
 const SMALL_BYTES = 1024 * 1024;
 const SMALL_TOGETHER = 100;
 
-/** What to read, and which documents of it. */
+/** Inputs of a corpus, and the selection of its documents. */
 export interface CorpusParams extends Selection {
   /** Files, folders, patterns, `s3://…`, or `-` for standard input, in the order they are read. */
   readonly inputs: readonly string[];

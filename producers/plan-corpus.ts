@@ -36,7 +36,7 @@ import { type CutWindow, SourceDigest, Window } from "./window.ts";
 const SHOWN_REJECTS = 3;
 const NEW_RUN = "the corpus or the program changed since: use another --run id";
 
-/** What has been planned so far. */
+/** Totals of the windows planned so far. */
 export interface ProduceProgress {
   readonly documents: number;
   readonly rows: number;
@@ -63,7 +63,7 @@ interface CommonParams {
 }
 
 /**
- * What a producer works with. Documents are cut on this thread, or wherever the chunker does it; every chunker makes
+ * Dependencies of a producer. Documents are cut on this thread, or wherever the chunker does it; every chunker makes
  * the same chunks.
  */
 export type ProduceParams = CommonParams & ({ readonly tokenizer: Tokenizer } | { readonly chunker: Chunker });
@@ -151,8 +151,9 @@ class Producer {
     const content = item.content ?? contentHash(item.document);
     const admission = this.#admission.admit(item.document.id, content);
     if (admission === "duplicate") return duplicate(item);
-    if (admission === "unchanged") return { kind: "unchanged", document: item.document, content };
-    return { ...item, content };
+    const { document, rows } = item;
+    if (admission === "unchanged") return { kind: "unchanged", document, content };
+    return { kind: "document", document, content, ...(rows !== undefined && { rows }) };
   }
 
   /**
@@ -185,8 +186,8 @@ class Producer {
   /** Objects of a planned window that are not in the store any more are made again from its documents. */
   async #cutAgain({ plan, bytes }: StoredPlan, lost: readonly string[]): Promise<void> {
     const window = this.#newWindow();
-    for await (const item of tokenise(this.#documentsOf(plan), { chunker: this.#chunker, observe: this.#observe }))
-      window.add(item);
+    for await (const batch of tokenise(this.#documentsOf(plan), { chunker: this.#chunker, observe: this.#observe }))
+      for (const item of batch) window.add(item);
     const cut = window.cut();
     if (Buffer.compare(toJsonBytes(cut.plan), bytes) !== 0) throw this.#isAnother(plan);
     for (const [key, body] of objectsOf(cut)) if (lost.includes(key)) await this.#createSame(key, body);
@@ -229,10 +230,12 @@ class Producer {
       writer.begin(() => this.#write(cut));
     };
     try {
-      for await (const item of tokenise(this.#source, { chunker: this.#chunker, observe: this.#observe })) {
+      for await (const batch of tokenise(this.#source, { chunker: this.#chunker, observe: this.#observe })) {
         writer.assertWell();
-        window.add(item);
-        if (window.isFull) await flush();
+        for (const item of batch) {
+          window.add(item);
+          if (window.isFull) await flush();
+        }
       }
       if (window.documents > 0) await flush();
     } finally {

@@ -1,4 +1,4 @@
-/** What a producer has written, looked for in the store: some stores acknowledge a write and lose it. */
+/** Checks that the objects a producer wrote are in the store: some stores acknowledge a write and lose it. */
 import { type ClosedRecord, type DeletesFile, MAX_PLAN_BYTES, type WindowPlan } from "../src/core/contracts.ts";
 import { toJsonBytes } from "../src/core/json.ts";
 import { runKeys, windowId } from "../src/core/layout.ts";
@@ -8,7 +8,7 @@ import { notStored } from "../src/run/create-same.ts";
 import { readWindow } from "../src/run/read-plan.ts";
 import type { CutWindow } from "./window.ts";
 
-/** What a window's plan points at, by key. */
+/** Objects that a window's plan points at, each with its key. */
 export function objectsOf({ plan, staged, index, rejectLines }: CutWindow): [key: string, body: Uint8Array][] {
   const keys = runKeys(plan.run);
   return [
@@ -19,8 +19,8 @@ export function objectsOf({ plan, staged, index, rejectLines }: CutWindow): [key
 }
 
 /**
- * Keys of what a window's plan points at and the store does not have whole.
- * @param params.needsStaged Whether its staged rows have to be there, unless the run is sealed: then they are removed.
+ * Keys of the objects that a window's plan points at and that the store lacks or has in another size.
+ * @param params.needsStaged True if the staged rows must be there; those of a sealed run are removed and never missed.
  */
 export async function findLost(
   store: ObjectStore,

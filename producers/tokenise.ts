@@ -1,8 +1,8 @@
 /** Documents to chunks, in order: batches of documents go to a chunker, several at a time. */
 import type { Document, SourceItem } from "../src/core/documents.ts";
 import { nowMs, type Observe } from "../src/core/telemetry.ts";
-import { chunksOf, type Chunker } from "./chunking/chunker.ts";
-import type { CutChunk } from "./chunking/row-columns.ts";
+import { type Chunker, rowsOfTexts } from "./chunking/chunker.ts";
+import type { RowSpan } from "./chunking/row-columns.ts";
 
 type RejectedItem = SourceItem & { readonly kind: "reject" };
 
@@ -13,8 +13,8 @@ export interface AdmittedDocument {
   readonly document: Document;
   /** See `contentHash`. */
   readonly content: Uint8Array;
-  /** Where it was cut already. */
-  readonly chunks?: readonly CutChunk[];
+  /** Present where it was cut already. */
+  readonly rows?: RowSpan;
 }
 
 export type AdmittedItem = RejectedItem | AdmittedDocument;
@@ -22,26 +22,30 @@ export type AdmittedItem = RejectedItem | AdmittedDocument;
 export type TokenisedItem =
   | RejectedItem
   | (AdmittedDocument & { readonly kind: "unchanged" })
-  | (AdmittedDocument & { readonly kind: "document"; readonly chunks: readonly CutChunk[] });
+  | (AdmittedDocument & { readonly kind: "document"; readonly rows: RowSpan });
 
 const BATCH_DOCUMENTS = 512;
 const BATCH_CHARS = 2 * 1024 * 1024;
 
 export type TokeniseParams = Readonly<{ chunker: Chunker; observe: Observe }>;
 
+/**
+ * Documents with their rows and rejects in their place, in batches: awaiting each of millions of documents takes longer
+ * than adding it to a window.
+ */
 export async function* tokenise(
   items: AsyncIterable<AdmittedItem>,
   params: TokeniseParams,
-): AsyncGenerator<TokenisedItem> {
+): AsyncGenerator<readonly TokenisedItem[]> {
   const inFlight: Promise<TokenisedItem[]>[] = [];
   for await (const batch of batches(items)) {
     const work = tokeniseBatch(batch, params);
     // Awaited in turn below; until then a rejection must not count as unhandled.
     work.catch(() => {});
     inFlight.push(work);
-    if (inFlight.length >= params.chunker.batchesInFlight) yield* await inFlight.shift()!;
+    if (inFlight.length >= params.chunker.batchesInFlight) yield await inFlight.shift()!;
   }
-  while (inFlight.length > 0) yield* await inFlight.shift()!;
+  while (inFlight.length > 0) yield await inFlight.shift()!;
 }
 
 async function* batches(items: AsyncIterable<AdmittedItem>): AsyncGenerator<AdmittedItem[]> {
@@ -60,23 +64,24 @@ async function* batches(items: AsyncIterable<AdmittedItem>): AsyncGenerator<Admi
 
 async function tokeniseBatch(items: readonly AdmittedItem[], params: TokeniseParams): Promise<TokenisedItem[]> {
   const texts = items.flatMap((item) => (isUncut(item) ? [item.document.text] : []));
-  const chunks = texts.length === 0 ? [] : await cutTexts(texts, params);
-  let document = 0;
+  const cut = texts.length === 0 ? [] : await cutTexts(texts, params);
+  let text = 0;
   return items.map((item): TokenisedItem => {
     if (item.kind === "reject") return item;
-    if (item.kind === "unchanged") return { ...item, kind: item.kind };
-    return { ...item, kind: item.kind, chunks: item.chunks ?? chunks[document++]! };
+    const { document, content } = item;
+    if (item.kind === "unchanged") return { kind: item.kind, document, content };
+    return { kind: item.kind, document, content, rows: item.rows ?? cut[text++]! };
   });
 }
 
 function isUncut(item: AdmittedItem): item is AdmittedDocument {
-  return item.kind === "document" && item.chunks === undefined;
+  return item.kind === "document" && item.rows === undefined;
 }
 
-async function cutTexts(texts: readonly string[], params: TokeniseParams): Promise<CutChunk[][]> {
+async function cutTexts(texts: readonly string[], params: TokeniseParams): Promise<RowSpan[]> {
   const startedAtMs = nowMs();
   const cut = await params.chunker.cut(texts);
   const { tokens } = cut;
   params.observe({ kind: "tokenised", documents: texts.length, tokens, durationMs: nowMs() - startedAtMs });
-  return chunksOf(cut);
+  return rowsOfTexts(cut);
 }

@@ -1,4 +1,4 @@
-/** The stretch of the corpus that a producer holds: filled document by document, then cut into shards. */
+/** A window: consecutive documents that a producer holds in memory, sorts by length and cuts into shards. */
 import { createHash, hash, type Hash } from "node:crypto";
 import { encodeDocumentIndex } from "../src/arrow/document-index.ts";
 import { encodeStagedShard } from "../src/arrow/staged.ts";
@@ -7,8 +7,9 @@ import { PLAN_VERSION, type Reject, type RunRecord, type ShardPlan, type WindowP
 import type { SourceItem } from "../src/core/documents.ts";
 import { shardId, windowId } from "../src/core/layout.ts";
 import { planShards, type WindowLimits } from "../src/core/planning.ts";
-import { type PlannedRows, RowDigest, textHashOf } from "../src/core/rows.ts";
-import { type CutChunk, type PlanRow, toPlannedRows } from "./chunking/row-columns.ts";
+import { RowDigest, type StagedRows, textHashOf } from "../src/core/rows.ts";
+import type { RowSpan } from "./chunking/row-columns.ts";
+import { DocumentRows } from "./document-rows.ts";
 import type { AdmittedDocument, AdmittedItem, TokenisedItem } from "./tokenise.ts";
 
 /** Digest of documents as read, in order; tells whether a corpus is still the one that was planned. */
@@ -50,13 +51,11 @@ export class Window {
   readonly #firstDocument: number;
   readonly #limits: WindowLimits;
   readonly #digest = new SourceDigest();
-  readonly #rows: PlanRow[] = [];
+  readonly #rows = new DocumentRows();
   readonly #rejects: Reject[] = [];
   readonly #planned: Planned[] = [];
   #documents = 0;
   #unchanged = 0;
-  #tokens = 0;
-  #textChars = 0;
 
   constructor(params: Readonly<{ record: RunRecord; index: number; firstDocument: number; limits: WindowLimits }>) {
     this.#record = params.record;
@@ -70,23 +69,23 @@ export class Window {
   }
 
   get rows(): number {
-    return this.#rows.length;
+    return this.#rows.rows;
   }
 
   get isFull(): boolean {
     const { tokens, rows, documents, textChars } = this.#limits;
     return (
-      this.#tokens >= tokens ||
-      this.#rows.length >= rows ||
+      this.#rows.tokens >= tokens ||
+      this.#rows.rows >= rows ||
       this.#documents >= documents ||
-      this.#textChars >= textChars
+      this.#rows.textChars >= textChars
     );
   }
 
   add(item: TokenisedItem): void {
     if (item.kind === "reject") this.#addReject(item);
     else if (item.kind === "unchanged") this.#addUnchanged(item);
-    else this.#addDocument(item, item.chunks);
+    else this.#addDocument(item, item.rows);
   }
 
   #addReject(item: SourceItem & { kind: "reject" }): void {
@@ -101,18 +100,11 @@ export class Window {
     this.#unchanged++;
   }
 
-  #addDocument(item: AdmittedDocument, chunks: readonly CutChunk[]): void {
+  #addDocument(item: AdmittedDocument, rows: RowSpan): void {
     this.#digest.add(item);
     this.#documents++;
-    this.#planned.push({ id: item.document.id, content: item.content, chunks: chunks.length });
-    const kept = item.document.kept ?? [];
-    const keptChars = kept.reduce((chars, value) => chars + (value?.length ?? 0), 0);
-    const { id } = item.document;
-    chunks.forEach(({ ids, charStart, charEnd, textHash, text }, chunk) => {
-      this.#tokens += ids.length;
-      this.#textChars += keptChars + (text?.length ?? 0);
-      this.#rows.push({ ids, charStart, charEnd, textHash, text, id, chunk, kept });
-    });
+    this.#planned.push({ id: item.document.id, content: item.content, chunks: rows.count });
+    this.#rows.add(item.document, rows);
   }
 
   /** Sorts and cuts. The same documents always give the same bytes. */
@@ -120,20 +112,18 @@ export class Window {
     const { version, run, options } = this.#record;
     const isDigested = version === PLAN_VERSION;
     const window = windowId(this.#index);
+    const planned = this.#rows.index();
     const layout = planShards({
-      lengths: this.#rows.map((row) => row.ids.length),
-      carriedBytes: this.#rows.map(({ id, text, kept }) =>
-        [id, text, ...kept].reduce((bytes, value) => bytes + Buffer.byteLength(value ?? ""), 0),
-      ),
-      ...(options.dedupe === true && { firsts: this.#firstsOfTexts() }),
+      lengths: planned.lengths,
+      carriedBytes: planned.carriedBytes,
+      ...(options.dedupe === true && { firsts: planned.firstsOfTexts() }),
       shape: { dim: options.model.dim, heads: options.heads, vectors: options.vectors },
     });
     const parts: Uint8Array[] = [];
     let stagedBytes = 0;
     const shards = layout.shards.map(({ start, end }, index): ShardPlan => {
       const shard = shardId(window, index);
-      const picked = Array.from(layout.order.subarray(start, end), (row) => this.#rows[row]!);
-      const rows = toPlannedRows(picked, options.keep);
+      const rows = planned.gather(layout.order.subarray(start, end), options.keep);
       const bytes = encodeStagedShard({ run, shard, rows });
       parts.push(bytes);
       stagedBytes += bytes.length;
@@ -156,8 +146,8 @@ export class Window {
       window,
       firstDocument: this.#firstDocument,
       documents: this.#documents,
-      rows: this.#rows.length,
-      tokens: this.#tokens,
+      rows: this.#rows.rows,
+      tokens: this.#rows.tokens,
       rejects: this.#rejects.length,
       ...(this.#record.lineage?.kind === "delta" && { unchanged: this.#unchanged }),
       sourceSha256: this.#digest.hex(),
@@ -167,16 +157,6 @@ export class Window {
       shards,
     };
     return { plan, staged: Buffer.concat(parts), index, rejectLines };
-  }
-
-  #firstsOfTexts(): number[] {
-    const firsts = new Map<string, number>();
-    return this.#rows.map(({ textHash }, row) => {
-      const key = Buffer.from(textHash.buffer, textHash.byteOffset, textHash.byteLength).toString("base64");
-      const first = firsts.get(key) ?? row;
-      firsts.set(key, first);
-      return first;
-    });
   }
 
   #encodeIndex(): Uint8Array {
@@ -196,7 +176,7 @@ function sha256(bytes: Uint8Array): string {
   return hash("sha256", bytes, "hex");
 }
 
-function digestOf(rows: PlannedRows): string {
+function digestOf(rows: StagedRows): string {
   const digest = new RowDigest();
   rows.ids.forEach((id, row) => digest.add(id, rows.chunks[row]!, textHashOf(rows, row)));
   return digest.hex();

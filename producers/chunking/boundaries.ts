@@ -58,7 +58,7 @@ export function tokenAt(position: number, text: string, starts: Uint32Array): nu
   return text.slice(starts[low - 1], position).trim() === "" ? low - 1 : low;
 }
 
-/** Of these positions, ascending; each token once, without the first and the end. */
+/** Tokens at these positions, ascending; each token once, without the first and the end. */
 export function tokensAt(positions: readonly number[], text: string, starts: Uint32Array): number[] {
   const tokens: number[] = [];
   for (const position of positions) {

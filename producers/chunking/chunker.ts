@@ -1,23 +1,23 @@
 /** Texts to chunks: tokenised, cut and hashed, here or wherever else there are cores. */
-import { hash } from "node:crypto";
 import type { RunOptions } from "../../src/core/contracts.ts";
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
+import { RowBuilder, type RowColumns, type RowSpan } from "./row-columns.ts";
+import { assertChunkLimits, type Chunk, roomOf } from "./spans.ts";
 import { chunk, encodeTitles, outlineOf } from "./strategies.ts";
-import { chunkAt, type ChunkColumns, type CutChunk, toColumns } from "./row-columns.ts";
 
-/** What decides how texts are cut, and what is kept of them. */
+/** Options that decide how texts are cut, and if their chunks' texts are kept. */
 export type ChunkingOptions = Pick<RunOptions, "chunking" | "chunkTokens" | "overlap" | "keepText">;
 
-/** The chunks of several texts, column-wise: few objects, which cross from thread to thread in no time. */
-export interface ChunkedTexts extends ChunkColumns {
-  /** Chunks of each text, in order. */
+/** The rows of several texts. Their buffers are their own, so that a thread can hand them to another without a copy. */
+export type ChunkedTexts = RowColumns & {
+  /** Rows of each text, in order. */
   readonly counts: Uint32Array;
-  /** Of the texts themselves, without special tokens. */
+  /** Tokens of the texts themselves, without special tokens. */
   readonly tokens: number;
-}
+};
 
 export interface Chunker {
-  /** Batches that are worth having in flight, so that none of its threads waits. */
+  /** Number of batches to keep in flight, so that none of its threads waits. */
   readonly batchesInFlight: number;
   cut(texts: readonly string[]): Promise<ChunkedTexts>;
 }
@@ -34,33 +34,57 @@ export class LocalChunker implements Chunker {
   }
 
   async cut(texts: readonly string[]): Promise<ChunkedTexts> {
-    const { chunking, chunkTokens: maxTokens, overlap, keepText } = this.#options;
+    const { chunking, chunkTokens: maxTokens, overlap } = this.#options;
     const { prefixIds, suffixIds } = this.#tokenizer;
+    const limits = { maxTokens, overlap, prefixIds, suffixIds };
+    assertChunkLimits(limits);
     const outlines = texts.map((text) => outlineOf(text, chunking));
     const titles = await encodeTitles(outlines, this.#tokenizer);
     const encoded = await encodeAll({
       tokenizer: this.#tokenizer,
       texts,
-      room: maxTokens - prefixIds.length - suffixIds.length,
+      room: roomOf(limits),
       isCut: (i) => (outlines[i]?.length ?? 1) > 1,
     });
-    const limits = { maxTokens, overlap, prefixIds, suffixIds };
-    const chunks = texts.map((text, i) =>
+    return this.#toColumns(encoded, texts, (text, i) =>
       chunk({ text, encoded: encoded[i]!, outline: outlines[i]!, titles, chunking, ...limits }),
     );
+  }
+
+  /** @param cutText Gives the chunks of a text that does not fit into one, or has headings. */
+  #toColumns(
+    encoded: readonly Encoded[],
+    texts: readonly string[],
+    cutText: (text: string, i: number) => Chunk[],
+  ): ChunkedTexts {
+    const { prefixIds, suffixIds } = this.#tokenizer;
+    const { chunkTokens, keepText } = this.#options;
+    const specials = prefixIds.length + suffixIds.length;
     const tokens = encoded.reduce((sum, { ids }) => sum + ids.length, 0);
-    // Field by field: objects made by rest and spread are dictionaries, and all that is done with rows is a third slower.
-    const cut = chunks.flat().map(({ ids, charStart, charEnd, text }): CutChunk => {
-      return { ids, charStart, charEnd, textHash: hash("sha256", text, "buffer"), text: keepText ? text : null };
+    const rows = new RowBuilder({ rows: texts.length, tokens: tokens + specials * texts.length, keepText });
+    const counts = new Uint32Array(texts.length);
+    const [prefix, suffix] = [Int32Array.from(prefixIds), Int32Array.from(suffixIds)];
+    texts.forEach((text, i) => {
+      const before = rows.rows;
+      const { ids, starts } = encoded[i]!;
+      // Most texts are one row, for which no object is made; their tokens came without positions.
+      if (starts.length === 0 && ids.length + specials <= chunkTokens)
+        rows.add({ tokenIds: [prefix, ids, suffix], charStart: 0, charEnd: text.length, text });
+      else for (const { ids: all, ...values } of cutText(text, i)) rows.add({ ...values, tokenIds: [all] });
+      counts[i] = rows.rows - before;
     });
-    return { counts: Uint32Array.from(chunks, ({ length }) => length), ...toColumns(cut), tokens };
+    return { ...rows.finish(), counts, tokens };
   }
 }
 
-/** The chunks of each text. */
-export function chunksOf(cut: ChunkedTexts): CutChunk[][] {
+/** The rows of each text. */
+export function rowsOfTexts(cut: ChunkedTexts): RowSpan[] {
   let next = 0;
-  return Array.from(cut.counts, (count) => Array.from({ length: count }, () => chunkAt(cut, next++)));
+  return Array.from(cut.counts, (count): RowSpan => {
+    const first = next;
+    next += count;
+    return { columns: cut, first, count };
+  });
 }
 
 /** Positions of tokens cost more time than the tokens, and only texts that are cut need them. */
@@ -69,7 +93,7 @@ async function encodeAll(
     tokenizer: Tokenizer;
     texts: readonly string[];
     room: number;
-    /** Whether a text is cut even if it fits. */
+    /** True for a text that is cut even if it fits into one chunk. */
     isCut: (text: number) => boolean;
   }>,
 ): Promise<Encoded[]> {

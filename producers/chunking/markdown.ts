@@ -6,7 +6,7 @@ export interface Section {
   readonly start: number;
   /** The headings above its own, outermost first. */
   readonly above: readonly string[];
-  /** Those and its own: what a later piece of it lies under. */
+  /** The headings above and its own, which later chunks of the section are given as context. */
   readonly path: readonly string[];
 }
 
@@ -54,7 +54,7 @@ function headingsOf(text: string): Heading[] {
   });
 }
 
-/** As the parser counts them: after CRLF, CR or LF. */
+/** Positions of the lines' starts as the parser counts lines: after CRLF, CR or LF. */
 function lineStarts(text: string, from: number): number[] {
   const starts = [from];
   const ends = /\r\n?|\n/g;

@@ -8,7 +8,7 @@ export interface Chunk {
   /** UTF-16 code units of the document's text. */
   readonly charStart: number;
   readonly charEnd: number;
-  /** As the model gets it: what lies between the two, after its context where there is one. */
+  /** Text that the model gets: the span's own text, after its context where there is one. */
   readonly text: string;
 }
 
@@ -19,7 +19,7 @@ export interface TokenSpan {
 }
 
 export interface ChunkLimits {
-  /** Of a chunk, special tokens included. */
+  /** Most tokens of a chunk, special tokens included. */
   readonly maxTokens: number;
   /** Tokens that a chunk shares with the one before it. */
   readonly overlap: number;
@@ -103,7 +103,7 @@ function countBelow(places: readonly number[], limit: number): number {
   return low;
 }
 
-/** What is put before the text of a chunk for the model: the headings it lies under. */
+/** The headings above a chunk, which are put before its text for the model. */
 export interface Context {
   readonly text: string;
   readonly ids: Int32Array;

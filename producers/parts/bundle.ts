@@ -2,11 +2,11 @@
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { Bundleable, CorpusPart, Section, WholeObject } from "./sections.ts";
 
-/** That are begun, of which the first is read on: the others wait for a server meanwhile. */
+/** Objects whose first request is under way at the same time; only the first one is read further. */
 const OBJECTS_AT_ONCE = 8;
 
 export interface BundleLimits {
-  /** Of all objects together, unless it is one. */
+  /** Most bytes of all objects together; a single object may exceed it. */
   readonly bytes: number;
   readonly objects: number;
 }
@@ -40,7 +40,10 @@ function together(objects: readonly WholeObject[]): CorpusPart {
   return { name: `${first!.name} and ${others.length} more`, objects, range: null };
 }
 
-/** What `read` gives of each object, in their order. Of those that are only begun no more than the first item is held. */
+/**
+ * Items that `read` gives of each object, in the objects' order. Of an object that is begun and not read yet, only the
+ * first item is held.
+ */
 export async function* readBundle<Each>(
   objects: readonly Each[],
   read: (object: Each) => AsyncGenerator<SourceItem>,

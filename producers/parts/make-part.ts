@@ -9,6 +9,7 @@ import type { ObjectStore } from "../../src/core/ports.ts";
 import type { Observe } from "../../src/core/telemetry.ts";
 import { createSame } from "../../src/run/create-same.ts";
 import type { Chunker } from "../chunking/chunker.ts";
+import { DocumentRows } from "../document-rows.ts";
 import { partOf } from "./part-job.ts";
 import { encodePiece } from "./part-piece.ts";
 import type { PartEnd } from "./read-parts.ts";
@@ -16,7 +17,7 @@ import { type OpenPlace, readPart } from "./parts.ts";
 import type { CorpusPart } from "./sections.ts";
 import { type AdmittedItem, tokenise, type TokenisedItem } from "../tokenise.ts";
 
-/** A piece ends with the item that reaches one of these; it is in memory whole, here and where the plan is made. */
+/** Limits of a piece, which is held in memory whole: it ends with the item that reaches one. */
 const PIECE_TOKENS = 4 * 1024 * 1024;
 const PIECE_ITEMS = 65_536;
 const PIECE_CHARS = 64 * 1024 * 1024;
@@ -45,38 +46,28 @@ export async function makePart(job: PartJob, tools: PartTools, signal: AbortSign
   const reached = { line: 0 };
   const outcome: { fault?: FleetError } = {};
   let pieces = 0;
-  const put = async (items: readonly TokenisedItem[], isLast: boolean): Promise<void> => {
+  let filled = { items: [] as TokenisedItem[], rows: new DocumentRows() };
+  const put = async (isLast: boolean): Promise<void> => {
     const end: PartEnd | null = isLast && part.range !== null ? { lines: reached.line, ...outcome } : null;
-    const piece = { run: record.run, part: job.part, piece: pieces, isLast, items, end };
+    const piece = { run: record.run, part: job.part, piece: pieces, isLast, ...filled, end };
+    filled = { items: [], rows: new DocumentRows() };
     const key = keys.partPiece(job.part, pieces++);
     await createSame(store, { key, body: encodePiece(piece, record.options.keep), cure: OTHERWISE_READ });
   };
-  let items: TokenisedItem[] = [];
-  let size = { tokens: 0, chars: 0 };
-  for await (const item of tokenise(documentsOf(part, tools, reached, outcome), tools)) {
+  for await (const batch of tokenise(documentsOf(part, tools, reached, outcome), tools)) {
     signal.throwIfAborted();
-    items.push(item);
-    if (item.kind === "document") size = grown(size, item);
-    if (size.tokens < PIECE_TOKENS && items.length < PIECE_ITEMS && size.chars < PIECE_CHARS) continue;
-    await put(items, false);
-    items = [];
-    size = { tokens: 0, chars: 0 };
+    for (const item of batch) {
+      filled.items.push(item);
+      if (item.kind === "document") filled.rows.add(item.document, item.rows);
+      if (isFull(filled.items.length, filled.rows)) await put(false);
+    }
   }
-  await put(items, true);
+  await put(true);
   await store.create({ key: keys.partDone(job.part), body: toJsonBytes({ pieces }) });
 }
 
-function grown(
-  size: Readonly<{ tokens: number; chars: number }>,
-  item: TokenisedItem & { kind: "document" },
-): { tokens: number; chars: number } {
-  let { tokens, chars } = size;
-  for (const { ids, text } of item.chunks) {
-    tokens += ids.length;
-    chars += text?.length ?? 0;
-  }
-  for (const value of item.document.kept ?? []) chars += (value?.length ?? 0) * item.chunks.length;
-  return { tokens, chars };
+function isFull(items: number, { tokens, textChars }: DocumentRows): boolean {
+  return items >= PIECE_ITEMS || tokens >= PIECE_TOKENS || textChars >= PIECE_CHARS;
 }
 
 /** A fault ends a range, and is told with it: whoever puts the parts together knows which line it was. */

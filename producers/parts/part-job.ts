@@ -12,12 +12,12 @@ import type { CorpusPart } from "./sections.ts";
 /** A thousand of the longest names and paths. */
 const MAX_RECORD_BYTES = 32 * 1024 * 1024;
 
-/** What is put up for others. */
+/** A part that is offered to other processes. */
 export interface OfferedPart {
   readonly job: PartJob;
-  /** As messages call it. */
+  /** The part's name in messages. */
   readonly name: string;
-  /** To be in the store before the job is in the queue. */
+  /** Bytes of the part's record, which must be in the store before the job is in the queue. */
   readonly record: Uint8Array;
 }
 
@@ -29,8 +29,8 @@ export function offerOf(part: CorpusPart, run: string, index: number): OfferedPa
 }
 
 /**
- * What the lead has written down under the job's name. A job comes from a queue that others can write to, so it can name
- * a part that is there or none; what a part is, and what is made of it, is bound to that name.
+ * The part that the lead has recorded under the job's name. A job comes from a queue that others can write to, so it
+ * can name a part that is there or none; what a part is, and what is made of it, is bound to that name.
  *
  * @throws FleetError `job_invalid` for a part that was not offered or is not of the run's corpus, `object_corrupt`
  */

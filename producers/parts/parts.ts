@@ -19,7 +19,7 @@ export const PART_BYTES = 4 * 1024 * 1024;
 const HEAD_BYTES = 4;
 
 export interface CutHow {
-  /** Of a range, about; an object of less than two is one part. */
+  /** Approximate size of a range, in bytes; an object smaller than two ranges is one part. */
   readonly partBytes?: number;
   /** Small objects, of `partBytes` together at most, that are one part; by default each is its own. */
   readonly partObjects?: number;
@@ -75,7 +75,7 @@ async function* partsOf(
       yield { kind: "part", part: { ...whole, range: { start, end: Math.min(start + partBytes, bytes) }, pin } };
 }
 
-/** What cannot be read now is left to whoever reads it, and tells. */
+/** True for a plain JSONL object. One that cannot be read now is reported later, by the reader of its part. */
 async function isPlainJsonl(object: CorpusObject, options: ReadOptions): Promise<boolean> {
   const source = await object.open().catch(() => null);
   if (source === null) return false;

@@ -69,7 +69,7 @@ export class ProducerThreads implements Chunker, PartReader {
 
 class ProducerThread {
   readonly ready: Promise<void>;
-  /** Under way. */
+  /** Requests under way. */
   cuts = 0;
   readings = 0;
   readonly #worker: Worker;

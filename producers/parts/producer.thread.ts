@@ -3,10 +3,18 @@ import { parentPort, workerData } from "node:worker_threads";
 import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
 import { batchPart } from "./batch-part.ts";
 import { LocalChunker } from "../chunking/chunker.ts";
+import { buffersOf } from "../chunking/row-columns.ts";
 import type { PartBatch } from "./read-parts.ts";
 import { Buckets } from "../sources/buckets.ts";
 import { placeOpener } from "./parts.ts";
-import { packBatch, type ThreadReply, type ThreadRequest, type ThreadSetup, toMessage } from "./producer-messages.ts";
+import {
+  batchBuffers,
+  packBatch,
+  type ThreadReply,
+  type ThreadRequest,
+  type ThreadSetup,
+  toMessage,
+} from "./producer-messages.ts";
 
 const port = parentPort!;
 const { model, cutting, reading: options, s3 } = workerData as ThreadSetup;
@@ -22,16 +30,12 @@ async function next(id: number, reading: number): Promise<void> {
   const batch = await readings.get(reading)!.next();
   if (batch.done === true) return reply({ kind: "batch", id, batch: null });
   const packed = packBatch(batch.value);
-  reply({ kind: "batch", id, batch: packed }, [packed.contents.buffer]);
+  reply({ kind: "batch", id, batch: packed }, batchBuffers(packed));
 }
 
 async function cut(chunker: LocalChunker, id: number, texts: readonly string[]): Promise<void> {
   const made = await chunker.cut(texts);
-  const columns = [made.counts, made.charStarts, made.charEnds, made.textHashes, made.offsets, made.tokenIds];
-  reply(
-    { kind: "cut", id, cut: made },
-    columns.map(({ buffer }) => buffer as ArrayBuffer),
-  );
+  reply({ kind: "cut", id, cut: made }, [made.counts.buffer as ArrayBuffer, ...buffersOf(made)]);
 }
 
 async function serve(chunker: LocalChunker, request: ThreadRequest): Promise<void> {

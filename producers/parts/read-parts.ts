@@ -1,12 +1,12 @@
 /** Parts of a corpus read ahead, wherever that is done, and put together in their order. */
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { FleetError } from "../../src/core/errors.ts";
-import type { CutChunk } from "../chunking/row-columns.ts";
+import type { RowSpan } from "../chunking/row-columns.ts";
 import { unreadableAfter } from "../sources/jsonl.ts";
 import type { CorpusPart, Section } from "./sections.ts";
 
-/** A document or a reject; a document that came with its chunks has no text any more. */
-export type ReadItem = SourceItem & { readonly chunks?: readonly CutChunk[] };
+/** A document or a reject; a document that came with its rows has no text any more. */
+export type ReadItem = SourceItem & { readonly rows?: RowSpan };
 
 export interface PartBatch {
   readonly items: readonly ReadItem[];
@@ -15,14 +15,14 @@ export interface PartBatch {
 }
 
 export interface PartEnd {
-  /** That were read: the next range's first line is one more. */
+  /** Number of lines that were read; the next range's first line has the number after it. */
   readonly lines: number;
-  /** What stopped the reading; nothing of the object is read after it. */
+  /** The fault that ended the reading; nothing of the object is read after it. */
   readonly fault?: FleetError;
 }
 
 export interface PartReader {
-  /** Parts that are worth having begun, so that nobody who reads waits. */
+  /** Number of parts to begin ahead, so that no reader waits. */
   readonly partsAhead: number;
   /** Begins at once, and reads a bounded number of batches ahead of who takes them. */
   read(part: CorpusPart): PartReading;

@@ -1,4 +1,4 @@
-/** What a corpus is divided into: parts that any thread or process can read, and items that are read here and now. */
+/** Sections of a corpus: parts that any thread or process can read, and items that this process reads at once. */
 import type { FilePin } from "../../src/adapters/file/file-source.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { ByteRange } from "../../src/core/ports.ts";
@@ -30,7 +30,7 @@ export interface WholeObject {
   readonly pin: FilePin | null;
 }
 
-/** `items` is what is read here and now: what could not be listed, and what can be read once only. */
+/** A part, or items that this process reads at once: rejects of the listing, and sources that can be read only once. */
 export type Section =
   | { readonly kind: "part"; readonly part: CorpusPart }
   | { readonly kind: "items"; readonly items: AsyncIterable<SourceItem> };

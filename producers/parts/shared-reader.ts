@@ -16,7 +16,7 @@ import type { CorpusPart } from "./sections.ts";
  * find another one under the name, or none.
  */
 export const SHARED_CUT: CutHow = { partBytes: 32 * 1024 * 1024, partObjects: MAX_PART_OBJECTS, pinsAll: true };
-/** Bounds what lies in the store and is not planned yet. */
+/** Parts begun ahead of the plan; bounds the pieces in the store that are not planned yet. */
 const PARTS_AHEAD = 64;
 const MAX_PIECE_BYTES = 512 * 1024 * 1024;
 const POLL_INTERVAL_MS = 200;
@@ -35,7 +35,7 @@ export class SharedReader implements PartReader {
   readonly partsAhead = PARTS_AHEAD;
   readonly #params: SharedReaderParams;
   #parts = 0;
-  /** Begun, and not read to their end. */
+  /** Parts that are begun and not read to their end. */
   readonly #begun = new Set<OfferedPart>();
   /** Parts that were made again because what was made of them was damaged or lost. */
   readonly #madeAgain = new Set<PartJob>();

@@ -17,7 +17,7 @@ const NOT_COMPRESSED = -1n;
 export interface Message extends Pick<MessageInfo, "kind" | "rows"> {
   /** The whole message, its body included. */
   readonly bytes: Buffer;
-  /** Of the body, as it says itself. */
+  /** Size of the decoded body in bytes, as the message states it. */
   readonly decodedBytes: number;
 }
 

@@ -1,4 +1,4 @@
-/** What a document must be before it is worth tokenising. */
+/** Checks a document's id and text before it is tokenised. */
 import { MAX_ID_CHARS } from "../../src/core/contracts.ts";
 import { type Origin, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 

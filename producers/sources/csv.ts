@@ -12,11 +12,11 @@ import { unreadableAt } from "./unreadable.ts";
 
 const NEWLINE = 10;
 const RETURN = 13;
-/** What a header line is looked for in, to tell the delimiter. */
+/** Length in bytes of the start of a file in which the header line is looked for, to find the delimiter. */
 const HEADER_BYTES = 64 * 1024;
 /** Each is an object in memory, and takes a byte of the file. */
 const MAX_FIELDS = 100_000;
-/** Of a row that is not at its end; looked at after each piece of so many bytes. */
+/** Bytes that are parsed between two checks of a row that has not ended. */
 const PIECE_BYTES = 64 * 1024;
 const DELIMITERS = [",", ";", "\t", "|"] as const;
 
@@ -166,7 +166,7 @@ class RowLimits {
   }
 
   /**
-   * @param bytes That the parser was given since it was looked at.
+   * @param bytes Bytes that the parser was given since the last check.
    * @throws FleetError `source_unreadable`
    */
   check(parser: Parser, bytes: number): void {

@@ -1,15 +1,15 @@
-/** From an object's bytes to plain UTF-8: inflated by its first bytes, whatever it is called, and UTF-16 decoded. */
+/** Decodes an object's bytes to plain UTF-8; its first bytes tell compression and UTF-16, not its name. */
 import { pipeline, Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { ZstdDecoder } from "./zstd.ts";
 
-/** What is lost before the damage in a damaged gzip file, at most. */
+/** Block size of inflation, in bytes: at most this much before the damage in a damaged gzip file is lost. */
 const INFLATE_BYTES = 64 * 1024;
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
 const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
-/** Of a skippable frame; the lowest four bits of the first byte are free. */
+/** Magic number of a skippable zstd frame, without its first byte, whose lowest four bits are free. */
 const ZSTD_SKIPPABLE = Buffer.from([0x2a, 0x4d, 0x18]);
 const UTF8_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const UTF16_MARKS = [
@@ -32,7 +32,7 @@ export async function* plainText(source: ByteSource): AsyncGenerator<Buffer> {
   else yield* text.chunks;
 }
 
-/** Whether these first bytes begin UTF-8 text that lies in the object as it is, so that parts of it can be read alone. */
+/** True if these first bytes begin uncompressed UTF-8 text, so that ranges of the object can be read alone. */
 export function isPlain(head: Buffer): boolean {
   const marks = [GZIP_MAGIC, ZSTD_MAGIC, ...UTF16_MARKS.map(({ mark }) => mark)];
   return !isSkippableZstd(head) && !marks.some((mark) => startsWith(head, mark));

@@ -11,7 +11,7 @@ const MOST_BYTES = 1024 * MI;
 /** Ids differ, so that rows take some space, however well they are compressed. */
 const ANY_RATIO_ROWS = 4 * MI;
 const ROWS_PER_BYTE = 16;
-/** Of texts that columns only refer to: as much as gzip could make of the same bytes. */
+/** Limit, in characters, for texts that columns only refer to: as many as gzip could expand from the same bytes. */
 const ANY_RATIO_CHARS = 4096 * MI;
 const CHARS_PER_BYTE = 1024;
 

@@ -35,7 +35,7 @@ export function formatByName(name: string): KnownFormat | null {
 }
 
 /**
- * Whether a file found in a folder or below a prefix is read. With a format said, names that tell another one
+ * True if a file found in a folder or below a prefix is read. With a format said, names that tell another one
  * are passed over; names without an ending (`part-00000`) are taken, unless they are markers like `_SUCCESS`.
  */
 export function isWanted(path: string, format: Format): boolean {

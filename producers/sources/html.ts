@@ -3,7 +3,7 @@ import { isUtf8 } from "node:buffer";
 import { Parser } from "htmlparser2";
 import { FleetError } from "../../src/core/errors.ts";
 
-/** What is in these is not read, or not part of the text. `nav` repeats on every page of a site. */
+/** Elements whose content is not part of the text. `nav` repeats on every page of a site. */
 const UNSEEN = new Set(["head", "iframe", "nav", "noscript", "object", "script", "style", "svg", "template"]);
 /** These begin and end a paragraph, and these a line. */
 const PARAGRAPHS = new Set(
@@ -55,7 +55,7 @@ class Page {
   /** Elements open since the outermost unseen one, itself included. */
   #unseen = 0;
   #preformatted = 0;
-  /** What goes before the next word: nothing, a space, an end of a line or of a paragraph. */
+  /** White space before the next word: nothing, a space, or the end of a line or a paragraph. */
   #gap: "" | " " | "\n" | "\n\n" = "";
 
   onopentag(name: string, attributes: Readonly<Record<string, string>>): void {

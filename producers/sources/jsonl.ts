@@ -65,7 +65,7 @@ async function* readLines(
   yield* read(splitter.end());
 }
 
-/** Null for a blank line, and for a record that is left out. */
+/** A line as a document or a reject; null for a blank line and for a record that the selection leaves out. */
 function readLine(line: Line, origin: Origin, options: RecordOptions): SourceItem | null {
   const refuse = (reason: RejectReason, detail: string): SourceItem => ({
     kind: "reject",
@@ -93,7 +93,7 @@ function readLine(line: Line, origin: Origin, options: RecordOptions): SourceIte
   return toDocument(record, origin, options);
 }
 
-/** Of white space in ASCII: told before anything is decoded. */
+/** True for a line of nothing but ASCII white space, which is found without decoding it. */
 function isBlank(bytes: Buffer): boolean {
   for (let at = 0; at < bytes.length; at++) {
     const byte = bytes[at]!;

@@ -51,7 +51,7 @@ export class LineSplitter {
     if (start < chunk.length) this.#take(Buffer.from(chunk.subarray(start)));
   }
 
-  /** What comes after the last newline. */
+  /** The last line, if the text does not end with a newline. */
   *end(): Generator<Line> {
     if (this.#length > 0) yield this.#finish();
   }
@@ -75,14 +75,14 @@ export class LineSplitter {
 }
 
 const BLOCK_BYTES = 4 * 1024 * 1024;
-/** Of a last line that goes on beyond its range. */
+/** Block size, in bytes, for reading a last line beyond the end of its range. */
 const TAIL_BYTES = 64 * 1024;
 
 /**
  * The bytes of exactly those lines that begin in a range, so that ranges which meet give every line once: what
  * comes before the first newline is of the line that began before, and the last line is read to its end.
  *
- * @param source Of UTF-8 text, neither compressed nor a pipe.
+ * @param source UTF-8 text, neither compressed nor a pipe.
  */
 export async function* wholeLines(
   source: ByteSource,

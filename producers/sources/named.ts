@@ -1,4 +1,4 @@
-/** Whether what people named as a corpus names an object: the rules of `listInput`, without a disk or a server. */
+/** Tells if the inputs of a corpus include an object: the rules of `listInput`, without a disk or a server. */
 import { join, relative } from "node:path";
 import picomatch from "picomatch";
 import type { Format } from "../../src/core/selection.ts";
@@ -6,7 +6,7 @@ import { isWanted } from "./formats.ts";
 import { parseS3Url, toPosix } from "../../src/adapters/input-address.ts";
 import type { Place } from "./objects.ts";
 
-/** What another process can open. */
+/** A place that another process can open. */
 type NamedPlace = Exclude<Place, { kind: "pipe" }>;
 type S3Place = NamedPlace & { kind: "s3" };
 

@@ -1,4 +1,4 @@
-/** From what people type as a corpus to its objects, in one order everywhere. */
+/** Lists the objects of a corpus from the inputs that people name, in one order everywhere. */
 import { opendir, stat } from "node:fs/promises";
 import { join, posix } from "node:path";
 import type { Readable } from "node:stream";
@@ -21,11 +21,11 @@ export type Place =
 
 /** Something to read documents from: a file, an object in a bucket, standard input. */
 export interface CorpusObject {
-  /** As it appears in rejects. */
+  /** The object's name as rejects show it. */
   readonly name: string;
-  /** Of its document, where the whole object is one. */
+  /** Id of its document, where the whole object is one document. */
   readonly id: string;
-  /** Whether people named this very object, or it was found below what they named. */
+  /** True if people named this very object; false if it was found below a folder or prefix that they named. */
   readonly isNamed: boolean;
   readonly place: Place;
   open(): Promise<ByteSource>;
@@ -154,7 +154,7 @@ async function* listS3(url: string, options: ListOptions): AsyncGenerator<Listed
   }
 }
 
-/** What all matches begin with: `logs/2026-` of `logs/2026-*.jsonl`. A server lists by it. */
+/** The literal start that all matches share: `logs/2026-` of `logs/2026-*.jsonl`. A server lists by it. */
 function literalStart(pattern: string): string {
   return pattern.slice(0, pattern.search(/[*?[\]{}()!+@\\]/));
 }

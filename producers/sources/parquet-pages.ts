@@ -27,7 +27,7 @@ const MAX_LZ4_RATIO = 255;
 type PageCheck = (page: Uint8Array) => void;
 
 /**
- * What pages are to be checked for, by the digest of their bytes as they lie in the file: the library copies buffers, and
+ * Checks of the pages, by the digest of a page's bytes as they lie in the file: the library copies buffers, and
  * tells its decompressors nothing else. Pages that are alike and yet differ in their headers are each checked for both.
  */
 type Checks = Map<string, Map<string, PageCheck>>;

@@ -15,7 +15,7 @@ import { unreadableAt } from "./unreadable.ts";
 
 /** Enough for any magic number. */
 const HEAD_BYTES = 8;
-/** Of an object whose name tells nothing, what its text is told by. */
+/** Length in bytes of the text that decides the format of an object whose name does not. */
 const SNIFF_BYTES = 1024;
 
 export interface ReadOptions extends Omit<Selection, "limit"> {
@@ -67,7 +67,7 @@ function readAs(
   }
 }
 
-/** What is looked at comes from the stream that is read next, so an object costs no request more. */
+/** The format of an object. Its first bytes come from the stream that is read next: no extra request is made. */
 export async function sniff(
   source: ByteSource,
   name: string,

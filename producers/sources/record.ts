@@ -1,4 +1,4 @@
-/** From one record of any format (a JSON object, a row) to a document, by the fields that were asked for. */
+/** Turns one record of any format (a JSON object, a row) into a document, by the fields that were asked for. */
 import type { Selection } from "../../src/core/selection.ts";
 import { holds } from "../../src/core/conditions.ts";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
@@ -60,7 +60,7 @@ function readId(record: object, field: string): { readonly value: string } | { r
   return { refused: `the field ${field} is ${kindOf(id)}; a string or a number is needed` };
 }
 
-/** Of several fields, those that are missing, null or empty are left out; one must be there. */
+/** The record's text. Of several fields, missing, null and empty ones are left out; at least one must have text. */
 function readText(
   record: object,
   fields: readonly string[],

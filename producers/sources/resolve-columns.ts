@@ -4,7 +4,7 @@ import { neededFields, type RecordOptions } from "./record.ts";
 
 export interface ColumnInfo {
   readonly name: string;
-  /** As the format calls it. */
+  /** The type's name in the format. */
   readonly type: string;
   readonly isText: boolean;
 }

@@ -10,13 +10,13 @@ import { isSampled } from "./select.ts";
 import { unreadableAt } from "./unreadable.ts";
 
 interface TextOptions extends Pick<RecordOptions, "where" | "sample" | "maxDocumentBytes"> {
-  /** Of the document. */
+  /** Id of the document. */
   readonly id: string;
   /** The text of the bytes; null when they are not what they should be. */
   readonly decode: (bytes: Buffer) => string | null;
 }
 
-/** Of a file that is nothing but its text. */
+/** Decodes a file that is nothing but text; null if it is not UTF-8. */
 export function utf8Text(bytes: Buffer): string | null {
   return isUtf8(bytes) ? bytes.toString("utf8") : null;
 }

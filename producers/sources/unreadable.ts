@@ -1,4 +1,4 @@
-/** What becomes of a fault while a corpus object is read. */
+/** Turns faults of reading a corpus object into rejects, or lets them end the run. */
 import { type Origin, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { FleetError, hasCode, messageOf } from "../../src/core/errors.ts";
 

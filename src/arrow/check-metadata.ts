@@ -6,7 +6,7 @@
  * https://flatbuffers.dev/internals (tables, vtables, vectors).
  */
 
-/** What a field of a flatbuffer table points at; scalars lie in the table itself and need no entry. */
+/** Kind of value that a field of a flatbuffer table points at; scalars lie in the table itself and need no entry. */
 type Target =
   | { readonly kind: "string" }
   | { readonly kind: "table"; readonly fields: () => Fields }
@@ -48,7 +48,7 @@ const MESSAGE: Fields = {
 };
 const DICTIONARY_BATCH_TYPE = 2;
 const DICTIONARY_BATCH: Fields = { 1: { kind: "table", fields: () => RECORD_BATCH } };
-/** What others write may have dictionaries too. */
+/** Messages of files that other programs write, which may have dictionaries too. */
 const FOREIGN_MESSAGE: Fields = {
   [MESSAGE_HEADER]: {
     kind: "union",
@@ -61,7 +61,10 @@ const FOREIGN_MESSAGE: Fields = {
   4: KEY_VALUES,
 };
 const COMPRESSION_FIELD = 3;
-/** Of a compressed body it cannot be told here how many values it holds: this many, whatever its size, and as many a byte. */
+/**
+ * Limits for a compressed body, whose number of values is not known before it is decoded: a number that any body may
+ * have, and one for each of its bytes.
+ */
 const MOST_COMPRESSED_VALUES = 64n * 1024n * 1024n;
 const COMPRESSED_VALUES_PER_BYTE = 64n;
 const BLOCK_BYTES = 24;
@@ -99,7 +102,7 @@ export function checkArrowFooter(bytes: Uint8Array): Uint8Array {
 
 export interface MessageInfo {
   readonly kind: "schema" | "dictionary" | "batch";
-  /** Of a batch. */
+  /** Rows of a batch; 0 for other messages. */
   readonly rows: number;
   readonly bodyBytes: number;
   /** Where the buffers of a compressed body lie, each after eight bytes that say its size; null when it is not. */
@@ -164,7 +167,7 @@ function checkStream(bytes: Uint8Array): void {
   }
 }
 
-/** @returns What the message is and where its body ends, or null at the end of the stream. */
+/** @returns The message's type and the offset of its body's end, or null at the end of the stream. */
 function checkMessage(bytes: Uint8Array, at: number): { readonly type: number; readonly end: number } | null {
   if (!Number.isSafeInteger(at) || at < 0 || at + 8 > bytes.length) throw new Error(`a message would begin at ${at}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -19,6 +19,7 @@ import {
   Utf8,
 } from "apache-arrow";
 import { FleetError } from "../core/errors.ts";
+import type { Utf8Texts } from "../core/rows.ts";
 
 export interface Column {
   readonly field: Field;
@@ -29,8 +30,19 @@ function column(name: string, data: Data): Column {
   return { field: new Field(name, data.type, false), data };
 }
 
-export function utf8Column(name: string, values: readonly string[]): Column {
+export function utf8Column(name: string, values: readonly string[] | Utf8Texts): Column {
+  if ("bytes" in values) return column(name, wrappedUtf8(values));
   return column(name, utf8Data(name, values, { nullCount: 0 }));
+}
+
+function wrappedUtf8({ offsets, bytes }: Utf8Texts): Data<Utf8> {
+  return makeData({
+    type: new Utf8(),
+    length: offsets.length - 1,
+    nullCount: 0,
+    valueOffsets: toSigned(offsets),
+    data: bytes,
+  });
 }
 
 /** Nullable, also when nothing is null, so that all files of a run have one schema. */
@@ -121,9 +133,13 @@ function vectorData(values: VectorValues, dim: number): Data<FixedSizeList<Float
   return makeData({ type, length: values.length / dim, nullCount: 0, child });
 }
 
+/** Arrow's offsets are signed; all of ours are far below 2^31, so the bits are the same. */
+function toSigned(offsets: Uint32Array): Int32Array {
+  return new Int32Array(offsets.buffer, offsets.byteOffset, offsets.length);
+}
+
 function listData(offsets: Uint32Array, child: Data): Data<List> {
-  // Arrow's offsets are signed; all of ours are far below 2^31, so the bits are the same.
-  const valueOffsets = new Int32Array(offsets.buffer, offsets.byteOffset, offsets.length);
+  const valueOffsets = toSigned(offsets);
   const type = new List(new Field("item", child.type, false));
   return makeData({ type, length: offsets.length - 1, nullCount: 0, valueOffsets, child });
 }

@@ -3,6 +3,7 @@ import { type Data, DataType, RecordBatchReader, type RecordBatch, type Utf8 } f
 import type { VectorType } from "../core/contracts.ts";
 import { FleetError, messageOf } from "../core/errors.ts";
 import { fromHalf } from "../core/half.ts";
+import type { Utf8Texts } from "../core/rows.ts";
 import { checkArrowFooter, checkArrowMetadata } from "./check-metadata.ts";
 
 /** Typed, checked access to the columns of one record batch. */
@@ -42,7 +43,7 @@ export class BatchView {
     return this.#strings(name, this.#data(name, DataType.isUtf8));
   }
 
-  /** Null where the column is. */
+  /** Texts of a nullable column; null where the column is null. */
   optionalStrings(name: string): (string | null)[] {
     const data = this.#data(name, DataType.isUtf8, true);
     const values = this.#strings(name, data);
@@ -52,9 +53,18 @@ export class BatchView {
     return values.map((value, row) => ((bitmap[row >> 3]! & (1 << (row & 7))) === 0 ? null : value));
   }
 
-  #strings(name: string, data: Data<Utf8>): string[] {
+  /** The texts as UTF-8, a view of the batch's own bytes. */
+  utf8(name: string): Utf8Texts {
+    return this.#utf8(name, this.#data(name, DataType.isUtf8));
+  }
+
+  #utf8(name: string, data: Data<Utf8>): Utf8Texts & { readonly bytes: Buffer } {
     const bytes = Buffer.from(data.values.buffer, data.values.byteOffset, data.values.byteLength);
-    const offsets = this.#offsets(name, data, bytes.length);
+    return { offsets: this.#offsets(name, data, bytes.length), bytes };
+  }
+
+  #strings(name: string, data: Data<Utf8>): string[] {
+    const { offsets, bytes } = this.#utf8(name, data);
     return Array.from({ length: this.rows }, (_, row) => bytes.toString("utf8", offsets[row], offsets[row + 1]));
   }
 
@@ -123,7 +133,7 @@ export class BatchView {
     return { offsets: this.#offsets(name, data, child.length), child };
   }
 
-  /** As single-precision floats, whatever they were written as. */
+  /** Vectors as single-precision floats, also where half-precision ones were written. */
   #vectors(name: string, type: VectorType, data: Data, length: number): { dim: number; values: Float32Array } {
     const child = data.children[0];
     if (child === undefined || !DataType.isFixedSizeList(data.type)) this.corrupt(`have no vectors in ${name}`);

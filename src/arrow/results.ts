@@ -163,7 +163,7 @@ export function encodeResults(
   return file;
 }
 
-/** What a writer writes, by reference. */
+/** Sink of an Arrow writer that keeps the written pieces by reference. */
 class Pieces extends AsyncByteQueue {
   readonly #all: Uint8Array[] = [];
 
@@ -209,7 +209,7 @@ export interface ResultFile {
   readonly rows: ResultRows;
   readonly stats: ShardStats;
   readonly rejectsKey: string | null;
-  /** Of the staged rows that the worker embedded; null where the file does not say. */
+  /** SHA-256 of the staged rows that the worker embedded, in hex; null where the file does not say. */
   readonly stagedSha256: string | null;
 }
 

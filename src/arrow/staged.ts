@@ -4,7 +4,7 @@ import { type RecordBatch, RecordBatchStreamWriter } from "apache-arrow";
 import { CONTRACT_VERSION } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { windowOfShard } from "../core/layout.ts";
-import { type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
+import { type KeptColumn, type PlannedRows, type StagedRows, TEXT_HASH_BYTES, type Utf8Texts } from "../core/rows.ts";
 import {
   fixedBinaryColumn,
   int32ListColumn,
@@ -13,9 +13,10 @@ import {
   uint32Column,
   utf8Column,
 } from "./columns.ts";
-import { readSingleBatch } from "./read.ts";
+import { type BatchView, readSingleBatch } from "./read.ts";
 
-export function encodeStagedShard(params: Readonly<{ run: string; shard: string; rows: PlannedRows }>): Uint8Array {
+/** One shard's rows as an Arrow IPC stream of one batch. The same rows always give the same bytes. */
+export function encodeStagedShard(params: Readonly<{ run: string; shard: string; rows: StagedRows }>): Uint8Array {
   const { run, shard, rows } = params;
   const columns = [
     utf8Column("id", rows.ids),
@@ -30,21 +31,22 @@ export function encodeStagedShard(params: Readonly<{ run: string; shard: string;
   return streamBytes(toRecordBatch(columns, stagedMetadata(run, shard)));
 }
 
+/** Names the staged bytes of a shard, and the size that the plan or a piece's header gives. */
+interface StagedParams {
+  readonly run: string;
+  readonly shard: string;
+  readonly rows: number;
+  /** Special tokens included. */
+  readonly tokens: number;
+  readonly bytes: Uint8Array;
+}
+
 /**
  * Reads a shard's rows back and proves that they are the ones the job speaks of.
- * @param params.stagedSha256 Of the bytes, where the plan has it.
+ * @param params.stagedSha256 SHA-256 of the bytes, in hex, where the plan has it.
  * @throws FleetError `object_corrupt`
  */
-export function decodeStagedShard(
-  params: Readonly<{
-    run: string;
-    shard: string;
-    rows: number;
-    tokens: number;
-    bytes: Uint8Array;
-    stagedSha256?: string | undefined;
-  }>,
-): PlannedRows {
+export function decodeStagedShard(params: StagedParams & { readonly stagedSha256?: string | undefined }): PlannedRows {
   const { run, shard } = params;
   const stagedSha256 = hash("sha256", params.bytes, "hex");
   if (params.stagedSha256 !== undefined && params.stagedSha256 !== stagedSha256) {
@@ -53,30 +55,58 @@ export function decodeStagedShard(
       cure: `remove plan/${windowOfShard(shard)}.arrows of the run, repeat its \`enqueue\` command, then \`embedfleet resume ${run}\``,
     });
   }
-  const view = readSingleBatch(params.bytes, `the staged rows of shard ${shard} of run ${run}`);
-  for (const [key, value] of stagedMetadata(run, shard)) view.expectMetadata(key, value);
-  const { offsets, values } = view.int32List("tokens");
-  const rows: PlannedRows = {
+  const view = openStaged(params);
+  return {
     ids: view.strings("id"),
     chunks: view.uint32("chunk"),
+    ...numbersOf(view, params),
+    texts: view.has("text") ? view.strings("text") : null,
+    kept: keptOf(view),
+    stagedSha256,
+  };
+}
+
+/** A batch of rows without ids, as views of the bytes that they were read from. */
+export type StagedColumns = Omit<StagedRows, "ids" | "chunks" | "texts"> & { readonly texts: Utf8Texts | null };
+
+/**
+ * Reads staged rows back for whoever has their documents' ids: nothing but kept fields is copied or decoded.
+ * @throws FleetError `object_corrupt`
+ */
+export function decodeStagedColumns(params: StagedParams): StagedColumns {
+  const view = openStaged(params);
+  return { ...numbersOf(view, params), texts: view.has("text") ? view.utf8("text") : null, kept: keptOf(view) };
+}
+
+function openStaged({ run, shard, bytes }: StagedParams): BatchView {
+  const view = readSingleBatch(bytes, `the staged rows of shard ${shard} of run ${run}`);
+  for (const [key, value] of stagedMetadata(run, shard)) view.expectMetadata(key, value);
+  return view;
+}
+
+type NumberColumns = Pick<PlannedRows, "charStarts" | "charEnds" | "textHashes" | "offsets" | "tokenIds">;
+
+function numbersOf(view: BatchView, { rows, tokens }: StagedParams): NumberColumns {
+  const { offsets, values } = view.int32List("tokens");
+  if (view.rows !== rows || values.length !== tokens) {
+    throw new FleetError(
+      "object_corrupt",
+      `${view.what} are ${view.rows} rows of ${values.length} tokens; the job says ${rows} rows of ${tokens}`,
+    );
+  }
+  return {
     charStarts: view.uint32("char_start"),
     charEnds: view.uint32("char_end"),
     textHashes: view.fixedBinary("text_hash", TEXT_HASH_BYTES),
     offsets,
     tokenIds: values,
-    texts: view.has("text") ? view.strings("text") : null,
-    kept: view.names
-      .filter((name) => name.startsWith(KEPT_PREFIX))
-      .map((name) => ({ name: name.slice(KEPT_PREFIX.length), values: view.optionalStrings(name) })),
-    stagedSha256,
   };
-  if (view.rows !== params.rows || values.length !== params.tokens) {
-    throw new FleetError(
-      "object_corrupt",
-      `${view.what} are ${view.rows} rows of ${values.length} tokens; the job says ${params.rows} rows of ${params.tokens}`,
-    );
-  }
-  return rows;
+}
+
+function keptOf(view: BatchView): KeptColumn[] {
+  return view.names
+    .filter((name) => name.startsWith(KEPT_PREFIX))
+    .map((name) => ({ name: name.slice(KEPT_PREFIX.length), values: view.optionalStrings(name) }));
 }
 
 /** Apart from the columns of the staging itself, whatever their names are. */

@@ -25,9 +25,10 @@ const READING_OPTIONS: ReadonlySet<string> = new Set([
 /** A document's text, and whatever else a source has put on it, in 32 bytes: SHA-256 of the text when that is all. */
 export function contentHash(document: Document): Buffer {
   const { id: _, origin: __, text, ...carried } = document;
-  const textHash = hash("sha256", text, "buffer");
-  if (Object.keys(carried).length === 0) return textHash;
-  return hash("sha256", `${textHash.toString("hex")} ${JSON.stringify(carried)}`, "buffer");
+  // By way of hexadecimal digits: Node's own buffer for each digest costs three times as much.
+  const textHash = hash("sha256", text, "hex");
+  if (Object.keys(carried).length === 0) return Buffer.from(textHash, "hex");
+  return Buffer.from(hash("sha256", `${textHash} ${JSON.stringify(carried)}`, "hex"), "hex");
 }
 
 /**

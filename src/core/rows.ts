@@ -9,6 +9,12 @@ export interface KeptColumn {
   readonly values: readonly (string | null)[];
 }
 
+/** Texts as UTF-8, one behind the other: text `i` is `bytes[offsets[i] .. offsets[i + 1])`. `offsets` has one entry more than there are texts. */
+export interface Utf8Texts {
+  readonly offsets: Uint32Array;
+  readonly bytes: Uint8Array;
+}
+
 /** Column-wise; row `i` is the i-th of every column, longest row first. */
 export interface PlannedRows {
   readonly ids: readonly string[];
@@ -53,6 +59,11 @@ export class RowDigest {
 export function rowKey(id: string, chunk: number): string {
   return `${id}\u0000${chunk}`;
 }
+
+/** Rows as they are written: texts are strings or already UTF-8. */
+export type StagedRows = Omit<PlannedRows, "texts" | "stagedSha256"> & {
+  readonly texts: readonly string[] | Utf8Texts | null;
+};
 
 export function textHashOf(rows: Pick<PlannedRows, "textHashes">, row: number): Uint8Array {
   return rows.textHashes.subarray(row * TEXT_HASH_BYTES, (row + 1) * TEXT_HASH_BYTES);

@@ -37,7 +37,7 @@ export class CostCache {
     }
   }
 
-  /** Of several that save at the same time, the last one stays. */
+  /** Saves a cost model; of concurrent writers the last one wins. */
   async save(key: CostKey, cost: CostModel): Promise<void> {
     const file = this.#fileOf(key);
     const draft = `${file}.${randomUUID()}`;

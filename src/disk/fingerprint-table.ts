@@ -18,7 +18,7 @@ type MoveBytes = (fd: number, bytes: Uint8Array, offset: number, length: number,
 
 /**
  * Sees an id's words, all zero when the id is new, and may change them.
- * @returns Whether to keep what it did; a new id is in the table only then.
+ * @returns True to keep the change; a new id enters the table only then.
  */
 export type Visit = (words: Int32Array, isNew: boolean) => boolean;
 
@@ -107,7 +107,7 @@ export class FingerprintTable {
     this.#pageBits++;
   }
 
-  /** From the end, so that a page is read before its place is taken by those before it. */
+  /** Splits the file from its last page, so that a page is read before others are written to its place. */
   #splitFile(): void {
     for (let end = 2 ** this.#pageBits; end > 0; end -= SPLIT_PAGES) {
       const start = Math.max(0, end - SPLIT_PAGES);

@@ -7,18 +7,29 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Tokenizer } from "tokenizers";
 import { loadTokenizer } from "../../models/tokenizer/native.ts";
-import { produce } from "../../producers/plan-corpus.ts";
-import { ProducerThreads } from "../../producers/parts/producer-threads.ts";
+import { LocalChunker } from "../../producers/chunking/chunker.ts";
 import { Corpus } from "../../producers/corpus.ts";
+import { makePart } from "../../producers/parts/make-part.ts";
+import { placeOpener } from "../../producers/parts/parts.ts";
+import { ProducerThreads } from "../../producers/parts/producer-threads.ts";
+import { SHARED_CUT, SharedReader } from "../../producers/parts/shared-reader.ts";
+import { produce, type ProduceParams } from "../../producers/plan-corpus.ts";
+import { Buckets } from "../../producers/sources/buckets.ts";
+import type { Tokenizer as FleetTokenizer } from "../../src/core/ports.ts";
+import { unobserved } from "../../src/core/telemetry.ts";
 import { openRun } from "../../src/run/open-run.ts";
+import { MemoryParts } from "../fixtures/memory-parts.ts";
 import { MemoryQueue } from "../fixtures/memory-queue.ts";
 import { openMini } from "../fixtures/mini.ts";
 import { runOptions } from "../fixtures/run-options.ts";
 import { openStore } from "./fleet.ts";
 
 export interface ProducerTask {
-  /** `freed`: the bare tokeniser, and after every call its results are freed. */
-  readonly kind: "bare" | "freed" | "producer";
+  /**
+   * `freed`: the bare tokeniser, and after every call its results are freed. `parts`: the corpus in parts that are made
+   * and put together in this process, as `enqueue --distributed` and `produce` do it in several.
+   */
+  readonly kind: "bare" | "freed" | "producer" | "parts";
   readonly threads: number;
   /** A JSONL file. */
   readonly file: string;
@@ -36,9 +47,29 @@ export interface ProducerAnswer {
 }
 
 const DOCUMENTS_PER_CALL = 512;
+const PARTS_AT_ONCE = 2;
+/** Smaller than the usual one, so that a corpus of a few megabytes has several. */
+const PART_BYTES = 4 * 1024 * 1024;
+
+type Common = Pick<ProduceParams, "store" | "queue" | "record" | "maxRejects">;
+
+/** Makes the parts and puts them together, all in this process. @returns Tokens planned, special tokens included. */
+async function produceParts(common: Common, corpus: Corpus, tokenizer: FleetTokenizer): Promise<number> {
+  const { store, record } = common;
+  const chunker = new LocalChunker({ tokenizer, options: record.options });
+  const buckets = new Buckets(undefined);
+  const tools = { store, record, chunker, open: placeOpener((name) => buckets.get(name)), observe: unobserved };
+  const queue = new MemoryParts();
+  await queue.work({ atOnce: PARTS_AT_ONCE, make: (job, signal) => makePart(job, tools, signal) });
+  const reader = new SharedReader({ store, queue, run: record.run, pollIntervalMs: 5 });
+  const items = corpus.items(reader, { ...SHARED_CUT, partBytes: PART_BYTES });
+  const { tokens } = await produce({ ...common, chunker, items });
+  await queue.close();
+  return tokens;
+}
 
 /** @returns Tokens planned, special tokens included. */
-async function produceFile(file: string, threads: number): Promise<number> {
+async function produceFile(file: string, threads: number, inParts: boolean): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), "embedfleet-bench-"));
   const model = await openMini();
   const options = runOptions({ model: model.ref, maxTokens: 8192, maxDocumentBytes: 1 << 26 });
@@ -47,6 +78,7 @@ async function produceFile(file: string, threads: number): Promise<number> {
     const store = await openStore(folder);
     const { record } = await openRun(store, { run: "bench", inputs: [file], options, since: undefined });
     const common = { store, queue: new MemoryQueue(), record, maxRejects: null };
+    if (inParts) return await produceParts(common, corpus, await loadTokenizer(model.tokenizerPath));
     if (threads === 1) {
       const tokenizer = await loadTokenizer(model.tokenizerPath);
       return (await produce({ ...common, tokenizer, items: corpus.items() })).tokens;
@@ -102,9 +134,9 @@ function allocator(): ProducerAnswer["allocator"] {
 }
 
 async function prepare({ kind, file, warmUp, threads }: ProducerTask): Promise<() => Promise<number>> {
-  if (kind === "producer") {
-    if (warmUp !== null) await produceFile(warmUp, threads);
-    return () => produceFile(file, threads);
+  if (kind === "producer" || kind === "parts") {
+    if (warmUp !== null) await produceFile(warmUp, threads, kind === "parts");
+    return () => produceFile(file, threads, kind === "parts");
   }
   const native = Tokenizer.fromFile((await openMini()).tokenizerPath);
   native.disableTruncation();

@@ -24,6 +24,7 @@ const SUBJECTS = [
   { name: "bare tokeniser, its results freed", kind: "freed", threads: 1 },
   { name: "producer", kind: "producer", threads: 1 },
   { name: `producer, ${THREADS} threads`, kind: "producer", threads: THREADS },
+  { name: "producer, in parts", kind: "parts", threads: 1 },
 ] as const;
 
 async function writeCorpus(file: string, texts: readonly string[], times: number): Promise<void> {
@@ -151,6 +152,7 @@ export const bench: Bench = {
         },
         notes: [
           `${whole(measured[0]!.answers[0]!.tokens)} tokens, in alternation, each time in a process of its own.`,
+          "In parts, the same process makes each part's pieces, writes them, reads them back and plans them.",
           "The bare tokeniser has its texts in memory and gives its results to nobody; in so short a time nothing of them is freed, and the second row is what it does when it has to.",
           ...(measured.length === SUBJECTS.length
             ? [`No ${JEMALLOC} was found, so only the system's allocator was measured.`]
