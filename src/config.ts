@@ -12,6 +12,7 @@ import {
   condition,
   depthList,
   deviceList,
+  engineName,
   fraction,
   headList,
   headWeights,
@@ -119,6 +120,11 @@ export const OPTIONS = {
     option("--precision <name>", "of the weights; auto is the most exact there are")
       .choices(["auto", ...precisionSchema.options])
       .default("auto"),
+  engine: () =>
+    option(
+      "--engine <name>",
+      "inference engine that computes the model; the one its manifest names by default",
+    ).argParser(engineName),
   precisions: () =>
     option("--precisions <list>", "weights to write")
       .argParser(precisionList)
@@ -333,6 +339,7 @@ export const PLAN_OPTIONS = [
   "model",
   "models",
   "precision",
+  "engine",
   "heads",
   "dim",
   "vectors",

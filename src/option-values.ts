@@ -1,8 +1,15 @@
 /** What the values of options may be: from what was typed to what it means, or what it must be. */
 import { InvalidArgumentError } from "commander";
-import { type Device, parseDevice } from "../models/onnx/device.ts";
+import { type DeviceChoice, parseDevice } from "./core/device.ts";
 import { parseCondition } from "./core/conditions.ts";
-import { ALL_HEADS, type Head, headSchema, type Precision, precisionSchema } from "./core/contracts.ts";
+import {
+  ALL_HEADS,
+  engineNameSchema,
+  type Head,
+  headSchema,
+  type Precision,
+  precisionSchema,
+} from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
 import type { HeadWeights } from "./core/scoring.ts";
 import { type Condition, isResultColumn } from "./core/selection.ts";
@@ -105,12 +112,18 @@ export function httpUrl(text: string): string {
   throw new InvalidArgumentError("It must be an http:// or https:// URL without credentials.");
 }
 
-export function deviceList(text: string): (Device | "auto")[] {
+export function deviceList(text: string): DeviceChoice[] {
   return text.split(",").map((name) => {
     const device = name === "auto" ? name : parseDevice(name);
     if (device !== null) return device;
     throw new InvalidArgumentError("It must be auto, cpu, cuda:N or tensorrt:N, or several with commas.");
   });
+}
+
+export function engineName(text: string): string {
+  const parsed = engineNameSchema.safeParse(text);
+  if (parsed.success) return parsed.data;
+  throw new InvalidArgumentError(`It must be ${parsed.error.issues[0]?.message ?? "a plain name"}.`);
 }
 
 export function precisionList(text: string): Precision[] {

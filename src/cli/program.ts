@@ -7,7 +7,7 @@ type OptionName = keyof typeof OPTIONS;
 
 const STORE: OptionName[] = ["s3Endpoint", "s3Region", "s3TimeoutSeconds", "logLevel"];
 const QUEUE: OptionName[] = ["redis", "allowVolatileRedis", "fleet"];
-const MODEL: OptionName[] = ["model", "models", "precision"];
+const MODEL: OptionName[] = ["model", "models", "precision", "engine"];
 const PLAN: OptionName[] = ["out", "run", "since", ...PLAN_OPTIONS, "producerThreads"];
 const METRICS: OptionName[] = ["metricsPort", "metricsHost", "metricsPush", "token"];
 const CORPUS = "files, folders, patterns, s3://bucket/prefix, or - for standard input";
@@ -108,14 +108,14 @@ function addModels(add: Add): void {
   add(
     "bench",
     "how fast a model is here, by batch, row length, precision and device",
-    ...options("models", "precision", "heads", "device", "threads", "maxBatchTokens", "keepFigures", "json"),
+    ...options("models", "precision", "engine", "heads", "device", "threads", "maxBatchTokens", "keepFigures", "json"),
   )
     .argument("<model>", "a model's name or the path of its folder")
     .action(action("benchModel"));
   add(
     "check",
     "hold a model to PyTorch's answers, batched and alone, at every precision it has",
-    ...options("models", "precision", "reference", "device", "threads", "json"),
+    ...options("models", "precision", "engine", "reference", "device", "threads", "json"),
   )
     .argument("<model>", "a model's name or the path of its folder")
     .action(action("checkModel"));

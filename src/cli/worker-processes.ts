@@ -1,14 +1,16 @@
 /** Several workers on one machine: a process each, over the devices in turn, kept alive by a supervisor. */
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
-import { chooseDevice, type Device, deviceName } from "../../models/onnx/device.ts";
+import { chooseEngine } from "../../models/choose-engine.ts";
+import type { InferenceEngine } from "../../models/engine.ts";
 import type { Model } from "../../models/registry/open-model.ts";
 import { Supervisor } from "../../workers/supervisor.ts";
+import { type Device, type DeviceChoice, deviceName } from "../core/device.ts";
 import type { WorkerSettings } from "../fleet/start-worker.ts";
 import type { LogFlags } from "./output.ts";
 
 export interface WorkFlags extends WorkerSettings, LogFlags {
-  readonly device: readonly (Device | "auto")[];
+  readonly device: readonly DeviceChoice[];
   readonly workers: number;
   readonly json: boolean;
 }
@@ -23,10 +25,14 @@ export interface WorkerPlace {
  * At least one worker a device. Those on the CPU divide its threads among them; those on other devices
  * need a core or two each, which is theirs as it comes.
  *
- * @throws FleetError `bad_usage` when a device is named that this installation cannot use.
+ * @param engine ONNX Runtime by default.
+ * @throws FleetError `bad_usage` when a device is named that the engine cannot open on this machine.
  */
-export function placesOf(flags: Pick<WorkFlags, "device" | "workers" | "threads">): WorkerPlace[] {
-  const devices = flags.device.map(chooseDevice);
+export function placesOf(
+  flags: Pick<WorkFlags, "device" | "workers" | "threads">,
+  engine: InferenceEngine = chooseEngine(undefined),
+): WorkerPlace[] {
+  const devices = flags.device.map((choice) => engine.chooseDevice(choice));
   const count = Math.max(flags.workers, devices.length);
   const places = Array.from({ length: count }, (_, i) => devices[i % devices.length]!);
   const onCpu = places.filter(({ kind }) => kind === "cpu").length;
@@ -73,6 +79,7 @@ function workerArguments(
     ["--model", flags.model],
     ["--models", flags.models],
     ["--precision", model.precision],
+    ["--engine", chooseEngine(flags.engine, model.manifest).name],
     ["--device", deviceName(place.device)],
     ["--threads", place.threads],
     ["--max-batch-tokens", flags.maxBatchTokens],

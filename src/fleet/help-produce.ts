@@ -28,7 +28,8 @@ import { type MetricsSettings, openMetrics } from "./open-metrics.ts";
 const POLL_INTERVAL_MS = 1000;
 
 /** What `embedfleet produce` takes as flags, under the same names; its `--help` says what each does. */
-export interface HelpSettings extends StoreSettings, QueueSettings, Omit<ModelSettings, "precision">, MetricsSettings {
+export interface HelpSettings
+  extends StoreSettings, QueueSettings, Omit<ModelSettings, "precision" | "engine">, MetricsSettings {
   /** Folders and `s3://bucket/prefix` that the corpus must lie below; none for wherever the run's record says. */
   readonly inputsBelow: readonly string[];
   readonly producerThreads: number;

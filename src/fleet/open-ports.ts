@@ -1,5 +1,7 @@
 /** What several calls open and must close again, in reverse order. Settings are named as the flags of the command line. */
 import type { Logger } from "pino";
+import { chooseEngine, type EngineChoice } from "../../models/choose-engine.ts";
+import { assertOffersHeads, type InferenceEngine, offeredPrecision } from "../../models/engine.ts";
 import { type Model, openModel, type PrecisionChoice } from "../../models/registry/open-model.ts";
 import { assertModelCan, findModel } from "../../models/registry/registry.ts";
 import { openStore } from "../adapters/open-store.ts";
@@ -27,6 +29,8 @@ export interface ModelSettings {
   /** Where pulled models lie. */
   readonly models: string;
   readonly precision: PrecisionChoice;
+  /** What computes it; by default the engine that the model's manifest names. */
+  readonly engine?: EngineChoice;
 }
 
 export interface QueueSettings {
@@ -135,10 +139,20 @@ export async function modelOf(
   asked?: Readonly<{ heads: readonly Head[]; maxTokens: number; dim?: number }>,
 ): Promise<Model> {
   const found = findModel(flags.model, { modelsFolder: flags.models });
-  if (asked !== undefined) assertModelCan(found, asked);
+  const engine = chooseEngine(flags.engine, found.manifest);
+  if (asked !== undefined) {
+    assertModelCan(found, asked);
+    assertOffersHeads(engine, found.manifest, asked.heads);
+  }
+  const precision = offeredPrecision(engine, found.manifest, flags.precision);
   const { id, notice } = found.manifest;
   if (notice !== null) log.warn({ model: id }, notice);
-  return openModel(found, { precision: flags.precision, cacheFolder: flags.cacheFolder ?? cacheFolder() });
+  return openModel(found, { precision, cacheFolder: flags.cacheFolder ?? cacheFolder() });
+}
+
+/** The engine that computes the model. @throws FleetError `model_unknown`, `model_invalid`; `bad_usage` */
+export function engineOf(flags: Pick<ModelSettings, "model" | "models" | "engine">): InferenceEngine {
+  return chooseEngine(flags.engine, findModel(flags.model, { modelsFolder: flags.models }).manifest);
 }
 
 /** @throws FleetError `bad_usage` when no Redis was named. */
@@ -172,11 +186,12 @@ export function watchRedisOf(
   return closer.add(new RedisWatch({ redisUrl: redisOf(flags), log, ...(observe && { observe }) }));
 }
 
-export function runOptionsOf(flags: PlanSettings, model: Model): RunOptions {
+export function runOptionsOf(flags: PlanSettings & Pick<ModelSettings, "engine">, model: Model): RunOptions {
   return {
     model: { ...model.ref, dim: flags.dim ?? model.ref.dim },
     heads: flags.heads,
     precision: model.precision,
+    engine: chooseEngine(flags.engine, model.manifest).name,
     vectors: flags.vectors,
     maxTokens: flags.maxTokens,
     chunking: flags.chunking,

@@ -3,14 +3,15 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import { benchModel, type Cell, encoderFlops, measurePeak } from "../../../models/quality/measure-speed.ts";
-import { chooseDevice, type Device, deviceName } from "../../../models/onnx/device.ts";
-import { ThreadEmbedder } from "../../../models/onnx/thread-embedder.ts";
+import { chooseEngine } from "../../../models/choose-engine.ts";
+import type { InferenceEngine } from "../../../models/engine.ts";
+import { benchModel, type Cell, encoderFlops } from "../../../models/quality/measure-speed.ts";
 import { readText } from "../../../models/registry/plain-file.ts";
 import { openModel, type PrecisionChoice } from "../../../models/registry/open-model.ts";
 import { type FoundModel, findModel } from "../../../models/registry/registry.ts";
 import { cacheFolder } from "../../config.ts";
-import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
+import type { Head, Precision } from "../../core/contracts.ts";
+import { type Device, type DeviceChoice, deviceName } from "../../core/device.ts";
 import { lineChart } from "../../telemetry/chart.ts";
 import { printJson, printLine } from "../output.ts";
 import { withCloser } from "../../fleet/open-ports.ts";
@@ -18,8 +19,9 @@ import { withCloser } from "../../fleet/open-ports.ts";
 export interface BenchFlags {
   readonly models: string;
   readonly precision: PrecisionChoice;
+  readonly engine?: string;
   readonly heads: readonly Head[];
-  readonly device: readonly (Device | "auto")[];
+  readonly device: readonly DeviceChoice[];
   readonly threads: number;
   readonly maxBatchTokens: number;
   readonly keep?: string;
@@ -29,23 +31,23 @@ export interface BenchFlags {
 interface Figures {
   readonly precision: Precision;
   readonly device: string;
-  /** Of one large fp32 product on the same runtime. */
-  readonly peakFlops: number;
+  /** Of one large fp32 product on the same runtime; null when the engine does not measure it. */
+  readonly peakFlops: number | null;
   readonly cells: readonly Cell[];
 }
 
 export async function bench(name: string, flags: BenchFlags): Promise<void> {
   const found = findModel(name, { modelsFolder: flags.models });
   const shape = shapeOf(found);
-  const devices = flags.device.map(chooseDevice);
-  const precisions = precisionSchema.options.filter(
-    (precision) => found.manifest.weights[precision] !== undefined && ["auto", precision].includes(flags.precision),
-  );
+  const engine = chooseEngine(flags.engine, found.manifest);
+  const devices = flags.device.map((choice) => engine.chooseDevice(choice));
+  const offered = engine.offers(found.manifest).precisions;
+  const precisions = offered.filter((precision) => ["auto", precision].includes(flags.precision));
   const figures: Figures[] = [];
   for (const device of devices) {
-    const peakFlops = await measurePeak({ device, threads: flags.threads });
+    const peakFlops = (await engine.measurePeak?.({ device, threads: flags.threads })) ?? null;
     for (const precision of precisions)
-      figures.push(await benchOne({ found, shape, precision, device, peakFlops, flags }));
+      figures.push(await benchOne({ engine, found, shape, precision, device, peakFlops, flags }));
   }
   const record = {
     model: found.manifest.id,
@@ -60,19 +62,22 @@ export async function bench(name: string, flags: BenchFlags): Promise<void> {
 
 async function benchOne(
   params: Readonly<{
+    engine: InferenceEngine;
     found: FoundModel;
     shape: ReturnType<typeof shapeOf>;
     precision: Precision;
     device: Device;
-    peakFlops: number;
+    peakFlops: number | null;
     flags: BenchFlags;
   }>,
 ): Promise<Figures> {
-  const { found, shape, precision, device, peakFlops, flags } = params;
+  const { engine, found, shape, precision, device, peakFlops, flags } = params;
   const model = await openModel(found, { precision, cacheFolder: cacheFolder() });
   const heads = flags.heads.filter((head) => found.manifest.heads[head] !== undefined);
   return withCloser(async (closer) => {
-    const embedder = closer.add(await ThreadEmbedder.open({ ...flags, model, device }));
+    const { threads, maxBatchTokens } = flags;
+    const { embedder } = await engine.open({ model, device, threads, maxBatchTokens });
+    closer.add(embedder);
     if (!flags.json)
       printHead(`${found.manifest.id} ${precision} on ${embedder.device}, ${heads.join(" + ")}`, peakFlops);
     const cells = await benchModel({
@@ -103,8 +108,10 @@ function shapeOf({ folder }: FoundModel): Parameters<typeof encoderFlops>[0] | n
   return { layers: num_hidden_layers, hiddenSize: hidden_size, intermediateSize: intermediate_size };
 }
 
-function printHead(title: string, peakFlops: number): void {
-  printLine(`${title}; the device multiplies fp32 matrices at ${(peakFlops / 1e9).toFixed(0)} GFLOP/s`);
+function printHead(title: string, peakFlops: number | null): void {
+  const peak =
+    peakFlops === null ? "" : `; the device multiplies fp32 matrices at ${(peakFlops / 1e9).toFixed(0)} GFLOP/s`;
+  printLine(`${title}${peak}`);
   printLine(" tokens  rows    p50 ms    p99 ms    rows/s    tokens/s  of peak  resident");
 }
 

@@ -1,13 +1,13 @@
 /** `embedfleet work`: one worker, or several in processes of their own. */
 import { hasCode } from "../../core/errors.ts";
-import { modelOf, redisOf } from "../../fleet/open-ports.ts";
+import { engineOf, modelOf, redisOf } from "../../fleet/open-ports.ts";
 import { startWorker } from "../../fleet/start-worker.ts";
 import { loggerOf, printJson } from "../output.ts";
 import { reportFailure } from "../report-failure.ts";
 import { placesOf, superviseWorkers, type WorkerPlace, type WorkFlags } from "../worker-processes.ts";
 
 export async function work(flags: WorkFlags): Promise<void> {
-  const [first, ...others] = placesOf(flags);
+  const [first, ...others] = placesOf(flags, engineOf(flags));
   if (others.length === 0) return workAt(first!, flags);
   const log = loggerOf(flags);
   const model = await modelOf(flags, log);
@@ -26,8 +26,9 @@ async function workAt(place: WorkerPlace, flags: WorkFlags): Promise<void> {
   const stop = (): void => void worker.stop();
   process.once("SIGTERM", stop).once("SIGINT", stop);
   // Whoever reads this may send a signal at once.
-  const { name, device, model, precision, store } = worker;
-  log.info({ worker: name, device, model, precision, threads: place.threads, store }, "the worker is ready");
+  const { name, device, model, precision, engine, store } = worker;
+  const { threads } = place;
+  log.info({ worker: name, device, model, precision, engine, threads, store }, "the worker is ready");
   const counts = await worker.done.catch(endIfHung);
   log.info({ worker: name, ...counts }, "the worker ends");
   if (flags.json) printJson({ worker: name, device: worker.device, ...counts });
