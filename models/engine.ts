@@ -3,7 +3,7 @@
  * of these; `choose-engine.ts` picks one. Its suite is `test/conformance/engine.suite.ts`.
  */
 import type { Head, Precision } from "../src/core/contracts.ts";
-import type { Device, DeviceChoice } from "../src/core/device.ts";
+import type { Device, DeviceChoice } from "../src/core/device-name.ts";
 import { FleetError } from "../src/core/errors.ts";
 import type { Embedder } from "../src/core/ports.ts";
 import type { ModelManifest } from "./registry/manifest.ts";

@@ -2,6 +2,7 @@
 export { chooseEngine, type EngineChoice } from "../models/choose-engine.ts";
 export type { InferenceEngine, Offer, OpenedEmbedder, OpenParams } from "../models/engine.ts";
 export { openTokenizer } from "../models/tokenizer/open-tokenizer.ts";
+export type { ModelManifest, OnnxManifest } from "../models/registry/manifest.ts";
 export { type Model, openModel, type OpenModelParams, type PrecisionChoice } from "../models/registry/open-model.ts";
 export type { PinnedFile } from "../models/registry/pinned-files.ts";
 export { type FoundModel, findModel, type ListedModel, listModels } from "../models/registry/registry.ts";
@@ -20,7 +21,7 @@ export type { S3Options } from "./adapters/s3/s3-client.ts";
 export type { BatchReport, RowRef, ShardBuffers } from "./core/batch.ts";
 export * from "./core/contracts.ts";
 export type { CostModel } from "./core/cost-model.ts";
-export type { Device, DeviceChoice } from "./core/device.ts";
+export type { Device, DeviceChoice } from "./core/device-name.ts";
 export type { Document, Origin, SourceItem } from "./core/documents.ts";
 export { type ErrorCode, FleetError, type FleetErrorOptions } from "./core/errors.ts";
 export type { PackingLimits } from "./core/packing.ts";

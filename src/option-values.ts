@@ -1,6 +1,6 @@
 /** What the values of options may be: from what was typed to what it means, or what it must be. */
 import { InvalidArgumentError } from "commander";
-import { type DeviceChoice, parseDevice } from "./core/device.ts";
+import { type DeviceChoice, parseDevice } from "./core/device-name.ts";
 import { parseCondition } from "./core/conditions.ts";
 import {
   ALL_HEADS,

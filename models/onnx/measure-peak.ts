@@ -1,6 +1,6 @@
 /** The device's own speed, to compare a model's with. */
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import type { Device } from "../../src/core/device.ts";
+import type { Device } from "../../src/core/device-name.ts";
 import { writeOnnx } from "../graph/onnx-writer.ts";
 import { providersOf } from "./device.ts";
 

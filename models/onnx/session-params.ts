@@ -2,7 +2,7 @@
 import { roundedLength } from "../../src/core/shapes.ts";
 import type { OnnxManifest } from "../registry/manifest.ts";
 import type { PinnedFile } from "../registry/pinned-files.ts";
-import type { Device } from "../../src/core/device.ts";
+import type { Device } from "../../src/core/device-name.ts";
 import type { Engine } from "./tensorrt-tiers.ts";
 
 /** Plain data: it is sent to threads and processes. */

@@ -11,7 +11,7 @@ import {
 } from "../../src/core/batch.ts";
 import { ALL_HEADS, type Head } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
-import { type Device, deviceName } from "../../src/core/device.ts";
+import { type Device, deviceName } from "../../src/core/device-name.ts";
 import { cudaOf, providersOf } from "./device.ts";
 import { fromHalf } from "../../src/core/half.ts";
 import { type BatchOutputs, Scatterer } from "./scatter.ts";

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { MessageChannel, Worker } from "node:worker_threads";
 import type { BatchReport, RowRef } from "../../src/core/batch.ts";
 import type { Precision } from "../../src/core/contracts.ts";
-import { CPU, type Device, deviceName } from "../../src/core/device.ts";
+import { CPU, type Device, deviceName } from "../../src/core/device-name.ts";
 import { type ErrorCode, FleetError, messageOf } from "../../src/core/errors.ts";
 import { DEFAULT_PACKING } from "../../src/core/packing.ts";
 import type { Embedder } from "../../src/core/ports.ts";

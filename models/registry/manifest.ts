@@ -128,6 +128,7 @@ export const onnxManifestSchema = z.strictObject({
   }),
   engines: z.array(engineSchema).optional(),
 });
+/** The manifest of a model whose files are ONNX graphs. */
 export type OnnxManifest = z.infer<typeof onnxManifestSchema>;
 
 /** What an engine wants to know of a head; it checks that itself. */
@@ -144,7 +145,10 @@ const foreignManifestSchema = z.strictObject({
   }),
 });
 
-export type ModelManifest = OnnxManifest | z.infer<typeof foreignManifestSchema>;
+type ForeignManifest = z.infer<typeof foreignManifestSchema>;
+
+/** What the fleet knows of a model: its files, its size, and what its engine has to know. */
+export type ModelManifest = OnnxManifest | ForeignManifest;
 
 /** By its engine, so that what is wrong is said of the fields that it should have. */
 export const modelManifestSchema: z.ZodType<ModelManifest> = z.unknown().transform((value, context): ModelManifest => {

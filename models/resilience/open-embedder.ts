@@ -1,6 +1,6 @@
 /** A model on a device, with all that keeps it working when the device does not: the same for every engine. */
 import type { Logger } from "pino";
-import { CPU } from "../../src/core/device.ts";
+import { CPU } from "../../src/core/device-name.ts";
 import type { Embedder } from "../../src/core/ports.ts";
 import { type Observe, unobserved } from "../../src/core/telemetry.ts";
 import type { InferenceEngine, OpenedEmbedder, OpenParams } from "../engine.ts";

@@ -5,7 +5,7 @@ import { chooseEngine } from "../../models/choose-engine.ts";
 import type { InferenceEngine } from "../../models/engine.ts";
 import type { Model } from "../../models/registry/open-model.ts";
 import { Supervisor } from "../../workers/supervisor.ts";
-import { type Device, type DeviceChoice, deviceName } from "../core/device.ts";
+import { type Device, type DeviceChoice, deviceName } from "../core/device-name.ts";
 import type { WorkerSettings } from "../fleet/start-worker.ts";
 import type { LogFlags } from "./output.ts";
 

@@ -24,6 +24,7 @@ export const scheduleOptionsSchema = z.strictObject({
   /** A folder of models; only of a signed schedule. */
   models: z.string().min(1).max(4096).optional(),
   precision: z.enum(["auto", ...precisionSchema.options]).optional(),
+  /** Inference engine; the one that the model's manifest names by default. */
   engine: engineNameSchema.optional(),
   heads: heads.optional(),
   dim: z.int().min(1).optional(),

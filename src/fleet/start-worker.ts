@@ -16,7 +16,7 @@ import { producersKey, queueName, turnKey, workersKey } from "../adapters/redis/
 import { RedisTurn } from "../adapters/redis/redis-turn.ts";
 import type { RedisWatch } from "../adapters/redis/redis-watch.ts";
 import { workerName } from "../config.ts";
-import type { Device, DeviceChoice } from "../core/device.ts";
+import type { Device, DeviceChoice } from "../core/device-name.ts";
 import { FleetError, hasCode } from "../core/errors.ts";
 import { DEFAULT_ENGINE } from "../core/same-model.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../core/packing.ts";

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { measurePeak } from "../../models/onnx/measure-peak.ts";
 import { encoderFlops, fullRows, gridOf } from "../../models/quality/measure-speed.ts";
 import type { HeadParity } from "../../models/quality/parity.ts";
-import { CPU } from "../../src/core/device.ts";
+import { CPU } from "../../src/core/device-name.ts";
 import { ThreadEmbedder } from "../../models/onnx/thread-embedder.ts";
 import { openModel } from "../../models/registry/open-model.ts";
 import { findModel } from "../../models/registry/registry.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { chooseDevice, parseDevice } from "../../models/onnx/device.ts";
-import { deviceName } from "../../src/core/device.ts";
+import { deviceName } from "../../src/core/device-name.ts";
 import { modelManifestSchema } from "../../models/registry/manifest.ts";
 import { openModel } from "../../models/registry/open-model.ts";
 import { assertModelCan, findModel, listModels, pulledFolder, readManifest } from "../../models/registry/registry.ts";

@@ -11,7 +11,7 @@ import { openModel, type PrecisionChoice } from "../../../models/registry/open-m
 import { type FoundModel, findModel } from "../../../models/registry/registry.ts";
 import { cacheFolder } from "../../config.ts";
 import type { Head, Precision } from "../../core/contracts.ts";
-import { type Device, type DeviceChoice, deviceName } from "../../core/device.ts";
+import { type Device, type DeviceChoice, deviceName } from "../../core/device-name.ts";
 import { lineChart } from "../../telemetry/chart.ts";
 import { printJson, printLine } from "../output.ts";
 import { withCloser } from "../../fleet/open-ports.ts";

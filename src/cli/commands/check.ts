@@ -10,7 +10,7 @@ import { findModel } from "../../../models/registry/registry.ts";
 import { loadTokenizer } from "../../../models/tokenizer/native.ts";
 import { cacheFolder } from "../../config.ts";
 import type { Precision } from "../../core/contracts.ts";
-import type { DeviceChoice } from "../../core/device.ts";
+import type { DeviceChoice } from "../../core/device-name.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
 import { checkPublishedPairs, type PublishedParity } from "../../results/published-pairs.ts";
