@@ -2,6 +2,7 @@
 import { availableParallelism, homedir, hostname } from "node:os";
 import { join } from "node:path";
 import { InvalidArgumentError, Option } from "commander";
+import { EXPORT_PRECISIONS } from "../models/export/run-exporter.ts";
 import { overlapPolicySchema, scheduleNameSchema } from "./core/schedule.ts";
 import { ALL_HEADS, chunkingSchema, precisionSchema, runIdSchema, vectorTypeSchema } from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
@@ -128,7 +129,7 @@ export const OPTIONS = {
   precisions: () =>
     option("--precisions <list>", "weights to write")
       .argParser(precisionList)
-      .default([...precisionSchema.options], precisionSchema.options.join(",")),
+      .default([...EXPORT_PRECISIONS], EXPORT_PRECISIONS.join(",")),
   keepFloat: () =>
     option("--keep-float <patterns>", "layers that int8 leaves in float32, as in 'layers.0.*,*.ffn.down'")
       .argParser((text) => text.split(",").map((pattern) => pattern.trim()))

@@ -1,15 +1,9 @@
 /** What the values of options may be: from what was typed to what it means, or what it must be. */
 import { InvalidArgumentError } from "commander";
+import { EXPORT_PRECISIONS } from "../models/export/run-exporter.ts";
 import { type DeviceChoice, parseDevice } from "./core/device-name.ts";
 import { parseCondition } from "./core/conditions.ts";
-import {
-  ALL_HEADS,
-  engineNameSchema,
-  type Head,
-  headSchema,
-  type Precision,
-  precisionSchema,
-} from "./core/contracts.ts";
+import { ALL_HEADS, engineNameSchema, type Head, headSchema, type Precision } from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
 import type { HeadWeights } from "./core/scoring.ts";
 import { type Condition, isResultColumn } from "./core/selection.ts";
@@ -128,7 +122,7 @@ export function engineName(text: string): string {
 
 export function precisionList(text: string): Precision[] {
   const names = text.split(",").map((name) => name.trim());
-  const precisions = precisionSchema.options.filter((precision) => names.includes(precision));
+  const precisions = EXPORT_PRECISIONS.filter((precision) => names.includes(precision));
   if (precisions.length === new Set(names).size) return precisions;
-  throw new InvalidArgumentError(`It must be some of ${precisionSchema.options.join(",")}.`);
+  throw new InvalidArgumentError(`It must be some of ${EXPORT_PRECISIONS.join(",")}.`);
 }

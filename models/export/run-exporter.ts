@@ -3,6 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Precision } from "../../src/core/contracts.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import { modelsFolder } from "../registry/registry.ts";
 
@@ -18,6 +19,9 @@ export interface ExportParams {
   /** Where the environment is made and kept. */
   readonly cacheFolder: string;
 }
+
+/** What the exporter writes, all of it by default; engines may compute others. */
+export const EXPORT_PRECISIONS: readonly Precision[] = ["fp32", "fp16", "int8"];
 
 const GENERATED = "generated:";
 /** Written last, so that an environment that was broken off is made anew. */

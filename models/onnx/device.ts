@@ -3,7 +3,13 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import type { InferenceSession } from "onnxruntime-node";
-import { CPU, type Device, type DeviceChoice, deviceName, parseDevice as parseName } from "../../src/core/device-name.ts";
+import {
+  CPU,
+  type Device,
+  type DeviceChoice,
+  deviceName,
+  parseDevice as parseName,
+} from "../../src/core/device-name.ts";
 import { FleetError } from "../../src/core/errors.ts";
 
 /** Kinds of devices with a library of their own; the CPU's is the runtime itself. */

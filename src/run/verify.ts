@@ -48,7 +48,9 @@ export interface VerifyReport {
 }
 
 type Tally = {
-  -readonly [K in keyof Omit<VerifyReport, "ok" | "run" | "base" | "sealed" | "engines" | "strays" | "findings">]: number;
+  -readonly [
+    K in keyof Omit<VerifyReport, "ok" | "run" | "base" | "sealed" | "engines" | "strays" | "findings">
+  ]: number;
 };
 
 interface Inspection {
