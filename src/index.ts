@@ -1,7 +1,8 @@
 /** The fleet as a library: the same pieces the command line is made of. */
-export type { Device } from "../models/onnx/device.ts";
-export { type OpenParams, ThreadEmbedder } from "../models/onnx/thread-embedder.ts";
+export { chooseEngine, type EngineChoice } from "../models/choose-engine.ts";
+export type { InferenceEngine, Offer, OpenedEmbedder, OpenParams } from "../models/engine.ts";
 export { openTokenizer } from "../models/tokenizer/open-tokenizer.ts";
+export type { ModelManifest, OnnxManifest } from "../models/registry/manifest.ts";
 export { type Model, openModel, type OpenModelParams, type PrecisionChoice } from "../models/registry/open-model.ts";
 export type { PinnedFile } from "../models/registry/pinned-files.ts";
 export { type FoundModel, findModel, type ListedModel, listModels } from "../models/registry/registry.ts";
@@ -10,7 +11,7 @@ export { isSigned } from "./control/schedules/webhook.ts";
 export { type ProduceParams, type ProduceProgress, produce } from "../producers/plan-corpus.ts";
 export { Corpus, type CorpusParams } from "../producers/corpus.ts";
 export type { Listed } from "../producers/sources/objects.ts";
-export { type Loaded, Loader, type Unneeded } from "../workers/loader.ts";
+export { type EngineId, type Loaded, Loader, type Unneeded } from "../workers/loader.ts";
 export type { WorkerCounts } from "../workers/batch-ledger.ts";
 export { FleetWorker, type WorkerParams } from "../workers/worker.ts";
 export { openStore, type OpenStoreOptions } from "./adapters/open-store.ts";
@@ -20,6 +21,7 @@ export type { S3Options } from "./adapters/s3/s3-client.ts";
 export type { BatchReport, RowRef, ShardBuffers } from "./core/batch.ts";
 export * from "./core/contracts.ts";
 export type { CostModel } from "./core/cost-model.ts";
+export type { Device, DeviceChoice } from "./core/device-name.ts";
 export type { Document, Origin, SourceItem } from "./core/documents.ts";
 export { type ErrorCode, FleetError, type FleetErrorOptions } from "./core/errors.ts";
 export type { PackingLimits } from "./core/packing.ts";

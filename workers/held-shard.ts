@@ -14,6 +14,8 @@ type ShardCost = Pick<ShardStats, "paddedTokens" | "batches" | "deviceMs" | "idl
 /** Who makes a shard, and who hears of it. */
 export interface Committer {
   readonly worker: string;
+  /** As the shard's file records it; none where the engine is not known. */
+  readonly engineVersion?: string | undefined;
   readonly observe: Observe;
 }
 
@@ -122,7 +124,7 @@ export class HeldShard {
    * that are not there.
    */
   async commit(store: ObjectStore, by: Committer = NOBODY): Promise<"created" | "exists"> {
-    const { worker, observe } = by;
+    const { worker, engineVersion, observe } = by;
     const { run, shard } = this.job.payload;
     const of = { run, shard };
     const keys = runKeys(run);
@@ -139,7 +141,8 @@ export class HeldShard {
       lastBatchAtMs: this.#lastBatchAtMs,
       assembleMs: nowMs() - startedAtMs,
     };
-    const meta = { run, shard, options: this.record.options, stats: { ...stats, made }, rejectsKey, stagedSha256 };
+    const { options } = this.record;
+    const meta = { run, shard, options, stats: { ...stats, made }, rejectsKey, stagedSha256, engineVersion };
     const { files } = this.#memory;
     const body = timedSync(observe, { stage: "encode", of }, () => encodeResults(results, meta, files));
     const outcome = await timed(observe, { stage: "upload", of }, () => store.create({ key: keys.data(shard), body }));

@@ -1,10 +1,11 @@
 /** From a queue job to the rows it points at. */
+import type { Logger } from "pino";
 import { decodeStagedShard } from "../src/arrow/staged.ts";
 import type { Head, ModelRef, Precision, RunRecord } from "../src/core/contracts.ts";
 import { FleetError, hasCode } from "../src/core/errors.ts";
 import { removedKey, runKeys, windowOfShard } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
-import { givesSameVectors, modelName } from "../src/core/same-model.ts";
+import { DEFAULT_ENGINE, engineNameOf, givesSameVectors, modelName } from "../src/core/same-model.ts";
 import { isCancelled } from "../src/run/cancelled.ts";
 import { readRun } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
@@ -22,13 +23,21 @@ export type Loaded = { readonly kind: "held"; readonly shard: HeldShard } | { re
 /** A cancelled run's jobs stop within this time; asking for every job would double the store's calls. */
 const CANCEL_LOOK_INTERVAL_MS = 5000;
 
-/** From a job to rows in memory: refuses those of other models, precisions or runs. */
+/** Which engine, and which release of it. */
+export interface EngineId {
+  readonly name: string;
+  readonly version: string | null;
+}
+
+/** From a job to rows in memory: refuses those of other engines, models, precisions or runs. */
 export class Loader {
   readonly #store: ObjectStore;
   readonly #model: ModelRef;
   readonly #precision: Precision;
   readonly #heads: readonly Head[];
   readonly #vocabSize: number;
+  readonly #engine: EngineId;
+  readonly #log: Logger | null;
   readonly #runs = new Map<string, Promise<RunRecord>>();
   readonly #memory = openShardMemory();
   readonly #cancelled = new Map<string, { readonly atMs: number; readonly answer: Promise<boolean> }>();
@@ -40,6 +49,10 @@ export class Loader {
       precision: Precision;
       heads: readonly Head[];
       vocabSize: number;
+      /** ONNX Runtime, of a version that is not known, by default. */
+      engine?: EngineId;
+      /** Told of runs that another version of the engine began; nobody by default. */
+      log?: Logger;
     }>,
   ) {
     this.#store = params.store;
@@ -47,6 +60,8 @@ export class Loader {
     this.#precision = params.precision;
     this.#heads = params.heads;
     this.#vocabSize = params.vocabSize;
+    this.#engine = params.engine ?? { name: DEFAULT_ENGINE, version: null };
+    this.#log = params.log ?? null;
   }
 
   /** @throws FleetError `run_unknown`, `worker_unfit`, `contract_newer`, `object_missing`, `object_corrupt` */
@@ -97,17 +112,24 @@ export class Loader {
     if (record === undefined) {
       record = readRun(this.#store, run);
       this.#runs.set(run, record);
-      record.catch(() => this.#runs.delete(run));
+      record.then(
+        (read) => this.#sayVersion(read),
+        () => this.#runs.delete(run),
+      );
     }
     this.#assertFit(await record);
     return record;
   }
 
   /** @throws FleetError `worker_unfit`: others of the fleet may have what the run wants. */
-  #assertFit({ run, options: { model, heads, precision } }: RunRecord): void {
+  #assertFit({ run, options }: RunRecord): void {
+    const { model, heads, precision } = options;
     const unfit = (wanted: string, had: string, cure: string): never => {
       throw new FleetError("worker_unfit", `run ${run} wants ${wanted}; this worker has ${had}`, { cure });
     };
+    const engine = engineNameOf(options);
+    if (engine !== this.#engine.name)
+      unfit(`vectors of engine ${engine}`, `engine ${this.#engine.name}`, `start workers with --engine ${engine}`);
     if (precision !== this.#precision)
       unfit(
         `${precision} weights of model ${model.id}`,
@@ -124,6 +146,17 @@ export class Loader {
       const cure = "start workers with a model that has these heads, as the run was enqueued with";
       unfit(`the ${missing.join(" and ")} head`, `a model with ${this.#heads.join(", ")} only`, cure);
     }
+  }
+
+  /** Once a run. Another version is no reason to refuse it: see `engineNameOf`. */
+  #sayVersion({ run, options, engineVersion }: RunRecord): void {
+    const { name, version } = this.#engine;
+    if (engineVersion === undefined || version === null || version === engineVersion) return;
+    if (engineNameOf(options) !== name) return;
+    this.#log?.warn(
+      { run, engine: name, version, engineVersion },
+      "the run was begun with another version of the engine; this worker's vectors may differ from others of it by rounding",
+    );
   }
 
   /** Ids outside the embedding table would read foreign memory in some runtimes. */

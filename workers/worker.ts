@@ -5,6 +5,7 @@
  */
 import type { Logger } from "pino";
 import { type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
+import { FleetError } from "../src/core/errors.ts";
 import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { type IdleCause, nowMs, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
@@ -14,10 +15,11 @@ import type { Loader, Unneeded } from "./loader.ts";
 import { Quarantine } from "./quarantine.ts";
 import { type Refusal, Refuser } from "./refuse.ts";
 import { MemoryBudget } from "./memory-budget.ts";
+import { MAX_FAULTS } from "./verdict.ts";
 import { Signal } from "./signal.ts";
 
-/** Batches handed to the embedder at once: one runs, the next is ready, and the last one is brought to its rows. */
-const BATCHES_IN_FLIGHT = 3;
+/** Of an embedder whose engine says nothing: one batch runs, the next is ready, and the last one's results are copied. */
+const DEFAULT_BATCHES_IN_FLIGHT = 3;
 /** Rows kept ready, in batches' worth: enough to choose from for little padding. */
 const POOL_BATCHES = 24;
 const MAX_JOBS_PER_PULL = 16;
@@ -30,8 +32,12 @@ export interface WorkerParams {
   readonly store: ObjectStore;
   readonly leases: JobLeases;
   readonly embedder: Embedder;
-  /** Runs the jobs suspected of killing workers; it may crash and be used again. */
-  readonly sandbox: Embedder;
+  /** Batches handed to the embedder at once, as its engine says; 3 by default. */
+  readonly batchesInFlight?: number;
+  /** Of the embedder's engine, for result files. */
+  readonly engineVersion?: string;
+  /** Runs the jobs suspected of killing workers; it may crash and be used again. Null when the engine has none. */
+  readonly sandbox: Embedder | null;
   readonly loader: Loader;
   readonly packing: PackingLimits;
   /** What all shards may take, vectors and files that are being written included; one that is larger comes alone. */
@@ -52,7 +58,9 @@ export class FleetWorker {
   readonly #committer: Committer;
   readonly #ledger: BatchLedger;
   readonly #packer: Packer<RowRef>;
-  readonly #quarantine: Quarantine;
+  /** Null without a sandbox. */
+  readonly #quarantine: Quarantine | null;
+  readonly #maxBatchesInFlight: number;
   readonly #refuser: Refuser;
   readonly #held = new Map<ShardBuffers, HeldShard>();
   readonly #commits = new Map<HeldShard, Promise<void>>();
@@ -75,14 +83,23 @@ export class FleetWorker {
   constructor(params: WorkerParams) {
     this.#params = params;
     this.#observe = params.observe ?? unobserved;
-    this.#committer = { worker: params.name ?? "unnamed", observe: this.#observe };
+    const { name: worker = "unnamed", engineVersion, sandbox } = params;
+    this.#committer = { worker, engineVersion, observe: this.#observe };
+    this.#maxBatchesInFlight = params.batchesInFlight ?? DEFAULT_BATCHES_IN_FLIGHT;
     this.#ledger = new BatchLedger(this.#observe);
     this.#packer = new Packer(params.packing, rowLength);
     this.#refuser = new Refuser(params);
     this.#memory = new MemoryBudget({ maxBytes: params.maxHeldBytes, held: this.#held, commits: this.#commits });
-    this.#quarantine = new Quarantine({
-      ...params,
-      load: (job) => params.loader.load(job),
+    this.#quarantine = sandbox === null ? null : this.#openQuarantine(sandbox);
+  }
+
+  #openQuarantine(sandbox: Embedder): Quarantine {
+    const { packing, log, loader } = this.#params;
+    return new Quarantine({
+      sandbox,
+      packing,
+      log,
+      load: (job) => loader.load(job),
       onDone: (job, why) => this.#completeUnneeded(job, why),
       onComplete: (shard) => this.#commitNow(shard),
       onUnfinished: (job) => this.#refuser.giveBack(job),
@@ -132,7 +149,7 @@ export class FleetWorker {
       await Promise.all([this.#feed().catch((error: unknown) => this.#abort(error)), this.#drive()]);
     } finally {
       await Promise.all(this.#handedBack.map((shard) => this.#release(shard)));
-      await this.#quarantine.stop();
+      await this.#quarantine?.stop();
       await Promise.all(this.#commits.values());
     }
   }
@@ -157,7 +174,7 @@ export class FleetWorker {
         await this.#changed.wait();
         continue;
       }
-      const isIdle = !this.#isBusy && this.#quarantine.size === 0;
+      const isIdle = !this.#isBusy && this.#suspects === 0;
       if (isIdle && this.#queueIsDry && (await this.#params.onIdle(this.#takeRuns()))) break;
       await this.#pull(!this.#isBusy);
       // Nothing to pull while rows are held or written: look again when that has moved on.
@@ -172,6 +189,10 @@ export class FleetWorker {
     return this.#held.size > 0 || this.#commits.size > 0;
   }
 
+  get #suspects(): number {
+    return this.#quarantine?.size ?? 0;
+  }
+
   #takeRuns(): ReadonlySet<string> {
     const runs = new Set(this.#runs);
     this.#runs.clear();
@@ -180,7 +201,7 @@ export class FleetWorker {
 
   get #isFull(): boolean {
     const enoughTokens = POOL_BATCHES * this.#params.packing.maxBatchTokens;
-    return this.#packer.pendingTokens >= enoughTokens || this.#memory.isFull || this.#quarantine.size >= MAX_SUSPECTS;
+    return this.#packer.pendingTokens >= enoughTokens || this.#memory.isFull || this.#suspects >= MAX_SUSPECTS;
   }
 
   /**
@@ -222,7 +243,8 @@ export class FleetWorker {
   }
 
   async #admit(job: LeasedJob): Promise<void> {
-    if (job.stalls >= SUSPECT_AFTER_STALLS) this.#quarantine.add(job);
+    if (job.stalls >= SUSPECT_AFTER_STALLS && this.#quarantine !== null) this.#quarantine.add(job);
+    else if (job.stalls >= MAX_FAULTS) await this.#refuse({ job, what: "loaded", error: deadly(job) });
     else await this.#load(job);
   }
 
@@ -300,7 +322,8 @@ export class FleetWorker {
   }
 
   #takeBatch(): RowRef[] | null {
-    const isReady = this.#fault === null && this.#batchesInFlight < BATCHES_IN_FLIGHT && !this.#memory.isCongested;
+    const isReady =
+      this.#fault === null && this.#batchesInFlight < this.#maxBatchesInFlight && !this.#memory.isCongested;
     if (!isReady) return null;
     // With no room for more shards nothing can come that would fill a remainder up, unless a batch or a commit ends.
     const isStuck = this.#isFull && this.#batchesInFlight === 0 && this.#commits.size === 0;
@@ -366,4 +389,11 @@ export class FleetWorker {
   #observeRejects(shard: HeldShard): void {
     for (const [reason, count] of shard.rejectCounts) this.#observe({ kind: "rejects", reason, count });
   }
+}
+
+/** Without a sandbox nobody can find the row that did it. */
+function deadly({ payload: { run, shard }, stalls }: LeasedJob): FleetError {
+  return new FleetError("job_invalid", `${stalls} workers died with shard ${shard} of run ${run}`, {
+    cure: "see how they ended; this engine has no sandbox in which the row that does it could be found",
+  });
 }

@@ -47,7 +47,7 @@ def heads_of(source: Source, tokenizer: Path) -> Dict[str, Any]:
 
 def architecture_of(shape: Shape) -> Dict[str, Any]:
     return {"kind": "xlm-roberta", "hiddenSize": shape.hidden, "vocabSize": shape.vocab, "padId": shape.pad_id,
-            "positionOffset": shape.first_position, "maxTokens": shape.max_tokens}
+            "maxTokens": shape.max_tokens}
 
 
 def write_manifest(folder: Path, source: Source, graphs: Dict[str, Sequence[Path]]) -> Path:

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { childEnvironment } from "../../src/core/child-environment.ts";
+import type { Precision } from "../../src/core/contracts.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import { modelsFolder } from "../registry/registry.ts";
 
@@ -19,6 +20,9 @@ export interface ExportParams {
   /** Where the environment is made and kept. */
   readonly cacheFolder: string;
 }
+
+/** What the exporter writes, all of it by default; engines may compute others. */
+export const EXPORT_PRECISIONS = ["fp32", "fp16", "int8"] as const satisfies readonly Precision[];
 
 const GENERATED = "generated:";
 /** Written last, so that an environment that was broken off is made anew. */

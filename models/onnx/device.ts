@@ -1,36 +1,42 @@
-/** Where a model runs, and whether this installation can. */
+/** Where ONNX Runtime runs a model, and whether this installation can. */
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import type { InferenceSession } from "onnxruntime-node";
+import {
+  CPU,
+  type Device,
+  type DeviceChoice,
+  deviceName,
+  parseDevice as parseName,
+} from "../../src/core/device-name.ts";
 import { FleetError } from "../../src/core/errors.ts";
 
-export interface Device {
-  readonly kind: "cpu" | "cuda" | "tensorrt";
-  /** Which one of several; 0 on the CPU. */
-  readonly index: number;
-}
-
-export const CPU: Device = { kind: "cpu", index: 0 };
+/** Kinds of devices with a library of their own; the CPU's is the runtime itself. */
+const PROVIDERS = ["cuda", "tensorrt"] as const;
 
 /** @returns Null for anything else than `cpu`, `cuda:N` or `tensorrt:N`; without a number it is the first. */
 export function parseDevice(text: string): Device | null {
-  const [, kind, index] = /^(cpu|cuda|tensorrt)(?::(\d{1,2}))?$/.exec(text) ?? [];
-  if (kind === undefined || (kind === "cpu" && index !== undefined)) return null;
-  return { kind: kind as Device["kind"], index: Number(index ?? 0) };
+  const device = parseName(text);
+  return device === null || !isKnown(device) ? null : device;
 }
 
-/** `cpu`, `cuda:0`, `tensorrt:1` */
-export function deviceName({ kind, index }: Device): string {
-  return kind === "cpu" ? "cpu" : `${kind}:${index}`;
+/** The first device of each kind that this installation can open, best first: TensorRT needs engines of its own. */
+export function devices(): Device[] {
+  const first = (kind: (typeof PROVIDERS)[number]): Device[] => (isInstalled(kind) ? [{ kind, index: 0 }] : []);
+  return [...first("cuda"), CPU, ...first("tensorrt")];
 }
 
 /**
  * `auto` is the first CUDA device where the runtime's library for it is installed, else the CPU.
- * @throws FleetError `bad_usage` when a device is named whose library is not installed.
+ * @throws FleetError `bad_usage` when a device is named whose library is not installed, or that is none of ONNX Runtime's.
  */
-export function chooseDevice(choice: Device | "auto"): Device {
-  if (choice === "auto") return isInstalled("cuda") ? { kind: "cuda", index: 0 } : CPU;
+export function chooseDevice(choice: DeviceChoice): Device {
+  if (choice === "auto") return devices()[0]!;
+  if (!isKnown(choice))
+    throw new FleetError("bad_usage", `--device ${deviceName(choice)}: ONNX Runtime has no such device`, {
+      cure: "use auto, cpu, cuda:N or tensorrt:N",
+    });
   if (choice.kind === "cpu" || isInstalled(choice.kind)) return choice;
   throw new FleetError(
     "bad_usage",
@@ -54,8 +60,12 @@ export function cudaOf({ index }: Device): Device {
   return { kind: "cuda", index };
 }
 
+function isKnown({ kind }: Device): boolean {
+  return kind === "cpu" || (PROVIDERS as readonly string[]).includes(kind);
+}
+
 /** Asking the runtime itself would print its own error first. */
-function isInstalled(kind: "cuda" | "tensorrt"): boolean {
+function isInstalled(kind: string): boolean {
   if (process.platform !== "linux") return false;
   const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
   const library = `libonnxruntime_providers_${kind}.so`;

@@ -8,7 +8,7 @@ import { InferenceSession, Tensor } from "onnxruntime-node";
 import type { Head } from "../../src/core/contracts.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import { normalize } from "./scatter.ts";
-import type { ModelManifest } from "../registry/manifest.ts";
+import type { OnnxManifest } from "../registry/manifest.ts";
 import { type OnnxConstant, type OnnxGraph, writeOnnx } from "../graph/onnx-writer.ts";
 import { readTorchFile } from "./torch-file.ts";
 
@@ -22,17 +22,17 @@ export interface HiddenStates {
 }
 
 export class HiddenHeads {
-  readonly #manifest: ModelManifest;
+  readonly #manifest: OnnxManifest;
   readonly #linears: InferenceSession | null;
 
-  private constructor(manifest: ModelManifest, linears: InferenceSession | null) {
+  private constructor(manifest: OnnxManifest, linears: InferenceSession | null) {
     this.#manifest = manifest;
     this.#linears = linears;
   }
 
   /** @throws FleetError `model_invalid` when a linear layer's file does not fit the model. */
   static async open(
-    params: Readonly<{ manifest: ModelManifest; folder: string; options: InferenceSession.SessionOptions }>,
+    params: Readonly<{ manifest: OnnxManifest; folder: string; options: InferenceSession.SessionOptions }>,
   ): Promise<HiddenHeads> {
     const { manifest, folder, options } = params;
     const graph = linearsGraph(manifest, folder);
@@ -40,7 +40,7 @@ export class HiddenHeads {
     return new HiddenHeads(manifest, isEmpty ? null : await InferenceSession.create(writeOnnx(graph), options));
   }
 
-  /** @returns What a graph that finishes the head would give: see `ModelManifest.heads`. */
+  /** @returns What a graph that finishes the head would give: see `OnnxManifest.heads`. */
   async finish(head: Head, hidden: HiddenStates): Promise<Float32Array> {
     if (head === "dense") return this.#pool(hidden);
     const { hiddenSize } = this.#manifest.architecture;
@@ -72,7 +72,7 @@ export class HiddenHeads {
 }
 
 /** Sparse: ReLU(linear), [batch, seq]. ColBERT: the first token left out, linear, unit length. */
-function linearsGraph(manifest: ModelManifest, folder: string): OnnxGraph {
+function linearsGraph(manifest: OnnxManifest, folder: string): OnnxGraph {
   const { heads, dim, architecture } = manifest;
   const { hiddenSize } = architecture;
   const layer = (head: "sparse" | "colbert", width: number): Record<string, OnnxConstant> | null => {

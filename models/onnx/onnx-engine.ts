@@ -1,56 +1,45 @@
-/** A model on a device, with all that keeps it working when the device does not. */
-import type { Logger } from "pino";
-import type { Embedder } from "../../src/core/ports.ts";
-import { type Observe, unobserved } from "../../src/core/telemetry.ts";
-import { CPU } from "./device.ts";
-import { type OpenParams, ThreadEmbedder } from "./thread-embedder.ts";
-import { type Model, openModel } from "../registry/open-model.ts";
-import { changedFile } from "../registry/plain-file.ts";
-import { FallbackEmbedder } from "../resilience/fallback-embedder.ts";
-import { RecomputingEmbedder } from "../resilience/recomputing-embedder.ts";
-import { SplittingEmbedder } from "../resilience/splitting-embedder.ts";
+/** ONNX Runtime as an engine: on the CPU, on CUDA, and on CUDA with TensorRT engines beside the graph. */
+import { createRequire } from "node:module";
+import { ALL_HEADS, precisionSchema } from "../../src/core/contracts.ts";
+import { DEFAULT_ENGINE } from "../../src/core/same-model.ts";
+import type { InferenceEngine, Offer, OpenedEmbedder, OpenParams } from "../engine.ts";
+import { isOnnx, type ModelManifest } from "../registry/manifest.ts";
+import { chooseDevice, devices, parseDevice } from "./device.ts";
+import { PRECISIONS } from "./precisions.ts";
+import { SandboxEmbedder } from "./sandbox.ts";
+import { ThreadEmbedder } from "./thread-embedder.ts";
 
-export interface OpenedEmbedder {
-  readonly embedder: Embedder;
-  /** What the device's memory has shown to hold, in padded tokens: a packer's budget. */
-  readonly maxBatchTokens: () => number;
-}
+/** One batch runs, the next is ready, and the last one is brought to its rows; see `output-slots.ts`. */
+const BATCHES_IN_FLIGHT = 3;
 
-/**
- * From the inside out: batches that do not fit are halved; a device that fails is replaced by the CPU;
- * rows that are not finite are computed again in fp32, where the model has it.
- *
- * @throws FleetError `model_invalid`
- */
-export async function openEmbedder(
-  params: OpenParams & Readonly<{ log: Logger; observe?: Observe }>,
-): Promise<OpenedEmbedder> {
-  const { model, device = CPU, log, observe = unobserved } = params;
-  const split = (embedder: Embedder): SplittingEmbedder => new SplittingEmbedder({ embedder, observe, log });
-  const open = async (): Promise<SplittingEmbedder> => {
-    const thread = await ThreadEmbedder.open(params);
-    for (const note of thread.notes) log.warn({ device: thread.device }, note);
-    return split(thread);
+const { version } = createRequire(import.meta.url)("onnxruntime-node/package.json") as { version: string };
+
+export const onnxEngine: InferenceEngine = {
+  name: DEFAULT_ENGINE,
+  version,
+  precisions: PRECISIONS,
+  parseDevice,
+  devices,
+  chooseDevice,
+  offers,
+  open,
+  openSandbox: (params) => new SandboxEmbedder(params),
+  // Loaded on demand: it loads the runtime into this very thread.
+  measurePeak: async (params) => (await import("./measure-peak.ts")).measurePeak(params),
+};
+
+function offers(manifest: ModelManifest): Offer {
+  if (!isOnnx(manifest)) return { precisions: [], heads: [] };
+  return {
+    precisions: precisionSchema.options.filter(
+      (precision) => PRECISIONS[precision] !== undefined && manifest.weights[precision] !== undefined,
+    ),
+    heads: ALL_HEADS.filter((head) => manifest.heads[head] !== undefined),
   };
-  const openOnCpu = async (of = model): Promise<Embedder> =>
-    split(await ThreadEmbedder.open({ ...params, model: of, device: CPU }));
-
-  let splitting = await open();
-  let embedder: Embedder = splitting;
-  if (device.kind !== "cpu") {
-    const reopen = async (): Promise<Embedder> => (splitting = await open());
-    embedder = new FallbackEmbedder({ primary: splitting, reopen, openFallback: openOnCpu, observe, log });
-  }
-  if (model.exactSha256 !== null) {
-    const openExact = async (): Promise<Embedder> => openOnCpu(await openExactModel(model));
-    embedder = new RecomputingEmbedder({ embedder, precision: model.precision, openExact, observe, log });
-  }
-  return { embedder, maxBatchTokens: () => splitting.maxBatchTokens };
 }
 
-/** @throws FleetError `model_invalid` when the fp32 weights are not those that the run is held to. */
-async function openExactModel(model: Model): Promise<Model> {
-  const exact = await openModel(model, { precision: "fp32" });
-  if (exact.ref.sha256 === model.exactSha256) return exact;
-  throw changedFile(exact.weightsPath);
+async function open(params: OpenParams): Promise<OpenedEmbedder> {
+  const embedder = await ThreadEmbedder.open(params);
+  // A session does not say how much memory it has; what stands above it finds out: see `resilience/open-embedder.ts`.
+  return { embedder, batchesInFlight: BATCHES_IN_FLIGHT, maxBatchTokens: () => Infinity, notes: embedder.notes };
 }

@@ -5,9 +5,8 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { type BatchReport, copyRow, type RowRef } from "../../src/core/batch.ts";
+import { type BatchReport, copyRow, type RowRef, wantedHeads } from "../../src/core/batch.ts";
 import { childEnvironment } from "../../src/core/child-environment.ts";
-import { ALL_HEADS, type Head } from "../../src/core/contracts.ts";
 import { type ErrorCode, FleetError } from "../../src/core/errors.ts";
 import type { Embedder } from "../../src/core/ports.ts";
 import { sessionParams } from "./thread-embedder.ts";
@@ -47,7 +46,7 @@ export class SandboxEmbedder implements Embedder {
   async #embed(rows: readonly RowRef[]): Promise<BatchReport> {
     const child = await this.#ready();
     const ids = rows.map(({ shard, row }) => shard.ids.slice(shard.offsets[row], shard.offsets[row + 1]));
-    const request: SandboxRequest = { kind: "embed", heads: headsOf(rows), dim: rows[0]!.shard.dim, ids };
+    const request: SandboxRequest = { kind: "embed", heads: wantedHeads(rows), dim: rows[0]!.shard.dim, ids };
     const reply = await this.#ask(child, request);
     if (reply.kind !== "done") throw toError(reply);
     rows.forEach((row, index) => copyRow({ shard: reply.shard, row: index }, row));
@@ -94,12 +93,6 @@ export class SandboxEmbedder implements Embedder {
     child.kill("SIGKILL");
     await exited;
   }
-}
-
-function headsOf(rows: readonly RowRef[]): Head[] {
-  return ALL_HEADS.filter((head) =>
-    rows.some(({ shard }) => (head === "sparse" ? shard.sparseCounts : shard[head]) !== null),
-  );
 }
 
 function crash(how: string): FleetError {

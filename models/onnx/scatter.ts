@@ -3,10 +3,10 @@
  * (`inference/embedder/encoder_only/m3.py`): one weight per distinct id, the largest, special ids
  * left out; ColBERT without `<s>` and padding, `</s>` kept.
  */
-import { BROKEN, type RowRef, rowLength, type ShardBuffers } from "../../src/core/batch.ts";
+import { BROKEN, type RowRef, rowLength, type ShardBuffers, wants } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
 import { fromHalf } from "../../src/core/half.ts";
-import type { ModelManifest } from "../registry/manifest.ts";
+import type { OnnxManifest } from "../registry/manifest.ts";
 
 /** What a session gave for a padded batch; half-precision floats as their bits. */
 export interface BatchOutputs {
@@ -20,7 +20,7 @@ export interface BatchOutputs {
 export class Scatterer {
   readonly #sparse: SparseReducer;
 
-  constructor({ architecture, heads }: ModelManifest) {
+  constructor({ architecture, heads }: OnnxManifest) {
     this.#sparse = new SparseReducer(architecture.vocabSize, heads.sparse?.nonLexicalIds ?? []);
   }
 
@@ -47,11 +47,6 @@ export class Scatterer {
 function ownValues(head: "sparse" | "colbert", ref: RowRef): number {
   const tokens = rowLength(ref);
   return head === "sparse" ? tokens : (tokens - 1) * ref.shard.dim;
-}
-
-/** Runs differ in the heads they ask for; a shard has buffers for its own. */
-export function wants(shard: ShardBuffers, head: Head): boolean {
-  return (head === "sparse" ? shard.sparseCounts : shard[head]) !== null;
 }
 
 /** @param vector Of the model's width; a shard's may be narrower (Matryoshka), and is then made unit length again. */

@@ -3,7 +3,7 @@ import type { MessagePort } from "node:worker_threads";
 import type { BatchReport, RowRef, ShardBuffers } from "../../src/core/batch.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import type { BatchOutputs } from "./scatter.ts";
-import type { ModelManifest } from "../registry/manifest.ts";
+import type { OnnxManifest } from "../registry/manifest.ts";
 import type { SessionParams } from "./session-params.ts";
 
 /** Of the thread that owns the session. */
@@ -14,7 +14,7 @@ export interface InferenceThreadData {
 
 /** Of the thread that brings outputs to their rows. */
 export interface ScatterThreadData {
-  readonly manifest: ModelManifest;
+  readonly manifest: OnnxManifest;
   readonly fromInference: MessagePort;
 }
 

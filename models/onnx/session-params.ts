@@ -1,13 +1,13 @@
 /** What a session of ONNX Runtime is opened with. */
 import { roundedLength } from "../../src/core/shapes.ts";
-import type { ModelManifest } from "../registry/manifest.ts";
+import type { OnnxManifest } from "../registry/manifest.ts";
 import type { PinnedFile } from "../registry/pinned-files.ts";
-import type { Device } from "./device.ts";
+import type { Device } from "../../src/core/device-name.ts";
 import type { Engine } from "./tensorrt-tiers.ts";
 
 /** Plain data: it is sent to threads and processes. */
 export interface SessionParams {
-  readonly manifest: ModelManifest;
+  readonly manifest: OnnxManifest;
   /** Where the manifest's files are. */
   readonly folder: string;
   readonly weightsPath: string;

@@ -1,12 +1,20 @@
 /** One model on one device: rows in, the outputs of their padded batch out. */
 import { relative, sep } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import { allocateShard, type BatchReport, type RowRef, rowLength, type ShardBuffers } from "../../src/core/batch.ts";
+import {
+  allocateShard,
+  type BatchReport,
+  type RowRef,
+  rowLength,
+  type ShardBuffers,
+  wantedHeads,
+} from "../../src/core/batch.ts";
 import { ALL_HEADS, type Head } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
-import { cudaOf, type Device, deviceName, providersOf } from "./device.ts";
+import { type Device, deviceName } from "../../src/core/device-name.ts";
+import { cudaOf, providersOf } from "./device.ts";
 import { fromHalf } from "../../src/core/half.ts";
-import { type BatchOutputs, Scatterer, wants } from "./scatter.ts";
+import { type BatchOutputs, Scatterer } from "./scatter.ts";
 import { assertListed } from "../graph/graph-files.ts";
 import { HiddenHeads } from "./hidden-heads.ts";
 import { givesSame, notUsed, openTiers, testRows, type Tier } from "./tensorrt-engines.ts";
@@ -207,10 +215,6 @@ interface UnfinishedBatch {
 /** Halves as their bits. */
 function valuesOf({ data }: InferenceSession.OnnxValueMapType[string]): Float32Array | Uint16Array {
   return data as Float32Array | Uint16Array;
-}
-
-function wantedHeads(rows: readonly RowRef[]): Head[] {
-  return ALL_HEADS.filter((head) => rows.some(({ shard }) => wants(shard, head)));
 }
 
 /** Comparable between threads, unlike `performance.now()` alone. */

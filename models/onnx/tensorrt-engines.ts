@@ -7,10 +7,10 @@ import { InferenceSession } from "onnxruntime-node";
 import { allocateShard, type ShardBuffers } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
 import { messageOf } from "../../src/core/errors.ts";
-import { GATES } from "../quality/parity.ts";
+import { PRECISIONS } from "./precisions.ts";
 import { providersOf } from "./device.ts";
 import { assertListed } from "../graph/graph-files.ts";
-import type { ModelManifest } from "../registry/manifest.ts";
+import type { OnnxManifest } from "../registry/manifest.ts";
 import { loadPinned, type PinnedFile } from "../registry/pinned-files.ts";
 import { changedFile, sha256Of, statPlain } from "../registry/plain-file.ts";
 import type { SessionParams } from "./session-params.ts";
@@ -59,7 +59,8 @@ async function pinFiles(folder: string, { files }: Engine): Promise<PinnedFile[]
 }
 
 export function notUsed(folder: string, engine: Engine, reason: string): string {
-  return `the engine ${engineName(folder, engine)} cannot be used, so CUDA takes its batches: ${reason}`;
+  const name = engineName(folder, engine);
+  return `the engine ${name} cannot be used, so CUDA takes its batches: ${reason} (it was compiled with TensorRT ${engine.trtVersion})`;
 }
 
 function engineName(folder: string, { files }: Engine): string {
@@ -71,7 +72,7 @@ const TEST_TOKENS = 64;
 
 /** Rows that the engine takes and which depend on all that it knows: ids from the whole vocabulary. */
 export function testRows(
-  manifest: ModelManifest,
+  manifest: OnnxManifest,
   { min, max }: Readonly<{ min: BatchShape; max: BatchShape }>,
 ): ShardBuffers {
   const length = Math.max(min.length, Math.min(TEST_TOKENS, max.length));
@@ -88,7 +89,7 @@ export function testRows(
  * that pass it are within twice that angle of each other.
  */
 export function givesSame(engine: ShardBuffers, graph: ShardBuffers, { precision }: Engine): boolean {
-  const atLeast = 2 * GATES[precision] ** 2 - 1;
+  const atLeast = 2 * PRECISIONS[precision]! ** 2 - 1;
   const pairs = [
     [engine.dense, graph.dense],
     [engine.colbert, graph.colbert],

@@ -5,9 +5,9 @@
 import { spawnSync } from "node:child_process";
 import { childEnvironment } from "../../src/core/child-environment.ts";
 import type { Precision } from "../../src/core/contracts.ts";
-import type { ModelManifest } from "../registry/manifest.ts";
+import type { OnnxManifest } from "../registry/manifest.ts";
 
-export type Engine = NonNullable<ModelManifest["engines"]>[number];
+export type Engine = NonNullable<OnnxManifest["engines"]>[number];
 
 export interface BatchShape {
   readonly batch: number;
@@ -30,7 +30,7 @@ export function chooseTier(engines: readonly Pick<Engine, "min" | "max">[], shap
 
 /** Engines made for this GPU, this runtime and this precision; an engine of another one would not load, or worse. */
 export function usableEngines(
-  manifest: ModelManifest,
+  manifest: OnnxManifest,
   here: Readonly<{ gpuArch: string | null; ortVersion: string; precision: Precision }>,
 ): Engine[] {
   return (manifest.engines ?? []).filter(

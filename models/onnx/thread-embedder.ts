@@ -2,24 +2,16 @@
 import { createRequire } from "node:module";
 import { MessageChannel, Worker } from "node:worker_threads";
 import type { BatchReport, RowRef } from "../../src/core/batch.ts";
+import type { Precision } from "../../src/core/contracts.ts";
+import { CPU, type Device, deviceName } from "../../src/core/device-name.ts";
 import { type ErrorCode, FleetError, messageOf } from "../../src/core/errors.ts";
 import { DEFAULT_PACKING } from "../../src/core/packing.ts";
 import type { Embedder } from "../../src/core/ports.ts";
-import type { Model } from "../registry/open-model.ts";
-import { CPU, type Device, deviceName } from "./device.ts";
+import type { OpenParams } from "../engine.ts";
+import { type OnnxManifest, onnxManifestOf } from "../registry/manifest.ts";
 import { paddedLengthOf, type SessionParams } from "./session-params.ts";
 import { type InferenceThreadData, type ScatterThreadData, type ThreadReply, toRequest } from "./session-messages.ts";
 import { type Engine, gpuArchOf, usableEngines } from "./tensorrt-tiers.ts";
-
-/** What to load, and where. */
-export interface OpenParams {
-  readonly model: Model;
-  readonly threads: number;
-  /** The CPU when left out. */
-  readonly device?: Device;
-  /** Padded area of the largest batch to come. */
-  readonly maxBatchTokens?: number;
-}
 
 export function sessionParams({
   model,
@@ -27,8 +19,9 @@ export function sessionParams({
   device = CPU,
   maxBatchTokens = DEFAULT_PACKING.maxBatchTokens,
 }: OpenParams): SessionParams {
-  const { manifest, folder, weightsPath, files, ref } = model;
-  const engines = device.kind === "tensorrt" ? enginesFor(model, device) : [];
+  const { folder, weightsPath, files, ref, precision } = model;
+  const manifest = onnxManifestOf(model.manifest);
+  const engines = device.kind === "tensorrt" ? enginesFor(manifest, precision, device) : [];
   return {
     manifest,
     folder,
@@ -42,7 +35,7 @@ export function sessionParams({
   };
 }
 
-function enginesFor({ manifest, precision }: Model, device: Device): Engine[] {
+function enginesFor(manifest: OnnxManifest, precision: Precision, device: Device): Engine[] {
   const { version } = createRequire(import.meta.url)("onnxruntime-node/package.json") as { version: string };
   return usableEngines(manifest, { gpuArch: gpuArchOf(device.index), ortVersion: version, precision });
 }

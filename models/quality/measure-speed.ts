@@ -2,13 +2,10 @@
  * How fast a model is on a device: a grid of batch and row length. Full rows, so real tokens are padded
  * tokens; beside it, what share of the device's own matrix multiplication the model reaches.
  */
-import { InferenceSession, Tensor } from "onnxruntime-node";
 import { allocateShard, type RowRef } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
 import type { Embedder } from "../../src/core/ports.ts";
-import { type Device, providersOf } from "../onnx/device.ts";
 import type { ModelManifest } from "../registry/manifest.ts";
-import { writeOnnx } from "../graph/onnx-writer.ts";
 
 const GRID = { batches: [1, 8, 32, 128], lengths: [128, 512, 2048, 8192] } as const;
 /** A cell that one run shows to take longer than this is run no second time. */
@@ -35,7 +32,7 @@ export interface BenchModelParams {
   readonly heads: readonly Head[];
   /** Cells of a larger padded area are left out. */
   readonly maxBatchTokens: number;
-  /** Multiplications and additions a second that the device has shown, see `measurePeak`; null when it was not measured. */
+  /** Multiplications and additions a second that the device has shown, see `InferenceEngine.measurePeak`; null when it was not measured. */
   readonly peakFlops: number | null;
   /** Of the graph, one row of so many tokens; null when its arithmetic is not known. */
   readonly rowFlops: (length: number) => number | null;
@@ -123,27 +120,4 @@ export function encoderFlops(
   const { layers, hiddenSize, intermediateSize } = shape;
   const weights = 4 * hiddenSize * hiddenSize + 2 * hiddenSize * intermediateSize;
   return layers * (2 * weights * length + 4 * hiddenSize * length * length);
-}
-
-/** @returns The most multiplications and additions a second of one large fp32 product, on the same runtime. */
-export async function measurePeak(params: Readonly<{ device: Device; threads: number }>): Promise<number> {
-  const SIZE = 1024;
-  const graph = writeOnnx({
-    inputs: { a: ["rows", SIZE] },
-    constants: { b: { shape: [SIZE, SIZE], values: new Float32Array(SIZE * SIZE).fill(0.5) } },
-    nodes: [{ op: "MatMul", inputs: ["a", "b"], output: "c" }],
-    outputs: { c: ["rows", SIZE] },
-  });
-  const session = await InferenceSession.create(graph, {
-    executionProviders: providersOf(params.device),
-    intraOpNumThreads: params.threads,
-  });
-  const feeds = { a: new Tensor("float32", new Float32Array(SIZE * SIZE).fill(0.5), [SIZE, SIZE]) };
-  let bestMs = Infinity;
-  for (let i = 0; i < 20; i++) {
-    const startedMs = performance.now();
-    await session.run(feeds);
-    bestMs = Math.min(bestMs, performance.now() - startedMs);
-  }
-  return (2 * SIZE ** 3 * 1000) / bestMs;
 }

@@ -9,7 +9,7 @@ import { z } from "zod";
 import type { Precision } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { externalFilesOf } from "../graph/graph-files.ts";
-import type { ModelFile, ModelManifest } from "./manifest.ts";
+import type { ModelFile, OnnxManifest } from "./manifest.ts";
 import { readText } from "./plain-file.ts";
 
 const configSchema = z.object({
@@ -32,15 +32,15 @@ const tokenizerSchema = z.object({ model: z.object({ unk_id: z.int().nullish() }
 
 /** Their first position is the one after the pad id's. */
 const ROBERTA_FAMILY = new Set(["roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"]);
-/** Names that exporters give to a graph of each precision. */
-const GRAPHS: Readonly<Record<Precision, readonly string[]>> = {
+/** Names that exporters give to a graph, by precision. */
+const GRAPHS: Readonly<Partial<Record<Precision, readonly string[]>>> = {
   fp32: ["model.onnx"],
   fp16: ["model_fp16.onnx"],
   int8: ["model_int8.onnx", "model_quantized.onnx"],
 };
 
 /** @throws FleetError `model_invalid` naming the file that is missing or cannot be used. */
-export function describeFolder(folder: string): ModelManifest {
+export function describeFolder(folder: string): OnnxManifest {
   const config = readJson(folder, "config.json", configSchema);
   const weights = findWeights(folder);
   const positionOffset = ROBERTA_FAMILY.has(config.model_type) ? config.pad_token_id + 1 : 0;
@@ -60,7 +60,6 @@ export function describeFolder(folder: string): ModelManifest {
       hiddenSize: config.hidden_size,
       vocabSize: config.vocab_size,
       padId: config.pad_token_id,
-      positionOffset,
       maxTokens: Math.min(positions, lengths?.max_seq_length ?? positions),
     },
     dim: config.hidden_size,
@@ -71,7 +70,7 @@ export function describeFolder(folder: string): ModelManifest {
   };
 }
 
-function headsOf(folder: string, config: z.infer<typeof configSchema>): ModelManifest["heads"] {
+function headsOf(folder: string, config: z.infer<typeof configSchema>): OnnxManifest["heads"] {
   const output = "last_hidden_state";
   const hidden = { output, finished: false } as const;
   const has = (name: string): boolean => existsSync(join(folder, name));
@@ -100,7 +99,7 @@ function poolingOf(folder: string): "cls" | "mean" | "last" {
   );
 }
 
-function findWeights(folder: string): ModelManifest["weights"] {
+function findWeights(folder: string): OnnxManifest["weights"] {
   const weights: Partial<Record<Precision, ModelFile[]>> = {};
   for (const [precision, names] of Object.entries(GRAPHS) as [Precision, readonly string[]][]) {
     const graph = names.flatMap((name) => [`onnx/${name}`, name]).find((path) => existsSync(join(folder, path)));

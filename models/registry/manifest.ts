@@ -3,7 +3,9 @@
  * `models/manifests/<name>.json` for the models that are known by name.
  */
 import { z } from "zod";
-import { precisionSchema } from "../../src/core/contracts.ts";
+import { engineNameSchema, precisionSchema } from "../../src/core/contracts.ts";
+import { FleetError } from "../../src/core/errors.ts";
+import { DEFAULT_ENGINE, engineNameOf } from "../../src/core/same-model.ts";
 
 /** Relative to the model's folder; no way out of it. */
 const pathSchema = z.string().regex(/^(?!\/)(?!.*\.\.)[\w./-]+$/, "a relative path without '..'");
@@ -41,7 +43,7 @@ const sparseSchema = z.discriminatedUnion("finished", [
 /** Finished: float32 [batch, seq - 1, dim], unit length, the first token left out. `linear`: `weight` [dim, hiddenSize], `bias` [dim]. */
 const colbertSchema = z.discriminatedUnion("finished", [finishedSchema, hiddenSchema.extend({ linear: fileSchema })]);
 
-/** The first is the ONNX graph, the others are its external data, in the places the graph names. */
+/** Files that are loaded. Of ONNX the first is the graph, the others are its external data, in the places the graph names. */
 const weightsSchema = z.array(fileSchema).min(1);
 
 const shapeSchema = z.strictObject({ batch: z.int().min(1), length: z.int().min(1) });
@@ -49,6 +51,7 @@ const shapeSchema = z.strictObject({ batch: z.int().min(1), length: z.int().min(
 const engineSchema = z.strictObject({
   /** As in `sm90`. */
   gpuArch: z.string().regex(/^sm\d{2,3}$/),
+  /** As in `10.9`; a log line names it where the engine does not load, since TensorRT itself is not asked for its own. */
   trtVersion: z.string().min(1),
   ortVersion: z.string().min(1),
   precision: precisionSchema,
@@ -61,7 +64,26 @@ const engineSchema = z.strictObject({
   files: weightsSchema,
 });
 
-export const modelManifestSchema = z.strictObject({
+const architectureSchema = z.strictObject({
+  /** `model_type` of the model's config.json. */
+  kind: z.string().min(1),
+  hiddenSize: z.int().min(1).max(65536),
+  /** Rows of the embedding table. */
+  vocabSize: z.int().min(1),
+  padId: z.int().min(0),
+  /** Longest row, special tokens included. */
+  maxTokens: z.int().min(3),
+});
+
+/** Manifests of earlier versions have a `positionOffset`, which nothing ever read. */
+function withoutPositionOffset(architecture: unknown): unknown {
+  if (typeof architecture !== "object" || architecture === null) return architecture;
+  const { positionOffset: _, ...read } = architecture as Readonly<Record<string, unknown>>;
+  return read;
+}
+
+/** What is said of a model for any engine. */
+const commonShape = {
   id: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/),
   /** The repository on the hub that the files are pulled from; null for a model that is only here. */
   hub: z
@@ -77,24 +99,22 @@ export const modelManifestSchema = z.strictObject({
   /** Folder of the files, relative to the manifest; without it, the manifest's own or, by name, the cache's. */
   folder: z.string().min(1).optional(),
   tokenizer: fileSchema,
-  architecture: z.strictObject({
-    /** `model_type` of the model's config.json. */
-    kind: z.string().min(1),
-    hiddenSize: z.int().min(1).max(65536),
-    /** Rows of the embedding table. */
-    vocabSize: z.int().min(1),
-    padId: z.int().min(0),
-    /** Position of the first token: pad id + 1 in the RoBERTa family, else 0. */
-    positionOffset: z.int().min(0),
-    /** Longest row, special tokens included. */
-    maxTokens: z.int().min(3),
-  }),
+  architecture: z.preprocess(withoutPositionOffset, architectureSchema),
   /** Width of dense and ColBERT vectors. */
   dim: z.int().min(1).max(65536),
   /** Widths that a dense vector may be cut to before it is normalised (Matryoshka training). */
   truncateDims: z.array(z.int().min(1)).optional(),
   /** Put before a text; which one depends on what the text is for. */
   prefixes: z.strictObject({ query: z.string(), passage: z.string() }),
+  weights: z
+    .partialRecord(precisionSchema, weightsSchema)
+    .refine((weights) => Object.keys(weights).length > 0, { message: "weights of at least one precision are needed" }),
+};
+
+/** A model as ONNX graphs, for the engine `onnx` and for any other that reads such. */
+export const onnxManifestSchema = z.strictObject({
+  ...commonShape,
+  engine: z.literal(DEFAULT_ENGINE).optional(),
   inputs: z.strictObject({
     ids: z.string().min(1),
     mask: z.string().min(1),
@@ -106,9 +126,51 @@ export const modelManifestSchema = z.strictObject({
     sparse: sparseSchema.optional(),
     colbert: colbertSchema.optional(),
   }),
-  weights: z
-    .partialRecord(precisionSchema, weightsSchema)
-    .refine((weights) => Object.keys(weights).length > 0, { message: "weights of at least one precision are needed" }),
   engines: z.array(engineSchema).optional(),
 });
-export type ModelManifest = z.infer<typeof modelManifestSchema>;
+/** The manifest of a model whose files are ONNX graphs. */
+export type OnnxManifest = z.infer<typeof onnxManifestSchema>;
+
+/** What an engine wants to know of a head; it checks that itself. */
+const foreignHeadSchema = z.record(z.string(), z.json());
+
+/** A model whose files are of another engine's kind. */
+const foreignManifestSchema = z.strictObject({
+  ...commonShape,
+  engine: engineNameSchema,
+  heads: z.strictObject({
+    dense: foreignHeadSchema.optional(),
+    sparse: foreignHeadSchema.optional(),
+    colbert: foreignHeadSchema.optional(),
+  }),
+});
+
+type ForeignManifest = z.infer<typeof foreignManifestSchema>;
+
+/** What the fleet knows of a model: its files, its size, and what its engine has to know. */
+export type ModelManifest = OnnxManifest | ForeignManifest;
+
+/** By its engine, so that what is wrong is said of the fields that it should have. */
+export const modelManifestSchema: z.ZodType<ModelManifest> = z.unknown().transform((value, context): ModelManifest => {
+  const engine = (value as Readonly<{ engine?: unknown }> | null)?.engine;
+  const isOnnx = engine === undefined || engine === DEFAULT_ENGINE;
+  const parsed = (isOnnx ? onnxManifestSchema : foreignManifestSchema).safeParse(value);
+  if (parsed.success) return parsed.data;
+  for (const { path, message } of parsed.error.issues)
+    context.issues.push({ code: "custom", path: [...path], message, input: value });
+  return z.NEVER;
+});
+
+/** Whether the model's files are ONNX graphs. */
+export function isOnnx(manifest: ModelManifest): manifest is OnnxManifest {
+  return engineNameOf(manifest) === DEFAULT_ENGINE;
+}
+
+/** @throws FleetError `model_invalid` when the model's files are another engine's. */
+export function onnxManifestOf(manifest: ModelManifest): OnnxManifest {
+  if (isOnnx(manifest)) return manifest;
+  const { id, engine } = manifest;
+  throw new FleetError("model_invalid", `model ${id} was made for engine ${engine} and has no ONNX graph`, {
+    cure: "use that engine, or export the model: see docs/models.md",
+  });
+}

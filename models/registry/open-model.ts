@@ -6,14 +6,14 @@ import { type ModelRef, type Precision, precisionSchema } from "../../src/core/c
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { DigestCache, type FileDigest } from "./digest-cache.ts";
 import { assertListed, UnreadableGraph } from "../graph/graph-files.ts";
-import type { ModelFile, ModelManifest } from "./manifest.ts";
+import { isOnnx, type ModelFile, type ModelManifest } from "./manifest.ts";
 import type { PinnedFile } from "./pinned-files.ts";
 import type { FoundModel } from "./registry.ts";
 import { setupSha256 } from "./setup-digest.ts";
 
 export interface Model extends FoundModel {
   readonly precision: Precision;
-  /** The ONNX graph; its external data lie where it names them. */
+  /** The first of its weights: of ONNX the graph, whose external data lie where it names them. */
   readonly weightsPath: string;
   readonly tokenizerPath: string;
   /** The weights and the tokenizer as their digests were taken of them; whoever loads one looks whether it still is. */
@@ -48,7 +48,7 @@ export async function openModel(found: FoundModel, params: OpenModelParams = {})
   const check = (file: ModelFile): Promise<HashedFile> => checkFile({ manifest, folder, file, digests });
   const hashed: HashedFile[] = [];
   for (const file of weights) hashed.push(await check(file));
-  assertWhole(folder, weights);
+  if (isOnnx(manifest)) assertWhole(folder, weights);
   const tokenizer = await check(manifest.tokenizer);
   const exactSha256 = await exactDigest(found, precision, check);
   return {
@@ -80,12 +80,13 @@ function choosePrecision({ id, weights }: ModelManifest, choice: PrecisionChoice
   });
 }
 
-/** Every file that decides what the vectors are; the first is the graph. */
+/** Every file that decides what the vectors are; the first of an ONNX model is the graph. */
 export function weightsOf(manifest: ModelManifest, precision: Precision): ModelFile[] {
-  const linears = [manifest.heads.sparse, manifest.heads.colbert].flatMap((head) =>
-    head?.finished === false ? [head.linear] : [],
-  );
-  return [...(manifest.weights[precision] ?? []), ...linears];
+  const weights = manifest.weights[precision] ?? [];
+  if (!isOnnx(manifest)) return weights;
+  const { sparse, colbert } = manifest.heads;
+  const linears = [sparse, colbert].flatMap((head) => (head?.finished === false ? [head.linear] : []));
+  return [...weights, ...linears];
 }
 
 /** Whoever plans a run needs no graph; a session refuses one that cannot be read, and says why. */

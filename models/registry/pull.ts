@@ -9,7 +9,7 @@ import { lstat, mkdir, open, rename, rm, stat, statfs, utimes, writeFile } from 
 import { dirname, join } from "node:path";
 import { precisionSchema } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
-import type { ModelFile, ModelManifest } from "./manifest.ts";
+import { isOnnx, type ModelFile, type ModelManifest } from "./manifest.ts";
 import { weightsOf } from "./open-model.ts";
 import { readText, sha256Of, statPlain } from "./plain-file.ts";
 import { pulledFolder } from "./registry.ts";
@@ -95,7 +95,7 @@ export async function pullModel(params: PullParams): Promise<Pulled> {
 
 /** Each file once, in every precision. */
 function filesOf(manifest: ModelManifest): ModelFile[] {
-  const engines = (manifest.engines ?? []).flatMap(({ files }) => files);
+  const engines = isOnnx(manifest) ? (manifest.engines ?? []).flatMap(({ files }) => files) : [];
   const all = [manifest.tokenizer, ...precisionSchema.options.flatMap((each) => weightsOf(manifest, each)), ...engines];
   return [...new Map(all.map((file) => [file.path, file])).values()];
 }

@@ -6,6 +6,7 @@ import { FleetError } from "../core/errors.ts";
 import { toHalf } from "../core/half.ts";
 import { MemoryPool } from "../core/memory-pool.ts";
 import { type KeptColumn, type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
+import { engineNameOf } from "../core/same-model.ts";
 import type { RowVectors } from "../core/scoring.ts";
 import {
   fixedBinaryColumn,
@@ -22,6 +23,8 @@ import { type BatchView, readFileMetadata, readSingleBatch } from "./read.ts";
 
 const STATS_KEY = "embedfleet.stats";
 const STAGED_KEY = "embedfleet.staged_sha256";
+const ENGINE_KEY = "embedfleet.engine";
+const ENGINE_VERSION_KEY = "embedfleet.engine_version";
 
 /** The columns of a result file, row by row in the shard's planned order. */
 export interface ResultRows extends RowVectors {
@@ -119,6 +122,8 @@ export interface ResultMeta {
   readonly rejectsKey: string | null;
   /** SHA-256 of the staged rows that the vectors were made of; none where they were taken from other result files. */
   readonly stagedSha256?: string | undefined;
+  /** Of the engine that made the vectors; none where they were taken from other result files. */
+  readonly engineVersion?: string | undefined;
 }
 
 /**
@@ -195,6 +200,7 @@ function resultMetadata(meta: ResultMeta): Map<string, string> {
     ["embedfleet.sha256", model.sha256],
     ["embedfleet.dim", String(model.dim)],
     ["embedfleet.precision", precision],
+    [ENGINE_KEY, engineNameOf(meta.options)],
     ["embedfleet.vectors", vectors],
     ["embedfleet.heads", heads.join(",")],
     ["embedfleet.keep", JSON.stringify(meta.options.keep)],
@@ -202,6 +208,7 @@ function resultMetadata(meta: ResultMeta): Map<string, string> {
     [STATS_KEY, JSON.stringify(meta.stats)],
     ...(meta.rejectsKey === null ? [] : [["embedfleet.rejects", meta.rejectsKey] as const]),
     ...(meta.stagedSha256 === undefined ? [] : [[STAGED_KEY, meta.stagedSha256] as const]),
+    ...(meta.engineVersion === undefined ? [] : [[ENGINE_VERSION_KEY, meta.engineVersion] as const]),
   ]);
 }
 
@@ -211,6 +218,8 @@ export interface ResultFile {
   readonly rejectsKey: string | null;
   /** SHA-256 of the staged rows that the worker embedded, in hex; null where the file does not say. */
   readonly stagedSha256: string | null;
+  /** Version of the engine that made the vectors; null where the file does not say. */
+  readonly engineVersion: string | null;
 }
 
 /** @throws FleetError `object_corrupt` unless the bytes are a whole result file of this run and shard. */
@@ -225,11 +234,14 @@ export function decodeResults(
   view.expectMetadata("embedfleet.run", run);
   view.expectMetadata("embedfleet.shard", shard);
   view.expectMetadata("embedfleet.sha256", options.model.sha256);
+  // Files of earlier versions do not name their engine: there was one.
+  if (view.metadata.has(ENGINE_KEY)) view.expectMetadata(ENGINE_KEY, engineNameOf(options));
   return {
     rows: resultRows(view, options),
     stats: parseStats(view),
     rejectsKey: view.metadata.get("embedfleet.rejects") ?? null,
     stagedSha256: view.metadata.get(STAGED_KEY) ?? null,
+    engineVersion: view.metadata.get(ENGINE_VERSION_KEY) ?? null,
   };
 }
 

@@ -1,6 +1,6 @@
 /** What each command of `models` can be told. */
 import { z } from "zod";
-import { precisionSchema } from "../core/contracts.ts";
+import { EXPORT_PRECISIONS } from "../../models/export/run-exporter.ts";
 import { cacheSettings, deviceSettings, modelSettings, planSettings } from "../fleet/settings.ts";
 import { jsonSettings, placeSettings, s3AndLog } from "./shared-settings.ts";
 
@@ -13,6 +13,7 @@ const measureSettings = z.object({
     description: "weight precision to measure (auto: each that the model has)",
     variable: "EMBEDFLEET_MODELS_PRECISION",
   }),
+  engine: modelSettings.shape.engine,
   ...placeSettings.shape,
   threads: deviceSettings.shape.threads,
   ...cacheSettings.shape,
@@ -76,13 +77,13 @@ export const exportModelCommand = z.object({
     command: "models export",
   }),
   precisions: z
-    .array(precisionSchema)
+    .array(z.enum(EXPORT_PRECISIONS))
     .min(1)
-    .default([...precisionSchema.options])
+    .default([...EXPORT_PRECISIONS])
     .meta({
       value: "list",
       description: "weight precisions to write",
-      byDefault: precisionSchema.options.join(","),
+      byDefault: EXPORT_PRECISIONS.join(","),
       command: "models export",
     }),
   keepFloat: z.array(z.string()).default([]).meta({

@@ -1,8 +1,9 @@
 /** From what was typed to a value. What the value may be is the business of its schema. */
 import { InvalidArgumentError } from "commander";
-import { type Device, parseDevice } from "../../models/onnx/device.ts";
+import { EXPORT_PRECISIONS } from "../../models/export/run-exporter.ts";
+import { type DeviceChoice, parseDevice } from "../core/device-name.ts";
 import { parseCondition } from "../core/conditions.ts";
-import { ALL_HEADS, type Head, headSchema, type Precision, precisionSchema } from "../core/contracts.ts";
+import { ALL_HEADS, type Head, headSchema, type Precision } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { HeadWeights } from "../core/scoring.ts";
 import { type Condition, isResultColumn } from "../core/selection.ts";
@@ -17,7 +18,7 @@ export function headList(text: string): Head[] {
 }
 
 export function precisionList(text: string): Precision[] {
-  return someOf(precisionSchema.options, text);
+  return someOf(EXPORT_PRECISIONS, text);
 }
 
 /** Some of `choices`, in their order. */
@@ -81,7 +82,7 @@ export function fraction(text: string): number {
   throw new InvalidArgumentError("It must be a number above 0 and at most 1.");
 }
 
-export function deviceList(text: string): (Device | "auto")[] {
+export function deviceList(text: string): DeviceChoice[] {
   return text.split(",").map((name) => {
     const device = name === "auto" ? name : parseDevice(name);
     if (device !== null) return device;

@@ -36,6 +36,7 @@ type Read = (text: string) => unknown;
 
 /** How the text of a value is read, where the kind of its schema does not say it. */
 const READERS = new Map<z.ZodType, Read>([
+  [modelSettings.shape.engine, (text) => text],
   [planSettings.shape.heads, headList],
   [indexCommand.shape.heads, headList],
   [exportCommand.shape.heads, headList],

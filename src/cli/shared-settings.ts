@@ -16,7 +16,7 @@ export const jsonSettings = z.object({
 /** Of commands that read a store: last in their help. */
 export const s3AndLog = { ...s3Settings.shape, ...logSettings.shape };
 
-export const deviceSchema = z.strictObject({ kind: z.enum(["cpu", "cuda", "tensorrt"]), index: z.int().min(0) });
+export const deviceSchema = z.strictObject({ kind: z.string(), index: z.int().min(0) });
 
 export const placeSettings = z.object({
   device: z

@@ -1,10 +1,12 @@
 /** Several workers on one machine: a process each, over the devices in turn, kept alive by a supervisor. */
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
-import { chooseDevice, type Device } from "../../models/onnx/device.ts";
+import { chooseEngine } from "../../models/choose-engine.ts";
+import type { InferenceEngine } from "../../models/engine.ts";
 import type { Model } from "../../models/registry/open-model.ts";
 import { Supervisor } from "../../workers/supervisor.ts";
 import { childEnvironment } from "../core/child-environment.ts";
+import type { Device } from "../core/device-name.ts";
 import type { WorkCommand, WorkerProcess } from "./command-settings.ts";
 
 const SCRIPT = fileURLToPath(new URL("./worker.process.js", import.meta.url));
@@ -19,10 +21,14 @@ export interface WorkerPlace {
  * At least one worker a device. Those on the CPU divide its threads among them; those on other devices
  * need a core or two each, which is theirs as it comes.
  *
- * @throws FleetError `bad_usage` when a device is named that this installation cannot use.
+ * @param engine ONNX Runtime by default.
+ * @throws FleetError `bad_usage` when a device is named that the engine cannot open on this machine.
  */
-export function placesOf(settings: Pick<WorkCommand, "device" | "workers" | "threads">): WorkerPlace[] {
-  const devices = settings.device.map(chooseDevice);
+export function placesOf(
+  settings: Pick<WorkCommand, "device" | "workers" | "threads">,
+  engine: InferenceEngine = chooseEngine(undefined),
+): WorkerPlace[] {
+  const devices = settings.device.map((choice) => engine.chooseDevice(choice));
   const count = Math.max(settings.workers, devices.length);
   const places = Array.from({ length: count }, (_, i) => devices[i % devices.length]!);
   const onCpu = places.filter(({ kind }) => kind === "cpu").length;

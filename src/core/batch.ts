@@ -1,5 +1,5 @@
 /** A shard's rows while a worker holds them: token ids in, vectors out, in shared memory. */
-import type { Head } from "./contracts.ts";
+import { ALL_HEADS, type Head } from "./contracts.ts";
 
 /**
  * All arrays lie in one shared buffer: the model's threads read ids from it and bring their results into it, and
@@ -106,6 +106,16 @@ export function copyRow(from: RowRef, to: RowRef): void {
   const vectors = source.colbert?.subarray((start - from.row) * dim, (start - from.row + tokens - 1) * dim);
   if (vectors !== undefined) target.colbert?.set(vectors, (at - to.row) * dim);
   target.broken[to.row] = source.broken[from.row]!;
+}
+
+/** Whether a shard has buffers for a head: runs differ in the heads they ask for. */
+export function wants(shard: ShardBuffers, head: Head): boolean {
+  return (head === "sparse" ? shard.sparseCounts : shard[head]) !== null;
+}
+
+/** Every head that at least one row of a batch asks for. */
+export function wantedHeads(rows: readonly RowRef[]): Head[] {
+  return ALL_HEADS.filter((head) => rows.some(({ shard }) => wants(shard, head)));
 }
 
 export function rowLength(ref: RowRef): number {

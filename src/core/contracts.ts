@@ -47,6 +47,11 @@ export const precisionSchema = z.enum(["fp32", "fp16", "int8"]);
 /** Precision of the weights. */
 export type Precision = z.infer<typeof precisionSchema>;
 
+/** Name of an inference engine, as in `--engine`. */
+export const engineNameSchema = z
+  .string()
+  .regex(/^[a-z][a-z0-9-]{0,31}$/, "1 to 32 small letters, digits or '-', starting with a letter");
+
 /** What dense and ColBERT vectors are written as. */
 export const vectorTypeSchema = z.enum(["float32", "float16"]);
 /** Number type of written vectors. */
@@ -56,7 +61,7 @@ export type VectorType = z.infer<typeof vectorTypeSchema>;
 export const modelRefSchema = z.strictObject({
   id: z.string().min(1),
   revision: z.string().min(1),
-  /** Of the weights that the session loads; of several files, of the lines `<sha256>  <path>` in order of path. */
+  /** Digest of what the engine loads, the weights; of several files, of the lines `<sha256>  <path>` in order of path. */
   sha256: sha256Schema,
   /** Of what else decides vectors: tokenizer, pooling, prefixes and the like; none in runs of earlier versions. */
   setupSha256: sha256Schema.optional(),
@@ -75,6 +80,8 @@ export const runOptionsSchema = z.strictObject({
   model: modelRefSchema,
   heads: z.array(headSchema).min(1),
   precision: precisionSchema,
+  /** The engine that computes it; absent in runs of before there was a choice, which are ONNX Runtime's. */
+  engine: engineNameSchema.optional(),
   /** Runs of before there was a choice have none. */
   vectors: vectorTypeSchema.default("float32"),
   maxTokens: z.int().min(3),
@@ -127,6 +134,8 @@ export const runRecordSchema = z.strictObject({
   inputs: z.array(z.string()),
   /** The version of embedfleet that began it: several machines cut a corpus alike when they have the same. */
   program: z.string().optional(),
+  /** Version of the engine where it was begun. Others may work on it: see `core/same-model.ts`. */
+  engineVersion: z.string().max(256).optional(),
   options: runOptionsSchema,
   lineage: lineageSchema.optional(),
 });

@@ -1,6 +1,6 @@
 /** Nightly runs: what a schedule is, what becomes of its ticks, and how their runs are called. */
 import { z } from "zod";
-import { CONTRACT_VERSION, precisionSchema, runIdSchema, runOptionsSchema } from "./contracts.ts";
+import { CONTRACT_VERSION, engineNameSchema, precisionSchema, runIdSchema, runOptionsSchema } from "./contracts.ts";
 
 /** Short enough that a compacted run's id, `<name>-<slot>-full`, is one. */
 export const scheduleNameSchema = z
@@ -24,6 +24,8 @@ export const scheduleOptionsSchema = z.strictObject({
   /** A folder of models; only of a signed schedule. */
   models: z.string().min(1).max(4096).optional(),
   precision: z.enum(["auto", ...precisionSchema.options]).optional(),
+  /** Inference engine; the one that the model's manifest names by default. */
+  engine: engineNameSchema.optional(),
   heads: heads.optional(),
   dim: z.int().min(1).optional(),
   /** What dense and ColBERT vectors are written as. */

@@ -9,9 +9,11 @@ import type { CostModel } from "../core/cost-model.ts";
 export interface CostKey {
   readonly modelSha256: string;
   readonly precision: string;
-  /** Provider and device, as in `cpu` or `cuda:0`. */
+  /** As in `cpu` or `cuda:0`. */
   readonly device: string;
   readonly threads: number;
+  /** Name and version; none is ONNX Runtime of whatever version, whose files of before are still good. */
+  readonly engine?: string;
 }
 
 const costSchema = z.strictObject({
@@ -51,7 +53,8 @@ export class CostCache {
   }
 
   #fileOf(key: CostKey): string {
-    const fields = [key.modelSha256, key.precision, key.device, String(key.threads)];
+    const engine = key.engine === undefined ? [] : [key.engine];
+    const fields = [key.modelSha256, key.precision, key.device, String(key.threads), ...engine];
     const name = createHash("sha256").update(JSON.stringify(fields)).digest("hex").slice(0, 32);
     return join(this.#folder, `${name}.json`);
   }

@@ -1,5 +1,6 @@
 /** The producers' side of a fleet as one call: a corpus in, a planned and queued run out. */
 import { type Logger, pino } from "pino";
+import { chooseEngine } from "../../models/choose-engine.ts";
 import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
 import type { Model } from "../../models/registry/open-model.ts";
 import { Backpressure } from "../../producers/backpressure.ts";
@@ -137,6 +138,7 @@ export async function plan(
     options,
     since: settings.since,
     program: programVersion(),
+    engineVersion: chooseEngine(settings.engine, model.manifest).version,
   });
   await assertNotCancelled(store, run);
   log.info({ run, inputs }, isNew ? "a new run begins" : "the run is continued");

@@ -1,5 +1,7 @@
 /** What several calls open and must close again, in reverse order. */
 import type { Logger } from "pino";
+import { chooseEngine } from "../../models/choose-engine.ts";
+import { assertOffersHeads, type InferenceEngine, offeredPrecision } from "../../models/engine.ts";
 import { type Model, openModel } from "../../models/registry/open-model.ts";
 import { assertModelCan, findModel } from "../../models/registry/registry.ts";
 import { openStore } from "../adapters/open-store.ts";
@@ -95,10 +97,20 @@ export async function modelOf(
   asked?: Readonly<{ heads: readonly Head[]; maxTokens: number; dim?: number }>,
 ): Promise<Model> {
   const found = findModel(settings.model, { modelsFolder: settings.models });
-  if (asked !== undefined) assertModelCan(found, asked);
+  const engine = chooseEngine(settings.engine, found.manifest);
+  if (asked !== undefined) {
+    assertModelCan(found, asked);
+    assertOffersHeads(engine, found.manifest, asked.heads);
+  }
+  const precision = offeredPrecision(engine, found.manifest, settings.precision);
   const { id, notice } = found.manifest;
   if (notice !== null) log.warn({ model: id }, notice);
-  return openModel(found, { precision: settings.precision, cacheFolder: settings.cacheFolder });
+  return openModel(found, { precision, cacheFolder: settings.cacheFolder });
+}
+
+/** The engine that computes the model. @throws FleetError `model_unknown`, `model_invalid`; `bad_usage` */
+export function engineOf(settings: Pick<ModelSettings, "model" | "models" | "engine">): InferenceEngine {
+  return chooseEngine(settings.engine, findModel(settings.model, { modelsFolder: settings.models }).manifest);
 }
 
 /** @throws FleetError `bad_usage` when no Redis was named. */
@@ -132,11 +144,12 @@ export function watchRedisOf(
   return closer.add(new RedisWatch({ redisUrl: redisOf(settings), log, ...(observe && { observe }) }));
 }
 
-export function runOptionsOf(settings: PlanSettings, model: Model): RunOptions {
+export function runOptionsOf(settings: PlanSettings & Pick<ModelSettings, "engine">, model: Model): RunOptions {
   return {
     model: { ...model.ref, dim: settings.dim ?? model.ref.dim },
     heads: settings.heads,
     precision: model.precision,
+    engine: chooseEngine(settings.engine, model.manifest).name,
     vectors: settings.vectors,
     maxTokens: settings.maxTokens,
     chunking: settings.chunking,

@@ -5,6 +5,7 @@
 import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
+import type { InferenceEngine } from "../../models/engine.ts";
 import { ALL_HEADS, runIdSchema } from "../core/contracts.ts";
 import { scheduleOptionsSchema } from "../core/schedule.ts";
 
@@ -86,6 +87,15 @@ export const modelSettings = z.object({
     value: "name",
     description: "weight precision (auto: the most precise available)",
   }),
+  // A program that uses the library may bring an engine of its own.
+  engine: z
+    .union([planned.engine.unwrap(), z.custom<InferenceEngine>((value) => typeof value === "object" && value !== null)])
+    .exactOptional()
+    .meta({
+      value: "name",
+      description: "inference engine that computes the model",
+      byDefault: "the one that the model's manifest names, else onnx",
+    }),
 });
 
 export const cacheSettings = z.object({

@@ -1,10 +1,9 @@
 /** The workers' side of a fleet as one call: a worker that runs in this process until it is done or stopped. */
 import { type Logger, pino } from "pino";
-import { chooseDevice, type Device } from "../../models/onnx/device.ts";
+import type { InferenceEngine, OpenedEmbedder } from "../../models/engine.ts";
 import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
-import { type OpenedEmbedder, openEmbedder } from "../../models/onnx/onnx-engine.ts";
 import type { Model } from "../../models/registry/open-model.ts";
-import { SandboxEmbedder } from "../../models/onnx/sandbox.ts";
+import { openEmbedder } from "../../models/resilience/open-embedder.ts";
 import type { WorkerCounts } from "../../workers/batch-ledger.ts";
 import { Loader } from "../../workers/loader.ts";
 import { costOf } from "../../workers/probe-cost.ts";
@@ -16,8 +15,9 @@ import { Presence } from "../adapters/redis/presence.ts";
 import { producersKey, queueName, turnKey, workersKey } from "../adapters/redis/queue-options.ts";
 import { RedisTurn } from "../adapters/redis/redis-turn.ts";
 import type { RedisWatch } from "../adapters/redis/redis-watch.ts";
-import type { Head } from "../core/contracts.ts";
+import type { Device, DeviceChoice } from "../core/device-name.ts";
 import { FleetError, hasCode } from "../core/errors.ts";
+import { DEFAULT_ENGINE } from "../core/same-model.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../core/packing.ts";
 import type { Embedder, ObjectStore } from "../core/ports.ts";
 import { Heartbeat } from "../core/heartbeat.ts";
@@ -26,7 +26,16 @@ import { Reconciler } from "../run/reconciler.ts";
 import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
-import { Closer, modelOf, openQueueOf, openStoreOf, probeStoreOf, redisOf, watchRedisOf } from "./open-ports.ts";
+import {
+  Closer,
+  engineOf,
+  modelOf,
+  openQueueOf,
+  openStoreOf,
+  probeStoreOf,
+  redisOf,
+  watchRedisOf,
+} from "./open-ports.ts";
 import { withDefaults } from "./check-settings.ts";
 import { openMetrics } from "./open-metrics.ts";
 import { processName } from "./process-name.ts";
@@ -37,8 +46,8 @@ export interface StartWorkerParams extends Given<typeof workerSettings> {
   /** The store: `file:///folder`, `s3://bucket/prefix` or a path. */
   readonly out: string;
   readonly redis: string;
-  /** The first CUDA device where the runtime has one, else the CPU, by default. */
-  readonly device?: Device | "auto";
+  /** The best one that the engine finds, by default: of ONNX Runtime the first CUDA device, else the CPU. */
+  readonly device?: DeviceChoice;
   /** In logs, in `status` and in the files; unique in the fleet. Host and process by default. */
   readonly name?: string;
   /** Silent by default. */
@@ -50,6 +59,8 @@ export interface RunningWorker {
   readonly name: string;
   readonly model: string;
   readonly precision: Model["precision"];
+  /** The engine's name and version. */
+  readonly engine: Readonly<{ name: string; version: string }>;
   /** Its URL. */
   readonly store: string;
   /** As in `cpu` or `cuda:0`; after a fault of the device it may be another. */
@@ -80,7 +91,14 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
   const settings = withDefaults(workerSettings, given);
   const closer = new Closer();
   const giveUp = new AbortController();
-  const place = { name, device: chooseDevice(device), log: log.child({ worker: name }), giveUp: giveUp.signal };
+  const engine = engineOf(settings);
+  const place = {
+    name,
+    engine,
+    device: engine.chooseDevice(device),
+    log: log.child({ worker: name }),
+    giveUp: giveUp.signal,
+  };
   const { worker, embedder, model, store, redisWatch } = await open(settings, place, closer).catch((error: unknown) =>
     fail(closer, error),
   );
@@ -103,6 +121,7 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
     name,
     model: model.manifest.id,
     precision: model.precision,
+    engine: { name: engine.name, version: engine.version },
     store: store.url,
     get device() {
       return embedder.device;
@@ -137,7 +156,13 @@ async function fail(closer: Closer, error: unknown): Promise<never> {
 
 async function open(
   settings: WorkerSettings,
-  { name, device, log, giveUp }: Readonly<{ name: string; device: Device; log: Logger; giveUp: AbortSignal }>,
+  {
+    name,
+    engine,
+    device,
+    log,
+    giveUp,
+  }: Readonly<{ name: string; engine: InferenceEngine; device: Device; log: Logger; giveUp: AbortSignal }>,
   closer: Closer,
 ): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore; redisWatch: RedisWatch }> {
   const model = await modelOf(settings, log);
@@ -160,7 +185,7 @@ async function open(
     new Reconciler({ store, queue, turn, fleet, keepStaging, intervalMs: reconcileSeconds * 1000, log, observe }),
   );
   const heartbeat = new Heartbeat({ maxSilentMs: maxBatchMs });
-  const opened = await openEmbedder({ ...settings, model, device, log, observe });
+  const opened = await openEmbedder({ ...settings, engine, model, device, log, observe });
   const embedder = closer.add(new WatchedEmbedder({ embedder: opened.embedder, heartbeat }));
   const lockDurationMs = settings.lockSeconds * 1000;
   const leases = closer.add(
@@ -173,9 +198,11 @@ async function open(
     store,
     leases,
     embedder,
-    sandbox: new SandboxEmbedder({ model, threads: settings.threads, maxBatchMs }),
-    loader: loaderOf(store, model),
-    packing: await packingOf(settings, model, { ...opened, embedder }, log),
+    batchesInFlight: opened.batchesInFlight,
+    engineVersion: engine.version,
+    sandbox: engine.openSandbox?.({ model, threads: settings.threads, maxBatchMs }) ?? null,
+    loader: loaderOf(store, model, engine, log),
+    packing: await packingOf(settings, model, engine, { ...opened, embedder }, log),
     maxHeldBytes: settings.maxHeldBytes,
     log,
     observe,
@@ -194,9 +221,11 @@ async function open(
   return { worker, embedder, model, store, redisWatch };
 }
 
-function loaderOf(store: ObjectStore, { ref, precision, manifest }: Model): Loader {
-  const heads = Object.keys(manifest.heads) as Head[];
-  return new Loader({ store, model: ref, precision, heads, vocabSize: manifest.architecture.vocabSize });
+function loaderOf(store: ObjectStore, model: Model, engine: InferenceEngine, log: Logger): Loader {
+  const { ref, precision, manifest } = model;
+  const { heads } = engine.offers(manifest);
+  const { vocabSize } = manifest.architecture;
+  return new Loader({ store, model: ref, precision, heads, vocabSize, engine, log });
 }
 
 /** About a second, once: then the device's cost model is in the cache. */
@@ -205,6 +234,7 @@ const PROBE_MS = 1000;
 async function packingOf(
   settings: WorkerSettings,
   model: Model,
+  engine: InferenceEngine,
   opened: OpenedEmbedder,
   log: Logger,
 ): Promise<PackingLimits> {
@@ -214,13 +244,19 @@ async function packingOf(
   const cost = await costOf({
     embedder,
     dim,
-    heads: Object.keys(model.manifest.heads) as Head[],
+    heads: engine.offers(model.manifest).heads,
     maxTokens: architecture.maxTokens,
     vocabSize: architecture.vocabSize,
     maxBatchTokens,
     budgetMs: PROBE_MS,
     cache: new CostCache(settings.cacheFolder),
-    key: { modelSha256: model.ref.sha256, precision: model.precision, device: embedder.device, threads },
+    key: {
+      modelSha256: model.ref.sha256,
+      precision: model.precision,
+      device: embedder.device,
+      threads,
+      ...(engine.name !== DEFAULT_ENGINE && { engine: `${engine.name} ${engine.version}` }),
+    },
     log,
   });
   const paddedLength = (longest: number): number => embedder.paddedLength(longest);

@@ -14,6 +14,7 @@ import { resolveSince } from "./since.ts";
  * @param params.since The run to build on, or `latest`; a full run when absent. Resolved once: a run that
  * is continued keeps the base it began with.
  * @param params.program The version of embedfleet that asks.
+ * @param params.engineVersion Of the engine that `options` names.
  * @throws FleetError `run_conflict` when the id stands for other options; what `resolveSince` throws.
  */
 export async function openRun(
@@ -24,9 +25,10 @@ export async function openRun(
     options: RunOptions;
     since?: string | undefined;
     program?: string;
+    engineVersion?: string;
   }>,
 ): Promise<{ record: RunRecord; isNew: boolean }> {
-  const { run, inputs, options, since, program } = params;
+  const { run, inputs, options, since, program, engineVersion } = params;
   const key = runKeys(run).record;
   const found = since === undefined ? null : await findRecord(store, key, runRecordSchema);
   if (found !== null) return { record: assertSame(found, params), isNew: false };
@@ -39,6 +41,7 @@ export async function openRun(
     // Whoever helps compares what it is to read with these.
     inputs: inputs.map((input) => input.replace(/^s3:\/\//i, "s3://")),
     ...(program !== undefined && { program }),
+    ...(engineVersion !== undefined && { engineVersion }),
     options,
     ...(lineage && { lineage }),
   });

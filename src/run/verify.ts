@@ -7,6 +7,7 @@ import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { hash } from "node:crypto";
 import { rowKey, textHashOf } from "../core/rows.ts";
+import { engineNameOf } from "../core/same-model.ts";
 import { proveSealed, readChain, sealFault } from "./chain.ts";
 import { type InspectedShard, inspectShard } from "./inspect-shard.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
@@ -35,6 +36,11 @@ export interface VerifyReport {
   readonly nonFinite: number;
   readonly badNorm: number;
   readonly badHash: number;
+  /**
+   * Engine and version that made the vectors, as in `onnx 1.30.0`; several where workers differed, whose vectors then may
+   * differ by rounding. Files of earlier versions do not say.
+   */
+  readonly engines: readonly string[];
   /** Arrow files in `data/` that the plan does not name: no part of the run, but read by whoever reads `data/*.arrow`. */
   readonly strays: readonly string[];
   /** The first findings, one sentence each, naming file and row. */
@@ -42,7 +48,9 @@ export interface VerifyReport {
 }
 
 type Tally = {
-  -readonly [K in keyof Omit<VerifyReport, "ok" | "run" | "base" | "sealed" | "strays" | "findings">]: number;
+  -readonly [
+    K in keyof Omit<VerifyReport, "ok" | "run" | "base" | "sealed" | "engines" | "strays" | "findings">
+  ]: number;
 };
 
 interface Inspection {
@@ -150,6 +158,7 @@ class Verifier {
   readonly #sha256ByShard: ReadonlyMap<string, string>;
   readonly #seen = new IdSet();
   readonly #findings: string[] = [];
+  readonly #engines = new Set<string>();
   #strays: readonly string[] = [];
   #faults = 0;
 
@@ -172,6 +181,8 @@ class Verifier {
       return this.find(shard.message);
     }
     this.tally.rejects += shard.rejects.length;
+    const { engineVersion } = shard.file;
+    if (engineVersion !== null) this.#engines.add(`${engineNameOf(this.#record.options)} ${engineVersion}`);
     if (shard.fault !== null) {
       this.tally.badHash++;
       this.tally.missing += Math.max(0, plan.rows - shard.file.stats.rows - shard.rejects.length);
@@ -250,6 +261,7 @@ class Verifier {
       ...(this.#record.lineage?.kind === "delta" && { base: this.#record.lineage.base }),
       sealed: this.#manifest !== null,
       ...this.tally,
+      engines: [...this.#engines].toSorted(),
       strays: this.#strays,
       findings: this.#findings,
     };

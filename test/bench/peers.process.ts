@@ -3,7 +3,8 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
-import { openEmbedder } from "../../models/onnx/onnx-engine.ts";
+import { chooseEngine } from "../../models/choose-engine.ts";
+import { openEmbedder } from "../../models/resilience/open-embedder.ts";
 import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
 import { openModel } from "../../models/registry/open-model.ts";
 import { findModel } from "../../models/registry/registry.ts";
@@ -63,7 +64,12 @@ async function embedfleet(path: string, heads: Head[]): Promise<Peer> {
   const { manifest, ref } = model;
   const { dim, architecture } = manifest;
   const tokenizer = await openTokenizer(model, "passage");
-  const { embedder: opened, maxBatchTokens } = await openEmbedder({ model, threads: THREADS, log });
+  const { embedder: opened, maxBatchTokens } = await openEmbedder({
+    engine: chooseEngine("onnx"),
+    model,
+    threads: THREADS,
+    log,
+  });
   // A worker closes its sandbox, which is the same here, and the session is for all runs.
   const embedder: Embedder = {
     device: opened.device,

@@ -1,12 +1,14 @@
 /** What becomes of a worker's model when its device is too small, lost, or gives no numbers. Faults come from the port. */
+import { type Logger, pino } from "pino";
 import { afterAll, expect, test } from "vitest";
 import { ThreadEmbedder } from "../../models/onnx/thread-embedder.ts";
 import { FallbackEmbedder, type FallbackParams } from "../../models/resilience/fallback-embedder.ts";
 import { RecomputingEmbedder } from "../../models/resilience/recomputing-embedder.ts";
 import { SplittingEmbedder } from "../../models/resilience/splitting-embedder.ts";
 import { BROKEN } from "../../src/core/batch.ts";
-import type { FleetEvent } from "../../src/core/telemetry.ts";
+import type { FleetEvent, Observe } from "../../src/core/telemetry.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
+import { observeLog } from "../../src/telemetry/observe-log.ts";
 import { DIM, rowsOf, shardOf } from "../conformance/embedder.suite.ts";
 import { FaultyEmbedder, type FaultyParams } from "../fixtures/faulty-embedder.ts";
 import { openMini } from "../fixtures/mini.ts";
@@ -49,6 +51,48 @@ test("a batch that does not fit is halved until it does, and the budget remember
   device.batches.length = 0;
   await embedder.embed({ rows: rowsOf(shardOf(lengths, ["dense"])) });
   expect(device.batches).toEqual([2, 2, 2, 2]);
+});
+
+/** What a worker's log has of a fault: the embedder's own lines, and whatever listens to its events. */
+function logged(): { lines: Record<string, unknown>[]; log: Logger; observe: Observe } {
+  const lines: Record<string, unknown>[] = [];
+  const write = (line: string): void => void lines.push(JSON.parse(line) as Record<string, unknown>);
+  const log = pino({ level: "info" }, { write });
+  return { lines, log, observe: observeLog(log) };
+}
+
+test("a batch that is halved, rows computed again and a device given up are each logged once", async () => {
+  const { lines, log: own, observe } = logged();
+  const row = (tokens: number) => rowsOf(shardOf([tokens], ["dense"]));
+  const splitting = new SplittingEmbedder({ embedder: faulty({ memoryTokens: 30 }), observe, log: own });
+  await splitting.embed({ rows: rowsOf(shardOf([20, 20], ["dense"])) });
+  expect(lines.splice(0)).toEqual([expect.objectContaining({ rows: 2, paddedTokens: 40, maxBatchTokens: 20 })]);
+
+  const embedder = faulty({ nonFiniteTokens: 17 });
+  const recomputing = new RecomputingEmbedder({
+    embedder,
+    precision: "fp16",
+    openExact: async () => cpu,
+    observe,
+    log: own,
+  });
+  await recomputing.embed({ rows: row(17) });
+  expect(lines.splice(0)).toEqual([expect.objectContaining({ rows: 1, mended: 1, precision: "fp16" })]);
+
+  const primary = faulty({ device: "cuda:0", isLost: true });
+  const fallback = new FallbackEmbedder({
+    primary,
+    reopen: async () => primary,
+    openFallback: async () => cpu,
+    observe,
+    log: own,
+    maxFailures: 1,
+  });
+  await fallback.embed({ rows: row(5) });
+  expect(lines.splice(0)).toEqual([
+    expect.objectContaining({ device: "cuda:0", state: "open" }),
+    expect.objectContaining({ from: "cuda:0", to: "cpu" }),
+  ]);
 });
 
 test("one row that does not fit alone is the caller's to see", async () => {

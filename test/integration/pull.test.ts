@@ -38,7 +38,7 @@ function manifestOf(known: "digests known" | "nothing known", revision = COMMIT)
     notice: null,
     license: "MIT",
     tokenizer: file("tokenizer.json"),
-    architecture: { kind: "bert", hiddenSize: 8, vocabSize: 8, padId: 0, positionOffset: 0, maxTokens: 8 },
+    architecture: { kind: "bert", hiddenSize: 8, vocabSize: 8, padId: 0, maxTokens: 8 },
     dim: 8,
     prefixes: { query: "", passage: "" },
     inputs: { ids: "input_ids", mask: "attention_mask" },

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { modelManifestSchema } from "../../models/registry/manifest.ts";
+import { modelManifestSchema, onnxManifestOf } from "../../models/registry/manifest.ts";
 import { findModel } from "../../models/registry/registry.ts";
 import { exportPython, runExport } from "../fixtures/model-export.ts";
 
@@ -47,7 +47,7 @@ test("an engine is named by all that it is bound to, and its manifest entry fits
   ) as [string, unknown];
   expect(name).toBe("model_fp16_medium_sm90_trt10.9_ort1.30.0.onnx");
   const { manifest } = findModel("mini", { modelsFolder: folder });
-  const { engines } = modelManifestSchema.parse({ ...manifest, engines: [entry] });
+  const { engines } = onnxManifestOf(modelManifestSchema.parse({ ...manifest, engines: [entry] }));
   expect(engines![0]).toMatchObject({ gpuArch: "sm90", max: { batch: 64, length: 1024 }, precision: "fp16" });
 });
 

@@ -115,10 +115,17 @@ test("a process is started with an environment that was chosen for it", async ()
   expect(started).toBeGreaterThan(4);
 });
 
-test("only models imports the runtime", async () => {
-  const files = (await Promise.all(["src", "producers", "workers"].map(sourcesOf))).flat();
-  expect(files.length).toBeGreaterThan(30);
-  for (const file of files) expect(await readFile(join(root, file), "utf8"), file).not.toContain("onnxruntime-node");
+test("only models/onnx imports its runtime, and only the choice of an engine imports models/onnx", async () => {
+  const files = (await Promise.all(["src", "producers", "workers", "models"].map(sourcesOf))).flat();
+  const others = files.filter((file) => !file.startsWith("models/onnx/"));
+  expect(others.length).toBeGreaterThan(200);
+  for (const file of others) {
+    const text = await readFile(join(root, file), "utf8");
+    expect(text, file).not.toContain("onnxruntime-node");
+    if (file === "models/choose-engine.ts") continue;
+    const imported = importsOf(file, text).filter((path) => path.startsWith("models/onnx/"));
+    expect(imported, file).toEqual([]);
+  }
 });
 
 test("no file is longer than a reader likes", async () => {

@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pino } from "pino";
 import { describe, expect, test } from "vitest";
-import { CPU } from "../../models/onnx/device.ts";
+import { CPU } from "../../src/core/device-name.ts";
 import { placesOf } from "../../src/cli/worker-processes.ts";
 import { Supervisor } from "../../workers/supervisor.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";

@@ -3,13 +3,14 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import { benchModel, type Cell, encoderFlops, measurePeak } from "../../../models/quality/measure-speed.ts";
-import { chooseDevice, type Device, deviceName } from "../../../models/onnx/device.ts";
-import { ThreadEmbedder } from "../../../models/onnx/thread-embedder.ts";
+import { chooseEngine } from "../../../models/choose-engine.ts";
+import type { InferenceEngine } from "../../../models/engine.ts";
+import { benchModel, type Cell, encoderFlops } from "../../../models/quality/measure-speed.ts";
 import { readText } from "../../../models/registry/plain-file.ts";
 import { openModel } from "../../../models/registry/open-model.ts";
 import { type FoundModel, findModel } from "../../../models/registry/registry.ts";
-import { type Precision, precisionSchema } from "../../core/contracts.ts";
+import type { Precision } from "../../core/contracts.ts";
+import { type Device, deviceName } from "../../core/device-name.ts";
 import { lineChart } from "../../telemetry/chart.ts";
 import type { BenchCommand } from "../model-settings.ts";
 import { printJson, printLine } from "../output.ts";
@@ -18,23 +19,23 @@ import { withCloser } from "../../fleet/open-ports.ts";
 interface Figures {
   readonly precision: Precision;
   readonly device: string;
-  /** Of one large fp32 product on the same runtime. */
-  readonly peakFlops: number;
+  /** Of one large fp32 product on the same runtime; null when the engine does not measure it. */
+  readonly peakFlops: number | null;
   readonly cells: readonly Cell[];
 }
 
 export async function bench(name: string, settings: BenchCommand): Promise<void> {
   const found = findModel(name, { modelsFolder: settings.models });
   const shape = shapeOf(found);
-  const devices = settings.device.map(chooseDevice);
-  const precisions = precisionSchema.options.filter(
-    (precision) => found.manifest.weights[precision] !== undefined && ["auto", precision].includes(settings.precision),
-  );
+  const engine = chooseEngine(settings.engine, found.manifest);
+  const devices = settings.device.map((choice) => engine.chooseDevice(choice));
+  const offered = engine.offers(found.manifest).precisions;
+  const precisions = offered.filter((precision) => ["auto", precision].includes(settings.precision));
   const figures: Figures[] = [];
   for (const device of devices) {
-    const peakFlops = await measurePeak({ device, threads: settings.threads });
+    const peakFlops = (await engine.measurePeak?.({ device, threads: settings.threads })) ?? null;
     for (const precision of precisions)
-      figures.push(await benchOne({ found, shape, precision, device, peakFlops, settings }));
+      figures.push(await benchOne({ engine, found, shape, precision, device, peakFlops, settings }));
   }
   const record = {
     model: found.manifest.id,
@@ -49,19 +50,22 @@ export async function bench(name: string, settings: BenchCommand): Promise<void>
 
 async function benchOne(
   params: Readonly<{
+    engine: InferenceEngine;
     found: FoundModel;
     shape: ReturnType<typeof shapeOf>;
     precision: Precision;
     device: Device;
-    peakFlops: number;
+    peakFlops: number | null;
     settings: BenchCommand;
   }>,
 ): Promise<Figures> {
-  const { found, shape, precision, device, peakFlops, settings } = params;
+  const { engine, found, shape, precision, device, peakFlops, settings } = params;
   const model = await openModel(found, { precision, cacheFolder: settings.cacheFolder });
   const heads = settings.heads.filter((head) => found.manifest.heads[head] !== undefined);
   return withCloser(async (closer) => {
-    const embedder = closer.add(await ThreadEmbedder.open({ ...settings, model, device }));
+    const { threads, maxBatchTokens } = settings;
+    const { embedder } = await engine.open({ model, device, threads, maxBatchTokens });
+    closer.add(embedder);
     if (!settings.json)
       printHead(`${found.manifest.id} ${precision} on ${embedder.device}, ${heads.join(" + ")}`, peakFlops);
     const cells = await benchModel({
@@ -92,8 +96,10 @@ function shapeOf({ folder }: FoundModel): Parameters<typeof encoderFlops>[0] | n
   return { layers: num_hidden_layers, hiddenSize: hidden_size, intermediateSize: intermediate_size };
 }
 
-function printHead(title: string, peakFlops: number): void {
-  printLine(`${title}; the device multiplies fp32 matrices at ${(peakFlops / 1e9).toFixed(0)} GFLOP/s`);
+function printHead(title: string, peakFlops: number | null): void {
+  const peak =
+    peakFlops === null ? "" : `; the device multiplies fp32 matrices at ${(peakFlops / 1e9).toFixed(0)} GFLOP/s`;
+  printLine(`${title}${peak}`);
   printLine(" tokens  rows    p50 ms    p99 ms    rows/s    tokens/s  of peak  resident");
 }
 

@@ -1,14 +1,14 @@
 /** `embedfleet models check`: does a model give what it should? */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { checkParity, GATES, type HeadParity } from "../../../models/quality/parity.ts";
-import { chooseDevice } from "../../../models/onnx/device.ts";
-import { ThreadEmbedder } from "../../../models/onnx/thread-embedder.ts";
+import { chooseEngine } from "../../../models/choose-engine.ts";
+import { type InferenceEngine, offeredPrecision } from "../../../models/engine.ts";
+import { checkParity, type HeadParity } from "../../../models/quality/parity.ts";
 import { type Model, openModel } from "../../../models/registry/open-model.ts";
 import { readReference, type Reference } from "../../../models/quality/reference.ts";
 import { findModel } from "../../../models/registry/registry.ts";
 import { loadTokenizer } from "../../../models/tokenizer/native.ts";
-import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
+import type { Precision } from "../../core/contracts.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
 import { checkPublishedPairs, type PublishedParity } from "../../results/published-pairs.ts";
@@ -19,6 +19,8 @@ import { withCloser } from "../../fleet/open-ports.ts";
 interface PrecisionReport {
   readonly precision: Precision;
   readonly device: string;
+  /** Least mean cosine to PyTorch's float32 of a sound model. */
+  readonly minCosine: number;
   readonly heads: readonly HeadParity[];
   /** Of BGE-M3 alone. */
   readonly published: readonly PublishedParity[];
@@ -33,17 +35,16 @@ export async function check(name: string, settings: CheckCommand): Promise<void>
       cure: "name one with --reference; an export writes it from the PyTorch model: see docs/models.md",
     });
   }
-  const precisions =
-    settings.precision === "auto"
-      ? precisionSchema.options.filter((precision) => found.manifest.weights[precision] !== undefined)
-      : [settings.precision];
+  const engine = chooseEngine(settings.engine, found.manifest);
+  const most = offeredPrecision(engine, found.manifest, settings.precision);
+  const precisions = settings.precision === "auto" ? engine.offers(found.manifest).precisions : [most];
   const reports: PrecisionReport[] = [];
-  const devices = settings.device.map(chooseDevice);
+  const devices = settings.device.map((choice) => engine.chooseDevice(choice));
   for (const [precision, device] of precisions.flatMap((each) => devices.map((on) => [each, on] as const))) {
     const model = await openModel(found, { precision, cacheFolder: settings.cacheFolder });
     const report = await withCloser(async (closer) => {
-      const embedder = closer.add(await ThreadEmbedder.open({ model, device, threads: settings.threads }));
-      return checkOne(model, embedder, reference);
+      const { embedder } = await engine.open({ model, device, threads: settings.threads });
+      return checkOne(engine, model, closer.add(embedder), reference);
     });
     reports.push(report);
     if (!settings.json) printReport(report, reference);
@@ -56,16 +57,23 @@ function isBgeM3(id: string): boolean {
   return id === "bge-m3";
 }
 
-async function checkOne(model: Model, embedder: Embedder, reference: Reference | null): Promise<PrecisionReport> {
+async function checkOne(
+  engine: InferenceEngine,
+  model: Model,
+  embedder: Embedder,
+  reference: Reference | null,
+): Promise<PrecisionReport> {
   const { manifest, precision, ref } = model;
-  const heads = Object.keys(manifest.heads) as Head[];
+  const { heads } = engine.offers(manifest);
+  const minCosine = engine.precisions[precision]!;
   // The reference's texts stand as they are, without what a model may want before them.
   const tokenizer = await loadTokenizer(model.tokenizerPath);
   if (reference !== null) await assertSameModel(model, reference, tokenizer);
   return {
     precision,
     device: embedder.device,
-    heads: reference === null ? [] : await checkParity({ embedder, reference, heads, precision }),
+    minCosine,
+    heads: reference === null ? [] : await checkParity({ embedder, reference, heads, minCosine }),
     published: isBgeM3(manifest.id) ? await checkPublishedPairs({ model: ref, precision, tokenizer, embedder }) : [],
   };
 }
@@ -91,7 +99,10 @@ async function assertSameModel({ manifest }: Model, { dim, rows }: Reference, to
   });
 }
 
-function printReport({ precision, device, heads, published }: PrecisionReport, reference: Reference | null): void {
+function printReport(
+  { precision, device, minCosine, heads, published }: PrecisionReport,
+  reference: Reference | null,
+): void {
   if (reference !== null) {
     printLine(`${precision} on ${device}, ${reference.rows.length} texts against ${reference.madeBy}`);
     printLine("head      cosine min     mean   max error   top 10   batched to alone");
@@ -102,7 +113,7 @@ function printReport({ precision, device, heads, published }: PrecisionReport, r
     const figures = [cosineMin.toFixed(6), cosineMean.toFixed(6), maxAbsError.toExponential(1), top];
     const [min, mean, error, overlap] = figures as [string, string, string, string];
     const line = `${head.padEnd(9)} ${min.padStart(10)} ${mean.padStart(8)} ${error.padStart(11)} ${overlap.padStart(8)}`;
-    printLine(`${line}   ${batchedCosineMin.toFixed(6)}${passes ? "" : `   below ${GATES[precision]}`}`);
+    printLine(`${line}   ${batchedCosineMin.toFixed(6)}${passes ? "" : `   below ${minCosine}`}`);
   }
   for (const { score, published: wanted, found, passes } of published) {
     const pairs = found.map((value, i) => `${value.toFixed(4)} (${wanted[i]!.toFixed(4)})`).join("  ");

@@ -74,8 +74,11 @@ export async function verify(out: string, run: string | undefined, settings: Ver
     }).finally(() => progress.stop());
     if (settings.json) printJson(report);
     else {
-      const { findings, strays, ...figures } = report;
+      const { findings, strays, engines, ...figures } = report;
       for (const [name, value] of Object.entries(figures)) printLine(`${name.padEnd(10)} ${value}`);
+      if (engines.length > 0) printLine(`${"engines".padEnd(10)} ${engines.join(", ")}`);
+      if (engines.length > 1)
+        printLine("note: workers ran several versions of the engine, so their vectors may differ by rounding");
       for (const stray of strays)
         printLine(`note: ${stray} is no part of the run, but is read with data/*.arrow: remove it`);
       for (const finding of findings) printLine(`! ${finding}`);

@@ -13,7 +13,7 @@ import { sealRun } from "../../run/seal.ts";
 import { sayFailures } from "../../run/unfinished.ts";
 import type { RunCommand } from "../command-settings.ts";
 import { loggerOf, printJson } from "../output.ts";
-import { openQueueOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
+import { engineOf, openQueueOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
 import { goingOn, interruptionOf, untilAborted } from "../interrupt.ts";
 import { type Progress, startProgress } from "../progress-bar.ts";
 import { printReport } from "../format-report.ts";
@@ -26,7 +26,7 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
   await withCloser(async (closer) => {
     const log = loggerOf(given);
     // Its workers would each refuse it, after the corpus was read.
-    const places = placesOf(given);
+    const places = placesOf(given, engineOf(given));
     const { store, model, chunker, corpus, observe } = await prepare(
       inputs,
       { ...given, distributed: false },

@@ -1,11 +1,11 @@
 /** `embedfleet search`: the nearest rows of a run. */
-import { ThreadEmbedder } from "../../../models/onnx/thread-embedder.ts";
+import { chooseEngine } from "../../../models/choose-engine.ts";
 import { findModel } from "../../../models/registry/registry.ts";
 import { openTokenizer } from "../../../models/tokenizer/open-tokenizer.ts";
 import type { Head, RunOptions } from "../../core/contracts.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
-import { givesSameVectors } from "../../core/same-model.ts";
+import { engineNameOf, givesSameVectors } from "../../core/same-model.ts";
 import type { LanceIndex } from "../../results/lance-index.ts";
 import { latestRun } from "../../run/list-runs.ts";
 import { readRun } from "../../run/read-plan.ts";
@@ -72,12 +72,14 @@ export async function openReader(
   const { run, options, settings, closer } = params;
   const log = loggerOf(settings);
   const { precision } = options;
-  const names = (settings.model ?? [options.model.id]).filter(
-    (name) => findModel(name, { modelsFolder: settings.models }).manifest.weights[precision] !== undefined,
-  );
+  // Queries go through the engine of the run, whatever the model's manifest names.
+  const engine = chooseEngine(engineNameOf(options));
   const { models: folder, cacheFolder } = settings;
+  const names = (settings.model ?? [options.model.id]).filter((name) =>
+    engine.offers(findModel(name, { modelsFolder: settings.models }).manifest).precisions.includes(precision),
+  );
   const models = await Promise.all(
-    names.map((model) => modelOf({ model, models: folder, precision, cacheFolder }, log)),
+    names.map((model) => modelOf({ model, models: folder, precision, engine, cacheFolder }, log)),
   );
   const model = models.find(({ ref }) => givesSameVectors(ref, options.model));
   if (model === undefined) {
@@ -90,5 +92,6 @@ export async function openReader(
     );
   }
   const tokenizer = await openTokenizer(model, "query");
-  return { tokenizer, embedder: closer.add(await ThreadEmbedder.open({ model, threads: settings.threads })) };
+  const { embedder } = await engine.open({ model, threads: settings.threads });
+  return { tokenizer, embedder: closer.add(embedder) };
 }

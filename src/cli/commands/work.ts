@@ -1,6 +1,6 @@
 /** `embedfleet work`: one worker, or several in processes of their own. */
 import { hasCode } from "../../core/errors.ts";
-import { modelOf, redisOf } from "../../fleet/open-ports.ts";
+import { engineOf, modelOf, redisOf } from "../../fleet/open-ports.ts";
 import { startWorker } from "../../fleet/start-worker.ts";
 import type { WorkCommand, WorkerProcess } from "../command-settings.ts";
 import { loggerOf, printJson } from "../output.ts";
@@ -8,7 +8,7 @@ import { reportFailure } from "../report-failure.ts";
 import { placesOf, superviseWorkers, type WorkerPlace } from "../worker-processes.ts";
 
 export async function work(settings: WorkCommand): Promise<void> {
-  const [first, ...others] = placesOf(settings);
+  const [first, ...others] = placesOf(settings, engineOf(settings));
   if (others.length === 0) return workAt(first!, settings);
   const log = loggerOf(settings);
   const model = await modelOf(settings, log);
@@ -35,8 +35,9 @@ export async function workAt(place: WorkerPlace, settings: Omit<WorkerProcess, "
   const stop = (): void => void worker.stop();
   process.once("SIGTERM", stop).once("SIGINT", stop);
   // Whoever reads this may send a signal at once.
-  const { name, device, model, precision, store } = worker;
-  log.info({ worker: name, device, model, precision, threads: place.threads, store }, "the worker is ready");
+  const { name, device, model, precision, engine, store } = worker;
+  const { threads } = place;
+  log.info({ worker: name, device, model, precision, engine, threads, store }, "the worker is ready");
   const counts = await worker.done.catch(endIfHung);
   log.info({ worker: name, ...counts }, "the worker ends");
   if (settings.json) printJson({ worker: name, device: worker.device, ...counts });
