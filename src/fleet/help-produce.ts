@@ -1,6 +1,5 @@
 /** The helpers' side of `enqueue --distributed` as one call. */
 import { type Logger, pino } from "pino";
-import { checkRedis } from "../adapters/redis/connect.ts";
 import { workerName } from "../config.ts";
 import { allowedInputs } from "../adapters/allowed-inputs.ts";
 import type { RunRecord } from "../core/contracts.ts";
@@ -10,14 +9,14 @@ import { assertNotCancelled, isCancelled } from "../run/cancelled.ts";
 import { readClosed, readRun } from "../run/read-plan.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
+  checkServer,
   type ModelSettings,
   modelOf,
   openStoreOf,
   probeStoreOf,
   type QueueSettings,
-  redisOf,
+  queueServerOf,
   type StoreSettings,
-  watchRedisOf,
   withCloser,
 } from "./open-ports.ts";
 import { type OptionName, withDefaults } from "./defaults.ts";
@@ -72,7 +71,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
   const { run, log = pino({ level: "silent" }), signal, ...given } = params;
   const settings = withDefaults<HelpSettings>(given, WITH_DEFAULTS);
   return withCloser(async (closer) => {
-    const redisUrl = redisOf(settings);
+    const server = queueServerOf(settings, log);
     const bare = await openStoreOf(settings, closer);
     const record = await readRun(bare, run);
     const { options } = record;
@@ -86,9 +85,9 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
           cure: "name the run's own model with --model, of the same revision and with the same tokenizer and configuration",
         },
       );
-    for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis })) log.warn(warning);
+    await checkServer(server, settings, log);
     const observe = await openMetrics({ flags: settings, role: "producer", instance: workerName(), closer, log });
-    watchRedisOf(settings, closer, log, observe);
+    closer.add(server.watch(observe));
     const store = new ObservedStore(bare, observe);
     await probeStoreOf(store, settings, log);
     const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };
@@ -99,7 +98,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     );
     const { queue, made } = await takeParts({
       settings,
-      redisUrl,
+      server,
       store,
       record,
       chunker,

@@ -2,15 +2,15 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import { Presence } from "../../src/adapters/redis/presence.ts";
+import { RedisPresence } from "../../src/adapters/redis/redis-presence.ts";
 import { startRedis, type TestRedis } from "../fixtures/redis-server.ts";
 
 let server: TestRedis;
 beforeAll(async () => (server = await startRedis()));
 afterAll(() => server.stop());
 
-function presence(key: string): Presence {
-  const made = new Presence({ redisUrl: server.url, key });
+function presence(key: string): RedisPresence {
+  const made = new RedisPresence({ redisUrl: server.url, key });
   onTestFinished(() => made.close());
   return made;
 }

@@ -12,7 +12,7 @@ import {
   type PartState,
 } from "../../core/ingest.ts";
 import { BLOCKING_ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
-import { QUEUE_PREFIX } from "./queue-options.ts";
+import { partsQueueName, QUEUE_PREFIX } from "./queue-options.ts";
 
 /** A part that ends every process that takes it ends the run, and not the fleet. */
 const MAX_STALLED_COUNT = 10;
@@ -45,7 +45,7 @@ export class BullParts implements PartQueue {
 
   constructor(params: BullPartsParams) {
     this.#params = params;
-    this.#name = `${params.fleet}--parts-${params.run}`.replaceAll(/[^A-Za-z0-9_.-]/g, "_");
+    this.#name = partsQueueName(params.fleet, params.run);
     this.#redis = connectRedis(params.redisUrl);
     this.#queue = new Queue(this.#name, { connection: this.#redis, prefix: QUEUE_PREFIX });
     // Without a listener a lost connection would end the process; ioredis reconnects by itself.

@@ -1,9 +1,10 @@
-/** The producer's side of the queue, on BullMQ. */
+/** `JobQueue`, `QueueGauge` and `JobFailures` on BullMQ. */
 import { type JobsOptions, Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import type { JobPayload } from "../../core/contracts.ts";
 import { isJobOf, jobId } from "../../core/layout.ts";
-import type { JobQueue, QueueCounts, QueueGauge, QueueLoad } from "../../core/ports.ts";
+import type { JobFailure, QueueCounts, QueueLoad } from "../../core/ports.ts";
+import type { ShardQueue } from "../../core/queue-server.ts";
 import { connectRedis, parseInfo, untilAnswered } from "./connect.ts";
 import { isDamage, type JobState, repairKeys, type Sweep, sweepJobs } from "./queue-health.ts";
 import { JOB_NAME, jobPriority, QUEUE_PREFIX, queueBase } from "./queue-options.ts";
@@ -14,7 +15,7 @@ const JOBS_PER_CALL = 500;
 const IDS_PER_CALL = 1000;
 const MAX_FAILED_IDS = 100_000;
 
-export class BullQueue implements JobQueue, QueueGauge {
+export class BullQueue implements ShardQueue {
   readonly #redis: Redis;
   readonly #queue: Queue;
   readonly #base: string;
@@ -33,7 +34,7 @@ export class BullQueue implements JobQueue, QueueGauge {
     return this.#queue;
   }
 
-  /** Keys of the queue that were unusable, of another type than BullMQ's, and that this has removed. */
+  /** Those of another type than BullMQ's, mostly. */
   get repaired(): readonly string[] {
     return [...this.#repaired].toSorted();
   }
@@ -121,10 +122,10 @@ export class BullQueue implements JobQueue, QueueGauge {
   }
 
   /**
-   * Failed jobs of a run with the reason each gave, at most `limit`, the newest first. A queue's runs share one list
-   * of failed jobs, which is looked through by ids; beyond its newest 100,000 nothing is found.
+   * A queue's runs share one list of failed jobs, which is looked through by ids; beyond its newest 100,000 nothing is
+   * found.
    */
-  async failures(params: Readonly<{ run: string; limit: number }>): Promise<{ shard: string; reason: string }[]> {
+  async failures(params: Readonly<{ run: string; limit: number }>): Promise<JobFailure[]> {
     const { run, limit } = params;
     // What fails meanwhile moves the others on, so that a page may begin with what the one before ended with.
     const own = new Set<string>();
@@ -137,6 +138,10 @@ export class BullQueue implements JobQueue, QueueGauge {
     return jobs
       .filter((job) => job !== undefined)
       .map((job) => ({ shard: (job.data as JobPayload).shard, reason: job.failedReason }));
+  }
+
+  isPaused(): Promise<boolean> {
+    return this.#queue.isPaused();
   }
 
   async close(): Promise<void> {

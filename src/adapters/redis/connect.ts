@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis, type RedisOptions } from "ioredis";
 import { FleetError, messageOf } from "../../core/errors.ts";
-import { optionsOfAddress, redactUrl } from "./address.ts";
+import { redactUrl } from "../../core/redact-url.ts";
+import { optionsOfAddress } from "./address.ts";
 
 const MIN_VERSION = [6, 2] as const;
 /** Above the deadline of the check at start, which says more. */

@@ -1,11 +1,9 @@
 /** `embedfleet backfill`: nightly incremental runs. */
 import { resolve } from "node:path";
 import { ScheduleService } from "../../control/schedules/schedule-service.ts";
-import { ControlQueue } from "../../adapters/redis/control-queue.ts";
-import { checkRedis } from "../../adapters/redis/connect.ts";
 import type { OverlapPolicy } from "../../core/schedule.ts";
 import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
-import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
+import { checkedServerOf, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { planOptionsOf } from "../../fleet/host-schedules.ts";
 import { scheduleLine } from "../format-report.ts";
 import { makeScheduleSecret } from "../../control/schedules/schedule-key.ts";
@@ -82,11 +80,7 @@ async function withSchedules(flags: ScheduleFlags, act: (service: ScheduleServic
     const log = loggerOf(flags);
     // A schedule may be the first thing in a store.
     const store = await openStoreOf(flags, closer, { makeRoot: true });
-    const { redis: redisUrl, fleet } = flags;
-    if (redisUrl !== undefined) {
-      for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
-    }
-    const queue = redisUrl === undefined ? null : closer.add(new ControlQueue({ redisUrl, fleet, log }));
+    const queue = flags.redis === undefined ? null : closer.add((await checkedServerOf(flags, log)).control());
     await act(new ScheduleService({ store, queue, secret: () => makeScheduleSecret(scheduleKeyPlaces()) }));
   });
 }

@@ -5,14 +5,14 @@ import { Board } from "../../control/board.ts";
 import { FleetQueue } from "../../control/fleet-queue.ts";
 import { FleetWatch } from "../../control/fleet-watch.ts";
 import { recordSnapshot } from "../../control/snapshot-metrics.ts";
-import { checkRedis } from "../../adapters/redis/connect.ts";
+import { rawQueueOf } from "../../adapters/open-queue.ts";
 import { listen } from "../../telemetry/listen.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { observeMetrics } from "../../telemetry/observe-metrics.ts";
 import { scheduleKeyPlaces, webhookSecret } from "../../config.ts";
 import { loggerOf, printLine, type StoreFlags } from "../output.ts";
-import { openStoreOf, probeStoreOf, redisOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
+import { checkedServerOf, openStoreOf, probeStoreOf, redisOf, withCloser } from "../../fleet/open-ports.ts";
 import { startNightly } from "../../fleet/host-schedules.ts";
 import { programVersion } from "../../fleet/open-metrics.ts";
 
@@ -40,17 +40,18 @@ export async function control(flags: ControlFlags): Promise<void> {
     const log = loggerOf(flags);
     const access = new Access({ host: flags.host, token: flags.token });
     const redisUrl = redisOf(flags);
-    for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
+    const queues = await checkedServerOf(flags, log);
     const version = programVersion();
     const metrics = new Metrics({ role: "control", version });
     const observe = observeMetrics(metrics);
     // It may be the first that is started, and schedules the first that comes into the store.
     const store = new ObservedStore(await openStoreOf(flags, closer, { makeRoot: true }), observe);
     await probeStoreOf(store, flags, log);
-    const redisWatch = watchRedisOf(flags, closer, log);
+    const redisWatch = closer.add(queues.watch());
     const board = new Board();
     const secrets = { schedules: scheduleKeyPlaces(), webhook: webhookSecret() };
-    const schedules = await startNightly({ flags: { ...flags, redis: redisUrl }, secrets, store, closer, log });
+    const nightlyFlags = { ...flags, redis: redisUrl };
+    const schedules = await startNightly({ flags: nightlyFlags, secrets, store, server: queues, closer, log });
     const watch = closer.add(
       new FleetWatch({
         store,
@@ -59,17 +60,18 @@ export async function control(flags: ControlFlags): Promise<void> {
         schedules,
         intervalMs: LOOK_INTERVAL_MS,
         log,
-        openQueue: (name) => {
+        server: queues,
+        openQueue: (ofModel) => {
           const queue = new FleetQueue({
-            redisUrl,
-            name,
+            queue: ofModel,
             store,
             keepStaging: flags.keepStaging,
             tendIntervalMs: flags.tendSeconds * 1000,
             log,
             observe,
           });
-          board.add(queue.jobs.raw);
+          const raw = rawQueueOf(queue.jobs);
+          if (raw !== null) board.add(raw);
           return queue;
         },
       }),
