@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import { BackfillScheduler } from "../control/schedules/scheduler.ts";
 import { ScheduleService } from "../control/schedules/schedule-service.ts";
 import { SchedulePolicy } from "../control/schedules/policy.ts";
+import { allowedInputs } from "../adapters/allowed-inputs.ts";
 import { OPTIONS, PLAN_OPTIONS } from "../config.ts";
 import type { Schedule } from "../core/schedule.ts";
 import type { ObjectStore } from "../core/ports.ts";
@@ -48,7 +49,7 @@ export async function startNightly(
   const { scheduleInputs: inputs, webhookHosts } = flags;
   // A secret that cannot be used ends control now, and not at two in the night.
   await secret();
-  const policy = new SchedulePolicy({ secret, inputs, models: flags.models, webhookHosts });
+  const policy = new SchedulePolicy({ secret, inputs, allowedInputs, models: flags.models, webhookHosts });
   const queue = closer.add(server.control());
   const turn = closer.add(server.controlTurn());
   const failures = closer.add(new Failures(server, store));

@@ -13,7 +13,7 @@ import { FleetWorker } from "../../workers/worker.ts";
 import { CostCache } from "../disk/cost-cache.ts";
 import { workerName } from "../config.ts";
 import type { Head } from "../core/contracts.ts";
-import { FleetError, hasCode } from "../core/errors.ts";
+import { hasCode } from "../core/errors.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../core/packing.ts";
 import type { Embedder, ObjectStore } from "../core/ports.ts";
 import type { QueueWatch } from "../core/queue-server.ts";
@@ -129,7 +129,7 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
     .run()
     .catch((error: unknown) => {
       // Cut off from Redis it could not ask whether there is more to do; what it had begun is in the store.
-      if (!giveUp.signal.aborted || error instanceof FleetError) throw error;
+      if (!giveUp.signal.aborted || !hasCode(error, "redis_unavailable")) throw error;
     })
     .then(
       () => closer.close().then(() => ({ ...worker.counts })),

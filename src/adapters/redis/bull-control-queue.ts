@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import { messageOf } from "../../core/errors.ts";
 import type { ControlQueue, Tick, TickHandlers } from "../../core/ports.ts";
 import { BLOCKING_ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
+import { type Ask, askingServer } from "./redis-faults.ts";
 import { controlQueueName, QUEUE_PREFIX } from "./queue-options.ts";
 
 const TICKS_AT_ONCE = 4;
@@ -23,18 +24,24 @@ export class BullControlQueue implements ControlQueue {
   readonly #params: { readonly redisUrl: string; readonly fleet: string; readonly log: Logger };
   readonly #redis: Redis;
   readonly #queue: Queue<TickData>;
+  readonly #ask: Ask;
   #worker: Worker<TickData> | null = null;
   #workerRedis: Redis | null = null;
 
   constructor(params: Readonly<{ redisUrl: string; fleet: string; log: Logger }>) {
     this.#params = params;
+    this.#ask = askingServer(params.redisUrl);
     this.#redis = connectRedis(params.redisUrl);
     this.#queue = new Queue(controlQueueName(params.fleet), { connection: this.#redis, prefix: QUEUE_PREFIX });
     // Without a listener a lost connection would end the process; ioredis reconnects by itself.
     this.#queue.on("error", () => {});
   }
 
-  async keep(schedule: Readonly<{ name: string; cron: string; tz: string }>): Promise<void> {
+  keep(schedule: Readonly<{ name: string; cron: string; tz: string }>): Promise<void> {
+    return this.#ask("keep a schedule", () => this.#keep(schedule));
+  }
+
+  async #keep(schedule: Readonly<{ name: string; cron: string; tz: string }>): Promise<void> {
     const { name, cron, tz } = schedule;
     const kept = await this.#queue.getJobScheduler(name);
     if (kept?.pattern === cron && kept.tz === tz) return;
@@ -46,20 +53,21 @@ export class BullControlQueue implements ControlQueue {
   }
 
   async drop(name: string): Promise<void> {
-    await this.#queue.removeJobScheduler(name);
+    await this.#ask("drop a schedule", () => this.#queue.removeJobScheduler(name));
   }
 
   async kept(): Promise<string[]> {
-    return (await this.#queue.getJobSchedulers()).map(({ key }) => key);
+    const kept = await this.#ask("list schedules", () => this.#queue.getJobSchedulers());
+    return kept.map(({ key }) => key);
   }
 
   async add(tick: Tick): Promise<void> {
     const jobId = `${tick.isTriggered ? "trigger" : "missed"}-${tick.schedule}-${tick.slotMs}`;
-    await this.#queue.add("tick", { ...tick }, { ...TICK, jobId });
+    await this.#ask("queue a tick", () => this.#queue.add("tick", { ...tick }, { ...TICK, jobId }));
   }
 
   async pending(nowMs: number): Promise<Tick[]> {
-    const jobs = await this.#queue.getJobs([...WAITING_STATES]);
+    const jobs = await this.#ask("list ticks", () => this.#queue.getJobs([...WAITING_STATES]));
     return jobs.flatMap((job) => {
       const tick = job === undefined ? null : tickOf(job);
       return tick === null || tick.slotMs > nowMs ? [] : [tick];
@@ -82,7 +90,8 @@ export class BullControlQueue implements ControlQueue {
       const tick = job === undefined ? null : tickOf(job);
       log.error({ ...tick, err: error }, `a tick failed: ${messageOf(error)}`);
     });
-    await this.#worker.waitUntilReady();
+    const worker = this.#worker;
+    await this.#ask("give out ticks", () => worker.waitUntilReady());
   }
 
   async close(): Promise<void> {

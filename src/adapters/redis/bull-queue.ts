@@ -6,6 +6,7 @@ import { isJobOf, jobId } from "../../core/layout.ts";
 import type { JobFailure, QueueCounts, QueueLoad } from "../../core/ports.ts";
 import type { ShardQueue } from "../../core/queue-server.ts";
 import { connectRedis, parseInfo, untilAnswered } from "./connect.ts";
+import { type Ask, askingServer } from "./redis-faults.ts";
 import { isDamage, type JobState, repairKeys, type Sweep, sweepJobs } from "./queue-health.ts";
 import { JOB_NAME, jobPriority, QUEUE_PREFIX, queueBase } from "./queue-options.ts";
 
@@ -19,11 +20,13 @@ export class BullQueue implements ShardQueue {
   readonly #redis: Redis;
   readonly #queue: Queue;
   readonly #base: string;
+  readonly #ask: Ask;
   readonly #repaired = new Set<string>();
 
   constructor(params: Readonly<{ redisUrl: string; name: string; giveUp?: AbortSignal | undefined }>) {
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#base = queueBase(params.name);
+    this.#ask = askingServer(params.redisUrl);
     this.#queue = new Queue(params.name, { connection: this.#redis, prefix: QUEUE_PREFIX });
     // Without a listener a lost connection would end the process; ioredis reconnects by itself.
     this.#queue.on("error", () => {});
@@ -41,11 +44,11 @@ export class BullQueue implements ShardQueue {
 
   async enqueue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void> {
     // What is left of a lost job would block its id.
-    await this.#add(params.jobs, "lost", ["lost"]);
+    await this.#ask("queue jobs", () => this.#add(params.jobs, "lost", ["lost"]));
   }
 
   async requeue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void> {
-    await this.#add(params.jobs, "finished", ["lost", "failed"]);
+    await this.#ask("queue jobs again", () => this.#add(params.jobs, "finished", ["lost", "failed"]));
   }
 
   async #add(jobs: readonly JobPayload[], sweep: Sweep, wanted: readonly JobState[]): Promise<void> {
@@ -60,17 +63,21 @@ export class BullQueue implements ShardQueue {
 
   async unknown(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<JobPayload[]> {
     const unknown: JobPayload[] = [];
-    await this.#sweep(params.jobs, "look", (part, states) => {
-      unknown.push(...part.filter((_, i) => states[i] === "lost"));
-    });
+    await this.#ask("look for jobs", () =>
+      this.#sweep(params.jobs, "look", (part, states) => {
+        unknown.push(...part.filter((_, i) => states[i] === "lost"));
+      }),
+    );
     return unknown;
   }
 
   async remove(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<number> {
     let removed = 0;
-    await this.#sweep(params.jobs, "all", (_, states) => {
-      removed += states.filter((state) => state === "queued" || state === "failed").length;
-    });
+    await this.#ask("remove jobs", () =>
+      this.#sweep(params.jobs, "all", (_, states) => {
+        removed += states.filter((state) => state === "queued" || state === "failed").length;
+      }),
+    );
     return removed;
   }
 
@@ -99,7 +106,11 @@ export class BullQueue implements ShardQueue {
     }
   }
 
-  async counts(): Promise<QueueCounts> {
+  counts(): Promise<QueueCounts> {
+    return this.#ask("count jobs", () => this.#counts());
+  }
+
+  async #counts(): Promise<QueueCounts> {
     const {
       wait = 0,
       prioritized = 0,
@@ -111,7 +122,9 @@ export class BullQueue implements ShardQueue {
   }
 
   async load(): Promise<QueueLoad> {
-    const [{ waiting, active }, memory] = await Promise.all([this.counts(), this.#redis.info("memory")]);
+    const [{ waiting, active }, memory] = await this.#ask("report its memory", () =>
+      Promise.all([this.#counts(), this.#redis.info("memory")]),
+    );
     const info = parseInfo(memory);
     const limitBytes = Number(info.get("maxmemory") ?? 0);
     return {
@@ -125,7 +138,11 @@ export class BullQueue implements ShardQueue {
    * A queue's runs share one list of failed jobs, which is looked through by ids; beyond its newest 100,000 nothing is
    * found.
    */
-  async failures(params: Readonly<{ run: string; limit: number }>): Promise<JobFailure[]> {
+  failures(params: Readonly<{ run: string; limit: number }>): Promise<JobFailure[]> {
+    return this.#ask("list failed jobs", () => this.#failures(params));
+  }
+
+  async #failures(params: Readonly<{ run: string; limit: number }>): Promise<JobFailure[]> {
     const { run, limit } = params;
     // What fails meanwhile moves the others on, so that a page may begin with what the one before ended with.
     const own = new Set<string>();
@@ -141,7 +158,7 @@ export class BullQueue implements ShardQueue {
   }
 
   isPaused(): Promise<boolean> {
-    return this.#queue.isPaused();
+    return this.#ask("say whether the queue is paused", () => this.#queue.isPaused());
   }
 
   async close(): Promise<void> {

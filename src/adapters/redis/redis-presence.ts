@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Redis } from "ioredis";
 import type { Presence } from "../../core/ports.ts";
 import { connectRedis, type RedisKeyParams } from "./connect.ts";
+import { type Ask, askingServer } from "./redis-faults.ts";
 import { repeat } from "./repeat.ts";
 
 const LIFETIME_MS = 15_000;
@@ -13,11 +14,13 @@ const WITHDRAW_PATIENCE_MS = 2_000;
 export class RedisPresence implements Presence {
   readonly #redis: Redis;
   readonly #key: string;
+  readonly #ask: Ask;
   readonly #announced = new Map<string, NodeJS.Timeout>();
 
   constructor(params: RedisKeyParams) {
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#key = params.key;
+    this.#ask = askingServer(params.redisUrl);
   }
 
   async announce(name: string, describe: () => unknown = () => null): Promise<void> {
@@ -27,21 +30,26 @@ export class RedisPresence implements Presence {
       await this.#redis.zadd(this.#key, 0, name);
     };
     this.#announced.set(name, repeat(tell, ANNOUNCE_INTERVAL_MS));
-    await tell();
+    await this.#ask("announce a process", tell);
   }
 
   async withdraw(name: string): Promise<void> {
     clearInterval(this.#announced.get(name));
     this.#announced.delete(name);
     const gone = this.#redis.zrem(this.#key, name).then(() => this.#redis.del(this.#stateKey(name)));
-    await Promise.race([gone, sleep(WITHDRAW_PATIENCE_MS, undefined, { ref: false })]);
+    const patience = sleep(WITHDRAW_PATIENCE_MS, undefined, { ref: false });
+    await this.#ask("withdraw a process", () => Promise.race([gone, patience]));
   }
 
   async present(): Promise<string[]> {
     return [...(await this.states()).keys()];
   }
 
-  async states(): Promise<Map<string, unknown>> {
+  states(): Promise<Map<string, unknown>> {
+    return this.#ask("list processes", () => this.#states());
+  }
+
+  async #states(): Promise<Map<string, unknown>> {
     const names = await this.#redis.zrange(this.#key, "0", "-1");
     if (names.length === 0) return new Map();
     const states = await this.#redis.mget(names.map((name) => this.#stateKey(name)));
