@@ -1,5 +1,6 @@
 /** From a queue job to the rows it points at. */
 import { decodeStagedShard } from "../src/arrow/staged.ts";
+import { type Clock, systemClock } from "../src/core/clock.ts";
 import type { Head, ModelRef, Precision, RunRecord } from "../src/core/contracts.ts";
 import { FleetError, hasCode } from "../src/core/errors.ts";
 import { removedKey, runKeys, windowOfShard } from "../src/core/layout.ts";
@@ -29,6 +30,7 @@ export class Loader {
   readonly #precision: Precision;
   readonly #heads: readonly Head[];
   readonly #vocabSize: number;
+  readonly #clock: Clock;
   readonly #runs = new Map<string, Promise<RunRecord>>();
   readonly #memory = openShardMemory();
   readonly #cancelled = new Map<string, { readonly atMs: number; readonly answer: Promise<boolean> }>();
@@ -40,6 +42,8 @@ export class Loader {
       precision: Precision;
       heads: readonly Head[];
       vocabSize: number;
+      /** This machine's by default. */
+      clock?: Clock;
     }>,
   ) {
     this.#store = params.store;
@@ -47,6 +51,7 @@ export class Loader {
     this.#precision = params.precision;
     this.#heads = params.heads;
     this.#vocabSize = params.vocabSize;
+    this.#clock = params.clock ?? systemClock;
   }
 
   /** @throws FleetError `run_unknown`, `worker_unfit`, `contract_newer`, `object_missing`, `object_corrupt` */
@@ -80,14 +85,14 @@ export class Loader {
     const bytes = await this.#store.read({ key: keys.staged(windowOfShard(shard)), range: { start, end } });
     const planned = decodeStagedShard({ run, shard, rows, tokens, bytes, stagedSha256 });
     this.#assertIdsFit(planned.tokenIds, record);
-    return { kind: "held", shard: new HeldShard(job, record, planned, this.#memory) };
+    return { kind: "held", shard: new HeldShard(job, record, planned, this.#memory, this.#clock) };
   }
 
   #isCancelled(run: string): Promise<boolean> {
     const last = this.#cancelled.get(run);
-    if (last !== undefined && performance.now() - last.atMs < CANCEL_LOOK_INTERVAL_MS) return last.answer;
+    if (last !== undefined && this.#clock.nowMs() - last.atMs < CANCEL_LOOK_INTERVAL_MS) return last.answer;
     const answer = isCancelled(this.#store, run);
-    this.#cancelled.set(run, { atMs: performance.now(), answer });
+    this.#cancelled.set(run, { atMs: this.#clock.nowMs(), answer });
     answer.catch(() => this.#cancelled.delete(run));
     return answer;
   }

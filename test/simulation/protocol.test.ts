@@ -1,7 +1,7 @@
 /** The simulation itself: it can be replayed, and it sees what it is there to see. */
 import { describe, expect, test } from "vitest";
 import { simulate } from "./world.ts";
-import type { Sabotage } from "./sim-ports.ts";
+import type { Sabotage } from "./sabotage.ts";
 
 test("a seed is one and the same story each time", async () => {
   expect(await simulate(42)).toEqual(await simulate(42));

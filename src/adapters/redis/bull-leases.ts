@@ -7,10 +7,8 @@ import { randomUUID } from "node:crypto";
 import { type Job, UnrecoverableError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { type JobPayload, jobPayloadSchema } from "../../core/contracts.ts";
+import { admitJob, assertJobKnown } from "../../core/admit-job.ts";
 import { messageOf } from "../../core/errors.ts";
-import { assertContractKnown } from "../../core/json.ts";
-import { jobId } from "../../core/layout.ts";
 import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
 import { Heartbeat } from "../../core/heartbeat.ts";
 import { type Observe, unobserved } from "../../core/telemetry.ts";
@@ -200,7 +198,7 @@ export class BullLeases implements JobLeases {
         await this.#complete(id);
         continue;
       }
-      const verdict = admission(job);
+      const verdict = job.deferredFailure || admitJob(id, job.data);
       if (typeof verdict === "string") {
         await this.#fail(id, verdict);
         refused.push({ id, reason: verdict });
@@ -215,8 +213,7 @@ export class BullLeases implements JobLeases {
   /** A job of a newer program is for others, and so is all that was pulled with it: this worker will end. */
   async #assertKnown(pulled: readonly Job<unknown>[]): Promise<void> {
     try {
-      for (const job of pulled)
-        assertContractKnown((job.data as { v?: unknown } | null)?.v, `the payload of job ${job.id}`);
+      for (const { id = "", data } of pulled) assertJobKnown(id, data);
     } catch (error) {
       for (const { id = "" } of pulled) await this.#settle(id, (lease) => lease.job.moveToWait(lease.token));
       throw error;
@@ -304,15 +301,4 @@ export class BullLeases implements JobLeases {
 /** What a job's list still named when its hash was gone, or what is in a list twice. */
 function isEmpty(job: Job<unknown>): boolean {
   return typeof job.data === "object" && job.data !== null && Object.keys(job.data).length === 0;
-}
-
-/** The payload, or why the job cannot be taken. Payloads come from a queue that others can write to. */
-function admission(job: Job<unknown>): JobPayload | string {
-  if (job.deferredFailure) return job.deferredFailure;
-  const parsed = jobPayloadSchema.safeParse(job.data);
-  if (!parsed.success) {
-    return `the payload is not a valid job: ${messageOf(parsed.error).slice(0, 500)}`;
-  }
-  const { run, shard } = parsed.data;
-  return job.id === jobId(run, shard) ? parsed.data : `the payload speaks of ${jobId(run, shard)}`;
 }
