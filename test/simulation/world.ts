@@ -31,8 +31,11 @@ const limitsOf = (): WindowLimits => ({ tokens: 2 * TOKENS, rows: 9, documents: 
 const KILL_SHARE = 0.02;
 const FAULT_SHARE = 0.03;
 const MAX_RESTARTS = 4;
-/** Looks that a worker takes at an empty queue before it ends: by then all that was put off is due. */
-const MAX_IDLE_LOOKS = { storm: 3, calm: 6 };
+/**
+ * Looks that a worker takes at an empty queue before it ends. In the storm there have to be enough for the first jobs to
+ * come; in the calm all that was put off is due by then.
+ */
+const MAX_IDLE_LOOKS = { storm: 16, calm: 6 };
 /** Far more than any story takes: a job that goes round for ever never ends by itself. */
 const MAX_STEPS = 20_000;
 const silent = pino({ level: "silent" });
@@ -220,7 +223,7 @@ class World {
     if (this.#failure !== null) return `a fault: ${messageOf(this.#failure)}`;
     if (this.#store.violation !== null) return this.#store.violation;
     if (this.#sealedEarly !== null) return this.#sealedEarly;
-    if (!this.#store.objects.has(runKeys(RUN).manifest)) return "never sealed";
+    if (!this.#store.objects.has(runKeys(RUN).manifest)) return ["never sealed", ...this.failed].join("; ");
     let report: Awaited<ReturnType<typeof verifyRun>> | null = null;
     void verifyRun({ store: this.#store.seenBy(new Actor()), run: RUN }).then(
       (found) => (report = found),
