@@ -15,8 +15,7 @@ export { type EngineId, type Loaded, Loader, type Unneeded } from "../workers/lo
 export type { WorkerCounts } from "../workers/batch-ledger.ts";
 export { FleetWorker, type WorkerParams } from "../workers/worker.ts";
 export { openStore, type OpenStoreOptions } from "./adapters/open-store.ts";
-export { BullLeases, type BullLeasesParams } from "./adapters/redis/bull-leases.ts";
-export { BullQueue } from "./adapters/redis/bull-queue.ts";
+export { openQueue, type OpenQueueParams } from "./adapters/open-queue.ts";
 export type { S3Options } from "./adapters/s3/s3-client.ts";
 export type { BatchReport, RowRef, ShardBuffers } from "./core/batch.ts";
 export * from "./core/contracts.ts";
@@ -26,6 +25,7 @@ export type { Document, Origin, SourceItem } from "./core/documents.ts";
 export { type ErrorCode, FleetError, type FleetErrorOptions } from "./core/errors.ts";
 export type { PackingLimits } from "./core/packing.ts";
 export type * from "./core/ports.ts";
+export type { LeasesParams, ModelQueue, QueueServer, QueueWatch, ShardQueue } from "./core/queue-server.ts";
 export type { HeadWeights } from "./core/scoring.ts";
 export * from "./core/selection.ts";
 export type { BatchShare, FleetEvent, IdleCause, Observe, ShardName, Stage } from "./core/telemetry.ts";

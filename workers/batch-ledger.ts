@@ -1,5 +1,6 @@
 /** What a worker's batches cost: shared out to the shards in them, summed up, and told to whoever listens. */
 import { type BatchReport, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
+import type { Clock } from "../src/core/clock.ts";
 import type { BatchShare, IdleCause, Observe } from "../src/core/telemetry.ts";
 import { DeviceClock } from "./device-clock.ts";
 import type { HeldShard } from "./held-shard.ts";
@@ -25,11 +26,12 @@ export class BatchLedger {
     deviceMs: 0,
     idleMs: 0,
   };
-  readonly #clock = new DeviceClock();
+  readonly #clock: DeviceClock;
   readonly #observe: Observe;
 
-  constructor(observe: Observe) {
+  constructor({ observe, clock }: Readonly<{ observe: Observe; clock: Clock }>) {
     this.#observe = observe;
+    this.#clock = new DeviceClock(() => clock.nowMs());
   }
 
   /** See `DeviceClock`. */

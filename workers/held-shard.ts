@@ -2,10 +2,11 @@
 import { hash, randomBytes } from "node:crypto";
 import { assembleResults, encodeResults } from "../src/arrow/results.ts";
 import { allocateShard, BROKEN, copyRow, rowLength, type RowRef, type ShardBuffers } from "../src/core/batch.ts";
+import { type Clock, systemClock } from "../src/core/clock.ts";
 import type { Reject, RunRecord, ShardStats } from "../src/core/contracts.ts";
 import { runKeys } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
-import { addIdle, nowMs, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
+import { addIdle, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
 import { type PlannedRows, textHashOf } from "../src/core/rows.ts";
 import { openShardMemory, type ShardMemory } from "./shard-memory.ts";
 
@@ -26,7 +27,7 @@ export class HeldShard {
   readonly record: RunRecord;
   readonly rows: PlannedRows;
   readonly buffers: ShardBuffers;
-  readonly loadedAtMs = nowMs();
+  readonly loadedAtMs: number;
   /** What it takes of the worker's memory, vectors included. */
   readonly bytes: number;
   /** How long it took to load. */
@@ -38,10 +39,19 @@ export class HeldShard {
   #rowsLeft: number;
   #hasStarted = false;
   readonly #memory: ShardMemory;
+  readonly #clock: Clock;
   readonly #cost: ShardCost = { paddedTokens: 0, batches: 0, deviceMs: 0, idleMs: 0, idle: {} };
 
-  constructor(job: LeasedJob, record: RunRecord, rows: PlannedRows, memory: ShardMemory = openShardMemory()) {
+  constructor(
+    job: LeasedJob,
+    record: RunRecord,
+    rows: PlannedRows,
+    memory: ShardMemory = openShardMemory(),
+    clock: Clock = systemClock,
+  ) {
     this.#memory = memory;
+    this.#clock = clock;
+    this.loadedAtMs = clock.nowMs();
     this.job = job;
     this.record = record;
     this.rows = rows;
@@ -77,14 +87,14 @@ export class HeldShard {
   }
 
   start(): void {
-    if (!this.#hasStarted) this.#firstBatchAtMs = nowMs();
+    if (!this.#hasStarted) this.#firstBatchAtMs = this.#clock.nowMs();
     this.#hasStarted = true;
   }
 
   /** Books `rows` of this shard's rows as run in a batch, with their share of its cost. */
   finish(rows: number, cost: Readonly<ShardCost>): void {
     this.#rowsLeft -= rows;
-    this.#lastBatchAtMs = nowMs();
+    this.#lastBatchAtMs = this.#clock.nowMs();
     if (this.#rowsLeft === 0) this.#copyTwins();
     this.#cost.paddedTokens += cost.paddedTokens;
     this.#cost.batches += cost.batches;
@@ -132,14 +142,14 @@ export class HeldShard {
     const { stagedSha256 } = this.rows;
     const rejectsKey = stats.rejects === 0 ? null : keys.shardRejects(shard, randomBytes(4).toString("hex"));
     if (rejectsKey !== null) await store.create({ key: rejectsKey, body: this.#rejectLines() });
-    const startedAtMs = nowMs();
+    const startedAtMs = this.#clock.nowMs();
     const results = timedSync(observe, { stage: "assemble", of }, () => assembleResults(this.rows, this.buffers));
     const made = {
       worker,
       loadMs: this.loadMs,
       firstBatchAtMs: this.#firstBatchAtMs,
       lastBatchAtMs: this.#lastBatchAtMs,
-      assembleMs: nowMs() - startedAtMs,
+      assembleMs: this.#clock.nowMs() - startedAtMs,
     };
     const { options } = this.record;
     const meta = { run, shard, options, stats: { ...stats, made }, rejectsKey, stagedSha256, engineVersion };

@@ -1,6 +1,7 @@
 /** From a queue job to the rows it points at. */
 import type { Logger } from "pino";
 import { decodeStagedShard } from "../src/arrow/staged.ts";
+import { type Clock, systemClock } from "../src/core/clock.ts";
 import type { Head, ModelRef, Precision, RunRecord } from "../src/core/contracts.ts";
 import { FleetError, hasCode } from "../src/core/errors.ts";
 import { removedKey, runKeys, windowOfShard } from "../src/core/layout.ts";
@@ -38,6 +39,7 @@ export class Loader {
   readonly #vocabSize: number;
   readonly #engine: EngineId;
   readonly #log: Logger | null;
+  readonly #clock: Clock;
   readonly #runs = new Map<string, Promise<RunRecord>>();
   readonly #memory = openShardMemory();
   readonly #cancelled = new Map<string, { readonly atMs: number; readonly answer: Promise<boolean> }>();
@@ -53,6 +55,8 @@ export class Loader {
       engine?: EngineId;
       /** Told of runs that another version of the engine began; nobody by default. */
       log?: Logger;
+      /** This machine's by default. */
+      clock?: Clock;
     }>,
   ) {
     this.#store = params.store;
@@ -62,6 +66,7 @@ export class Loader {
     this.#vocabSize = params.vocabSize;
     this.#engine = params.engine ?? { name: DEFAULT_ENGINE, version: null };
     this.#log = params.log ?? null;
+    this.#clock = params.clock ?? systemClock;
   }
 
   /** @throws FleetError `run_unknown`, `worker_unfit`, `contract_newer`, `object_missing`, `object_corrupt` */
@@ -95,14 +100,14 @@ export class Loader {
     const bytes = await this.#store.read({ key: keys.staged(windowOfShard(shard)), range: { start, end } });
     const planned = decodeStagedShard({ run, shard, rows, tokens, bytes, stagedSha256 });
     this.#assertIdsFit(planned.tokenIds, record);
-    return { kind: "held", shard: new HeldShard(job, record, planned, this.#memory) };
+    return { kind: "held", shard: new HeldShard(job, record, planned, this.#memory, this.#clock) };
   }
 
   #isCancelled(run: string): Promise<boolean> {
     const last = this.#cancelled.get(run);
-    if (last !== undefined && performance.now() - last.atMs < CANCEL_LOOK_INTERVAL_MS) return last.answer;
+    if (last !== undefined && this.#clock.nowMs() - last.atMs < CANCEL_LOOK_INTERVAL_MS) return last.answer;
     const answer = isCancelled(this.#store, run);
-    this.#cancelled.set(run, { atMs: performance.now(), answer });
+    this.#cancelled.set(run, { atMs: this.#clock.nowMs(), answer });
     answer.catch(() => this.#cancelled.delete(run));
     return answer;
   }

@@ -1,5 +1,6 @@
 /** Gives up a job after a fault, as `verdict.ts` says. A queue that cannot be told lets the job's lease lapse. */
 import type { Logger } from "pino";
+import type { Clock } from "../src/core/clock.ts";
 import { messageOf } from "../src/core/errors.ts";
 import type { JobLeases, LeasedJob } from "../src/core/ports.ts";
 import { MAX_FAULTS, retryAfterMs, type Verdict, verdictOf } from "./verdict.ts";
@@ -17,9 +18,11 @@ export interface Refusal {
 export class Refuser {
   readonly #leases: JobLeases;
   readonly #log: Logger;
+  readonly #clock: Clock;
 
-  constructor(params: Readonly<{ leases: JobLeases; log: Logger }>) {
+  constructor(params: Readonly<{ leases: JobLeases; log: Logger; clock: Clock }>) {
     this.#leases = params.leases;
+    this.#clock = params.clock;
     this.#log = params.log;
   }
 
@@ -37,7 +40,7 @@ export class Refuser {
       const afterMs = retryAfterMs(starts);
       this.#log.warn({ ...of, starts, afterMs }, `a shard could not be ${what} and goes back to the queue for a while`);
       await this.giveBack(job, afterMs);
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      await this.#clock.sleep(PAUSE_MS);
       return "wait";
     }
     if (verdict === "retry" && faults + 1 < MAX_FAULTS) {

@@ -6,9 +6,10 @@
 import type { Logger } from "pino";
 import { type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
 import { FleetError } from "../src/core/errors.ts";
+import { type Clock, systemClock } from "../src/core/clock.ts";
 import { type PackingLimits, Packer } from "../src/core/packing.ts";
 import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
-import { type IdleCause, nowMs, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
+import { type IdleCause, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
 import type { Committer, HeldShard } from "./held-shard.ts";
 import { BatchLedger, type WorkerCounts } from "./batch-ledger.ts";
 import type { Loader, Unneeded } from "./loader.ts";
@@ -47,6 +48,8 @@ export interface WorkerParams {
   readonly name?: string;
   /** Told of stages, batches and shards; nobody by default. */
   readonly observe?: Observe;
+  /** This machine's by default. */
+  readonly clock?: Clock;
   /** Called when the queue has nothing for this worker and it holds nothing. Return true to end. */
   readonly onIdle: (runs: ReadonlySet<string>) => Promise<boolean>;
 }
@@ -55,6 +58,7 @@ export interface WorkerParams {
 export class FleetWorker {
   readonly #params: WorkerParams;
   readonly #observe: Observe;
+  readonly #clock: Clock;
   readonly #committer: Committer;
   readonly #ledger: BatchLedger;
   readonly #packer: Packer<RowRef>;
@@ -84,11 +88,12 @@ export class FleetWorker {
     this.#params = params;
     this.#observe = params.observe ?? unobserved;
     const { name: worker = "unnamed", engineVersion, sandbox } = params;
+    this.#clock = params.clock ?? systemClock;
     this.#committer = { worker, engineVersion, observe: this.#observe };
     this.#maxBatchesInFlight = params.batchesInFlight ?? DEFAULT_BATCHES_IN_FLIGHT;
-    this.#ledger = new BatchLedger(this.#observe);
+    this.#ledger = new BatchLedger({ observe: this.#observe, clock: this.#clock });
     this.#packer = new Packer(params.packing, rowLength);
-    this.#refuser = new Refuser(params);
+    this.#refuser = new Refuser({ ...params, clock: this.#clock });
     this.#memory = new MemoryBudget({ maxBytes: params.maxHeldBytes, held: this.#held, commits: this.#commits });
     this.#quarantine = sandbox === null ? null : this.#openQuarantine(sandbox);
   }
@@ -222,11 +227,11 @@ export class FleetWorker {
   async #pull(wait: boolean): Promise<void> {
     const { leases, log } = this.#params;
     const max = this.#wantedJobs;
-    const startedAtMs = nowMs();
+    const startedAtMs = this.#clock.nowMs();
     const { jobs, refused } = await leases.pull({ max, wait });
     // Waiting for work that is not there is no stage of the work.
     if (jobs.length > 0)
-      this.#observe({ kind: "stage", stage: "pull", startedAtMs, durationMs: nowMs() - startedAtMs });
+      this.#observe({ kind: "stage", stage: "pull", startedAtMs, durationMs: this.#clock.nowMs() - startedAtMs });
     this.#observe({ kind: "polled", jobs: jobs.length });
     const stalled = jobs.filter(({ stalls }) => stalls > 0).length;
     if (stalled > 0) this.#observe({ kind: "stalled", count: stalled });
@@ -252,9 +257,9 @@ export class FleetWorker {
     const { loader } = this.#params;
     if ([...this.#held.values()].some((held) => held.job.id === job.id)) return;
     try {
-      const startedAtMs = nowMs();
+      const startedAtMs = this.#clock.nowMs();
       const loaded = await timed(this.#observe, { stage: "load", of: job.payload }, () => loader.load(job));
-      if (loaded.kind === "held") loaded.shard.loadMs = nowMs() - startedAtMs;
+      if (loaded.kind === "held") loaded.shard.loadMs = this.#clock.nowMs() - startedAtMs;
       if (loaded.kind !== "held") {
         await this.#completeUnneeded(job, loaded.kind);
         return;
@@ -328,16 +333,17 @@ export class FleetWorker {
     // With no room for more shards nothing can come that would fill a remainder up, unless a batch or a commit ends.
     const isStuck = this.#isFull && this.#batchesInFlight === 0 && this.#commits.size === 0;
     const nothingComes = this.#hasFed || ((this.#queueIsDry || isStuck) && this.#loads === 0);
-    const startedAtMs = nowMs();
+    const startedAtMs = this.#clock.nowMs();
     const batch = this.#packer.next({ flush: nothingComes });
     // A look that finds no batch ready is part of waiting for rows.
-    if (batch !== null) this.#observe({ kind: "stage", stage: "pack", startedAtMs, durationMs: nowMs() - startedAtMs });
+    if (batch !== null)
+      this.#observe({ kind: "stage", stage: "pack", startedAtMs, durationMs: this.#clock.nowMs() - startedAtMs });
     return batch;
   }
 
   async #embed(rows: RowRef[]): Promise<void> {
     for (const { shard } of rows) this.#held.get(shard)?.start();
-    const readyAtMs = nowMs();
+    const readyAtMs = this.#clock.nowMs();
     const { embedder } = this.#params;
     const report = await embedder.embed({ rows });
     const waitMs = Math.max(0, report.startedAtMs - readyAtMs);
@@ -374,7 +380,7 @@ export class FleetWorker {
       step = "completed";
       const settled = await timed(this.#observe, { stage: "complete", of }, () => leases.complete({ job: shard.job }));
       const { rows, rejects, realTokens } = shard.stats;
-      const durationMs = nowMs() - shard.loadedAtMs;
+      const durationMs = this.#clock.nowMs() - shard.loadedAtMs;
       this.#observe({ kind: "shard", ...of, outcome, startedAtMs: shard.loadedAtMs, durationMs, rows, realTokens });
       // Of two workers on one shard, only the first one's rejects count.
       if (outcome === "created" && rejects > 0) this.#observeRejects(shard);

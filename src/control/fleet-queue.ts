@@ -1,18 +1,13 @@
 /** One queue of the fleet, with its workers and whoever reconciles it. */
 import type { Logger } from "pino";
-import { BullQueue } from "../adapters/redis/bull-queue.ts";
-import { Presence, readPlanningWaits, readWorkers } from "../adapters/redis/presence.ts";
-import { producersKey, turnKey, workersKey } from "../adapters/redis/queue-options.ts";
-import { RedisTurn } from "../adapters/redis/redis-turn.ts";
-import type { ObjectStore } from "../core/ports.ts";
+import type { ObjectStore, Presence, Turn } from "../core/ports.ts";
+import type { ModelQueue, ShardQueue } from "../core/queue-server.ts";
 import type { Observe } from "../core/telemetry.ts";
-import type { WorkerState } from "../core/worker-state.ts";
+import { readPlanningWaits, readWorkers, type WorkerState } from "../core/worker-state.ts";
 import { Reconciler } from "../run/reconciler.ts";
 
 export interface FleetQueueParams {
-  readonly redisUrl: string;
-  /** The queue's name, of fleet and model. */
-  readonly name: string;
+  readonly queue: ModelQueue;
   readonly store: ObjectStore;
   readonly keepStaging: boolean;
   readonly tendIntervalMs: number;
@@ -22,24 +17,24 @@ export interface FleetQueueParams {
 
 export class FleetQueue {
   readonly name: string;
-  readonly jobs: BullQueue;
+  readonly jobs: ShardQueue;
   readonly reconciler: Reconciler;
   readonly #workers: Presence;
   readonly #producers: Presence;
-  readonly #turn: RedisTurn;
+  readonly #turn: Turn;
 
   constructor(params: FleetQueueParams) {
-    const { redisUrl, name, store, keepStaging, tendIntervalMs, log, observe } = params;
-    this.name = name;
-    this.jobs = new BullQueue({ redisUrl, name });
-    this.#workers = new Presence({ redisUrl, key: workersKey(name) });
-    this.#producers = new Presence({ redisUrl, key: producersKey(name) });
-    this.#turn = new RedisTurn({ redisUrl, key: turnKey(name) });
+    const { queue, store, keepStaging, tendIntervalMs, log, observe } = params;
+    this.name = queue.name;
+    this.jobs = queue.shards();
+    this.#workers = queue.workers();
+    this.#producers = queue.producers();
+    this.#turn = queue.turn();
     this.reconciler = new Reconciler({
       store,
       queue: this.jobs,
       turn: this.#turn,
-      fleet: name,
+      fleet: queue.name,
       keepStaging,
       intervalMs: tendIntervalMs,
       log,
@@ -47,7 +42,7 @@ export class FleetQueue {
     });
   }
 
-  /** Those present that say of themselves what can be read. */
+  /** Those present whose reports can be read. */
   async workers(): Promise<WorkerState[]> {
     return readWorkers(this.#workers);
   }

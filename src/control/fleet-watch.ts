@@ -1,9 +1,10 @@
 /** Looks at the whole fleet again and again, and tells whoever listens what it saw. */
 import type { Logger } from "pino";
-import { queueName } from "../adapters/redis/queue-options.ts";
 import { runIdSchema } from "../core/contracts.ts";
 import { FleetError, hasCode, isPassing, messageOf } from "../core/errors.ts";
-import type { ObjectStore } from "../core/ports.ts";
+import { FLEETS_PREFIX } from "../core/layout.ts";
+import type { JobFailure, ObjectStore } from "../core/ports.ts";
+import type { ModelQueue, QueueServer } from "../core/queue-server.ts";
 import type { Schedules } from "../core/schedule-view.ts";
 import { nowMs } from "../core/telemetry.ts";
 import { listRuns } from "../run/list-runs.ts";
@@ -35,8 +36,9 @@ export interface FleetWatchParams {
   readonly store: ObjectStore;
   readonly fleet: string;
   readonly version: string;
-  /** Opens the queue of a model's runs; called once a name. */
-  readonly openQueue: (name: string) => FleetQueue;
+  readonly server: Pick<QueueServer, "namePrefix" | "ofModel">;
+  /** Opens the queue of a model's runs; called once a queue. */
+  readonly openQueue: (queue: ModelQueue) => FleetQueue;
   readonly schedules: Schedules | null;
   readonly intervalMs: number;
   readonly log: Logger;
@@ -111,7 +113,7 @@ export class FleetWatch {
   /** The queue that a run's jobs are in. @throws FleetError `run_unknown` */
   async queueOf(run: string): Promise<FleetQueue> {
     const { record } = await new RunWatch({ store: this.#params.store, run }).look();
-    return this.#queue(queueName(this.#params.fleet, record.options.model.id));
+    return this.#queue(record.options.model.id);
   }
 
   /** Reads the run anew at the next look: someone has changed what never changes by itself. */
@@ -183,22 +185,23 @@ export class FleetWatch {
 
   /** @returns The queue that marks each active run as its own. */
   async #findRuns(): Promise<Map<string, string>> {
-    const { store, fleet } = this.#params;
+    const { store, server } = this.#params;
     const startedMs = nowMs();
     if (startedMs >= this.#listAgainAtMs) {
       for (const run of await listRuns(store)) this.#watch(run);
       this.#listAgainAtMs = nowMs() + Math.max(LIST_INTERVAL_MS, (nowMs() - startedMs) / LIST_SHARE);
     }
     const active = new Map<string, string>();
-    for await (const { key } of store.list({ prefix: `fleets/${queueName(fleet, "")}` })) {
+    for await (const { key } of store.list({ prefix: FLEETS_PREFIX + server.namePrefix })) {
       const [, queue = "", run = ""] = key.split("/");
       if (!runIdSchema.safeParse(run).success) continue;
       active.set(run, queue);
       const snapshot = await this.#lookAt(run);
       // A fleet's name may begin another's, so the model decides whether the marker is ours.
-      if (snapshot === null || queueName(fleet, snapshot.record.options.model.id) !== queue) continue;
+      const model = snapshot?.record.options.model.id;
+      if (model === undefined || server.ofModel(model).name !== queue) continue;
       try {
-        this.#queue(queue);
+        this.#queue(model);
       } catch (error) {
         this.#damage(run, error);
       }
@@ -242,12 +245,13 @@ export class FleetWatch {
     return watch;
   }
 
-  #queue(name: string): FleetQueue {
-    let queue = this.#queues.get(name);
+  #queue(model: string): FleetQueue {
+    const ofModel = this.#params.server.ofModel(model);
+    let queue = this.#queues.get(ofModel.name);
     if (queue === undefined) {
-      queue = this.#params.openQueue(name);
+      queue = this.#params.openQueue(ofModel);
       queue.reconciler.start();
-      this.#queues.set(name, queue);
+      this.#queues.set(ofModel.name, queue);
     }
     return queue;
   }
@@ -287,11 +291,11 @@ export class FleetWatch {
     attended: ReadonlyMap<string, Attended>,
   ): Promise<RunView> {
     const { record } = snapshot;
-    const name = queueName(this.#params.fleet, record.options.model.id);
+    const { name } = this.#params.server.ofModel(record.options.model.id);
     const seen = markedBy === name ? attended.get(name) : undefined;
     const report = reportOf(snapshot, seen?.view.counts ?? null);
     const isActive = markedBy === name && report.state !== "sealed" && report.state !== "cancelled";
-    const failures = isActive && (report.queue?.failed ?? 0) > 0 ? await this.#failures(name, snapshot) : [];
+    const failures = isActive && (report.queue?.failed ?? 0) > 0 ? await this.#failures(snapshot) : [];
     const presence = {
       workers: seen?.workers ?? null,
       producers: seen?.view.producers ?? null,
@@ -313,9 +317,9 @@ export class FleetWatch {
     };
   }
 
-  #failures(queue: string, { record }: RunSnapshot): Promise<{ shard: string; reason: string }[]> {
-    const ask = this.#queue(queue).jobs.failures({ run: record.run, limit: COUNTED_FAILURES });
-    return within(ask, `queue ${queue}`);
+  #failures({ record }: RunSnapshot): Promise<JobFailure[]> {
+    const { name, jobs } = this.#queue(record.options.model.id);
+    return within(jobs.failures({ run: record.run, limit: COUNTED_FAILURES }), `queue ${name}`);
   }
 }
 

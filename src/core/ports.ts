@@ -1,4 +1,8 @@
-/** The seams of the fleet. Each port has one conformance suite in `test/conformance`. */
+/**
+ * The ports of the fleet: what stands between it and the services it uses. Each port has one conformance suite in
+ * `test/conformance`, which every implementation passes. `PartQueue` is in `ingest.ts`; what opens all ports of a queue
+ * server is in `queue-server.ts`.
+ */
 import type { BatchReport, RowRef } from "./batch.ts";
 import type { JobPayload } from "./contracts.ts";
 
@@ -97,6 +101,9 @@ export interface ByteSource {
 }
 
 // --- Queue ----------------------------------------------------------------------------------
+//
+// Faults of every port below: `redis_unavailable` (the server is away, full or loading: try again later) and
+// `redis_unsuitable` (wrong credentials, permissions or kind of server: for people to fix).
 
 /** Jobs by state. */
 export interface QueueCounts {
@@ -139,6 +146,19 @@ export interface JobQueue {
   close(): Promise<void>;
 }
 
+/** A job that was given up for good. */
+export interface JobFailure {
+  readonly shard: string;
+  /** What the worker gave as its reason. */
+  readonly reason: string;
+}
+
+/** Says which jobs were given up, and why. */
+export interface JobFailures {
+  /** Failed jobs of a run, at most `limit`, the newest first. */
+  failures(params: Readonly<{ run: string; limit: number }>): Promise<JobFailure[]>;
+}
+
 /** One turn at a time among all of a fleet's processes. */
 export interface Turn {
   /** True for the first to ask, and for nobody else until `durationMs` have passed. */
@@ -157,6 +177,20 @@ export interface Turn {
 export interface HeldTurn {
   /** Never throws: what cannot be released lapses. */
   release(): Promise<void>;
+}
+
+/** Which processes are at work: names that announce themselves, and disappear when their process dies. */
+export interface Presence {
+  /** @param describe What it reports about itself, as plain data; asked again each time. Default: null. */
+  announce(name: string, describe?: () => unknown): Promise<void>;
+  /** Never waits long: a name that cannot be withdrawn disappears by itself. */
+  withdraw(name: string): Promise<void>;
+  /** Names announced by any process. */
+  present(): Promise<string[]>;
+  /** What each of those present reports about itself; null where that cannot be read. */
+  states(): Promise<ReadonlyMap<string, unknown>>;
+  /** Withdraws the names announced here and ends its connection. */
+  close(): Promise<void>;
 }
 
 /** A job that this worker may work on until its lease is lost. */
@@ -199,6 +233,50 @@ export interface JobLeases {
   /** Gives up on a job for good, with a reason that `status` shows. */
   fail(params: Readonly<{ job: LeasedJob; reason: string }>): Promise<void>;
   /** Ends its connections; leases still held lapse. */
+  close(): Promise<void>;
+}
+
+// --- Schedules ------------------------------------------------------------------------------
+
+/** One occurrence of a schedule. */
+export interface Tick {
+  readonly schedule: string;
+  /** When it was due, in milliseconds since 1970. */
+  readonly slotMs: number;
+  /** Asked for by someone, at any time. */
+  readonly isTriggered: boolean;
+}
+
+/** - `later`: again after `waitMs`, as the same tick. - `failed`: for good. A processor that throws is tried again. */
+export type TickOutcome =
+  | { readonly kind: "done" }
+  | { readonly kind: "later"; readonly waitMs: number }
+  | { readonly kind: "failed"; readonly reason: string };
+
+export interface TickHandlers {
+  readonly onTick: (tick: Tick) => Promise<TickOutcome>;
+  /** Every attempt has thrown. */
+  readonly onGivenUp: (tick: Tick, reason: string) => Promise<void>;
+}
+
+/** Makes the ticks of a fleet's schedules when they are due: a dispatcher that may be wiped, like the queue of jobs. */
+export interface ControlQueue {
+  /**
+   * Keeps the schedule. One that is there and the same is left alone: rewriting it would cancel a tick that is due and
+   * not begun.
+   */
+  keep(schedule: Readonly<{ name: string; cron: string; tz: string }>): Promise<void>;
+  /** Forgets a schedule; one that is not kept is no error. */
+  drop(name: string): Promise<void>;
+  /** Names of the schedules that are kept. */
+  kept(): Promise<string[]>;
+  /** Adds a tick by hand; one of the same schedule and time that is there is left alone. */
+  add(tick: Tick): Promise<void>;
+  /** Ticks that are worked on, or are due by `nowMs` and will be. */
+  pending(nowMs: number): Promise<Tick[]>;
+  /** Begins to work on ticks. */
+  work(handlers: TickHandlers): Promise<void>;
+  /** Waits for the ticks that are worked on. */
   close(): Promise<void>;
 }
 

@@ -1,5 +1,6 @@
 /** What a worker says of itself, for `status` and the dashboard. It crosses Redis, so it has a schema. */
 import { z } from "zod";
+import type { Presence } from "./ports.ts";
 
 const figure = z.number().min(0);
 
@@ -35,6 +36,27 @@ export const producerStateSchema = z.object({
 export type ProducerState = z.infer<typeof producerStateSchema>;
 
 export type WorkerState = z.infer<typeof workerStateSchema>;
+
+/** Workers present whose reports can be read, by name. */
+export async function readWorkers(presence: Presence): Promise<WorkerState[]> {
+  const states = await presence.states();
+  return [...states.values()]
+    .flatMap((state) => {
+      const parsed = workerStateSchema.safeParse(state);
+      return parsed.success ? [parsed.data] : [];
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** What planning waits for, by run, where its producer reports that it waits. */
+export async function readPlanningWaits(presence: Presence): Promise<Map<string, string>> {
+  const states = await presence.states();
+  const waits = [...states].flatMap(([run, state]): [string, string][] => {
+    const parsed = producerStateSchema.safeParse(state);
+    return parsed.success && parsed.data.waitsFor !== null ? [[run, parsed.data.waitsFor]] : [];
+  });
+  return new Map(waits);
+}
 
 /** Upper bounds, in tokens, between which rows are counted by length. */
 export const LENGTH_BOUNDS = [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192] as const;

@@ -9,11 +9,9 @@ import { produce } from "../../producers/plan-corpus.ts";
 import { ProducerThreads } from "../../producers/parts/producer-threads.ts";
 import type { ThreadSetup } from "../../producers/parts/producer-messages.ts";
 import { Corpus } from "../../producers/corpus.ts";
-import { Presence } from "../adapters/redis/presence.ts";
-import { producersKey, queueName } from "../adapters/redis/queue-options.ts";
 import type { ClosedRecord, RunRecord } from "../core/contracts.ts";
 import { hasCode } from "../core/errors.ts";
-import type { JobQueue, ObjectStore, QueueGauge } from "../core/ports.ts";
+import type { ObjectStore } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
 import type { ProducerState } from "../core/worker-state.ts";
 import { markActive } from "../run/active-runs.ts";
@@ -24,13 +22,12 @@ import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
   type Closer,
   modelOf,
+  type OpenedQueue,
   openQueueOf,
   openStoreOf,
   probeStoreOf,
-  redisOf,
   runOptionsOf,
   selectionOf,
-  watchRedisOf,
   withCloser,
 } from "./open-ports.ts";
 import { shareParts } from "./share-parts.ts";
@@ -66,9 +63,10 @@ export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
   const settings = withDefaults(enqueueSettings, given);
   return withCloser(async (closer) => {
     const prepared = await prepare(inputs, settings, closer, log);
-    const queue = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
-    watchRedisOf(settings, closer, log, prepared.observe);
-    const { run } = await plan({ ...prepared, inputs, settings, queue, closer, log, signal, onDocuments });
+    const opened = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
+    closer.add(opened.server.watch(prepared.observe));
+    const { queue } = opened;
+    const { run } = await plan({ ...prepared, ...opened, inputs, settings, closer, log, signal, onDocuments });
     return readProgress({ store: prepared.store, run, queue: await queue.counts() });
   });
 }
@@ -119,17 +117,17 @@ export async function openCutter(
 /** Creates or continues the run and reads the corpus to its end. */
 export async function plan(
   params: Prepared &
+    OpenedQueue &
     Readonly<{
       inputs: readonly string[];
       settings: EnqueueSettings;
-      queue: JobQueue & QueueGauge;
       closer: Closer;
       log: Logger;
       signal?: AbortSignal | undefined;
       onDocuments?: ((documents: number) => void) | undefined;
     }>,
 ): Promise<{ run: string; closed: ClosedRecord }> {
-  const { inputs, settings, corpus, store, queue, model, chunker, observe, closer, log } = params;
+  const { inputs, settings, corpus, store, ofModel, queue, model, chunker, observe, closer, log } = params;
   const run = settings.run ?? newRunId();
   const options = runOptionsOf(settings, model);
   const { record, isNew } = await openRun(store, {
@@ -143,13 +141,11 @@ export async function plan(
   await assertNotCancelled(store, run);
   log.info({ run, inputs }, isNew ? "a new run begins" : "the run is continued");
   sayLineage(record, log);
-  const redisUrl = redisOf(settings);
-  const fleet = queueName(settings.fleet, model.manifest.id);
-  const presence = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
+  const presence = closer.add(ofModel.producers());
   const backpressure = new Backpressure({ gauge: queue, maxBacklog: settings.maxBacklog, log, observe });
   await presence.announce(run, (): ProducerState => ({ waitsFor: backpressure.waitsFor }));
-  await markActive(store, { fleet, run });
-  const shared = await shareParts({ ...params, record, redisUrl });
+  await markActive(store, { fleet: ofModel.name, run });
+  const shared = await shareParts({ ...params, record });
   try {
     const closed = await produce({
       store,

@@ -1,6 +1,5 @@
 /** The helpers' side of `enqueue --distributed` as one call. */
 import { type Logger, pino } from "pino";
-import { checkRedis } from "../adapters/redis/connect.ts";
 import { allowedInputs } from "../adapters/allowed-inputs.ts";
 import type { RunRecord } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
@@ -8,7 +7,7 @@ import { givesSameVectors, modelName } from "../core/same-model.ts";
 import { assertNotCancelled, isCancelled } from "../run/cancelled.ts";
 import { readClosed, readRun } from "../run/read-plan.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
-import { modelOf, openStoreOf, probeStoreOf, redisOf, watchRedisOf, withCloser } from "./open-ports.ts";
+import { checkServer, modelOf, openStoreOf, probeStoreOf, queueServerOf, withCloser } from "./open-ports.ts";
 import { openCutter } from "./enqueue-corpus.ts";
 import { takeParts } from "./share-parts.ts";
 import { withDefaults } from "./check-settings.ts";
@@ -41,7 +40,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
   const { run, log = pino({ level: "silent" }), signal, ...given } = params;
   const settings = withDefaults(produceSettings, given);
   return withCloser(async (closer) => {
-    const redisUrl = redisOf(settings);
+    const server = queueServerOf(settings, log);
     const bare = await openStoreOf(settings, closer);
     const record = await readRun(bare, run);
     const { options } = record;
@@ -55,9 +54,9 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
           cure: "name the run's own model with --model, of the same revision and with the same tokenizer and configuration",
         },
       );
-    for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis })) log.warn(warning);
+    await checkServer(server, settings, log);
     const observe = await openMetrics({ settings, role: "producer", instance: processName(), closer, log });
-    watchRedisOf(settings, closer, log, observe);
+    closer.add(server.watch(observe));
     const store = new ObservedStore(bare, observe);
     await probeStoreOf(store, settings, log);
     const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };
@@ -68,7 +67,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     );
     const { queue, made } = await takeParts({
       settings,
-      redisUrl,
+      server,
       store,
       record,
       chunker,

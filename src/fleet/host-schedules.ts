@@ -3,12 +3,10 @@ import type { Logger } from "pino";
 import { BackfillScheduler } from "../control/schedules/scheduler.ts";
 import { ScheduleService } from "../control/schedules/schedule-service.ts";
 import { SchedulePolicy } from "../control/schedules/policy.ts";
-import { BullQueue } from "../adapters/redis/bull-queue.ts";
-import { ControlQueue, controlQueueName } from "../adapters/redis/control-queue.ts";
-import { queueName, turnKey } from "../adapters/redis/queue-options.ts";
-import { RedisTurn } from "../adapters/redis/redis-turn.ts";
+import { allowedInputs } from "../adapters/allowed-inputs.ts";
 import type { Schedule } from "../core/schedule.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import type { QueueServer, ShardQueue } from "../core/queue-server.ts";
 import { readRun } from "../run/read-plan.ts";
 import { plan, prepare } from "./enqueue-corpus.ts";
 import { findScheduleSecret, type ScheduleKeyPlaces } from "../control/schedules/schedule-key.ts";
@@ -33,19 +31,20 @@ export async function startNightly(
     settings: HostSettings;
     secrets: NightlySecrets;
     store: ObjectStore;
+    server: QueueServer;
     closer: Closer;
     log: Logger;
   }>,
 ): Promise<ScheduleService> {
-  const { settings, secrets, store, closer, log } = params;
+  const { settings, secrets, store, server, closer, log } = params;
   const secret = (): Promise<string | null> => findScheduleSecret(secrets.schedules);
-  const { redis: redisUrl, fleet, scheduleInputs: inputs, webhookHosts } = settings;
+  const { scheduleInputs: inputs, webhookHosts } = settings;
   // A secret that cannot be used ends control now, and not at two in the night.
   await secret();
-  const policy = new SchedulePolicy({ secret, inputs, models: settings.models, webhookHosts });
-  const queue = closer.add(new ControlQueue({ redisUrl, fleet, log }));
-  const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(controlQueueName(fleet)) }));
-  const failures = closer.add(new Failures(settings, store));
+  const policy = new SchedulePolicy({ secret, inputs, allowedInputs, models: settings.models, webhookHosts });
+  const queue = closer.add(server.control());
+  const turn = closer.add(server.controlTurn());
+  const failures = closer.add(new Failures(server, store));
   const scheduler = closer.add(
     new BackfillScheduler({
       store,
@@ -80,19 +79,19 @@ async function startRun(
   await withCloser(async (closer) => {
     // The schedule came out of this store: it is there, or its disk is away.
     const prepared = await prepare(inputs, settings, closer, log, { makeRoot: false });
-    const queue = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
-    await plan({ ...prepared, inputs, settings, queue, closer, log, signal });
+    const opened = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
+    await plan({ ...prepared, ...opened, inputs, settings, closer, log, signal });
   });
 }
 
 /** Runs that the workers have given up on. */
 class Failures {
-  readonly #settings: HostSettings;
+  readonly #server: QueueServer;
   readonly #store: ObjectStore;
-  readonly #queues = new Map<string, BullQueue>();
+  readonly #queues = new Map<string, ShardQueue>();
 
-  constructor(settings: HostSettings, store: ObjectStore) {
-    this.#settings = settings;
+  constructor(server: QueueServer, store: ObjectStore) {
+    this.#server = server;
     this.#store = store;
   }
 
@@ -107,11 +106,10 @@ class Failures {
     return `shards failed: ${failures.map(({ shard, reason }) => `${shard}: ${reason}`).join("; ")}`;
   }
 
-  #queueOf(model: string): BullQueue {
-    const { redis: redisUrl, fleet } = this.#settings;
-    const name = queueName(fleet, model);
-    const queue = this.#queues.get(name) ?? new BullQueue({ redisUrl, name });
-    this.#queues.set(name, queue);
+  #queueOf(model: string): ShardQueue {
+    const ofModel = this.#server.ofModel(model);
+    const queue = this.#queues.get(ofModel.name) ?? ofModel.shards();
+    this.#queues.set(ofModel.name, queue);
     return queue;
   }
 

@@ -2,8 +2,8 @@
 import { createRequire } from "node:module";
 import type { Logger } from "pino";
 import { Pushgateway } from "prom-client";
-import { redactUrl } from "../adapters/redis/address.ts";
 import { messageOf } from "../core/errors.ts";
+import { redactUrl } from "../core/redact-url.ts";
 import { type Observe, observeAll } from "../core/telemetry.ts";
 import { Metrics, type Role } from "../telemetry/metrics.ts";
 import { observeMetrics } from "../telemetry/observe-metrics.ts";

@@ -4,16 +4,13 @@ import { chooseEngine } from "../../models/choose-engine.ts";
 import { assertOffersHeads, type InferenceEngine, offeredPrecision } from "../../models/engine.ts";
 import { type Model, openModel } from "../../models/registry/open-model.ts";
 import { assertModelCan, findModel } from "../../models/registry/registry.ts";
+import { openQueue } from "../adapters/open-queue.ts";
 import { openStore } from "../adapters/open-store.ts";
-import { BullQueue } from "../adapters/redis/bull-queue.ts";
-import { checkRedis } from "../adapters/redis/connect.ts";
-import { queueName } from "../adapters/redis/queue-options.ts";
-import { RedisWatch } from "../adapters/redis/redis-watch.ts";
 import type { Head, RunOptions } from "../core/contracts.ts";
 import type { Selection } from "../core/selection.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
-import type { Observe } from "../core/telemetry.ts";
+import type { ModelQueue, QueueServer, ShardQueue } from "../core/queue-server.ts";
 import { isEssential, type ProbeFailure, probeStore, whatIsLost } from "../run/probe-store.ts";
 import type { ModelSettings, PlanSettings, QueueSettings, StoreSettings } from "./settings.ts";
 
@@ -121,27 +118,51 @@ export function redisOf(settings: Pick<QueueSettings, "redis">): string {
   });
 }
 
-/** The producer's end of the queue, on a Redis that is fit for it. */
+/**
+ * The fleet's queues, whose server is not asked anything yet.
+ * @param giveUp Aborts when the server is waited for no longer.
+ */
+export function queueServerOf(
+  flags: Pick<QueueSettings, "redis" | "fleet">,
+  log: Logger,
+  giveUp?: AbortSignal,
+): QueueServer {
+  return openQueue({ url: redisOf(flags), fleet: flags.fleet, log, giveUp });
+}
+
+/** The same, when the server has been found fit for a queue; its warnings are logged. */
+export async function checkedServerOf(flags: QueueSettings, log: Logger, giveUp?: AbortSignal): Promise<QueueServer> {
+  const server = queueServerOf(flags, log, giveUp);
+  await checkServer(server, flags, log);
+  return server;
+}
+
+/** @throws FleetError when the server is not fit for a queue; warnings are logged. */
+export async function checkServer(
+  server: QueueServer,
+  flags: Pick<QueueSettings, "allowVolatileRedis">,
+  log: Logger,
+): Promise<void> {
+  for (const warning of await server.check({ allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
+}
+
+/** A model's queue on a server that is fit for it. */
+export interface OpenedQueue {
+  readonly server: QueueServer;
+  readonly ofModel: ModelQueue;
+  readonly queue: ShardQueue;
+}
+
 export async function openQueueOf(
   settings: QueueSettings,
   modelId: string,
   closer: Closer,
   log: Logger,
   giveUp?: AbortSignal,
-): Promise<BullQueue> {
-  const redisUrl = redisOf(settings);
-  for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis })) log.warn(warning);
-  return closer.add(new BullQueue({ redisUrl, name: queueName(settings.fleet, modelId), giveUp }));
-}
-
-/** Says so, to the log and to the process's health, when Redis gives no answer, and when it does again. */
-export function watchRedisOf(
-  settings: Pick<QueueSettings, "redis">,
-  closer: Closer,
-  log: Logger,
-  observe?: Observe,
-): RedisWatch {
-  return closer.add(new RedisWatch({ redisUrl: redisOf(settings), log, ...(observe && { observe }) }));
+): Promise<OpenedQueue> {
+  const server = await checkedServerOf(settings, log, giveUp);
+  const ofModel = server.ofModel(modelId);
+  return { server, ofModel, queue: closer.add(ofModel.shards()) };
 }
 
 export function runOptionsOf(settings: PlanSettings & Pick<ModelSettings, "engine">, model: Model): RunOptions {

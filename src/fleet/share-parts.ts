@@ -7,12 +7,12 @@ import { SHARED_CUT, SharedReader } from "../../producers/parts/shared-reader.ts
 import { Buckets } from "../../producers/sources/buckets.ts";
 import type { Corpus } from "../../producers/corpus.ts";
 import { placeOpener } from "../../producers/parts/parts.ts";
-import { BullParts } from "../adapters/redis/bull-parts.ts";
 import type { RunRecord } from "../core/contracts.ts";
-import type { PartJob } from "../core/ingest.ts";
+import type { PartJob, PartQueue } from "../core/ingest.ts";
 import { FleetError } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import type { QueueServer } from "../core/queue-server.ts";
 import type { Observe } from "../core/telemetry.ts";
 import { readClosed } from "../run/read-plan.ts";
 import type { Closer } from "./open-ports.ts";
@@ -23,9 +23,9 @@ import type { StoreSettings } from "./settings.ts";
 const PARTS_AT_ONCE = 2;
 
 export interface SharedParams {
-  readonly settings: Readonly<{ fleet: string; lockSeconds: number; distributed?: boolean }> &
+  readonly settings: Readonly<{ lockSeconds: number; distributed?: boolean }> &
     Pick<StoreSettings, "s3Endpoint" | "s3Region">;
-  readonly redisUrl: string;
+  readonly server: QueueServer;
   readonly store: ObjectStore;
   readonly record: RunRecord;
   readonly chunker: Chunker;
@@ -63,14 +63,13 @@ export async function shareParts(
  * @returns `made`: how many parts so far.
  * @throws FleetError `run_conflict` in another version of embedfleet than the run was begun with
  */
-export async function takeParts(params: SharedParams): Promise<{ queue: BullParts; made: () => number }> {
-  const { settings, redisUrl, store, record, chunker, closer, log, observe } = params;
+export async function takeParts(params: SharedParams): Promise<{ queue: PartQueue; made: () => number }> {
+  const { settings, server, store, record, chunker, closer, log, observe } = params;
   assertSameProgram(record);
-  const { fleet, lockSeconds, s3Endpoint: endpoint, s3Region: region } = settings;
+  const { lockSeconds, s3Endpoint: endpoint, s3Region: region } = settings;
   const buckets = closer.add(new Buckets({ endpoint, region }));
   const tools: PartTools = { store, record, chunker, open: placeOpener((name) => buckets.get(name)), observe };
-  const lockDurationMs = lockSeconds * 1000;
-  const queue = closer.add(new BullParts({ redisUrl, fleet, run: record.run, lockDurationMs, log }));
+  const queue = closer.add(server.parts({ run: record.run, lockDurationMs: lockSeconds * 1000 }));
   let made = 0;
   const make = async (job: PartJob, stopping: AbortSignal): Promise<void> => {
     log.debug({ part: job.part }, "a part is begun");

@@ -10,32 +10,19 @@ import { costOf } from "../../workers/probe-cost.ts";
 import { WatchedEmbedder } from "../../workers/watched-embedder.ts";
 import { FleetWorker } from "../../workers/worker.ts";
 import { CostCache } from "../disk/cost-cache.ts";
-import { BullLeases } from "../adapters/redis/bull-leases.ts";
-import { Presence } from "../adapters/redis/presence.ts";
-import { producersKey, queueName, turnKey, workersKey } from "../adapters/redis/queue-options.ts";
-import { RedisTurn } from "../adapters/redis/redis-turn.ts";
-import type { RedisWatch } from "../adapters/redis/redis-watch.ts";
 import type { Device, DeviceChoice } from "../core/device-name.ts";
-import { FleetError, hasCode } from "../core/errors.ts";
+import { hasCode } from "../core/errors.ts";
 import { DEFAULT_ENGINE } from "../core/same-model.ts";
 import { DEFAULT_PACKING, type PackingLimits } from "../core/packing.ts";
 import type { Embedder, ObjectStore } from "../core/ports.ts";
+import type { QueueWatch } from "../core/queue-server.ts";
 import { Heartbeat } from "../core/heartbeat.ts";
 import { observeAll } from "../core/telemetry.ts";
 import { Reconciler } from "../run/reconciler.ts";
 import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
-import {
-  Closer,
-  engineOf,
-  modelOf,
-  openQueueOf,
-  openStoreOf,
-  probeStoreOf,
-  redisOf,
-  watchRedisOf,
-} from "./open-ports.ts";
+import { Closer, engineOf, modelOf, openQueueOf, openStoreOf, probeStoreOf } from "./open-ports.ts";
 import { withDefaults } from "./check-settings.ts";
 import { openMetrics } from "./open-metrics.ts";
 import { processName } from "./process-name.ts";
@@ -106,7 +93,7 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
     .run()
     .catch((error: unknown) => {
       // Cut off from Redis it could not ask whether there is more to do; what it had begun is in the store.
-      if (!giveUp.signal.aborted || error instanceof FleetError) throw error;
+      if (!giveUp.signal.aborted || !hasCode(error, "redis_unavailable")) throw error;
     })
     .then(
       () => closer.close().then(() => ({ ...worker.counts })),
@@ -137,7 +124,7 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
 
 /** A worker that is to end does not wait for a Redis that does not come back: nothing it could say there is needed. */
 async function leaveIfSilent(
-  redisWatch: RedisWatch,
+  redisWatch: QueueWatch,
   ended: Promise<void>,
   giveUp: AbortController,
   log: Logger,
@@ -164,7 +151,7 @@ async function open(
     giveUp,
   }: Readonly<{ name: string; engine: InferenceEngine; device: Device; log: Logger; giveUp: AbortSignal }>,
   closer: Closer,
-): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore; redisWatch: RedisWatch }> {
+): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore; redisWatch: QueueWatch }> {
   const model = await modelOf(settings, log);
   await openTokenizer(model, "passage");
   const tally = new WorkerTally({ name, model: model.manifest.id });
@@ -173,13 +160,12 @@ async function open(
   const observe = observeAll([tally.observe, metrics]);
   const store = new ObservedStore(await openStoreOf(settings, closer), observe);
   await probeStoreOf(store, settings, log);
-  const queue = await openQueueOf(settings, model.manifest.id, closer, log, giveUp);
-  const redisWatch = watchRedisOf(settings, closer, log, observe);
-  const redisUrl = redisOf(settings);
-  const fleet = queueName(settings.fleet, model.manifest.id);
-  const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet), giveUp }));
-  const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet), giveUp }));
-  const turn = closer.add(new RedisTurn({ redisUrl, key: turnKey(fleet), giveUp }));
+  const { server, ofModel, queue } = await openQueueOf(settings, model.manifest.id, closer, log, giveUp);
+  const redisWatch = closer.add(server.watch(observe));
+  const fleet = ofModel.name;
+  const producers = closer.add(ofModel.producers());
+  const workers = closer.add(ofModel.workers());
+  const turn = closer.add(ofModel.turn());
   const { keepStaging, reconcileSeconds } = settings;
   const reconciler = closer.add(
     new Reconciler({ store, queue, turn, fleet, keepStaging, intervalMs: reconcileSeconds * 1000, log, observe }),
@@ -188,9 +174,7 @@ async function open(
   const opened = await openEmbedder({ ...settings, engine, model, device, log, observe });
   const embedder = closer.add(new WatchedEmbedder({ embedder: opened.embedder, heartbeat }));
   const lockDurationMs = settings.lockSeconds * 1000;
-  const leases = closer.add(
-    new BullLeases({ redisUrl, name: fleet, workerId: name, lockDurationMs, heartbeat, log, observe, giveUp }),
-  );
+  const leases = closer.add(ofModel.leases({ workerId: name, lockDurationMs, heartbeat, observe }));
   /** Runs that this worker had jobs of. */
   const seen = new Set<string>();
   const worker = new FleetWorker({

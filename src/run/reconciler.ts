@@ -4,7 +4,7 @@
  */
 import type { Logger } from "pino";
 import type { ClosedRecord, JobPayload } from "../core/contracts.ts";
-import { hasCode, messageOf } from "../core/errors.ts";
+import { isPassing, messageOf } from "../core/errors.ts";
 import { removedKey, runKeys } from "../core/layout.ts";
 import { jobOf } from "../core/planning.ts";
 import type { JobQueue, ObjectInfo, ObjectStore, Turn } from "../core/ports.ts";
@@ -79,7 +79,7 @@ export class Reconciler {
 
   /**
    * Looks after every active run once. Never throws: what fails is logged and tried again next time.
-   * @returns How much is left to do: jobs that were queued again, and runs that the store did not let it look after or
+   * @returns How much is left to do: jobs that were queued again, and runs that the store or the queue did not let it look after or
    * that another is sealing, who may die.
    */
   reconcile(): Promise<number> {
@@ -142,7 +142,7 @@ export class Reconciler {
       // What stays as it is would fill the log, round after round.
       const level = messageOf(before) === messageOf(error) ? "debug" : "error";
       log[level]({ run, err: error }, `the run could not be reconciled: ${messageOf(error)}`);
-      return { ...NOTHING, isUnreached: hasCode(error, "store_unavailable") };
+      return { ...NOTHING, isUnreached: isPassing(error) };
     }
   }
 

@@ -1,7 +1,7 @@
 /** What stands between a fleet's runs and their seals: for whoever ends and must not say that all is well. */
 import { FleetError, messageOf } from "../core/errors.ts";
 import { removedKey, runKeys } from "../core/layout.ts";
-import type { JobQueue, ObjectStore } from "../core/ports.ts";
+import type { JobFailure, JobFailures, JobQueue, ObjectStore } from "../core/ports.ts";
 import { listActive } from "./active-runs.ts";
 import { readClosed } from "./read-plan.ts";
 import { whyOpen } from "./seal.ts";
@@ -10,20 +10,12 @@ import type { Reconciler } from "./reconciler.ts";
 /** Failed shards that a message names. */
 const NAMED_FAILURES = 3;
 
-/** A job that failed, with the reason it gave. */
-export interface Failure {
-  readonly shard: string;
-  readonly reason: string;
-}
-
 export interface UnfinishedParams {
   readonly store: ObjectStore;
   readonly fleet: string;
   /** Runs to look at besides those that the store says the fleet is at work on. */
   readonly seen: ReadonlySet<string>;
-  readonly queue: Pick<JobQueue, "counts"> & {
-    failures(params: Readonly<{ run: string; limit: number }>): Promise<readonly Failure[]>;
-  };
+  readonly queue: Pick<JobQueue, "counts"> & JobFailures;
   readonly reconciler: Pick<Reconciler, "reconcile" | "troubleOf">;
 }
 
@@ -82,7 +74,7 @@ async function lackOf(run: string, { store, queue, reconciler }: UnfinishedParam
 }
 
 /** The first ones, in words. */
-export function sayFailures(failures: readonly Failure[]): string {
+export function sayFailures(failures: readonly JobFailure[]): string {
   const named = failures.slice(0, NAMED_FAILURES).map(({ shard, reason }) => `${shard}: ${reason}`);
   return named.join("; ") + (failures.length > NAMED_FAILURES ? `; and ${failures.length - NAMED_FAILURES} more` : "");
 }

@@ -109,6 +109,8 @@ export async function drain(
 
 export { openStore };
 
+const NO_STARTS = new Uint32Array(0);
+
 /**
  * Documents and a tokenizer that agree on lengths without tokenising anything: document `i` is said to
  * have `lengths[i]` tokens. For what has to be fed faster than text can be tokenised.
@@ -125,12 +127,14 @@ export function madeCorpus(lengths: readonly number[]): { items: AsyncGenerator<
     vocabSize: 1000,
     prefixIds: [0],
     suffixIds: [2],
-    encode: async ({ texts }) => {
+    encode: async ({ texts, startsAbove = Infinity }) => {
       // A tokeniser works in threads, and others have their turn meanwhile: the worker of a process that does all.
       await setImmediate();
       return texts.map((text) => {
         const ids = new Int32Array(Math.max(1, Number(text) - 2)).fill(7);
-        return { ids, starts: new Uint32Array(0) };
+        // The text has fewer characters than it is said to have tokens: the rest of them begin at its end.
+        const starts = ids.length > startsAbove ? Uint32Array.from(ids, (_, i) => Math.min(i, text.length)) : NO_STARTS;
+        return { ids, starts };
       });
     },
   };

@@ -1,43 +1,43 @@
-/** Turns: one at a time, whoever asks, and free again when the holder is done or dead. */
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect, inject, onTestFinished, test } from "vitest";
 import { connectRedis } from "../../src/adapters/redis/connect.ts";
 import { RedisTurn } from "../../src/adapters/redis/redis-turn.ts";
+import { MemoryTurn, MemoryTurns } from "../fixtures/memory-turn.ts";
+import { simulatedTurns } from "../simulation/ground.ts";
+import { turnSuite } from "./turn.suite.ts";
 
 const redisUrl = inject("redisUrl");
 const LONG_MS = 600_000;
 
-function openTwo(): { mine: RedisTurn; other: RedisTurn; key: string } {
-  const key = `test-${randomUUID()}`;
-  const open = (): RedisTurn => {
-    const turn = new RedisTurn({ redisUrl, key });
-    onTestFinished(() => turn.close());
-    return turn;
+turnSuite("memory", () => {
+  const turns = new MemoryTurns();
+  return {
+    open: () => new MemoryTurn(turns),
+    pass: async (ms) => turns.pass(ms),
+    forget: async (name) => turns.forget(name),
   };
-  return { mine: open(), other: open(), key };
-}
-
-test("the turn is the first one's until its time has passed", async () => {
-  const { mine, other } = openTwo();
-  expect(await mine.take({ durationMs: 300 })).toBe(true);
-  expect(await other.take({ durationMs: 300 })).toBe(false);
-  await expect.poll(() => other.take({ durationMs: LONG_MS }), { timeout: 30_000 }).toBe(true);
 });
 
-test("a turn that is held is nobody else's until it is released, and others go by other names", async () => {
-  const { mine, other } = openTwo();
-  const held = await mine.hold({ name: "a", durationMs: LONG_MS });
-  expect(held).not.toBeNull();
-  expect(await other.hold({ name: "a", durationMs: LONG_MS })).toBeNull();
-  expect(await mine.hold({ name: "a", durationMs: LONG_MS })).toBeNull();
-  expect(await other.hold({ name: "b", durationMs: LONG_MS })).not.toBeNull();
-  expect(await other.take({ durationMs: LONG_MS })).toBe(true);
-  await held!.release();
-  expect(await other.hold({ name: "a", durationMs: LONG_MS })).not.toBeNull();
+turnSuite("simulation", simulatedTurns);
+
+turnSuite("Redis", () => {
+  const key = `test-${randomUUID()}`;
+  return {
+    open: () => new RedisTurn({ redisUrl, key }),
+    pass: (ms) => sleep(ms + 50),
+    forget: async (name) => {
+      const redis = connectRedis(redisUrl);
+      await redis.del(`${key}:${name}`);
+      redis.disconnect();
+    },
+  };
 });
 
 test("a turn is renewed while it is held, and is free in its time when its holder is gone", async () => {
-  const { mine, other, key } = openTwo();
+  const key = `test-${randomUUID()}`;
+  const [mine, other] = [new RedisTurn({ redisUrl, key }), new RedisTurn({ redisUrl, key })];
+  onTestFinished(() => other.close());
   const redis = connectRedis(redisUrl);
   onTestFinished(() => redis.disconnect());
   await mine.hold({ name: "a", durationMs: 3000 });
@@ -50,16 +50,4 @@ test("a turn is renewed while it is held, and is free in its time when its holde
   await expect.poll(isLonger, { timeout: 30_000, interval: 20 }).toBe(true);
   await mine.close();
   await expect.poll(() => other.hold({ name: "a", durationMs: LONG_MS }), { timeout: 30_000 }).not.toBeNull();
-});
-
-test("who releases too late leaves alone what is another's by then", async () => {
-  const { mine, other, key } = openTwo();
-  const late = await mine.hold({ name: "a", durationMs: LONG_MS });
-  const redis = connectRedis(redisUrl);
-  onTestFinished(() => redis.disconnect());
-  // As when its time had passed while its process was held up.
-  await redis.del(`${key}:a`);
-  expect(await other.hold({ name: "a", durationMs: LONG_MS })).not.toBeNull();
-  await late!.release();
-  expect(await mine.hold({ name: "a", durationMs: LONG_MS })).toBeNull();
 });

@@ -36,9 +36,13 @@ export class Scheduler {
     return new Promise((go) => this.#waiting.push({ actor, go }));
   }
 
-  /** Until every actor has ended or was killed. @param onKilled May start others in its place. */
-  async run(onKilled: (actor: Actor) => void): Promise<void> {
-    for (;;) {
+  /**
+   * Until every actor has ended or was killed, or waits for something that is no step.
+   * @param onKilled May start others in its place.
+   * @param maxSteps After so many in all nobody takes another.
+   */
+  async run(onKilled: (actor: Actor) => void, maxSteps = Infinity): Promise<void> {
+    while (this.steps < maxSteps) {
       // All microtasks run before a tick, so every living actor has come to its next step; and unlike
       // an immediate, a tick does not ask the kernel for news (a fifth of the time).
       await new Promise((resolve) => process.nextTick(resolve));

@@ -1,6 +1,7 @@
 /** What is a Redis address, what is none, and that none is shown with its password. */
 import { expect, test } from "vitest";
-import { optionsOfAddress, redactUrl } from "../../src/adapters/redis/address.ts";
+import { optionsOfAddress } from "../../src/adapters/redis/address.ts";
+import { redactUrl } from "../../src/core/redact-url.ts";
 import { FleetError } from "../../src/core/errors.ts";
 
 const PLAIN = { host: "localhost", port: 6379, db: 0 };

@@ -39,7 +39,7 @@ beforeAll(async () => {
 });
 
 function policy(inputs: string[], secret: string | null = SECRET): SchedulePolicy {
-  return new SchedulePolicy({ secret: async () => secret, inputs, models: "/models", webhookHosts: [] });
+  return new SchedulePolicy({ secret: async () => secret, allowedInputs, inputs, models: "/models", webhookHosts: [] });
 }
 
 test("a signed schedule may read anything; one that was changed, or signed with another secret, may not", async () => {

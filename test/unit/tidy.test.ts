@@ -20,7 +20,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   producers: ["src/core", "src/arrow", "src/disk", "src/adapters", "src/run", "models"],
   workers: ["src/core", "src/arrow", "src/disk", "src/run", "models"],
   "src/report": ["src/core", "src/arrow", "src/run"],
-  "src/control": ["src/core", "src/adapters", "src/telemetry", "src/run"],
+  "src/control": ["src/core", "src/telemetry", "src/run"],
   // Composes the others for the command line and for library users alike.
   "src/fleet": [
     "src/core",
@@ -126,6 +126,27 @@ test("only models/onnx imports its runtime, and only the choice of an engine imp
     const imported = importsOf(file, text).filter((path) => path.startsWith("models/onnx/"));
     expect(imported, file).toEqual([]);
   }
+});
+
+/** Folders that only one file outside of them may import: what opens their ports. */
+const BEHIND_A_DOOR: Record<string, string> = { "src/adapters/redis": "src/adapters/open-queue.ts" };
+
+test.each(Object.entries(BEHIND_A_DOOR))("%s is imported by %s alone", async (folder, door) => {
+  const files = (await Promise.all(["src", "producers", "workers", "models"].map(sourcesOf))).flat();
+  const importers: string[] = [];
+  for (const file of files.filter((name) => !name.startsWith(`${folder}/`))) {
+    const imports = importsOf(file, await readFile(join(root, file), "utf8"));
+    if (imports.some((path) => path.startsWith(`${folder}/`))) importers.push(file);
+  }
+  expect(importers).toEqual([door]);
+});
+
+test("only adapters, and control's view of raw queues, import the queue's libraries", async () => {
+  const files = (await Promise.all(["src", "producers", "workers", "models"].map(sourcesOf))).flat();
+  const importers: string[] = [];
+  for (const file of files.filter((name) => !name.startsWith("src/adapters/")))
+    if (/from "(?:bullmq|ioredis)"/.test(await readFile(join(root, file), "utf8"))) importers.push(file);
+  expect(importers).toEqual(["src/control/board.ts"]);
 });
 
 test("no file is longer than a reader likes", async () => {

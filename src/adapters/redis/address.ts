@@ -1,6 +1,7 @@
 /** Redis addresses: one server, the primary that Sentinel names, or a socket. */
 import type { RedisOptions } from "ioredis";
 import { FleetError, messageOf } from "../../core/errors.ts";
+import { redactUrl } from "../../core/redact-url.ts";
 
 const FORMS = [
   "redis://[user:password@]host:port[/database]",
@@ -13,15 +14,6 @@ const HOST_AND_PORT = /^(?:\[([0-9a-f:.]+)\]|([^[\]:\s]*))(?::(\d{1,5}))?$/i;
 const SENTINEL_PORT = 26379;
 const PARAMETERS = new Set(["family"]);
 const SENTINEL_PARAMETERS = new Set(["family", "sentinelUsername", "sentinelPassword"]);
-
-/** The address without user and passwords. */
-export function redactUrl(url: string): string {
-  const [scheme = ""] = url.split("://");
-  const [question, at] = [url.indexOf("?"), url.lastIndexOf("@")];
-  // A password that was not percent-encoded: nobody can say where it ends.
-  if (question !== -1 && at > question) return `${scheme}://***`;
-  return url.replace(/\/\/.*@/s, "//***@").replace(/(password=)[^&#]*/gi, "$1***");
-}
 
 /**
  * What ioredis is to be given for an address.

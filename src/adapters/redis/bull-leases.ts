@@ -7,16 +7,15 @@ import { randomUUID } from "node:crypto";
 import { type Job, UnrecoverableError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { type JobPayload, jobPayloadSchema } from "../../core/contracts.ts";
+import { admitJob, assertJobKnown } from "../../core/admit-job.ts";
 import { messageOf } from "../../core/errors.ts";
-import { assertContractKnown } from "../../core/json.ts";
-import { jobId } from "../../core/layout.ts";
 import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
 import { Heartbeat } from "../../core/heartbeat.ts";
 import { type Observe, unobserved } from "../../core/telemetry.ts";
 import { ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { LeaseRenewal } from "./lease-renewal.ts";
 import { isDamage, repairKeys } from "./queue-health.ts";
+import { type Ask, askingServer, isPassingFault } from "./redis-faults.ts";
 import { QUEUE_PREFIX, queueBase } from "./queue-options.ts";
 
 /**
@@ -64,6 +63,7 @@ export interface BullLeasesParams {
 export class BullLeases implements JobLeases {
   readonly #redis: Redis;
   readonly #base: string;
+  readonly #ask: Ask;
   readonly #worker: Worker<unknown>;
   readonly #log: Logger;
   readonly #observe: Observe;
@@ -82,6 +82,7 @@ export class BullLeases implements JobLeases {
     const answerTimeoutMs = Math.min(ANSWER_TIMEOUT_MS, Math.max(MIN_ANSWER_TIMEOUT_MS, aRenewalMs));
     this.#redis = connectRedis(params.redisUrl, { answerTimeoutMs }, params.giveUp);
     this.#base = queueBase(params.name);
+    this.#ask = askingServer(params.redisUrl);
     this.#worker = new Worker<unknown>(params.name, null, {
       connection: this.#redis,
       prefix: QUEUE_PREFIX,
@@ -118,14 +119,27 @@ export class BullLeases implements JobLeases {
 
   async pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled> {
     // The stalled check is what brings back the jobs of workers that died; manual mode lacks it.
-    this.#started ??= this.#renewal.ready.then(() => this.#worker.startStalledCheckTimer());
-    await this.#started;
+    await this.#ask("check for stalled jobs", () => this.#start());
+    return this.#ask("give out jobs", () => this.#pullOrPause(params));
+  }
+
+  #start(): Promise<void> {
+    this.#started ??= this.#renewal.ready
+      .then(() => this.#worker.startStalledCheckTimer())
+      .catch((error: unknown) => {
+        this.#started = null;
+        throw error;
+      });
+    return this.#started;
+  }
+
+  async #pullOrPause(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled> {
     try {
       return await this.#orGivenUp(this.#pull(params));
     } catch (error) {
       if (this.#giveUp?.aborted === true) return NOTHING_PULLED;
       if (isDamage(error)) await this.#repair();
-      else if (!isPassing(error)) throw error;
+      else if (!isPassingFault(error)) throw error;
       this.#log.warn({ reason: messageOf(error) }, "Redis gives out no jobs for now");
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       return NOTHING_PULLED;
@@ -184,7 +198,7 @@ export class BullLeases implements JobLeases {
         await this.#complete(id);
         continue;
       }
-      const verdict = admission(job);
+      const verdict = job.deferredFailure || admitJob(id, job.data);
       if (typeof verdict === "string") {
         await this.#fail(id, verdict);
         refused.push({ id, reason: verdict });
@@ -199,8 +213,7 @@ export class BullLeases implements JobLeases {
   /** A job of a newer program is for others, and so is all that was pulled with it: this worker will end. */
   async #assertKnown(pulled: readonly Job<unknown>[]): Promise<void> {
     try {
-      for (const job of pulled)
-        assertContractKnown((job.data as { v?: unknown } | null)?.v, `the payload of job ${job.id}`);
+      for (const { id = "", data } of pulled) assertJobKnown(id, data);
     } catch (error) {
       for (const { id = "" } of pulled) await this.#settle(id, (lease) => lease.job.moveToWait(lease.token));
       throw error;
@@ -249,7 +262,11 @@ export class BullLeases implements JobLeases {
    * been cut off after the command ran, Redis may have been wiped, or is waited for no longer. The
    * store has the truth.
    */
-  async #settle(id: string, act: (lease: Lease) => Promise<unknown>): Promise<boolean> {
+  #settle(id: string, act: (lease: Lease) => Promise<unknown>): Promise<boolean> {
+    return this.#ask(`settle job ${id}`, () => this.#trySettle(id, act));
+  }
+
+  async #trySettle(id: string, act: (lease: Lease) => Promise<unknown>): Promise<boolean> {
     const lease = this.#leases.get(id);
     if (lease === undefined) return false;
     this.#leases.delete(id);
@@ -260,7 +277,10 @@ export class BullLeases implements JobLeases {
     } catch (error) {
       const code = (error as { code?: unknown }).code;
       const isLost = typeof code === "number" && LEASE_LOST_CODES.has(code);
-      if (!isLost && this.#giveUp?.aborted !== true) throw error;
+      // Whoever reconciles the run queues the job again where it is missing; nothing about it is this job's fault.
+      const isDamaged = isDamage(error);
+      if (isDamaged) await this.#repair();
+      if (!isLost && !isDamaged && this.#giveUp?.aborted !== true) throw error;
       this.#observe({ kind: "leases", outcome: "lost", count: 1 });
       this.#log.info({ job: id, code }, "a lease was lost before its job was settled");
       return false;
@@ -278,26 +298,7 @@ export class BullLeases implements JobLeases {
   }
 }
 
-/**
- * Full, loading its data, or failing over: answers of a server that will be well again. Before Redis 7 a script wraps the
- * code in words of its own.
- */
-function isPassing(error: unknown): boolean {
-  return /(?:^|[\s-])(?:OOM|LOADING|READONLY|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|BUSY|MISCONF) /.test(messageOf(error));
-}
-
 /** What a job's list still named when its hash was gone, or what is in a list twice. */
 function isEmpty(job: Job<unknown>): boolean {
   return typeof job.data === "object" && job.data !== null && Object.keys(job.data).length === 0;
-}
-
-/** The payload, or why the job cannot be taken. Payloads come from a queue that others can write to. */
-function admission(job: Job<unknown>): JobPayload | string {
-  if (job.deferredFailure) return job.deferredFailure;
-  const parsed = jobPayloadSchema.safeParse(job.data);
-  if (!parsed.success) {
-    return `the payload is not a valid job: ${messageOf(parsed.error).slice(0, 500)}`;
-  }
-  const { run, shard } = parsed.data;
-  return job.id === jobId(run, shard) ? parsed.data : `the payload speaks of ${jobId(run, shard)}`;
 }

@@ -12,7 +12,8 @@ import {
   type PartState,
 } from "../../core/ingest.ts";
 import { BLOCKING_ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
-import { QUEUE_PREFIX } from "./queue-options.ts";
+import { type Ask, askingServer } from "./redis-faults.ts";
+import { partsQueueName, QUEUE_PREFIX } from "./queue-options.ts";
 
 /** A part that ends every process that takes it ends the run, and not the fleet. */
 const MAX_STALLED_COUNT = 10;
@@ -37,6 +38,7 @@ export interface BullPartsParams {
 export class BullParts implements PartQueue {
   readonly #params: BullPartsParams;
   readonly #name: string;
+  readonly #ask: Ask;
   readonly #redis: Redis;
   readonly #queue: Queue<unknown>;
   readonly #stopping = new AbortController();
@@ -45,14 +47,19 @@ export class BullParts implements PartQueue {
 
   constructor(params: BullPartsParams) {
     this.#params = params;
-    this.#name = `${params.fleet}--parts-${params.run}`.replaceAll(/[^A-Za-z0-9_.-]/g, "_");
+    this.#name = partsQueueName(params.fleet, params.run);
+    this.#ask = askingServer(params.redisUrl);
     this.#redis = connectRedis(params.redisUrl);
     this.#queue = new Queue(this.#name, { connection: this.#redis, prefix: QUEUE_PREFIX });
     // Without a listener a lost connection would end the process; ioredis reconnects by itself.
     this.#queue.on("error", () => {});
   }
 
-  async add(job: PartJob): Promise<void> {
+  add(job: PartJob): Promise<void> {
+    return this.#ask("queue a part", () => this.#add(job));
+  }
+
+  async #add(job: PartJob): Promise<void> {
     // One that failed, or of which there is a remnant: with that the new one would count as there, and nobody take it.
     if (!ON_ITS_WAY.has(await this.#queue.getJobState(job.part))) await this.#queue.remove(job.part);
     // The store knows what is done, so a kept job would only cost memory.
@@ -65,7 +72,11 @@ export class BullParts implements PartQueue {
     });
   }
 
-  async state(job: PartJob): Promise<PartState> {
+  state(job: PartJob): Promise<PartState> {
+    return this.#ask("look for a part", () => this.#state(job));
+  }
+
+  async #state(job: PartJob): Promise<PartState> {
     // Nobody of the fleet pauses it, and a lead would wait for ever.
     if (await this.#queue.isPaused()) await this.#queue.resume();
     const state = await this.#queue.getJobState(job.part);
@@ -84,7 +95,7 @@ export class BullParts implements PartQueue {
   }
 
   async remove(job: PartJob): Promise<void> {
-    await this.#queue.remove(job.part);
+    await this.#ask("remove a part", () => this.#queue.remove(job.part));
   }
 
   async work(params: Readonly<{ atOnce: number; make: MakePart }>): Promise<void> {
@@ -100,7 +111,8 @@ export class BullParts implements PartQueue {
     });
     this.#worker.on("error", (error) => log.warn({ err: error }, "the queue of parts reported an error"));
     this.#worker.on("failed", (job, error) => log.error({ part: job?.id, err: error }, "a part failed"));
-    await this.#worker.waitUntilReady();
+    const worker = this.#worker;
+    await this.#ask("give out parts", () => worker.waitUntilReady());
   }
 
   async #make(job: Job<unknown>, token: string | undefined, make: MakePart): Promise<void> {
@@ -118,7 +130,7 @@ export class BullParts implements PartQueue {
   async drop(): Promise<void> {
     this.#stopping.abort();
     await this.#worker?.close();
-    await this.#queue.obliterate({ force: true });
+    await this.#ask("forget the parts", () => this.#queue.obliterate({ force: true }));
   }
 
   async close(): Promise<void> {

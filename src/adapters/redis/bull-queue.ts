@@ -1,10 +1,12 @@
-/** The producer's side of the queue, on BullMQ. */
+/** `JobQueue`, `QueueGauge` and `JobFailures` on BullMQ. */
 import { type JobsOptions, Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import type { JobPayload } from "../../core/contracts.ts";
 import { isJobOf, jobId } from "../../core/layout.ts";
-import type { JobQueue, QueueCounts, QueueGauge, QueueLoad } from "../../core/ports.ts";
+import type { JobFailure, QueueCounts, QueueLoad } from "../../core/ports.ts";
+import type { ShardQueue } from "../../core/queue-server.ts";
 import { connectRedis, parseInfo, untilAnswered } from "./connect.ts";
+import { type Ask, askingServer } from "./redis-faults.ts";
 import { isDamage, type JobState, repairKeys, type Sweep, sweepJobs } from "./queue-health.ts";
 import { JOB_NAME, jobPriority, QUEUE_PREFIX, queueBase } from "./queue-options.ts";
 
@@ -14,15 +16,17 @@ const JOBS_PER_CALL = 500;
 const IDS_PER_CALL = 1000;
 const MAX_FAILED_IDS = 100_000;
 
-export class BullQueue implements JobQueue, QueueGauge {
+export class BullQueue implements ShardQueue {
   readonly #redis: Redis;
   readonly #queue: Queue;
   readonly #base: string;
+  readonly #ask: Ask;
   readonly #repaired = new Set<string>();
 
   constructor(params: Readonly<{ redisUrl: string; name: string; giveUp?: AbortSignal | undefined }>) {
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#base = queueBase(params.name);
+    this.#ask = askingServer(params.redisUrl);
     this.#queue = new Queue(params.name, { connection: this.#redis, prefix: QUEUE_PREFIX });
     // Without a listener a lost connection would end the process; ioredis reconnects by itself.
     this.#queue.on("error", () => {});
@@ -33,18 +37,18 @@ export class BullQueue implements JobQueue, QueueGauge {
     return this.#queue;
   }
 
-  /** Keys of the queue that were unusable, of another type than BullMQ's, and that this has removed. */
+  /** Those of another type than BullMQ's, mostly. */
   get repaired(): readonly string[] {
     return [...this.#repaired].toSorted();
   }
 
   async enqueue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void> {
     // What is left of a lost job would block its id.
-    await this.#add(params.jobs, "lost", ["lost"]);
+    await this.#ask("queue jobs", () => this.#add(params.jobs, "lost", ["lost"]));
   }
 
   async requeue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void> {
-    await this.#add(params.jobs, "finished", ["lost", "failed"]);
+    await this.#ask("queue jobs again", () => this.#add(params.jobs, "finished", ["lost", "failed"]));
   }
 
   async #add(jobs: readonly JobPayload[], sweep: Sweep, wanted: readonly JobState[]): Promise<void> {
@@ -59,17 +63,21 @@ export class BullQueue implements JobQueue, QueueGauge {
 
   async unknown(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<JobPayload[]> {
     const unknown: JobPayload[] = [];
-    await this.#sweep(params.jobs, "look", (part, states) => {
-      unknown.push(...part.filter((_, i) => states[i] === "lost"));
-    });
+    await this.#ask("look for jobs", () =>
+      this.#sweep(params.jobs, "look", (part, states) => {
+        unknown.push(...part.filter((_, i) => states[i] === "lost"));
+      }),
+    );
     return unknown;
   }
 
   async remove(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<number> {
     let removed = 0;
-    await this.#sweep(params.jobs, "all", (_, states) => {
-      removed += states.filter((state) => state === "queued" || state === "failed").length;
-    });
+    await this.#ask("remove jobs", () =>
+      this.#sweep(params.jobs, "all", (_, states) => {
+        removed += states.filter((state) => state === "queued" || state === "failed").length;
+      }),
+    );
     return removed;
   }
 
@@ -98,7 +106,11 @@ export class BullQueue implements JobQueue, QueueGauge {
     }
   }
 
-  async counts(): Promise<QueueCounts> {
+  counts(): Promise<QueueCounts> {
+    return this.#ask("count jobs", () => this.#counts());
+  }
+
+  async #counts(): Promise<QueueCounts> {
     const {
       wait = 0,
       prioritized = 0,
@@ -110,7 +122,9 @@ export class BullQueue implements JobQueue, QueueGauge {
   }
 
   async load(): Promise<QueueLoad> {
-    const [{ waiting, active }, memory] = await Promise.all([this.counts(), this.#redis.info("memory")]);
+    const [{ waiting, active }, memory] = await this.#ask("report its memory", () =>
+      Promise.all([this.#counts(), this.#redis.info("memory")]),
+    );
     const info = parseInfo(memory);
     const limitBytes = Number(info.get("maxmemory") ?? 0);
     return {
@@ -121,10 +135,14 @@ export class BullQueue implements JobQueue, QueueGauge {
   }
 
   /**
-   * Failed jobs of a run with the reason each gave, at most `limit`, the newest first. A queue's runs share one list
-   * of failed jobs, which is looked through by ids; beyond its newest 100,000 nothing is found.
+   * A queue's runs share one list of failed jobs, which is looked through by ids; beyond its newest 100,000 nothing is
+   * found.
    */
-  async failures(params: Readonly<{ run: string; limit: number }>): Promise<{ shard: string; reason: string }[]> {
+  failures(params: Readonly<{ run: string; limit: number }>): Promise<JobFailure[]> {
+    return this.#ask("list failed jobs", () => this.#failures(params));
+  }
+
+  async #failures(params: Readonly<{ run: string; limit: number }>): Promise<JobFailure[]> {
     const { run, limit } = params;
     // What fails meanwhile moves the others on, so that a page may begin with what the one before ended with.
     const own = new Set<string>();
@@ -137,6 +155,10 @@ export class BullQueue implements JobQueue, QueueGauge {
     return jobs
       .filter((job) => job !== undefined)
       .map((job) => ({ shard: (job.data as JobPayload).shard, reason: job.failedReason }));
+  }
+
+  isPaused(): Promise<boolean> {
+    return this.#ask("say whether the queue is paused", () => this.#queue.isPaused());
   }
 
   async close(): Promise<void> {

@@ -1,8 +1,10 @@
 /** Connections to Redis, all made here, and the proof that the server is fit to hold a queue. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis, type RedisOptions } from "ioredis";
-import { FleetError, messageOf } from "../../core/errors.ts";
-import { optionsOfAddress, redactUrl } from "./address.ts";
+import { FleetError, hasCode, messageOf } from "../../core/errors.ts";
+import { redactUrl } from "../../core/redact-url.ts";
+import { optionsOfAddress } from "./address.ts";
+import { redisFault } from "./redis-faults.ts";
 
 const MIN_VERSION = [6, 2] as const;
 /** Above the deadline of the check at start, which says more. */
@@ -176,6 +178,8 @@ export async function checkRedis(url: string, options: RedisCheckOptions): Promi
   } catch (error) {
     if (error instanceof FleetError) throw error;
     if (isOfSelect(failure)) throw withoutDatabase(where, redis.options.db, failure);
+    const fault = redisFault(failure ?? error, `Redis at ${where} cannot be used`);
+    if (hasCode(fault, "redis_unsuitable")) throw fault;
     throw new FleetError("redis_unavailable", `Redis at ${where} cannot be used: ${messageOf(failure ?? error)}`, {
       cure: "start it, or pass another address with --redis or REDIS_URL",
       cause: failure ?? error,

@@ -3,9 +3,29 @@
 export const QUEUE_PREFIX = "embedfleet";
 export const JOB_NAME = "shard";
 
-/** One queue per fleet and model. BullMQ allows no colon in a queue's name. */
+/** One queue per fleet and model. */
 export function queueName(fleet: string, model: string): string {
-  return `${fleet}-${model}`.replaceAll(/[^A-Za-z0-9_.-]/g, "_");
+  return plainName(`${fleet}-${model}`);
+}
+
+/** What the names of all of a fleet's queues begin with; another fleet's name may begin with it, too. */
+export function queueNamePrefix(fleet: string): string {
+  return queueName(fleet, "");
+}
+
+/** The queue of a fleet's schedules. */
+export function controlQueueName(fleet: string): string {
+  return plainName(`${fleet}--backfill`);
+}
+
+/** The queue of the parts of a run's corpus. */
+export function partsQueueName(fleet: string, run: string): string {
+  return plainName(`${fleet}--parts-${run}`);
+}
+
+/** BullMQ allows no colon in a queue's name. */
+function plainName(name: string): string {
+  return name.replaceAll(/[^A-Za-z0-9_.-]/g, "_");
 }
 
 /** What all of a queue's keys begin with. */

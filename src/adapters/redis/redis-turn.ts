@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { HeldTurn, Turn } from "../../core/ports.ts";
 import { connectRedis, type RedisKeyParams } from "./connect.ts";
+import { type Ask, askingServer } from "./redis-faults.ts";
 import { repeat } from "./repeat.ts";
 
 /** Two renewals may fail before a turn lapses. */
@@ -15,22 +16,27 @@ const RELEASE = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call
 export class RedisTurn implements Turn {
   readonly #redis: Redis;
   readonly #key: string;
+  readonly #ask: Ask;
   readonly #renewals = new Set<NodeJS.Timeout>();
 
   constructor(params: RedisKeyParams) {
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#key = params.key;
+    this.#ask = askingServer(params.redisUrl);
   }
 
   async take(params: Readonly<{ durationMs: number }>): Promise<boolean> {
-    return (await this.#redis.set(this.#key, "taken", "PX", params.durationMs, "NX")) === "OK";
+    const { durationMs } = params;
+    const answer = await this.#ask("give a turn", () => this.#redis.set(this.#key, "taken", "PX", durationMs, "NX"));
+    return answer === "OK";
   }
 
   async hold(params: Readonly<{ name: string; durationMs: number }>): Promise<HeldTurn | null> {
     const { durationMs } = params;
     const key = `${this.#key}:${params.name}`;
     const holder = randomUUID();
-    if ((await this.#redis.set(key, holder, "PX", durationMs, "NX")) !== "OK") return null;
+    const answer = await this.#ask("give a turn", () => this.#redis.set(key, holder, "PX", durationMs, "NX"));
+    if (answer !== "OK") return null;
     const renew = (): Promise<unknown> => this.#redis.eval(RENEW, 1, key, holder, durationMs);
     const renewal = repeat(renew, Math.ceil(durationMs / RENEWALS_A_TURN));
     this.#renewals.add(renewal);

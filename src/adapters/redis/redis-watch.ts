@@ -6,8 +6,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Redis } from "ioredis";
 import { type Logger, pino } from "pino";
 import { messageOf } from "../../core/errors.ts";
+import type { QueueWatch } from "../../core/queue-server.ts";
+import { redactUrl } from "../../core/redact-url.ts";
 import { nowMs, type Observe, unobserved } from "../../core/telemetry.ts";
-import { redactUrl } from "./address.ts";
 import { connectRedis, isReplica, leaveServersOtherThan, parseInfo, primaryOf } from "./connect.ts";
 
 const ASK_INTERVAL_MS = 1000;
@@ -24,7 +25,7 @@ export interface RedisWatchParams {
   readonly observe?: Observe;
 }
 
-export class RedisWatch {
+export class RedisWatch implements QueueWatch {
   readonly #redis: Redis;
   readonly #address: string;
   readonly #log: Logger;
@@ -51,15 +52,10 @@ export class RedisWatch {
     void this.#goOnAsking();
   }
 
-  /** Milliseconds since the last answer. */
   get silentMs(): number {
     return nowMs() - this.#answeredAtMs;
   }
 
-  /**
-   * Waits for a silence that lasts.
-   * @returns true when there was no answer for `patienceMs` from now on, false when `until` has settled before.
-   */
   async fallsSilent(params: Readonly<{ patienceMs: number; until: Promise<unknown> }>): Promise<boolean> {
     const { patienceMs, until } = params;
     const over = until.then(

@@ -1,13 +1,11 @@
 /** `embedfleet backfill`: nightly incremental runs. */
 import { resolve } from "node:path";
 import { ScheduleService } from "../../control/schedules/schedule-service.ts";
-import { ControlQueue } from "../../adapters/redis/control-queue.ts";
-import { checkRedis } from "../../adapters/redis/connect.ts";
 import type { Schedule } from "../../core/schedule.ts";
 import { PLAN_NAMES } from "../../fleet/settings.ts";
 import type { AddBackfillCommand, SchedulesCommand } from "../command-settings.ts";
 import { loggerOf, printJson, printLine } from "../output.ts";
-import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
+import { checkedServerOf, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { scheduleLine } from "../format-report.ts";
 import { makeScheduleSecret } from "../../control/schedules/schedule-key.ts";
 import { userModels, scheduleKeyPlaces } from "../environment.ts";
@@ -83,12 +81,7 @@ async function withSchedules(
     const log = loggerOf(settings);
     // A schedule may be the first thing in a store.
     const store = await openStoreOf(settings, closer, { makeRoot: true });
-    const { redis: redisUrl, fleet } = settings;
-    if (redisUrl !== undefined) {
-      for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis }))
-        log.warn(warning);
-    }
-    const queue = redisUrl === undefined ? null : closer.add(new ControlQueue({ redisUrl, fleet, log }));
+    const queue = settings.redis === undefined ? null : closer.add((await checkedServerOf(settings, log)).control());
     await act(new ScheduleService({ store, queue, secret: () => makeScheduleSecret(scheduleKeyPlaces()) }));
   });
 }

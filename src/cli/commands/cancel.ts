@@ -1,9 +1,8 @@
 /** `embedfleet cancel`: stop a run for good. */
-import { queueName } from "../../adapters/redis/queue-options.ts";
 import { cancelRun } from "../../run/cancel-run.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { loggerOf, printJson, printLine } from "../output.ts";
-import { openQueueOf, openStoreOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
+import { openQueueOf, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import type { SteerCommand } from "../command-settings.ts";
 
 export async function cancel(run: string, settings: SteerCommand): Promise<void> {
@@ -11,9 +10,9 @@ export async function cancel(run: string, settings: SteerCommand): Promise<void>
     const store = await openStoreOf(settings, closer);
     const { options } = await readRun(store, run);
     const log = loggerOf(settings);
-    const queue = await openQueueOf(settings, options.model.id, closer, log);
-    watchRedisOf(settings, closer, log);
-    const outcome = await cancelRun({ store, queue, fleet: queueName(settings.fleet, options.model.id), run });
+    const { server, ofModel, queue } = await openQueueOf(settings, options.model.id, closer, log);
+    closer.add(server.watch());
+    const outcome = await cancelRun({ store, queue, fleet: ofModel.name, run });
     if (settings.json) return printJson({ run, ...outcome });
     printLine(
       `run ${run} ${outcome.isNew ? "is" : "was already"} cancelled; ${outcome.removed} waiting jobs were taken out of the queue`,

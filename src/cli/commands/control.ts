@@ -5,7 +5,7 @@ import { Board } from "../../control/board.ts";
 import { FleetQueue } from "../../control/fleet-queue.ts";
 import { FleetWatch } from "../../control/fleet-watch.ts";
 import { recordSnapshot } from "../../control/snapshot-metrics.ts";
-import { checkRedis } from "../../adapters/redis/connect.ts";
+import { rawQueueOf } from "../../adapters/open-queue.ts";
 import { listen } from "../../telemetry/listen.ts";
 import { Metrics } from "../../telemetry/metrics.ts";
 import { ObservedStore } from "../../telemetry/observed-store.ts";
@@ -13,7 +13,7 @@ import { observeMetrics } from "../../telemetry/observe-metrics.ts";
 import type { ControlCommand } from "../command-settings.ts";
 import { scheduleKeyPlaces, webhookSecret } from "../environment.ts";
 import { loggerOf, printLine } from "../output.ts";
-import { openStoreOf, probeStoreOf, redisOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
+import { checkedServerOf, openStoreOf, probeStoreOf, redisOf, withCloser } from "../../fleet/open-ports.ts";
 import { startNightly } from "../../fleet/host-schedules.ts";
 import { programVersion } from "../../fleet/open-metrics.ts";
 
@@ -26,17 +26,18 @@ export async function control(settings: ControlCommand): Promise<void> {
     const log = loggerOf(settings);
     const access = new Access({ host: settings.host, token: settings.token });
     const redisUrl = redisOf(settings);
-    for (const warning of await checkRedis(redisUrl, { allowVolatile: settings.allowVolatileRedis })) log.warn(warning);
+    const queues = await checkedServerOf(settings, log);
     const version = programVersion();
     const metrics = new Metrics({ role: "control", version });
     const observe = observeMetrics(metrics);
     // It may be the first that is started, and schedules the first that comes into the store.
     const store = new ObservedStore(await openStoreOf(settings, closer, { makeRoot: true }), observe);
     await probeStoreOf(store, settings, log);
-    const redisWatch = watchRedisOf(settings, closer, log);
+    const redisWatch = closer.add(queues.watch());
     const board = new Board();
     const secrets = { schedules: scheduleKeyPlaces(), webhook: webhookSecret() };
-    const schedules = await startNightly({ settings: { ...settings, redis: redisUrl }, secrets, store, closer, log });
+    const hosting = { ...settings, redis: redisUrl };
+    const schedules = await startNightly({ settings: hosting, secrets, store, server: queues, closer, log });
     const watch = closer.add(
       new FleetWatch({
         store,
@@ -45,17 +46,18 @@ export async function control(settings: ControlCommand): Promise<void> {
         schedules,
         intervalMs: LOOK_INTERVAL_MS,
         log,
-        openQueue: (name) => {
+        server: queues,
+        openQueue: (ofModel) => {
           const queue = new FleetQueue({
-            redisUrl,
-            name,
+            queue: ofModel,
             store,
             keepStaging: settings.keepStaging,
             tendIntervalMs: settings.reconcileSeconds * 1000,
             log,
             observe,
           });
-          board.add(queue.jobs.raw);
+          const raw = rawQueueOf(queue.jobs);
+          if (raw !== null) board.add(raw);
           return queue;
         },
       }),

@@ -1,5 +1,4 @@
 /** Commands that mend a run or prove it: resume, seal, verify. */
-import { queueName } from "../../adapters/redis/queue-options.ts";
 import { FleetError } from "../../core/errors.ts";
 import { latestRun } from "../../run/list-runs.ts";
 import { readProgress } from "../../run/run-progress.ts";
@@ -9,7 +8,7 @@ import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
 import type { SealCommand, SteerCommand, VerifyCommand } from "../command-settings.ts";
 import { loggerOf, printJson, printLine } from "../output.ts";
-import { openQueueOf, openStoreOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
+import { openQueueOf, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
 import { printReport } from "../format-report.ts";
 
@@ -23,9 +22,9 @@ export async function resume(run: string, settings: SteerCommand): Promise<void>
         cure: `repeat: embedfleet compact ${lineage.supersedes}`,
       });
     }
-    const queue = await openQueueOf(settings, options.model.id, closer, log);
-    watchRedisOf(settings, closer, log);
-    const resuming = resumeRun({ store, queue, fleet: queueName(settings.fleet, options.model.id), run });
+    const { server, ofModel, queue } = await openQueueOf(settings, options.model.id, closer, log);
+    closer.add(server.watch());
+    const resuming = resumeRun({ store, queue, fleet: ofModel.name, run });
     const outcome = await resuming.finally(() => {
       if (queue.repaired.length > 0)
         log.warn({ keys: queue.repaired }, "keys of the queue were damaged and have been removed");
@@ -35,7 +34,7 @@ export async function resume(run: string, settings: SteerCommand): Promise<void>
       printLine(
         `run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`,
       );
-    if (await queue.raw.isPaused())
+    if (await queue.isPaused())
       log.warn("the queue is paused: no job is handed out until it is resumed with the tool that paused it");
     if ((await readClosed(store, run)) === null)
       log.warn(`the corpus has not been read to the end: repeat the enqueue command with --run ${run}`);

@@ -1,10 +1,7 @@
 /** `embedfleet run`: enqueue, workers and seal on this machine. */
-import type { Logger } from "pino";
-import type { BullQueue } from "../../adapters/redis/bull-queue.ts";
-import { PrivateRedis } from "../../adapters/redis/private-redis.ts";
-import { queueName } from "../../adapters/redis/queue-options.ts";
+import { type PrivateQueueServer, startPrivateQueueServer } from "../../adapters/open-queue.ts";
 import { FleetError } from "../../core/errors.ts";
-import type { ObjectStore } from "../../core/ports.ts";
+import type { JobFailures, JobQueue, ObjectStore } from "../../core/ports.ts";
 import { newRunId, plan, prepare } from "../../fleet/enqueue-corpus.ts";
 import { readProgress, reportOf, type RunReport } from "../../run/run-progress.ts";
 import { RunWatch } from "../../run/run-watch.ts";
@@ -13,7 +10,7 @@ import { sealRun } from "../../run/seal.ts";
 import { sayFailures } from "../../run/unfinished.ts";
 import type { RunCommand } from "../command-settings.ts";
 import { loggerOf, printJson } from "../output.ts";
-import { engineOf, openQueueOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
+import { engineOf, queueServerOf, withCloser } from "../../fleet/open-ports.ts";
 import { goingOn, interruptionOf, untilAborted } from "../interrupt.ts";
 import { type Progress, startProgress } from "../progress-bar.ts";
 import { printReport } from "../format-report.ts";
@@ -33,16 +30,20 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
       closer,
       log,
     );
-    const ownRedis = given.redis === undefined ? closer.add(await PrivateRedis.start()) : null;
+    const ownRedis = given.redis === undefined ? closer.add(await startPrivateQueueServer()) : null;
     const redis = given.redis ?? ownRedis!.url;
     const runId = given.run ?? newRunId();
     // Nobody else can reach a private queue, so nobody else's workers may think the run theirs.
     const fleet = given.redis === undefined ? `private-${runId}` : given.fleet;
-    // That a private server persists nothing is by design, so only warnings about a given one are said.
     const allowVolatileRedis = given.redis === undefined || given.allowVolatileRedis;
     const settings = { ...given, distributed: false, redis, fleet, run: runId, allowVolatileRedis };
-    const queue = await openQueueOf(settings, model.manifest.id, closer, given.redis === undefined ? quiet(log) : log);
-    watchRedisOf(settings, closer, log, observe);
+    const server = queueServerOf(settings, log);
+    const warnings = await server.check({ allowVolatile: allowVolatileRedis });
+    // A private server persists nothing by design.
+    if (ownRedis === null) for (const warning of warnings) log.warn(warning);
+    const ofModel = server.ofModel(model.manifest.id);
+    const queue = closer.add(ofModel.shards());
+    closer.add(server.watch(observe));
     // Their ordinary lines would drown the run's own, and their warnings would repeat it.
     const logLevel = settings.logLevel === "debug" ? "debug" : "error";
     const workSettings = { ...settings, exitWhenDone: false, json: false };
@@ -64,7 +65,7 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
       untilAborted(signal),
       ...(ownRedis === null ? [] : [untilLost(ownRedis, runId)]),
     ]);
-    const what = { inputs, settings, corpus, store, queue, model, chunker, observe, closer, log };
+    const what = { inputs, settings, corpus, store, server, ofModel, queue, model, chunker, observe, closer, log };
     const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments, signal }));
     // Told to go it fails as well, and the race has its loser heard.
     planned.catch(() => {});
@@ -76,25 +77,23 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
     const outcome = await sealRun({ store, run: id, keepStaging: settings.keepStaging });
     if (outcome.kind === "open")
       throw new FleetError("run_incomplete", `run ${id} cannot be sealed: ${outcome.reason}`);
-    await unmarkActive(store, { fleet: queueName(fleet, model.manifest.id), run: id });
+    await unmarkActive(store, { fleet: ofModel.name, run: id });
     const report = await readProgress({ store, run: id, queue: null });
     if (settings.json) printJson(report);
     else printReport(report, store.url);
   });
 }
 
-function quiet(log: Logger): Logger {
-  return log.child({}, { level: "error" });
-}
-
-async function untilLost(redis: PrivateRedis, run: string): Promise<never> {
+async function untilLost(redis: PrivateQueueServer, run: string): Promise<never> {
   const how = await redis.lost;
   throw new FleetError("redis_unavailable", `the private redis-server is gone: ${how}`, { cure: goingOn(run) });
 }
 
+type WatchedQueue = Pick<JobQueue, "counts"> & JobFailures;
+
 /** @throws FleetError `run_incomplete` when what is left has failed. */
 export async function untilComplete(
-  params: Readonly<{ store: ObjectStore; queue: BullQueue; run: string; progress: Progress }>,
+  params: Readonly<{ store: ObjectStore; queue: WatchedQueue; run: string; progress: Progress }>,
 ): Promise<RunReport> {
   const { store, queue, run, progress } = params;
   const watch = new RunWatch({ store, run });
@@ -109,7 +108,7 @@ export async function untilComplete(
 }
 
 /** When all that is left has failed, waiting longer would be waiting for ever; jobs of other runs change nothing. */
-async function assertCanFinish(queue: BullQueue, report: RunReport): Promise<void> {
+async function assertCanFinish(queue: WatchedQueue, report: RunReport): Promise<void> {
   const missing = report.plannedShards - report.shards;
   if (report.state !== "embedding" || report.queue === null || report.queue.failed < missing) return;
   const failures = await queue.failures({ run: report.run, limit: missing });

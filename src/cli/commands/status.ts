@@ -1,13 +1,11 @@
 /** `embedfleet status`: how far a run is, how fast it goes, and what it waits for. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { ScheduleService } from "../../control/schedules/schedule-service.ts";
-import { checkRedis } from "../../adapters/redis/connect.ts";
-import { BullQueue } from "../../adapters/redis/bull-queue.ts";
-import { Presence, readPlanningWaits, readWorkers } from "../../adapters/redis/presence.ts";
-import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
-import { RedisWatch } from "../../adapters/redis/redis-watch.ts";
+import { openQueue } from "../../adapters/open-queue.ts";
 import { isPassing, messageOf } from "../../core/errors.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
+import type { QueueServer } from "../../core/queue-server.ts";
+import { readPlanningWaits, readWorkers } from "../../core/worker-state.ts";
 import { listRuns } from "../../run/list-runs.ts";
 import { type FleetPresence, forecastOf } from "../../run/run-forecast.ts";
 import { readProgress, reportOf, type RunReport } from "../../run/run-progress.ts";
@@ -49,8 +47,9 @@ async function looker(
 ): Promise<() => Promise<RunStatus>> {
   const runWatch = new RunWatch({ store, run });
   const { options } = await readRun(store, run);
-  const fleet = queueName(settings.fleet, options.model.id);
-  const ask = settings.redis === undefined ? null : await asker({ redisUrl: settings.redis, fleet, run, closer });
+  const { redis: url, fleet } = settings;
+  const ask =
+    url === undefined ? null : await asker({ server: openQueue({ url, fleet }), model: options.model.id, run, closer });
   return async () => {
     const snapshot = await runWatch.look();
     const { counts, ...presence } = ask === null ? UNASKED : await ask();
@@ -66,15 +65,16 @@ const UNASKED: Answer = { counts: null, workers: null, producers: null, failedJo
 
 /** @throws FleetError `redis_unavailable`: only of a Redis that goes away later is it waited for until it is back. */
 async function asker(
-  params: Readonly<{ redisUrl: string; fleet: string; run: string; closer: Closer }>,
+  params: Readonly<{ server: QueueServer; model: string; run: string; closer: Closer }>,
 ): Promise<() => Promise<Answer>> {
-  const { redisUrl, fleet, run, closer } = params;
-  await checkRedis(redisUrl, { allowVolatile: true });
+  const { server, model, run, closer } = params;
+  await server.check({ allowVolatile: true });
   // Says nothing on the screen, but leaves a server that another has taken the place of.
-  closer.add(new RedisWatch({ redisUrl }));
-  const queue = closer.add(new BullQueue({ redisUrl, name: fleet }));
-  const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
-  const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
+  closer.add(server.watch());
+  const ofModel = server.ofModel(model);
+  const queue = closer.add(ofModel.shards());
+  const workers = closer.add(ofModel.workers());
+  const producers = closer.add(ofModel.producers());
   const ask = async (): Promise<Answer> => {
     const counts = await queue.counts();
     const failures = counts.failed === 0 ? [] : await queue.failures({ run, limit: COUNTED_FAILURES });

@@ -5,15 +5,24 @@
  */
 import type { Schedule } from "../../core/schedule.ts";
 import { FleetError, hasCode } from "../../core/errors.ts";
-import { allowedInputs } from "../../adapters/allowed-inputs.ts";
 import { HookRule } from "./hook-rule.ts";
 import { isSignedWith } from "./signature.ts";
+
+/**
+ * Resolves the links in what a schedule reads, and finds the first input that lies below none of `allowed`. Links can
+ * only be resolved where the files are, so an adapter does it.
+ */
+export type InputGuard = (
+  inputs: readonly string[],
+  allowed: readonly string[],
+) => Promise<{ readonly inputs: string[] } | { readonly refused: string; readonly why: string }>;
 
 /** Null where there is none. */
 export type ScheduleSecret = () => Promise<string | null>;
 
 export interface PolicyParams {
   readonly secret: ScheduleSecret;
+  readonly allowedInputs: InputGuard;
   /** What a schedule without a signature may read: folders and `s3://bucket/prefix`. */
   readonly inputs: readonly string[];
   /** The process's own folder of models, which a schedule without a signature may name. */
@@ -41,7 +50,7 @@ export class SchedulePolicy {
    */
   async admit(schedule: Schedule): Promise<Schedule> {
     if (await this.#isSigned(schedule)) return schedule;
-    const { inputs: allowed, models: own } = this.#params;
+    const { inputs: allowed, models: own, allowedInputs } = this.#params;
     const flaw = schedule.signature === undefined ? "is not signed" : "is not signed with the secret of this process";
     if (allowed.length === 0)
       throw refused(schedule, `${flaw}, and no --schedule-inputs say what it may read without that`);

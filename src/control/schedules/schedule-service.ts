@@ -1,9 +1,8 @@
 /** Where schedules are added, looked at and changed. */
-import type { ControlQueue } from "../../adapters/redis/control-queue.ts";
 import { runOfSlot, type Schedule } from "../../core/schedule.ts";
 import { CONTRACT_VERSION } from "../../core/contracts.ts";
 import { FleetError, isPassing, messageOf } from "../../core/errors.ts";
-import type { ObjectStore } from "../../core/ports.ts";
+import type { ControlQueue, ObjectStore } from "../../core/ports.ts";
 import type { Schedules, ScheduleView } from "../../core/schedule-view.ts";
 import { assertCron, nextSlot } from "./cron.ts";
 import type { SchedulePolicy, ScheduleSecret } from "./policy.ts";

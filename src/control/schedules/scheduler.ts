@@ -3,12 +3,11 @@
  * each tick are objects there, so any number of schedulers, restarts and a wiped Redis come to one run a tick.
  */
 import type { Logger } from "pino";
-import type { ControlQueue, Tick, TickOutcome } from "../../adapters/redis/control-queue.ts";
 import { runOfSlot, type Schedule, scheduleNameSchema } from "../../core/schedule.ts";
 import type { Manifest } from "../../core/contracts.ts";
 import { FleetError, hasCode, isPassing, messageOf } from "../../core/errors.ts";
 import { runKeys } from "../../core/layout.ts";
-import type { ObjectStore, Turn } from "../../core/ports.ts";
+import type { ControlQueue, ObjectStore, Tick, TickOutcome, Turn } from "../../core/ports.ts";
 import { isCancelled } from "../../run/cancelled.ts";
 import { compactedId } from "../../run/compact.ts";
 import { readManifest } from "../../run/seal.ts";

@@ -1,35 +1,17 @@
-/** Schedules kept in Redis by BullMQ's job schedulers, and their ticks, worked on by an ordinary processor. */
+/** `ControlQueue` on BullMQ: its job schedulers make the ticks, and an ordinary processor works on them. */
 import { DelayedError, type Job, Queue, UnrecoverableError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { messageOf } from "../../core/errors.ts";
+import type { ControlQueue, Tick, TickHandlers } from "../../core/ports.ts";
 import { BLOCKING_ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
-import { QUEUE_PREFIX } from "./queue-options.ts";
+import { type Ask, askingServer } from "./redis-faults.ts";
+import { controlQueueName, QUEUE_PREFIX } from "./queue-options.ts";
 
 const TICKS_AT_ONCE = 4;
 const ATTEMPTS = 5;
 const FIRST_PAUSE_MS = 30_000;
 const WAITING_STATES = ["active", "waiting", "prioritized", "delayed"] as const;
-
-export interface Tick {
-  readonly schedule: string;
-  /** When it was due. */
-  readonly slotMs: number;
-  /** Asked for by someone, at any time. */
-  readonly isTriggered: boolean;
-}
-
-/** - `later`: again after `waitMs`, as the same tick. - `failed`: for good. A processor that throws is tried again. */
-export type TickOutcome =
-  | { readonly kind: "done" }
-  | { readonly kind: "later"; readonly waitMs: number }
-  | { readonly kind: "failed"; readonly reason: string };
-
-export interface TickHandlers {
-  readonly onTick: (tick: Tick) => Promise<TickOutcome>;
-  /** Every attempt has thrown. */
-  readonly onGivenUp: (tick: Tick, reason: string) => Promise<void>;
-}
 
 interface TickData {
   readonly schedule: string;
@@ -38,31 +20,28 @@ interface TickData {
   readonly isTriggered?: boolean;
 }
 
-/** BullMQ allows no colon in a queue's name. */
-export function controlQueueName(fleet: string): string {
-  return `${fleet}--backfill`.replaceAll(/[^A-Za-z0-9_.-]/g, "_");
-}
-
-export class ControlQueue {
+export class BullControlQueue implements ControlQueue {
   readonly #params: { readonly redisUrl: string; readonly fleet: string; readonly log: Logger };
   readonly #redis: Redis;
   readonly #queue: Queue<TickData>;
+  readonly #ask: Ask;
   #worker: Worker<TickData> | null = null;
   #workerRedis: Redis | null = null;
 
   constructor(params: Readonly<{ redisUrl: string; fleet: string; log: Logger }>) {
     this.#params = params;
+    this.#ask = askingServer(params.redisUrl);
     this.#redis = connectRedis(params.redisUrl);
     this.#queue = new Queue(controlQueueName(params.fleet), { connection: this.#redis, prefix: QUEUE_PREFIX });
     // Without a listener a lost connection would end the process; ioredis reconnects by itself.
     this.#queue.on("error", () => {});
   }
 
-  /**
-   * Keeps the schedule in Redis. One that is there and the same is left alone: to write it again would take
-   * away a tick that is due and not begun.
-   */
-  async keep(schedule: Readonly<{ name: string; cron: string; tz: string }>): Promise<void> {
+  keep(schedule: Readonly<{ name: string; cron: string; tz: string }>): Promise<void> {
+    return this.#ask("keep a schedule", () => this.#keep(schedule));
+  }
+
+  async #keep(schedule: Readonly<{ name: string; cron: string; tz: string }>): Promise<void> {
     const { name, cron, tz } = schedule;
     const kept = await this.#queue.getJobScheduler(name);
     if (kept?.pattern === cron && kept.tz === tz) return;
@@ -74,30 +53,27 @@ export class ControlQueue {
   }
 
   async drop(name: string): Promise<void> {
-    await this.#queue.removeJobScheduler(name);
+    await this.#ask("drop a schedule", () => this.#queue.removeJobScheduler(name));
   }
 
-  /** Names of the schedules that Redis keeps. */
   async kept(): Promise<string[]> {
-    return (await this.#queue.getJobSchedulers()).map(({ key }) => key);
+    const kept = await this.#ask("list schedules", () => this.#queue.getJobSchedulers());
+    return kept.map(({ key }) => key);
   }
 
-  /** Adds a tick by hand; one of the same schedule and time that is there is left alone. */
   async add(tick: Tick): Promise<void> {
     const jobId = `${tick.isTriggered ? "trigger" : "missed"}-${tick.schedule}-${tick.slotMs}`;
-    await this.#queue.add("tick", { ...tick }, { ...TICK, jobId });
+    await this.#ask("queue a tick", () => this.#queue.add("tick", { ...tick }, { ...TICK, jobId }));
   }
 
-  /** Ticks that are worked on, or are due by `nowMs` and will be. */
   async pending(nowMs: number): Promise<Tick[]> {
-    const jobs = await this.#queue.getJobs([...WAITING_STATES]);
+    const jobs = await this.#ask("list ticks", () => this.#queue.getJobs([...WAITING_STATES]));
     return jobs.flatMap((job) => {
       const tick = job === undefined ? null : tickOf(job);
       return tick === null || tick.slotMs > nowMs ? [] : [tick];
     });
   }
 
-  /** Begins to work on ticks. */
   async work(handlers: TickHandlers): Promise<void> {
     if (this.#worker !== null) return;
     const { redisUrl, fleet, log } = this.#params;
@@ -114,10 +90,10 @@ export class ControlQueue {
       const tick = job === undefined ? null : tickOf(job);
       log.error({ ...tick, err: error }, `a tick failed: ${messageOf(error)}`);
     });
-    await this.#worker.waitUntilReady();
+    const worker = this.#worker;
+    await this.#ask("give out ticks", () => worker.waitUntilReady());
   }
 
-  /** Waits for the ticks that are worked on. */
   async close(): Promise<void> {
     await this.#worker?.close();
     await this.#queue.close();

@@ -1,36 +1,10 @@
-/** The ports of the fleet in memory, under a scheduler: shared state, seen by each actor through its own handle. */
-import type { ClosedRecord, JobPayload, WindowPlan } from "../../src/core/contracts.ts";
+/** The store in memory, under a scheduler: shared state, seen by each actor through its own handle. */
+import type { ClosedRecord, WindowPlan } from "../../src/core/contracts.ts";
 import { FleetError } from "../../src/core/errors.ts";
-import { jobId, windowId } from "../../src/core/layout.ts";
-import type {
-  CreateOutcome,
-  JobQueue,
-  LeasedJob,
-  ObjectInfo,
-  ObjectStore,
-  QueueCounts,
-  ReplaceOutcome,
-  VersionedBody,
-} from "../../src/core/ports.ts";
+import { windowId } from "../../src/core/layout.ts";
+import type { CreateOutcome, ObjectInfo, ObjectStore, ReplaceOutcome, VersionedBody } from "../../src/core/ports.ts";
+import type { Sabotage } from "./sabotage.ts";
 import type { Actor, Scheduler } from "./scheduler.ts";
-
-/** What is broken on purpose, to see that the simulation sees it. */
-export interface Sabotage {
-  /** `create` replaces what is there. */
-  readonly overwrites?: boolean;
-  /** `create` says that it stored an object, and sometimes did not. */
-  readonly forgets?: boolean;
-  /** Attempts of a shard share one name for their rejects. */
-  readonly sharesRejects?: boolean;
-  /** Workers complete a job before its file is committed, and nothing reconciles the queue. */
-  readonly completesFirst?: boolean;
-  /** Nothing looks for lost jobs. */
-  readonly neverTends?: boolean;
-  /** The last window's plan is gone as soon as the plan is closed. */
-  readonly losesAPlan?: boolean;
-  /** Who reconciles takes the windows that it finds for all that were planned, whatever the closed plan says. */
-  readonly sealsFromListing?: boolean;
-}
 
 export class SimStore {
   readonly objects = new Map<string, Uint8Array>();
@@ -160,87 +134,4 @@ export class SimStore {
 
 function unavailable(key: string): FleetError {
   return new FleetError("store_unavailable", `simulated fault at ${key}`);
-}
-
-interface SimJob {
-  readonly payload: JobPayload;
-  state: "waiting" | "active" | "failed";
-  lease: number;
-}
-
-/** Redis: a queue with leases, all gone at a wipe. */
-export class SimRedis {
-  readonly jobs = new Map<string, SimJob>();
-  readonly #scheduler: Scheduler;
-  #leases = 0;
-
-  constructor(scheduler: Scheduler) {
-    this.#scheduler = scheduler;
-  }
-
-  wipe(): void {
-    this.jobs.clear();
-  }
-
-  /** A lease lapses: the job is another's, whatever its holder thinks. */
-  expireOne(): void {
-    const job = this.#scheduler.pick([...this.jobs.values()].filter(({ state }) => state === "active"));
-    if (job !== undefined) job.state = "waiting";
-  }
-
-  expireAll(): void {
-    for (const job of this.jobs.values()) if (job.state === "active") job.state = "waiting";
-  }
-
-  queueFor(actor: Actor): JobQueue {
-    const add = (jobs: readonly JobPayload[]): void => {
-      for (const payload of jobs) {
-        const id = jobId(payload.run, payload.shard);
-        if (!this.jobs.has(id)) this.jobs.set(id, { payload, state: "waiting", lease: 0 });
-      }
-    };
-    return {
-      enqueue: ({ jobs }) => this.#call(actor, () => add(jobs)),
-      requeue: ({ jobs }) =>
-        this.#call(actor, () => {
-          for (const { run, shard } of jobs)
-            if (this.jobs.get(jobId(run, shard))?.state === "failed") this.jobs.delete(jobId(run, shard));
-          add(jobs);
-        }),
-      remove: ({ jobs }) =>
-        this.#call(actor, () => jobs.filter(({ run, shard }) => this.jobs.delete(jobId(run, shard))).length),
-      unknown: ({ jobs }) =>
-        this.#call(actor, () => jobs.filter(({ run, shard }) => !this.jobs.has(jobId(run, shard)))),
-      counts: async (): Promise<QueueCounts> => ({ waiting: this.jobs.size, active: 0, failed: 0 }),
-      close: async () => {},
-    };
-  }
-
-  pull(actor: Actor): Promise<{ job: LeasedJob; lease: number } | null> {
-    return this.#call(actor, () => {
-      const found = this.#scheduler.pick([...this.jobs].filter(([, { state }]) => state === "waiting"));
-      if (found === undefined) return null;
-      const [id, job] = found;
-      job.state = "active";
-      job.lease = ++this.#leases;
-      return { job: { id, payload: job.payload, stalls: 0 }, lease: job.lease };
-    });
-  }
-
-  /** Takes effect only while the lease is held. */
-  settle(actor: Actor, id: string, lease: number, as: "completed" | "waiting"): Promise<void> {
-    return this.#call(actor, () => {
-      const job = this.jobs.get(id);
-      if (job?.state !== "active" || job.lease !== lease) return;
-      if (as === "completed") this.jobs.delete(id);
-      else job.state = "waiting";
-    });
-  }
-
-  async #call<T>(actor: Actor, act: () => T): Promise<T> {
-    await this.#scheduler.step(actor);
-    const result = act();
-    await this.#scheduler.step(actor);
-    return result;
-  }
 }

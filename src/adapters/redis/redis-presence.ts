@@ -1,8 +1,9 @@
-/** Who is at work: names that announce themselves and fade away when their process dies. */
+/** `Presence` on Redis: keys that expire, and a set of their names. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Redis } from "ioredis";
-import { producerStateSchema, type WorkerState, workerStateSchema } from "../../core/worker-state.ts";
+import type { Presence } from "../../core/ports.ts";
 import { connectRedis, type RedisKeyParams } from "./connect.ts";
+import { type Ask, askingServer } from "./redis-faults.ts";
 import { repeat } from "./repeat.ts";
 
 const LIFETIME_MS = 15_000;
@@ -10,17 +11,18 @@ const ANNOUNCE_INTERVAL_MS = 5_000;
 /** A name that Redis is not told of fades away by itself. */
 const WITHDRAW_PATIENCE_MS = 2_000;
 
-export class Presence {
+export class RedisPresence implements Presence {
   readonly #redis: Redis;
   readonly #key: string;
+  readonly #ask: Ask;
   readonly #announced = new Map<string, NodeJS.Timeout>();
 
   constructor(params: RedisKeyParams) {
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#key = params.key;
+    this.#ask = askingServer(params.redisUrl);
   }
 
-  /** @param describe What to say of it, as plain data; asked again each time. */
   async announce(name: string, describe: () => unknown = () => null): Promise<void> {
     // Redis's clock decides who has faded away: those of the machines may differ.
     const tell = async (): Promise<void> => {
@@ -28,22 +30,26 @@ export class Presence {
       await this.#redis.zadd(this.#key, 0, name);
     };
     this.#announced.set(name, repeat(tell, ANNOUNCE_INTERVAL_MS));
-    await tell();
+    await this.#ask("announce a process", tell);
   }
 
   async withdraw(name: string): Promise<void> {
     clearInterval(this.#announced.get(name));
     this.#announced.delete(name);
     const gone = this.#redis.zrem(this.#key, name).then(() => this.#redis.del(this.#stateKey(name)));
-    await Promise.race([gone, sleep(WITHDRAW_PATIENCE_MS, undefined, { ref: false })]);
+    const patience = sleep(WITHDRAW_PATIENCE_MS, undefined, { ref: false });
+    await this.#ask("withdraw a process", () => Promise.race([gone, patience]));
   }
 
   async present(): Promise<string[]> {
     return [...(await this.states()).keys()];
   }
 
-  /** What those present say of themselves; null for one that says nothing, or nothing that can be read. */
-  async states(): Promise<Map<string, unknown>> {
+  states(): Promise<Map<string, unknown>> {
+    return this.#ask("list processes", () => this.#states());
+  }
+
+  async #states(): Promise<Map<string, unknown>> {
     const names = await this.#redis.zrange(this.#key, "0", "-1");
     if (names.length === 0) return new Map();
     const states = await this.#redis.mget(names.map((name) => this.#stateKey(name)));
@@ -61,27 +67,6 @@ export class Presence {
     for (const name of this.#announced.keys()) await this.withdraw(name).catch(() => {});
     this.#redis.disconnect();
   }
-}
-
-/** Workers present that say of themselves what can be read. */
-export async function readWorkers(presence: Presence): Promise<WorkerState[]> {
-  const states = await presence.states();
-  return [...states.values()]
-    .flatMap((state) => {
-      const parsed = workerStateSchema.safeParse(state);
-      return parsed.success ? [parsed.data] : [];
-    })
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-/** What planning waits for, by run, where its producer says that it does. */
-export async function readPlanningWaits(presence: Presence): Promise<Map<string, string>> {
-  const states = await presence.states();
-  const waits = [...states].flatMap(([run, state]): [string, string][] => {
-    const parsed = producerStateSchema.safeParse(state);
-    return parsed.success && parsed.data.waitsFor !== null ? [[run, parsed.data.waitsFor]] : [];
-  });
-  return new Map(waits);
 }
 
 function parse(json: string): unknown {

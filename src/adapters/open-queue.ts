@@ -1,0 +1,81 @@
+/** From what people type after `--redis` to the ports of a fleet's queues. Nothing else imports `adapters/redis`. */
+import type { Queue } from "bullmq";
+import { type Logger, pino } from "pino";
+import type { PartQueue } from "../core/ingest.ts";
+import type { ControlQueue, JobLeases, Presence, Turn } from "../core/ports.ts";
+import type { LeasesParams, ModelQueue, QueueServer, QueueWatch, ShardQueue } from "../core/queue-server.ts";
+import { redactUrl } from "../core/redact-url.ts";
+import type { Observe } from "../core/telemetry.ts";
+import { BullControlQueue } from "./redis/bull-control-queue.ts";
+import { BullLeases } from "./redis/bull-leases.ts";
+import { BullParts } from "./redis/bull-parts.ts";
+import { BullQueue } from "./redis/bull-queue.ts";
+import { checkRedis } from "./redis/connect.ts";
+import { PrivateRedis } from "./redis/private-redis.ts";
+import {
+  controlQueueName,
+  producersKey,
+  queueName,
+  queueNamePrefix,
+  turnKey,
+  workersKey,
+} from "./redis/queue-options.ts";
+import { RedisPresence } from "./redis/redis-presence.ts";
+import { RedisTurn } from "./redis/redis-turn.ts";
+import { RedisWatch } from "./redis/redis-watch.ts";
+
+export interface OpenQueueParams {
+  /** `redis://…`, `rediss://…`, `redis+sentinel://…` or `unix://…`. */
+  readonly url: string;
+  /** Fleets on one server know nothing of each other. */
+  readonly fleet: string;
+  /** Silent by default. */
+  readonly log?: Logger;
+  /** Aborts when the server is waited for no longer: what still waits for an answer rejects. */
+  readonly giveUp?: AbortSignal | undefined;
+}
+
+/** All of a fleet's queue-side ports from one address. Connects to nothing: each port does when it is opened. */
+export function openQueue(params: OpenQueueParams): QueueServer {
+  const { url: redisUrl, fleet, log = pino({ level: "silent" }), giveUp } = params;
+  return {
+    address: redactUrl(redisUrl),
+    namePrefix: queueNamePrefix(fleet),
+    check: (options) => checkRedis(redisUrl, options),
+    watch: (observe?: Observe): QueueWatch => new RedisWatch({ redisUrl, log, ...(observe && { observe }) }),
+    ofModel: (model) => modelQueue({ ...params, log }, queueName(fleet, model)),
+    parts: ({ run, lockDurationMs }): PartQueue => new BullParts({ redisUrl, fleet, run, lockDurationMs, log }),
+    control: (): ControlQueue => new BullControlQueue({ redisUrl, fleet, log }),
+    controlTurn: (): Turn => new RedisTurn({ redisUrl, key: turnKey(controlQueueName(fleet)), giveUp }),
+  };
+}
+
+function modelQueue({ url: redisUrl, log, giveUp }: OpenQueueParams & { log: Logger }, name: string): ModelQueue {
+  return {
+    name,
+    shards: (): ShardQueue => new BullQueue({ redisUrl, name, giveUp }),
+    leases: (params: LeasesParams): JobLeases =>
+      new BullLeases({ redisUrl, name, log, ...params, ...(giveUp && { giveUp }) }),
+    workers: (): Presence => new RedisPresence({ redisUrl, key: workersKey(name), giveUp }),
+    producers: (): Presence => new RedisPresence({ redisUrl, key: producersKey(name), giveUp }),
+    turn: (): Turn => new RedisTurn({ redisUrl, key: turnKey(name), giveUp }),
+  };
+}
+
+/** BullMQ's own view of a queue, for tools that show it; null where something else is behind the port. */
+export function rawQueueOf(queue: ShardQueue): Queue | null {
+  return queue instanceof BullQueue ? queue.raw : null;
+}
+
+/** A queue server of this process's own, which ends with it. */
+export interface PrivateQueueServer {
+  readonly url: string;
+  /** How the server ended; never while it runs, nor when it is closed. */
+  readonly lost: Promise<string>;
+  close(): Promise<void>;
+}
+
+/** @throws FleetError `redis_unavailable` when there is no redis-server to start. */
+export function startPrivateQueueServer(): Promise<PrivateQueueServer> {
+  return PrivateRedis.start();
+}

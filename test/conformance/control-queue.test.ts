@@ -1,0 +1,9 @@
+import { randomUUID } from "node:crypto";
+import { inject } from "vitest";
+import { openQueue } from "../../src/adapters/open-queue.ts";
+import { controlQueueSuite } from "./control-queue.suite.ts";
+
+controlQueueSuite("Redis", () => {
+  const server = openQueue({ url: inject("redisUrl"), fleet: randomUUID() });
+  return () => server.control();
+});
