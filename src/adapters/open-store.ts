@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { FleetError } from "../core/errors.ts";
 import { assertKey } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import type { RootWait } from "./file/file-root.ts";
 import { FileStore } from "./file/file-store.ts";
 import type { S3Options } from "./s3/s3-client.ts";
 
@@ -16,6 +17,8 @@ export interface OpenStoreOptions {
    * works on a store: a folder that is missing then is a disk that is not mounted.
    */
   readonly makeRoot?: boolean | undefined;
+  /** Told when a `file:///` store's first write begins to wait for a folder that is not there. */
+  readonly onWait?: ((wait: RootWait) => void) | undefined;
 }
 
 type StoreAddress =
@@ -34,10 +37,15 @@ const BUCKET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$/;
  */
 export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<ObjectStore> {
   const address = parseStoreUrl(url);
-  if (address.kind === "file") return new FileStore(address.root, { makeRoot: options.makeRoot });
+  if (address.kind === "file") return new FileStore(address.root, options);
   // The SDK takes a quarter of a second to load, which a run on files need not wait for.
   const { S3Store } = await import("./s3/s3-store.ts");
   return new S3Store({ bucket: address.bucket, prefix: address.prefix, ...(options.s3 && { options: options.s3 }) });
+}
+
+/** @throws FleetError `bad_usage` unless it is the URL of a store, or a path; nothing is looked for there. */
+export function assertStoreUrl(url: string): void {
+  parseStoreUrl(url);
 }
 
 function parseStoreUrl(url: string): StoreAddress {

@@ -10,6 +10,7 @@ import { assertNotCancelled, isCancelled } from "../run/cancelled.ts";
 import { readClosed, readRun } from "../run/read-plan.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
+  assertAddresses,
   type ModelSettings,
   modelOf,
   openStoreOf,
@@ -73,7 +74,8 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
   const settings = withDefaults<HelpSettings>(given, WITH_DEFAULTS);
   return withCloser(async (closer) => {
     const redisUrl = redisOf(settings);
-    const bare = await openStoreOf(settings, closer);
+    assertAddresses(settings);
+    const bare = await openStoreOf(settings, closer, { log });
     const record = await readRun(bare, run);
     const { options } = record;
     await assertMayRead(record, settings.inputsBelow);

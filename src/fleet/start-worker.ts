@@ -28,6 +28,7 @@ import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
 import {
+  assertAddresses,
   Closer,
   type ModelSettings,
   modelOf,
@@ -187,16 +188,18 @@ async function open(
   { name, device, log, giveUp }: Readonly<{ name: string; device: Device; log: Logger; giveUp: AbortSignal }>,
   closer: Closer,
 ): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore; redisWatch: RedisWatch }> {
+  assertAddresses(settings);
   const model = await modelOf(settings, log);
   await openTokenizer(model, "passage");
   const tally = new WorkerTally({ name, model: model.manifest.id });
   const maxBatchMs = settings.maxBatchSeconds * 1000;
   const metrics = await openMetrics({ flags: settings, role: "worker", instance: name, maxBatchMs, closer, log });
   const observe = observeAll([tally.observe, metrics]);
-  const store = new ObservedStore(await openStoreOf(settings, closer), observe);
-  await probeStoreOf(store, settings, log);
+  // Redis first: it answers or does not within seconds, and the folder of a store is waited for.
   const queue = await openQueueOf(settings, model.manifest.id, closer, log, giveUp);
   const redisWatch = watchRedisOf(settings, closer, log, observe);
+  const store = new ObservedStore(await openStoreOf(settings, closer, { log }), observe);
+  await probeStoreOf(store, settings, log);
   const redisUrl = redisOf(settings);
   const fleet = queueName(settings.fleet, model.manifest.id);
   const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet), giveUp }));

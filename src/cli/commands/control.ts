@@ -12,7 +12,14 @@ import { ObservedStore } from "../../telemetry/observed-store.ts";
 import { observeMetrics } from "../../telemetry/observe-metrics.ts";
 import { scheduleKeyPlaces, webhookSecret } from "../../config.ts";
 import { loggerOf, printLine, type StoreFlags } from "../output.ts";
-import { openStoreOf, probeStoreOf, redisOf, watchRedisOf, withCloser } from "../../fleet/open-ports.ts";
+import {
+  assertAddresses,
+  openStoreOf,
+  probeStoreOf,
+  redisOf,
+  watchRedisOf,
+  withCloser,
+} from "../../fleet/open-ports.ts";
 import { startNightly } from "../../fleet/host-schedules.ts";
 import { programVersion } from "../../fleet/open-metrics.ts";
 
@@ -40,6 +47,7 @@ export async function control(flags: ControlFlags): Promise<void> {
     const log = loggerOf(flags);
     const access = new Access({ host: flags.host, token: flags.token });
     const redisUrl = redisOf(flags);
+    assertAddresses(flags);
     for (const warning of await checkRedis(redisUrl, { allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
     const version = programVersion();
     const metrics = new Metrics({ role: "control", version });

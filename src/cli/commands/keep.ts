@@ -16,8 +16,9 @@ interface KeepFlags extends StoreFlags {
 
 export async function compact(run: string, flags: KeepFlags & { readonly unsafeStore: boolean }): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf(flags, closer);
-    await probeStoreOf(store, flags, loggerOf(flags));
+    const log = loggerOf(flags);
+    const store = await openStoreOf(flags, closer, { log });
+    await probeStoreOf(store, flags, log);
     const progress = startProgress("compacting", "files");
     const manifest = await compactRun({
       store,
@@ -34,7 +35,7 @@ export async function gc(
   flags: KeepFlags & { readonly delete: boolean; readonly abandonedDays: number },
 ): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf(flags, closer);
+    const store = await openStoreOf(flags, closer, { log: loggerOf(flags) });
     const abandonedAfterMs = flags.abandonedDays * DAY_MS;
     const found = await findGarbage({ store, nowMs: await storeNowMs(store), abandonedAfterMs });
     const garbage = flags.delete ? await removeGarbage(store, found) : found;

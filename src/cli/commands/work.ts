@@ -1,6 +1,6 @@
 /** `embedfleet work`: one worker, or several in processes of their own. */
 import { hasCode } from "../../core/errors.ts";
-import { modelOf, redisOf } from "../../fleet/open-ports.ts";
+import { assertAddresses, modelOf, redisOf } from "../../fleet/open-ports.ts";
 import { startWorker } from "../../fleet/start-worker.ts";
 import { loggerOf, printJson } from "../output.ts";
 import { reportFailure } from "../report-failure.ts";
@@ -10,8 +10,8 @@ export async function work(flags: WorkFlags): Promise<void> {
   const [first, ...others] = placesOf(flags);
   if (others.length === 0) return workAt(first!, flags);
   const log = loggerOf(flags);
+  assertAddresses({ ...flags, redis: redisOf(flags) });
   const model = await modelOf(flags, log);
-  redisOf(flags);
   const { logLevel, metricsPort: firstMetricsPort = null } = flags;
   const supervisor = superviseWorkers({ flags, model, places: [first!, ...others], logLevel, firstMetricsPort, log });
   const stop = (): void => void supervisor.stop();
