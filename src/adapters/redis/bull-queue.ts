@@ -19,11 +19,22 @@ export class BullQueue implements JobQueue, QueueGauge {
   readonly #queue: Queue;
   readonly #base: string;
   readonly #repaired = new Set<string>();
+  readonly #readOnly: boolean;
 
-  constructor(params: Readonly<{ redisUrl: string; name: string; giveUp?: AbortSignal | undefined }>) {
+  /** @param params.readOnly For commands that only look: nothing in Redis changes, and what is damaged there is a fault. */
+  constructor(
+    params: Readonly<{ redisUrl: string; name: string; giveUp?: AbortSignal | undefined; readOnly?: boolean }>,
+  ) {
+    const { readOnly = false } = params;
+    this.#readOnly = readOnly;
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#base = queueBase(params.name);
-    this.#queue = new Queue(params.name, { connection: this.#redis, prefix: QUEUE_PREFIX });
+    this.#queue = new Queue(params.name, {
+      connection: this.#redis,
+      prefix: QUEUE_PREFIX,
+      // BullMQ would write its version there.
+      skipMetasUpdate: readOnly,
+    });
     // Without a listener a lost connection would end the process; ioredis reconnects by itself.
     this.#queue.on("error", () => {});
   }
@@ -87,12 +98,12 @@ export class BullQueue implements JobQueue, QueueGauge {
     }
   }
 
-  /** A damaged key is repaired where it is met, so that nobody has to be there to heal the queue. */
+  /** A damaged key is repaired where it is met, so that nobody has to be there to heal the queue; not by who only looks. */
   async #mending<T>(act: () => Promise<T>): Promise<T> {
     try {
       return await act();
     } catch (error) {
-      if (!isDamage(error)) throw error;
+      if (this.#readOnly || !isDamage(error)) throw error;
       for (const key of await repairKeys(this.#redis, this.#base)) this.#repaired.add(key);
       return act();
     }

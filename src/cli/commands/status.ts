@@ -4,6 +4,7 @@ import { ScheduleService } from "../../control/schedules/schedule-service.ts";
 import { checkRedis } from "../../adapters/redis/connect.ts";
 import { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { Presence, readPlanningWaits, readWorkers } from "../../adapters/redis/presence.ts";
+import { isDamage } from "../../adapters/redis/queue-health.ts";
 import { producersKey, queueName, workersKey } from "../../adapters/redis/queue-options.ts";
 import { RedisWatch } from "../../adapters/redis/redis-watch.ts";
 import { isPassing, messageOf } from "../../core/errors.ts";
@@ -78,26 +79,37 @@ async function asker(
   await checkRedis(redisUrl, { allowVolatile: true });
   // Says nothing on the screen, but leaves a server that another has taken the place of.
   closer.add(new RedisWatch({ redisUrl }));
-  const queue = closer.add(new BullQueue({ redisUrl, name: fleet }));
-  const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet) }));
-  const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet) }));
-  const ask = async (): Promise<Answer> => {
-    const counts = await queue.counts();
-    const failures = counts.failed === 0 ? [] : await queue.failures({ run, limit: COUNTED_FAILURES });
-    return {
-      counts,
-      workers: await readWorkers(workers),
-      producers: await producers.present(),
-      planningWaits: await readPlanningWaits(producers),
-      failedJobs: failures.length,
-    };
-  };
+  const readOnly = true;
+  const queue = closer.add(new BullQueue({ redisUrl, name: fleet, readOnly }));
+  const workers = closer.add(new Presence({ redisUrl, key: workersKey(fleet), readOnly }));
+  const producers = closer.add(new Presence({ redisUrl, key: producersKey(fleet), readOnly }));
+  const ask = async (): Promise<Answer> => ({
+    ...(await countJobs(queue, run)),
+    workers: await readWorkers(workers),
+    producers: await producers.present(),
+    planningWaits: await readPlanningWaits(producers),
+  });
   // What is asked of a Redis that is away waits until it is back, so that one question is enough.
   let asked: Promise<Answer> | null = null;
   return () => {
     asked ??= ask().finally(() => (asked = null));
     return Promise.race([asked, sleep(ANSWER_TIMEOUT_MS, { ...UNASKED, isRedisAway: true }, { ref: false })]);
   };
+}
+
+/** To look must not change anything: what is damaged is said, and those who work on the queue repair it. */
+async function countJobs(
+  queue: BullQueue,
+  run: string,
+): Promise<Pick<Answer, "counts" | "failedJobs" | "queueDamage">> {
+  try {
+    const counts = await queue.counts();
+    const failures = counts.failed === 0 ? [] : await queue.failures({ run, limit: COUNTED_FAILURES });
+    return { counts, failedJobs: failures.length };
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    return { counts: null, failedJobs: 0, queueDamage: messageOf(error) };
+  }
 }
 
 /** Redraws until the run is over or the reader has seen enough. @returns The last look. */
