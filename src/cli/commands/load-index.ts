@@ -3,7 +3,7 @@ import type { Head } from "../../core/contracts.ts";
 import { indexRun } from "../../results/index-run.ts";
 import { LanceIndex } from "../../results/lance-index.ts";
 import { latestRun } from "../../run/list-runs.ts";
-import { printJson, printLine, type StoreFlags } from "../output.ts";
+import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
 import { type Closer, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
 import { count } from "../format-report.ts";
@@ -28,6 +28,7 @@ export async function index(out: string, run: string | undefined, flags: IndexFl
       index: target,
       heads,
       fullText,
+      log: loggerOf(flags),
       onFile: (done, planned) => progress.update(done, planned),
     }).finally(() => progress.stop());
     if (flags.json) return printJson({ ...report, index: target.url, table: flags.table });
