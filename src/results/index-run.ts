@@ -127,7 +127,10 @@ function assertSameSetup(index: LanceIndex, before: readonly IndexedRun[], manif
   const held = before.findLast(({ setupSha256 }) => setupSha256 !== undefined);
   if (held === undefined || wanted === undefined) {
     const which = wanted === undefined ? { run } : { table: index.url };
-    log.warn(which, "it is not known with which tokenizer, pooling and prefixes its vectors were made: taken for the same");
+    log.warn(
+      which,
+      "it is not known with which tokenizer, pooling and prefixes its vectors were made: taken for the same",
+    );
   } else if (held.setupSha256 !== wanted) {
     throw new FleetError(
       "index_conflict",

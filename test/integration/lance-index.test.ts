@@ -253,7 +253,9 @@ test("the same weights with another setup are refused; where a setup is not know
 
   await withIndex("unknown", (index) => index.record({ ...record, run, heads }));
   expect(await indexInto("unknown")).toMatchObject({ kind: "loaded", rows: DOCUMENTS });
-  expect(said).toEqual([expect.objectContaining({ msg: expect.stringContaining("it is not known with which tokenizer") })]);
+  expect(said).toEqual([
+    expect.objectContaining({ msg: expect.stringContaining("it is not known with which tokenizer") }),
+  ]);
   // Known from then on.
   expect(await withIndex("unknown", async (index) => (await index.runs()).at(-1))).toMatchObject({
     setupSha256: model.setupSha256,

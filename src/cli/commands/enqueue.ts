@@ -12,7 +12,8 @@ export interface EnqueueFlags extends EnqueueSettings, LogFlags {
 export async function enqueue(inputs: readonly string[], flags: EnqueueFlags): Promise<void> {
   const { json, out } = flags;
   const run = flags.run ?? newRunId();
-  const signal = interruptionOf(run);
+  const { signal, leave } = interruptionOf(run);
+  signal.addEventListener("abort", leave, { once: true });
   const settings = { ...flags, run, inputs, redis: redisOf(flags), log: loggerOf(flags), signal };
   const report = await withPlanningBar((onDocuments) => {
     const planned = enqueueCorpus({ ...settings, onDocuments });

@@ -43,9 +43,10 @@ export async function run(inputs: readonly string[], given: RunFlags): Promise<v
     const logLevel = flags.logLevel === "debug" ? "debug" : "error";
     const workFlags = { ...flags, exitWhenDone: false, json: false };
     const supervisor = superviseWorkers({ flags: workFlags, model, places, logLevel, firstMetricsPort: null, log });
-    closer.add({ close: () => supervisor.stop() });
+    const { signal, leave } = interruptionOf(runId);
+    // Workers finish what they have begun, for as long as that takes; a Redis that does not answer is waited for no longer.
+    closer.add({ close: () => supervisor.stop().then(leave) });
     supervisor.start();
-    const signal = interruptionOf(runId);
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
     const over = Promise.race([
       failed,
