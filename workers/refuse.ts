@@ -1,4 +1,5 @@
 /** Gives up a job after a fault, as `verdict.ts` says. A queue that cannot be told lets the job's lease lapse. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { hasCode, messageOf } from "../src/core/errors.ts";
 import type { JobLeases, LeasedJob } from "../src/core/ports.ts";
@@ -42,7 +43,7 @@ export class Refuser {
       const afterMs = retryAfterMs(starts);
       this.#log.warn({ ...of, starts, afterMs }, `a shard could not be ${what} and goes back to the queue for a while`);
       await this.giveBack(job, afterMs);
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      await sleep(PAUSE_MS);
       return "wait";
     }
     if (verdict === "retry" && faults + 1 < MAX_FAULTS) {

@@ -1,9 +1,9 @@
 /** What `status` shows of a run, line by line; never wider than the terminal. */
+import { count, duration, megabytes, percent } from "../core/format-figures.ts";
 import { visible } from "../core/visible.ts";
 import type { WorkerState } from "../core/worker-state.ts";
 import type { RunForecast } from "../run/run-forecast.ts";
 import type { RunReport } from "../run/run-progress.ts";
-import { count, duration, megabytes, percent } from "./format-report.ts";
 
 export interface RunStatus extends RunReport, RunForecast {
   /** Null when no queue was asked. */

@@ -1,4 +1,5 @@
 /** The helpers' side of `enqueue --distributed` as one call. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Logger, pino } from "pino";
 import { checkRedis } from "../adapters/redis/connect.ts";
 import { workerName } from "../config.ts";
@@ -120,7 +121,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
       if (isOver) await assertNotCancelled(store, run);
       // One that was removed is never planned.
       await readRun(store, run);
-      await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
+      await sleep(POLL_INTERVAL_MS);
     }
   });
 }

@@ -10,6 +10,7 @@ import { readText } from "../../../models/registry/plain-file.ts";
 import { openModel, type PrecisionChoice } from "../../../models/registry/open-model.ts";
 import { type FoundModel, findModel } from "../../../models/registry/registry.ts";
 import { cacheFolder } from "../../config.ts";
+import { count } from "../../core/format-figures.ts";
 import { type Head, type Precision, precisionSchema } from "../../core/contracts.ts";
 import { lineChart } from "../../telemetry/chart.ts";
 import { printJson, printLine } from "../output.ts";
@@ -116,7 +117,7 @@ function printCell(cell: Cell): void {
     p50Ms.toFixed(1).padStart(9),
     p99Ms.toFixed(1).padStart(9),
     rowsPerSecond.toFixed(1).padStart(9),
-    Math.round(tokensPerSecond).toLocaleString("en").padStart(11),
+    count(tokensPerSecond).padStart(11),
     (peakShare === null ? "-" : `${(peakShare * 100).toFixed(0)} %`).padStart(8),
     `${(residentBytes / 1e6).toFixed(0)} MB`.padStart(9),
   ];

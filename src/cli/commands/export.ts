@@ -7,7 +7,7 @@ import { latestRun } from "../../run/list-runs.ts";
 import { printJson, printLine, type StoreFlags } from "../output.ts";
 import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
-import { count, megabytes } from "../format-report.ts";
+import { count, megabytes } from "../../core/format-figures.ts";
 
 export interface ExportFlags extends Omit<StoreFlags, "out"> {
   readonly to: ExportFormatName;

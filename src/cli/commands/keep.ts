@@ -6,7 +6,8 @@ import { storeNowMs } from "../../run/store-clock.ts";
 import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
 import { openStoreOf, probeStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
-import { count, megabytes, printReport } from "../format-report.ts";
+import { count, megabytes } from "../../core/format-figures.ts";
+import { printReport } from "../format-report.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 

@@ -6,7 +6,7 @@ import { latestRun } from "../../run/list-runs.ts";
 import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
 import { type Closer, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
-import { count } from "../format-report.ts";
+import { count } from "../../core/format-figures.ts";
 
 export interface IndexFlags extends Omit<StoreFlags, "out"> {
   readonly to: string;

@@ -1,4 +1,5 @@
 /** `embedfleet run`: enqueue, workers and seal on this machine. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { BullQueue } from "../../adapters/redis/bull-queue.ts";
 import { PrivateRedis } from "../../adapters/redis/private-redis.ts";
@@ -93,7 +94,7 @@ export async function untilComplete(
     progress.update(report.rows, report.plannedRows);
     if (report.state === "complete" || report.state === "sealed") return report;
     await assertCanFinish(queue, report);
-    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
+    await sleep(POLL_INTERVAL_MS);
   }
 }
 

@@ -16,7 +16,8 @@ import { readRun } from "../../run/read-plan.ts";
 import { RunWatch } from "../../run/run-watch.ts";
 import { printJson, printLine, type StoreFlags } from "../output.ts";
 import { type Closer, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
-import { count, printReport, scheduleLine } from "../format-report.ts";
+import { count } from "../../core/format-figures.ts";
+import { printReport, scheduleLine } from "../format-report.ts";
 import { Screen } from "../screen.ts";
 import { type RunStatus, statusLines } from "../status-lines.ts";
 
