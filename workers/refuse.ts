@@ -1,8 +1,9 @@
 /** Gives up a job after a fault, as `verdict.ts` says. A queue that cannot be told lets the job's lease lapse. */
 import type { Logger } from "pino";
 import type { Clock } from "../src/core/clock.ts";
-import { messageOf } from "../src/core/errors.ts";
+import { hasCode, messageOf } from "../src/core/errors.ts";
 import type { JobLeases, LeasedJob } from "../src/core/ports.ts";
+import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { MAX_FAULTS, retryAfterMs, type Verdict, verdictOf } from "./verdict.ts";
 
 /** Of a server that is away: the next job would fare no better at once. */
@@ -19,11 +20,13 @@ export class Refuser {
   readonly #leases: JobLeases;
   readonly #log: Logger;
   readonly #clock: Clock;
+  readonly #observe: Observe;
 
-  constructor(params: Readonly<{ leases: JobLeases; log: Logger; clock: Clock }>) {
+  constructor(params: Readonly<{ leases: JobLeases; log: Logger; clock: Clock; observe?: Observe }>) {
     this.#leases = params.leases;
     this.#clock = params.clock;
     this.#log = params.log;
+    this.#observe = params.observe ?? unobserved;
   }
 
   /** @returns What has become of the job; with `end` the worker has to end. */
@@ -37,6 +40,8 @@ export class Refuser {
       return "end";
     }
     if (verdict === "wait") {
+      // As often as it takes: an outage says nothing of the job, and `status` says what it waits for.
+      if (hasCode(error, "store_unavailable")) this.#observe({ kind: "store-wait", reason: error.message });
       const afterMs = retryAfterMs(starts);
       this.#log.warn({ ...of, starts, afterMs }, `a shard could not be ${what} and goes back to the queue for a while`);
       await this.giveBack(job, afterMs);

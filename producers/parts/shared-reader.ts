@@ -1,4 +1,5 @@
 /** A corpus whose parts are read by whoever has time, on any machine, and taken from the store in their order. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { FleetError, hasCode } from "../../src/core/errors.ts";
 import { MAX_PART_OBJECTS, type PartJob, type PartQueue } from "../../src/core/ingest.ts";
 import { runKeys } from "../../src/core/layout.ts";
@@ -108,7 +109,7 @@ export class SharedReader implements PartReader {
       const found = await this.#find(offered.job, piece);
       if (found !== null) return found;
       if (poll % POLLS_PER_CHECK === 0) await this.#check(offered, piece);
-      await new Promise((resolve) => setTimeout(resolve, pollIntervalMs));
+      await sleep(pollIntervalMs);
     }
   }
 

@@ -13,10 +13,17 @@ export function toPosix(path: string): string {
   return path.split(sep).join("/");
 }
 
+/** Bucket and key of an S3 URL; null when it names no valid bucket. */
+export function splitS3Url(url: string): { bucket: string; key: string } | null {
+  // Wider than AWS allows today: old buckets and other servers have capitals and underscores.
+  const [, bucket, key = ""] = /^s3:\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:\/(.*))?$/is.exec(url) ?? [];
+  return bucket === undefined ? null : { bucket, key };
+}
+
 /** @throws FleetError `bad_usage` */
 export function parseS3Url(url: string): { bucket: string; key: string } {
-  const [, bucket, key = ""] = /^s3:\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:\/(.*))?$/is.exec(url) ?? [];
-  if (bucket !== undefined) return { bucket, key };
+  const address = splitS3Url(url);
+  if (address !== null) return address;
   // Not repeated when it may carry a secret into logs.
   const shown = url.includes("@") ? "the s3:// URL of the corpus" : `the corpus ${url}`;
   throw new FleetError("bad_usage", `${shown} names no valid bucket`, {

@@ -6,6 +6,7 @@ import type { ControlQueue, JobLeases, Presence, Turn } from "../core/ports.ts";
 import type { LeasesParams, ModelQueue, QueueServer, QueueWatch, ShardQueue } from "../core/queue-server.ts";
 import { redactUrl } from "../core/redact-url.ts";
 import type { Observe } from "../core/telemetry.ts";
+import { optionsOfAddress } from "./redis/address.ts";
 import { BullControlQueue } from "./redis/bull-control-queue.ts";
 import { BullLeases } from "./redis/bull-leases.ts";
 import { BullParts } from "./redis/bull-parts.ts";
@@ -33,6 +34,13 @@ export interface OpenQueueParams {
   readonly log?: Logger;
   /** Aborts when the server is waited for no longer: what still waits for an answer rejects. */
   readonly giveUp?: AbortSignal | undefined;
+  /** For commands that only look: nothing on the server changes, and damage is a fault instead of being repaired. */
+  readonly readOnly?: boolean;
+}
+
+/** @throws FleetError `bad_usage` for what is no address of a queue server. */
+export function assertQueueUrl(url: string): void {
+  optionsOfAddress(url);
 }
 
 /** All of a fleet's queue-side ports from one address. Connects to nothing: each port does when it is opened. */
@@ -50,14 +58,15 @@ export function openQueue(params: OpenQueueParams): QueueServer {
   };
 }
 
-function modelQueue({ url: redisUrl, log, giveUp }: OpenQueueParams & { log: Logger }, name: string): ModelQueue {
+function modelQueue(params: OpenQueueParams & { log: Logger }, name: string): ModelQueue {
+  const { url: redisUrl, log, giveUp, readOnly = false } = params;
   return {
     name,
-    shards: (): ShardQueue => new BullQueue({ redisUrl, name, giveUp }),
+    shards: (): ShardQueue => new BullQueue({ redisUrl, name, giveUp, readOnly }),
     leases: (params: LeasesParams): JobLeases =>
       new BullLeases({ redisUrl, name, log, ...params, ...(giveUp && { giveUp }) }),
-    workers: (): Presence => new RedisPresence({ redisUrl, key: workersKey(name), giveUp }),
-    producers: (): Presence => new RedisPresence({ redisUrl, key: producersKey(name), giveUp }),
+    workers: (): Presence => new RedisPresence({ redisUrl, key: workersKey(name), giveUp, readOnly }),
+    producers: (): Presence => new RedisPresence({ redisUrl, key: producersKey(name), giveUp, readOnly }),
     turn: (): Turn => new RedisTurn({ redisUrl, key: turnKey(name), giveUp }),
   };
 }

@@ -4,7 +4,9 @@ import { fileURLToPath } from "node:url";
 import { FleetError } from "../core/errors.ts";
 import { assertKey } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import type { RootWait } from "./file/file-root.ts";
 import { FileStore } from "./file/file-store.ts";
+import { splitS3Url } from "./input-address.ts";
 import type { S3Options } from "./s3/s3-client.ts";
 
 /** What the URL does not say. */
@@ -16,6 +18,8 @@ export interface OpenStoreOptions {
    * works on a store: a folder that is missing then is a disk that is not mounted.
    */
   readonly makeRoot?: boolean | undefined;
+  /** Told when a `file:///` store's first write begins to wait for a folder that is not there. */
+  readonly onWait?: ((wait: RootWait) => void) | undefined;
 }
 
 type StoreAddress =
@@ -23,8 +27,6 @@ type StoreAddress =
   | { readonly kind: "s3"; readonly bucket: string; readonly prefix: string };
 
 const ALLOWED = "give file:///folder, s3://bucket/prefix, or the path of a folder";
-/** Wider than AWS allows today: old buckets and other servers have capitals and underscores. */
-const BUCKET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$/;
 
 /**
  * A store by its URL. Reads and writes nothing: whether the store is there and can be trusted, `probeStore` finds out.
@@ -34,10 +36,15 @@ const BUCKET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$/;
  */
 export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<ObjectStore> {
   const address = parseStoreUrl(url);
-  if (address.kind === "file") return new FileStore(address.root, { makeRoot: options.makeRoot });
+  if (address.kind === "file") return new FileStore(address.root, options);
   // The SDK takes a quarter of a second to load, which a run on files need not wait for.
   const { S3Store } = await import("./s3/s3-store.ts");
   return new S3Store({ bucket: address.bucket, prefix: address.prefix, ...(options.s3 && { options: options.s3 }) });
+}
+
+/** @throws FleetError `bad_usage` unless it is the URL of a store, or a path; nothing is looked for there. */
+export function assertStoreUrl(url: string): void {
+  parseStoreUrl(url);
 }
 
 function parseStoreUrl(url: string): StoreAddress {
@@ -67,8 +74,9 @@ function parseFileUrl(url: string): StoreAddress {
 
 /** Taken letter by letter, like the AWS tools do: a `%20` in a prefix is a `%20` in the keys. */
 function parseBucketUrl(url: string): StoreAddress {
-  const [, bucket, rest = ""] = /^s3:\/\/([^/]*)(?:\/(.*))?$/is.exec(url) ?? [];
-  if (bucket === undefined || !BUCKET_NAME.test(bucket)) throw badUrl(url, "names no valid bucket after s3://");
+  const address = splitS3Url(url);
+  if (address === null) throw badUrl(url, "names no valid bucket after s3://");
+  const { bucket, key: rest } = address;
   if (/[?#]/.test(rest)) throw badUrl(url, "has a ? or # in it; endpoint and region are options of their own");
   const prefix = rest.replace(/\/$/, "");
   try {

@@ -100,6 +100,18 @@ export function checkArrowFooter(bytes: Uint8Array): Uint8Array {
   return bytes.subarray(footerOf(bytes).start);
 }
 
+/**
+ * What the columns of a file's one batch lie in.
+ * @throws Error when the file has not one sound batch.
+ */
+export function batchBody(bytes: Uint8Array): Uint8Array {
+  const { footer } = footerOf(bytes);
+  const blocks = footer.structs(footer.root, 3, BLOCK_BYTES);
+  const batch = blocks.length === 1 ? checkMessage(bytes, Number(blocks[0]!.getBigInt64(0, true))) : null;
+  if (batch === null) throw new Error(`${blocks.length} record batches instead of 1`);
+  return bytes.subarray(batch.bodyStart, batch.end);
+}
+
 export interface MessageInfo {
   readonly kind: "schema" | "dictionary" | "batch";
   /** Rows of a batch; 0 for other messages. */
@@ -167,8 +179,14 @@ function checkStream(bytes: Uint8Array): void {
   }
 }
 
-/** @returns The message's type and the offset of its body's end, or null at the end of the stream. */
-function checkMessage(bytes: Uint8Array, at: number): { readonly type: number; readonly end: number } | null {
+interface MessagePlace {
+  readonly type: number;
+  readonly bodyStart: number;
+  readonly end: number;
+}
+
+/** @returns What the message is and where its body lies, or null at the end of the stream. */
+function checkMessage(bytes: Uint8Array, at: number): MessagePlace | null {
   if (!Number.isSafeInteger(at) || at < 0 || at + 8 > bytes.length) throw new Error(`a message would begin at ${at}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.getUint32(at, true) !== CONTINUATION) throw new Error(`no message begins at ${at}`);
@@ -182,7 +200,7 @@ function checkMessage(bytes: Uint8Array, at: number): { readonly type: number; r
   if (bodyBytes < 0 || end + bodyBytes > bytes.length) throw new Error(`a message's body has ${bodyBytes} bytes`);
   const type = message.typeOfUnion(MESSAGE_HEADER);
   if (type === RECORD_BATCH_TYPE) checkBatch(message, message.tableOf(message.root, MESSAGE_HEADER), bodyBytes);
-  return { type, end: end + bodyBytes };
+  return { type, bodyStart: end, end: end + bodyBytes };
 }
 
 /** Lengths that the body could not hold make apache-arrow fill bitmaps and lists of that length itself. */

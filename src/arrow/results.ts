@@ -4,10 +4,12 @@ import type { ShardBuffers } from "../core/batch.ts";
 import { CONTRACT_VERSION, type RunOptions, type ShardStats, shardStatsSchema } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { toHalf } from "../core/half.ts";
+import { runKeys } from "../core/layout.ts";
 import { MemoryPool } from "../core/memory-pool.ts";
 import { type KeptColumn, type PlannedRows, TEXT_HASH_BYTES } from "../core/rows.ts";
 import { engineNameOf } from "../core/same-model.ts";
 import type { RowVectors } from "../core/scoring.ts";
+import type { ShardName } from "../core/telemetry.ts";
 import {
   fixedBinaryColumn,
   optionalUtf8Column,
@@ -19,6 +21,7 @@ import {
   vectorListColumn,
   type VectorValues,
 } from "./columns.ts";
+import { changedBody, CRC_KEY, CRC_UNKNOWN, sealBody } from "./body-crc.ts";
 import { type BatchView, readFileMetadata, readSingleBatch } from "./read.ts";
 
 const STATS_KEY = "embedfleet.stats";
@@ -164,6 +167,7 @@ export function encodeResults(
   writer.write(toRecordBatch(columns, resultMetadata(meta)));
   writer.finish();
   const file = pieces.join(files);
+  sealBody(file);
   for (const memory of halves) files.give(memory);
   return file;
 }
@@ -206,6 +210,7 @@ function resultMetadata(meta: ResultMeta): Map<string, string> {
     ["embedfleet.keep", JSON.stringify(meta.options.keep)],
     ["embedfleet.options", JSON.stringify(meta.options)],
     [STATS_KEY, JSON.stringify(meta.stats)],
+    [CRC_KEY, CRC_UNKNOWN],
     ...(meta.rejectsKey === null ? [] : [["embedfleet.rejects", meta.rejectsKey] as const]),
     ...(meta.stagedSha256 === undefined ? [] : [[STAGED_KEY, meta.stagedSha256] as const]),
     ...(meta.engineVersion === undefined ? [] : [[ENGINE_VERSION_KEY, meta.engineVersion] as const]),
@@ -236,6 +241,7 @@ export function decodeResults(
   view.expectMetadata("embedfleet.sha256", options.model.sha256);
   // Files of earlier versions do not name their engine: there was one.
   if (view.metadata.has(ENGINE_KEY)) view.expectMetadata(ENGINE_KEY, engineNameOf(options));
+  assertUnchanged(view, bytes, { run, shard });
   return {
     rows: resultRows(view, options),
     stats: parseStats(view),
@@ -250,6 +256,16 @@ function assertWholeFile(bytes: Uint8Array, what: string): void {
   const tail = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).subarray(-6).toString("latin1");
   if (tail !== "ARROW1")
     throw new FleetError("object_corrupt", `${what} (${bytes.length} bytes) do not end as an Arrow file does`);
+}
+
+/** Files of before there was a CRC-32 are taken as they are. */
+function assertUnchanged(view: BatchView, bytes: Uint8Array, { run, shard }: ShardName): void {
+  const written = view.metadata.get(CRC_KEY);
+  const found = changedBody(bytes, written);
+  if (found === null) return;
+  throw new FleetError("object_corrupt", `${view.what} have the CRC-32 ${found}, and ${written} was written`, {
+    cure: `the store has changed them: delete ${runKeys(run).data(shard)}, then \`embedfleet resume ${run}\`: the shard is computed again`,
+  });
 }
 
 function resultRows(view: BatchView, options: RunOptions): ResultRows {

@@ -1,6 +1,7 @@
 /** Figures for people. */
 import type { BackfillView } from "../control/schedules/schedule-service.ts";
 import type { RunReport } from "../run/run-progress.ts";
+import { count, megabytes, percent } from "../core/format-figures.ts";
 import { printLine } from "./output.ts";
 
 export function printReport(report: RunReport, storeUrl: string): void {
@@ -51,34 +52,4 @@ export function scheduleLine(view: BackfillView): string {
   const last = lastRun === null ? "no run yet" : `last ${lastRun}`;
   const how = problem ?? lastState ?? "";
   return `${name.padEnd(20)} ${pattern} ${timezone}, ${next}, ${last}${how === "" ? "" : ` (${how})`}`;
-}
-
-export function count(value: number): string {
-  return Math.round(value).toLocaleString("en-US");
-}
-
-export function megabytes(bytes: number): string {
-  return `${(bytes / 1e6).toFixed(1)} MB`;
-}
-
-export function percent(ratio: number): string {
-  return `${(ratio * 100).toFixed(1)} %`;
-}
-
-const UNITS = [
-  [86_400, "d"],
-  [3600, "h"],
-  [60, "min"],
-  [1, "s"],
-] as const;
-
-/** `2 d 3 h`, `4 min 5 s`: two units say enough. */
-export function duration(seconds: number): string {
-  const rounded = Math.max(0, Math.round(seconds));
-  const at = UNITS.findIndex(([size]) => rounded >= size);
-  if (at < 0) return "0 s";
-  const [size, unit] = UNITS[at]!;
-  const next = UNITS[at + 1];
-  const rest = next === undefined ? 0 : Math.floor((rounded % size) / next[0]);
-  return `${Math.floor(rounded / size)} ${unit}${next === undefined || rest === 0 ? "" : ` ${rest} ${next[1]}`}`;
 }

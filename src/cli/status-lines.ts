@@ -1,9 +1,9 @@
 /** What `status` shows of a run, line by line; never wider than the terminal. */
+import { count, duration, megabytes, percent } from "../core/format-figures.ts";
 import { visible } from "../core/visible.ts";
 import type { WorkerState } from "../core/worker-state.ts";
 import type { RunForecast } from "../run/run-forecast.ts";
 import type { RunReport } from "../run/run-progress.ts";
-import { count, duration, megabytes, percent } from "./format-report.ts";
 
 export interface RunStatus extends RunReport, RunForecast {
   /** Null when no queue was asked. */
@@ -27,7 +27,7 @@ export function statusLines(status: RunStatus, params: Readonly<{ columns: numbe
     const { waiting, active, failed } = status.queue;
     lines.push(fact("queue", `${count(waiting)} waiting, ${count(active)} active, ${count(failed)} failed`));
   }
-  if (status.waitsFor !== null) lines.push(fact("waits for", status.waitsFor));
+  if (status.waitsFor !== null) lines.push(...wrappedFact("waits for", status.waitsFor, columns));
   if (status.workers !== null) lines.push(...workerLines(status.workers));
   // Escapes are longer than what they stand for, so they are made before the line is cut.
   return lines
@@ -37,6 +37,18 @@ export function statusLines(status: RunStatus, params: Readonly<{ columns: numbe
 
 function fact(name: string, value: string): string {
   return `${name.padEnd(10)} ${value}`;
+}
+
+/** A sentence with a reason in it is no use without its end: it goes on below. */
+function wrappedFact(name: string, value: string, columns: number): string[] {
+  const lines = [fact(name, "").trimEnd()];
+  for (const word of visible(value).split(" ")) {
+    const isFirst = lines.length === 1 && lines[0] === name;
+    const longer = isFirst ? fact(name, word) : `${lines.at(-1)} ${word}`;
+    if (isFirst || longer.length <= columns) lines[lines.length - 1] = longer;
+    else lines.push(fact("", word));
+  }
+  return lines;
 }
 
 function bar({ realTokens, plannedTokens }: RunStatus, columns: number): string {

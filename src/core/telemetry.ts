@@ -12,15 +12,7 @@ export type Stage = (typeof STAGES)[number];
  * Why a device had nothing to do while its worker had jobs, or could have had some. `copying` is the time
  * that the device's own thread takes to put a batch together and its results away.
  */
-export const IDLE_CAUSES = [
-  "queue-empty",
-  "pulling",
-  "loading",
-  "packing",
-  "copying",
-  "committing",
-  "starting",
-] as const;
+export const IDLE_CAUSES = ["queue-empty", "pulling", "loading", "packing", "copying", "committing"] as const;
 /** Why a device stood still. */
 export type IdleCause = (typeof IDLE_CAUSES)[number];
 /** Milliseconds by cause. */
@@ -85,8 +77,6 @@ export type FleetEvent =
   | { readonly kind: "rejects"; readonly reason: string; readonly count: number }
   /** What a worker holds in memory now. */
   | { readonly kind: "held"; readonly shards: number; readonly bytes: number; readonly poolTokens: number }
-  /** Memory of the device, where the runtime can say it. */
-  | { readonly kind: "device-memory"; readonly usedBytes: number; readonly totalBytes: number | null }
   /** A batch did not fit the device's memory and was cut in two. */
   | { readonly kind: "oom-split"; readonly rows: number; readonly paddedTokens: number }
   /** Work moved from one execution provider or device to another. */
@@ -96,6 +86,8 @@ export type FleetEvent =
   | { readonly kind: "leases"; readonly outcome: "renewed" | "lost" | "failed"; readonly count: number }
   /** Redis was asked whether it can hold the queue, and answered that it can. */
   | { readonly kind: "redis-answered" }
+  /** A job went back to the queue for a while because the store could not be reached. */
+  | { readonly kind: "store-wait"; readonly reason: string }
   /** A pulled job's lease had lapsed before: a worker died with it, or lost touch. */
   | { readonly kind: "stalled"; readonly count: number }
   /** Documents became token ids. */

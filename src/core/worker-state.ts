@@ -3,6 +3,8 @@ import { z } from "zod";
 import type { Presence } from "./ports.ts";
 
 const figure = z.number().min(0);
+/** Of what a worker says of its store. */
+export const MAX_REASON_CHARS = 512;
 
 export const workerStateSchema = z.object({
   name: z.string().max(256),
@@ -27,6 +29,11 @@ export const workerStateSchema = z.object({
   /** Rows by length, as counted between `LENGTH_BOUNDS`, the last for longer ones. */
   rowsByLength: z.array(figure).max(64),
   residentBytes: figure,
+  /** Since when its jobs go back because the store fails, with the last reason; null while none does. Not said by older workers. */
+  storeTrouble: z
+    .object({ since: z.iso.datetime(), reason: z.string().max(MAX_REASON_CHARS) })
+    .nullable()
+    .optional(),
 });
 /** What a producer says of itself. */
 export const producerStateSchema = z.object({

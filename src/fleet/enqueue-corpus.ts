@@ -20,6 +20,7 @@ import { openRun } from "../run/open-run.ts";
 import { readProgress, type RunReport } from "../run/run-progress.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
+  assertAddresses,
   type Closer,
   modelOf,
   type OpenedQueue,
@@ -91,6 +92,7 @@ export async function prepare(
   log: Logger,
   { makeRoot = true }: Readonly<{ makeRoot?: boolean }> = {},
 ): Promise<Prepared> {
+  assertAddresses(settings);
   const reading = { ...selectionOf(settings), maxDocumentBytes: settings.maxDocumentBytes };
   const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };
   const corpus = closer.add(new Corpus({ inputs, ...reading, s3 }));
@@ -99,7 +101,7 @@ export async function prepare(
   const setup = { model, cutting: runOptionsOf(settings, model), reading, s3 };
   const chunker = await openCutter(settings.producerThreads, setup, closer);
   const observe = await openMetrics({ settings, role: "producer", instance: processName(), closer, log });
-  const store = new ObservedStore(await openStoreOf(settings, closer, { makeRoot }), observe);
+  const store = new ObservedStore(await openStoreOf(settings, closer, { makeRoot, log }), observe);
   await probeStoreOf(store, settings, log);
   return { store, model, chunker, corpus, observe };
 }

@@ -1,4 +1,5 @@
 /** The helpers' side of `enqueue --distributed` as one call. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Logger, pino } from "pino";
 import { allowedInputs } from "../adapters/allowed-inputs.ts";
 import type { RunRecord } from "../core/contracts.ts";
@@ -7,7 +8,15 @@ import { givesSameVectors, modelName } from "../core/same-model.ts";
 import { assertNotCancelled, isCancelled } from "../run/cancelled.ts";
 import { readClosed, readRun } from "../run/read-plan.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
-import { checkServer, modelOf, openStoreOf, probeStoreOf, queueServerOf, withCloser } from "./open-ports.ts";
+import {
+  assertAddresses,
+  checkServer,
+  modelOf,
+  openStoreOf,
+  probeStoreOf,
+  queueServerOf,
+  withCloser,
+} from "./open-ports.ts";
 import { openCutter } from "./enqueue-corpus.ts";
 import { takeParts } from "./share-parts.ts";
 import { withDefaults } from "./check-settings.ts";
@@ -40,8 +49,9 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
   const { run, log = pino({ level: "silent" }), signal, ...given } = params;
   const settings = withDefaults(produceSettings, given);
   return withCloser(async (closer) => {
+    assertAddresses(settings);
     const server = queueServerOf(settings, log);
-    const bare = await openStoreOf(settings, closer);
+    const bare = await openStoreOf(settings, closer, { log });
     const record = await readRun(bare, run);
     const { options } = record;
     await assertMayRead(record, settings.inputsBelow);
@@ -86,7 +96,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
       if (isOver) await assertNotCancelled(store, run);
       // One that was removed is never planned.
       await readRun(store, run);
-      await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
+      await sleep(POLL_INTERVAL_MS);
     }
   });
 }

@@ -4,8 +4,9 @@ import { chooseEngine } from "../../models/choose-engine.ts";
 import { assertOffersHeads, type InferenceEngine, offeredPrecision } from "../../models/engine.ts";
 import { type Model, openModel } from "../../models/registry/open-model.ts";
 import { assertModelCan, findModel } from "../../models/registry/registry.ts";
-import { openQueue } from "../adapters/open-queue.ts";
-import { openStore } from "../adapters/open-store.ts";
+import { assertQueueUrl, openQueue } from "../adapters/open-queue.ts";
+import { assertStoreUrl, openStore } from "../adapters/open-store.ts";
+import type { RootWait } from "../adapters/file/file-root.ts";
 import type { Head, RunOptions } from "../core/contracts.ts";
 import type { Selection } from "../core/selection.ts";
 import { FleetError } from "../core/errors.ts";
@@ -44,15 +45,32 @@ export async function withCloser<T>(act: (closer: Closer) => Promise<T>): Promis
   }
 }
 
-/** @param options.makeRoot For the commands that begin a store; the others wait a while for its folder, and then it is a fault. */
+/**
+ * Refuses what is no address before anything is read or waited for; whether something is there is found out later.
+ * @throws FleetError `bad_usage`
+ */
+export function assertAddresses({ out, redis }: Readonly<{ out: string; redis?: string | undefined }>): void {
+  assertStoreUrl(out);
+  if (redis !== undefined) assertQueueUrl(redis);
+}
+
+/**
+ * @param options.makeRoot For the commands that begin a store; the others wait a while for its folder, and then it is a fault.
+ * @param options.log Told of that wait.
+ */
 export async function openStoreOf(
   settings: StoreSettings,
   closer: Closer,
-  { makeRoot = false }: Readonly<{ makeRoot?: boolean }> = {},
+  { makeRoot = false, log }: Readonly<{ makeRoot?: boolean; log?: Logger }> = {},
 ): Promise<ObjectStore> {
   const { s3Endpoint: endpoint, s3Region: region, s3TimeoutSeconds } = settings;
   const s3 = { endpoint, region, idleTimeoutMs: s3TimeoutSeconds * 1000 };
-  return closer.add(await openStore(settings.out, { s3, makeRoot }));
+  const onWait = ({ path, waitMs }: RootWait): void =>
+    log?.warn(
+      { folder: path, waitSeconds: waitMs / 1000 },
+      "the store's folder is not there: waiting for it to appear",
+    );
+  return closer.add(await openStore(settings.out, { s3, makeRoot, onWait }));
 }
 
 /** @throws FleetError `store_refused`, unless the user takes the risk, of which they are told. */

@@ -22,7 +22,7 @@ import { Reconciler } from "../run/reconciler.ts";
 import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
-import { Closer, engineOf, modelOf, openQueueOf, openStoreOf, probeStoreOf } from "./open-ports.ts";
+import { assertAddresses, Closer, engineOf, modelOf, openQueueOf, openStoreOf, probeStoreOf } from "./open-ports.ts";
 import { withDefaults } from "./check-settings.ts";
 import { openMetrics } from "./open-metrics.ts";
 import { processName } from "./process-name.ts";
@@ -152,16 +152,18 @@ async function open(
   }: Readonly<{ name: string; engine: InferenceEngine; device: Device; log: Logger; giveUp: AbortSignal }>,
   closer: Closer,
 ): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore; redisWatch: QueueWatch }> {
+  assertAddresses(settings);
   const model = await modelOf(settings, log);
   await openTokenizer(model, "passage");
   const tally = new WorkerTally({ name, model: model.manifest.id });
   const maxBatchMs = settings.maxBatchSeconds * 1000;
   const metrics = await openMetrics({ settings, role: "worker", instance: name, maxBatchMs, closer, log });
   const observe = observeAll([tally.observe, metrics]);
-  const store = new ObservedStore(await openStoreOf(settings, closer), observe);
-  await probeStoreOf(store, settings, log);
+  // Redis first: it answers or does not within seconds, and the folder of a store is waited for.
   const { server, ofModel, queue } = await openQueueOf(settings, model.manifest.id, closer, log, giveUp);
   const redisWatch = closer.add(server.watch(observe));
+  const store = new ObservedStore(await openStoreOf(settings, closer, { log }), observe);
+  await probeStoreOf(store, settings, log);
   const fleet = ofModel.name;
   const producers = closer.add(ofModel.producers());
   const workers = closer.add(ofModel.workers());

@@ -1,4 +1,5 @@
 /** The report's pictures, as SVG that stands in the page. */
+import { count, percent } from "../core/format-figures.ts";
 import type { LengthFigures } from "./figures.ts";
 import { html, type Markup } from "./markup.ts";
 import type { Busy } from "./timeline.ts";
@@ -6,16 +7,6 @@ import type { Busy } from "./timeline.ts";
 const WIDTH = 960;
 const LEFT = 64;
 const RIGHT = 8;
-
-const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
-
-export function count(value: number): string {
-  return whole.format(value);
-}
-
-export function percent(ratio: number): string {
-  return `${(ratio * 100).toFixed(1)} %`;
-}
 
 export function lengthName(upTo: number | null, previous: number): string {
   return upTo === null ? `> ${count(previous)}` : `≤ ${count(upTo)}`;

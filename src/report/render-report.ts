@@ -1,7 +1,8 @@
 /** A run's report as one HTML file that needs nothing else: no network, no scripts. */
+import { count, duration, megabytes, percent } from "../core/format-figures.ts";
 import type { ReportFigures } from "./figures.ts";
 import { html, jsonMarkup, Markup, type Part } from "./markup.ts";
-import { count, lengthHistogram, lengthName, paddingByLength, percent, shareBar, workerTimeline } from "./pictures.ts";
+import { lengthHistogram, lengthName, paddingByLength, shareBar, workerTimeline } from "./pictures.ts";
 import { STYLE } from "./style.ts";
 
 export function renderReport(figures: ReportFigures, version: string): string {
@@ -65,8 +66,8 @@ function summary({ report, rejectsByReason }: ReportFigures): Markup {
     ["Documents", count(report.documents), `${count(rejects)} rejects`],
     ["Rows", count(report.rows), `of ${count(report.plannedRows)} planned`],
     ["Tokens", count(report.realTokens), `${count(report.tokensPerSecond)} a second`],
-    ["Files", count(report.files), `${(report.bytes / 1e6).toFixed(1)} MB`],
-    ["Took", duration(report.seconds), report.state === "sealed" ? "from its begin to the seal" : "so far"],
+    ["Files", count(report.files), megabytes(report.bytes)],
+    ["Took", seconds(report.seconds * 1000), report.state === "sealed" ? "from its begin to the seal" : "so far"],
   ];
   if (report.deviceBusyRatio !== null)
     tiles.push(["Device busy", percent(report.deviceBusyRatio), "while workers held rows"]);
@@ -104,9 +105,7 @@ function timeline({ timeline: busy }: ReportFigures): Markup {
   if (busy === null) return html`<p class="soft">No result file says when it was made.</p>`;
   const more = busy.more > 0 ? html`<p class="soft">and ${count(busy.more)} more workers</p>` : "";
   return html`${workerTimeline(busy)}${more}
-    <p class="soft">
-      One slot is ${duration(busy.slotMs / 1000)}; the darker it is, the more of it the device worked.
-    </p>`;
+    <p class="soft">One slot is ${seconds(busy.slotMs)}; the darker it is, the more of it the device worked.</p>`;
 }
 
 function paddingSentence({ lengths }: ReportFigures): string {
@@ -216,11 +215,4 @@ function details(summary: string, body: Markup): Markup {
 
 function seconds(ms: number): string {
   return ms < 60_000 ? `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s` : duration(ms / 1000);
-}
-
-function duration(value: number): string {
-  if (value < 60) return `${value.toFixed(1)} s`;
-  const hours = Math.floor(value / 3600);
-  const minutes = Math.floor((value % 3600) / 60);
-  return hours > 0 ? `${hours} h ${minutes} min` : `${minutes} min ${Math.round(value % 60)} s`;
 }

@@ -1,4 +1,5 @@
 /** A sealed run into an index: all of it at first, and then what each delta changes. */
+import { type Logger, pino } from "pino";
 import { type IndexedRun, type LanceIndex, OWN_COLUMNS } from "./lance-index.ts";
 import { selectRows } from "../arrow/select-rows.ts";
 import type { Head, Manifest } from "../core/contracts.ts";
@@ -28,7 +29,7 @@ export interface IndexReport {
 /**
  * Repeated, it changes nothing; cut off, it is given again and completes.
  * @throws FleetError `run_unknown`, `run_incomplete`; `bad_usage` for a run without dense vectors, or full text without
- *   text; `index_conflict` when the index holds vectors of another model.
+ *   text; `index_conflict` when the index holds vectors of another model, or of another setup of it.
  */
 export async function indexRun(
   params: Readonly<{
@@ -38,6 +39,8 @@ export async function indexRun(
     /** Dense is always among them. */
     heads: readonly Head[];
     fullText: boolean;
+    /** Silent by default. */
+    log?: Logger;
     onFile?: (done: number, planned: number) => void;
   }>,
 ): Promise<IndexReport> {
@@ -48,6 +51,7 @@ export async function indexRun(
   const heads = options.heads.filter((head) => params.heads.includes(head) || head === "dense");
   const before = await index.runs();
   assertSameVectors(index, before, chain[0]!, heads);
+  assertSameSetup(index, before, chain[0]!, params.log ?? pino({ level: "silent" }));
   const record = (state: IndexedRun["state"]): Promise<void> => index.record({ ...describe(chain[0]!, heads), state });
   const steps = await whatToDo(store, before, chain);
   if (steps.kind === "same") await record("done");
@@ -75,8 +79,11 @@ function assertFits({ run, options }: Manifest, fullText: boolean): void {
 }
 
 function describe({ run, options: { model } }: Manifest, heads: readonly Head[]): Omit<IndexedRun, "state"> {
-  return { run, model: model.id, modelSha256: model.sha256, dim: model.dim, heads: [...heads] };
+  const { id, sha256: modelSha256, setupSha256, dim } = model;
+  return { run, model: id, modelSha256, ...(setupSha256 !== undefined && { setupSha256 }), dim, heads: [...heads] };
 }
+
+const OTHER_TABLE = "index this run into another --table, and drop the old one when nobody asks it any more";
 
 /** Vectors of two models lie in two spaces: their distances mean nothing, even where their lengths agree. */
 function assertSameVectors(
@@ -88,7 +95,7 @@ function assertSameVectors(
   const held = before.at(-1);
   if (held === undefined) return;
   const wanted = describe(manifest, heads);
-  const cure = "index this run into another --table, and drop the old one when nobody asks it any more";
+  const cure = OTHER_TABLE;
   if (held.dim !== wanted.dim || held.modelSha256 !== wanted.modelSha256) {
     throw new FleetError(
       "index_conflict",
@@ -105,6 +112,30 @@ function assertSameVectors(
       {
         cure: `say --heads ${held.heads.join(",")}, or ${cure}`,
       },
+    );
+  }
+}
+
+/**
+ * The same weights with another tokenizer, pooling or prefix give other vectors. Tables and runs of earlier versions do not
+ * tell of it: what is unknown is said, and taken.
+ */
+function assertSameSetup(index: LanceIndex, before: readonly IndexedRun[], manifest: Manifest, log: Logger): void {
+  if (before.length === 0) return;
+  const { run, options } = manifest;
+  const wanted = options.model.setupSha256;
+  const held = before.findLast(({ setupSha256 }) => setupSha256 !== undefined);
+  if (held === undefined || wanted === undefined) {
+    const which = wanted === undefined ? { run } : { table: index.url };
+    log.warn(
+      which,
+      "it is not known with which tokenizer, pooling and prefixes its vectors were made: taken for the same",
+    );
+  } else if (held.setupSha256 !== wanted) {
+    throw new FleetError(
+      "index_conflict",
+      `${index.url} holds vectors of model ${held.model} with setup ${held.setupSha256!.slice(0, 12)} (run ${held.run}); run ${run} was made with setup ${wanted.slice(0, 12)}: another tokenizer, pooling or prefix`,
+      { cure: OTHER_TABLE },
     );
   }
 }

@@ -30,6 +30,8 @@ export interface IndexedRun {
   readonly state: "begun" | "done";
   readonly model: string;
   readonly modelSha256: string;
+  /** Of the model's tokenizer, pooling and prefixes; unknown in records and runs of earlier versions. */
+  readonly setupSha256?: string | undefined;
   readonly dim: number;
   readonly heads: Head[];
 }

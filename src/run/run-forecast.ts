@@ -13,6 +13,8 @@ export interface FleetPresence {
   readonly planningWaits?: ReadonlyMap<string, string>;
   /** Jobs of this run that failed, as far as they were counted. */
   readonly failedJobs: number;
+  /** Why the queue's own keys in Redis could not be read, where they are damaged. */
+  readonly queueDamage?: string;
 }
 
 export interface RunForecast {
@@ -67,6 +69,11 @@ function whatItWaitsFor(report: RunReport, presence: FleetPresence, rate: number
   const room = presence.planningWaits?.get(report.run);
   if (room !== undefined) return `room in the queue: ${room}`;
   if (workers?.length === 0) return "a worker: none is at work; start one with `embedfleet work`";
+  if (presence.queueDamage !== undefined)
+    return `a repair of its queue in Redis (${presence.queueDamage}): workers make it at their next reconciliation, \`embedfleet resume ${report.run}\` at once`;
+  const away = storeTroubleOf(workers, rate);
+  if (away !== null)
+    return `the store since ${away.since}: ${away.reason}; its jobs are tried again for as long as that lasts`;
   if (queue === null) return null;
   const undone = plannedShards - shards;
   if (undone > 0 && presence.failedJobs >= undone)
@@ -75,4 +82,14 @@ function whatItWaitsFor(report: RunReport, presence: FleetPresence, rate: number
     return "the next reconciliation: the queue has lost its jobs, and they are queued again";
   if (state === "planning" && undone === 0) return "its producer: all that is planned is done";
   return rate === 0 && queue.waiting > 0 ? "its turn: the workers have not come to its jobs yet" : null;
+}
+
+/** What the workers say of a store that fails them: when nobody else computes for this run, since the earliest. */
+function storeTroubleOf(
+  workers: readonly WorkerState[] | null,
+  rate: number | null,
+): NonNullable<WorkerState["storeTrouble"]> | null {
+  const troubles = (workers ?? []).flatMap(({ storeTrouble }) => storeTrouble ?? []);
+  if (troubles.length === 0 || ((rate ?? 0) > 0 && troubles.length < (workers ?? []).length)) return null;
+  return troubles.reduce((first, trouble) => (trouble.since < first.since ? trouble : first));
 }

@@ -95,15 +95,6 @@ export const METRICS = {
     ["worker"],
   ),
   poolTokens: define("gauge", "pool_tokens", "Real tokens that wait in the worker for the device.", ["worker"]),
-  deviceMemoryBytes: define(
-    "gauge",
-    "device_memory_bytes",
-    "The device's memory, where its runtime can say it.",
-    ["worker"],
-    {
-      labels: ["state"],
-    },
-  ),
   oomSplits: define(
     "counter",
     "oom_splits_total",

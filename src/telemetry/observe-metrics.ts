@@ -41,6 +41,7 @@ export function observeMetrics(metrics: Metrics): Observe {
         metrics.add("sealed", event.sealed);
         return metrics.set("lastTend", Date.now() / 1000);
       case "polled":
+      case "store-wait":
       case "redis-answered":
       case "read-back":
         return undefined;
@@ -53,18 +54,12 @@ export function observeMetrics(metrics: Metrics): Observe {
 const LEASE_METRIC = { renewed: "leaseRenewals", lost: "leasesLost", failed: "leaseFailures" } as const;
 
 /** What a worker's device and memory are up to. */
-function setDevice(
-  metrics: Metrics,
-  event: EventOf<"held" | "device-memory" | "oom-split" | "fallback" | "breaker">,
-): void {
+function setDevice(metrics: Metrics, event: EventOf<"held" | "oom-split" | "fallback" | "breaker">): void {
   switch (event.kind) {
     case "held":
       metrics.set("heldShards", event.shards);
       metrics.set("heldBytes", event.bytes);
       return metrics.set("poolTokens", event.poolTokens);
-    case "device-memory":
-      if (event.totalBytes !== null) metrics.set("deviceMemoryBytes", event.totalBytes, { state: "total" });
-      return metrics.set("deviceMemoryBytes", event.usedBytes, { state: "used" });
     case "oom-split":
       return metrics.add("oomSplits", 1);
     case "fallback":

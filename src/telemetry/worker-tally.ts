@@ -1,9 +1,19 @@
 /** A worker's own account of its work, told to the fleet with its presence. */
 import { type FleetEvent, nowMs, type Observe } from "../core/telemetry.ts";
-import { emptyLengths, lengthBucket, type WorkerState } from "../core/worker-state.ts";
+import { emptyLengths, lengthBucket, MAX_REASON_CHARS, type WorkerState } from "../core/worker-state.ts";
 import { Rate } from "./rate.ts";
 
 const MAX_RUNS = 16;
+/** A job's next try is half a minute and the store's own timeouts away; what was not said again by then is over. */
+const TROUBLE_LASTS_MS = 300_000;
+
+/** A store that fails this worker. */
+interface Trouble {
+  readonly sinceMs: number;
+  /** When it was met last. */
+  readonly lastMs: number;
+  readonly reason: string;
+}
 
 export class WorkerTally {
   readonly #who: Pick<WorkerState, "name" | "model" | "startedAt">;
@@ -15,6 +25,7 @@ export class WorkerTally {
   readonly #heldMs = new Rate();
   readonly #runs = new Map<string, Rate>();
   #lastBatch: WorkerState["lastBatch"] = null;
+  #trouble: Trouble | null = null;
 
   constructor(who: Readonly<{ name: string; model: string }>) {
     this.#who = { ...who, startedAt: new Date().toISOString() };
@@ -23,12 +34,27 @@ export class WorkerTally {
   readonly observe: Observe = (event) => {
     if (event.kind === "batch") this.#schedules(event);
     else if (event.kind === "stage") this.#addStage(event.stage, event.durationMs);
-    else if (event.kind === "shard") this.#sums.shards++;
+    else if (event.kind === "shard") this.#addShard();
+    else if (event.kind === "store-wait") this.#waitsForStore(event.reason);
     else if (event.kind === "rejects") this.#sums.rejects += event.count;
   };
 
   #addStage(stage: string, durationMs: number): void {
     this.#stageSeconds[stage] = (this.#stageSeconds[stage] ?? 0) + durationMs / 1000;
+  }
+
+  #addShard(): void {
+    this.#sums.shards++;
+    this.#trouble = null;
+  }
+
+  #waitsForStore(reason: string): void {
+    const now = nowMs();
+    this.#trouble = { sinceMs: this.#currentTrouble(now)?.sinceMs ?? now, lastMs: now, reason };
+  }
+
+  #currentTrouble(now: number): Trouble | null {
+    return this.#trouble !== null && now - this.#trouble.lastMs < TROUBLE_LASTS_MS ? this.#trouble : null;
   }
 
   #schedules(event: Extract<FleetEvent, { kind: "batch" }>): void {
@@ -60,6 +86,7 @@ export class WorkerTally {
   state(device: string): WorkerState {
     const now = nowMs();
     const heldMs = this.#heldMs.sum(now);
+    const trouble = this.#currentTrouble(now);
     return {
       ...this.#who,
       device,
@@ -75,6 +102,10 @@ export class WorkerTally {
       ),
       rowsByLength: this.#rowsByLength,
       residentBytes: process.memoryUsage.rss(),
+      storeTrouble: trouble && {
+        since: new Date(trouble.sinceMs).toISOString(),
+        reason: trouble.reason.slice(0, MAX_REASON_CHARS),
+      },
     };
   }
 }

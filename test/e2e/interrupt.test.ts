@@ -11,6 +11,7 @@ import { CLI, cli, startCli } from "../fixtures/cli.ts";
 import { waitUntil } from "../fixtures/guarded-process.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
 import { startRedis } from "../fixtures/redis-server.ts";
+import { TcpProxy } from "../fixtures/tcp-proxy.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
 interface Interrupted {
@@ -113,6 +114,37 @@ test("enqueue that waits for more documents from a pipe ends when told to, and s
   child.kill("SIGINT");
   expect(await ended).toEqual([1, null]);
   expect(stderr).toMatch(/stopped by SIGINT\n {2}the same command with --run \S+ continues/);
+});
+
+test("enqueue whose Redis falls silent ends by one signal, and the same command completes the run", async () => {
+  const out = join(await tempFolder(), "out");
+  const redis = await startRedis();
+  onTestFinished(() => redis.stop());
+  const proxy = await TcpProxy.start(redis.port);
+  onTestFinished(() => proxy.close());
+  const args = ["enqueue", "-", "--out", out, "--run", "silent", "--fleet", randomUUID(), "--redis"];
+  const child = spawn(process.execPath, [CLI, ...args, proxy.url], { stdio: ["pipe", "ignore", "pipe"] });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  let stderr = "";
+  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  const ended = once(child, "close");
+  const corpus = makeCorpus({ documents: 3, seed: 14, maxWords: 10 });
+  child.stdin.write(corpus);
+  const until = async (ready: () => Promise<boolean>): Promise<void> => {
+    const isReady = await waitUntil({ ready, alive: () => child.exitCode === null, timeoutMs: 60_000 });
+    expect(isReady, stderr).toBe(true);
+  };
+  await until(async () => stderr.includes("a new run begins"));
+  proxy.swallow();
+  child.stdin.end();
+  await until(async () => stderr.includes("Redis does not answer"));
+  child.kill("SIGINT");
+  expect(await ended).toEqual([130, null]);
+  expect(stderr).toContain("stopped by SIGINT\n  the same command with --run silent continues");
+  expect(stderr).toContain("no server answered for 10 s after SIGINT: the command ends");
+  const again = await startCli([...args, redis.url], {}, corpus).finished;
+  expect(again.code, again.stderr).toBe(0);
+  expect(again.stdout).toContain("3 documents");
 });
 
 test("status --watch goes on without a Redis that dies, sees it come back, and ends when told to while it is away", async () => {

@@ -2,12 +2,14 @@
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pino } from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type LanceTable, loadLance } from "../../src/results/lance-api.ts";
 import { openStore } from "../../src/adapters/open-store.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
 import { rowUuid } from "../../src/results/row-uuid.ts";
 import { readChain, readEffective } from "../../src/run/chain.ts";
+import { readRun } from "../../src/run/read-plan.ts";
 import { compactRun } from "../../src/run/compact.ts";
 import { indexRun, type IndexReport } from "../../src/results/index-run.ts";
 import { LanceIndex } from "../../src/results/lance-index.ts";
@@ -228,6 +230,36 @@ test("an index of other vectors is refused before anything is changed", async ()
   await put("base", "heads");
   const fewer = withIndex("heads", (index) => indexRun({ store, run: "base", index, heads: [], fullText: false }));
   await expect(fewer).rejects.toThrow("holds dense,sparse vectors; dense are to be put in");
+});
+
+test("the same weights with another setup are refused; where a setup is not known, that is said", async () => {
+  const { model, ...options } = (await readRun(store, "base")).options;
+  expect(model.setupSha256).toMatch(/^[0-9a-f]{64}$/);
+  const record = { state: "done", model: model.id, modelSha256: model.sha256, dim: model.dim } as const;
+  const heads = options.heads.filter((head) => head !== "colbert");
+  const said: unknown[] = [];
+  const log = pino({ level: "warn" }, { write: (line: string) => void said.push(JSON.parse(line)) });
+  const indexInto = (table: string): Promise<IndexReport> =>
+    withIndex(table, (index) => indexRun({ store, run: "base", index, heads, fullText: false, log }));
+
+  const [setupSha256, run] = ["0".repeat(64), "r"];
+  await withIndex("setups", (index) => index.record({ ...record, run, heads, setupSha256 }));
+  // One of an earlier version after it does not make it unknown.
+  await withIndex("setups", (index) => index.record({ ...record, run: "older", heads }));
+  const refused = indexInto("setups");
+  await expect(refused).rejects.toMatchObject({ code: "index_conflict", cure: expect.stringContaining("--table") });
+  await expect(refused).rejects.toThrow("with setup 000000000000 (run r); run base was made with setup");
+  expect(said).toEqual([]);
+
+  await withIndex("unknown", (index) => index.record({ ...record, run, heads }));
+  expect(await indexInto("unknown")).toMatchObject({ kind: "loaded", rows: DOCUMENTS });
+  expect(said).toEqual([
+    expect.objectContaining({ msg: expect.stringContaining("it is not known with which tokenizer") }),
+  ]);
+  // Known from then on.
+  expect(await withIndex("unknown", async (index) => (await index.runs()).at(-1))).toMatchObject({
+    setupSha256: model.setupSha256,
+  });
 });
 
 test("a table of somebody else, a wrong URL and a missing add-on are told with their cure", async () => {

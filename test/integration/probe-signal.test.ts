@@ -11,8 +11,8 @@ const DIST = pathToFileURL(join(import.meta.dirname, "../../dist/src/")).href;
 
 /** Says when the probe has made its first object, and goes on when its input ends. */
 const PROBING = `
-  const { FileStore } = await import("${DIST}adapters/file-store.js");
-  const { probeStoreOf } = await import("${DIST}fleet/context.js");
+  const { FileStore } = await import("${DIST}adapters/file/file-store.js");
+  const { probeStoreOf } = await import("${DIST}fleet/open-ports.js");
   class Held extends FileStore {
     async read(params) {
       process.stdout.write("probing");

@@ -7,10 +7,12 @@ import { BullLeases } from "../../src/adapters/redis/bull-leases.ts";
 import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
 import { PLAN_VERSION, type RunOptions } from "../../src/core/contracts.ts";
 import { FleetError } from "../../src/core/errors.ts";
+import type { Observe } from "../../src/core/telemetry.ts";
 import { removedKey, runKeys } from "../../src/core/layout.ts";
 import { DEFAULT_PACKING } from "../../src/core/packing.ts";
 import { PlannedJobs } from "../../src/run/planned-jobs.ts";
 import { requeueMissing } from "../../src/run/reconcile.ts";
+import { WorkerTally } from "../../src/telemetry/worker-tally.ts";
 import { Loader } from "../../workers/loader.ts";
 import { FleetWorker } from "../../workers/worker.ts";
 import { type Ground, madeCorpus, openGround, plan, QUEUE } from "../bench/fleet.ts";
@@ -67,7 +69,7 @@ async function planned(): Promise<Scene> {
 /** Works until nothing is queued. */
 async function work(
   { store, queue }: Pick<Scene, "store" | "queue">,
-  changed: Readonly<{ options?: RunOptions; loader?: Loader }> = {},
+  changed: Readonly<{ options?: RunOptions; loader?: Loader; observe?: Observe }> = {},
 ): Promise<number> {
   const { model: ref, heads, precision } = changed.options ?? options;
   const worker = new FleetWorker({
@@ -79,6 +81,7 @@ async function work(
     packing: { ...DEFAULT_PACKING, maxBatchTokens: 1600 },
     maxHeldBytes: 1024 ** 3,
     log,
+    ...(changed.observe && { observe: changed.observe }),
     onIdle: async () => {
       const { waiting, active } = await queue.counts();
       return waiting + active === 0;
@@ -149,6 +152,26 @@ test("a job whose store is away comes back later each time, and is done when the
   expect(await work(scene)).toBe(SHARDS);
   expect(left).toBeLessThan(0);
   expect(await queue.counts()).toEqual({ waiting: 0, active: 0, failed: 0 });
+});
+
+test("a worker whose store is away says so of itself until it has written a shard again", async () => {
+  const scene = await planned();
+  const { run, store } = scene;
+  const tally = new WorkerTally({ name: "w", model: "made" });
+  const said: unknown[] = [];
+  let isAway = true;
+  store.onRead = (key) => {
+    if (key === runKeys(run).staged("w000000") && isAway) throw new FleetError("store_unavailable", "SlowDown");
+  };
+  const observe: Observe = (event) => {
+    tally.observe(event);
+    if (event.kind !== "store-wait") return;
+    said.push(tally.state("cpu").storeTrouble);
+    isAway = false;
+  };
+  expect(await work(scene, { observe })).toBe(SHARDS);
+  expect(said[0]).toEqual({ since: expect.stringMatching(/^20/), reason: "SlowDown" });
+  expect(tally.state("cpu").storeTrouble).toBeNull();
 });
 
 test("jobs of a removed run are dropped, and staged bytes that are gone are nobody's to load", async () => {

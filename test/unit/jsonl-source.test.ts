@@ -29,6 +29,21 @@ function heldBytes(): number {
 }
 
 describe("what a line may be", () => {
+  test("a line that is no JSON is told without the trace of a stack, which takes longer than the line", async () => {
+    const { parse } = JSON;
+    const { stackTraceLimit } = Error;
+    const limits: number[] = [];
+    JSON.parse = (text: string): unknown => {
+      limits.push(Error.stackTraceLimit);
+      return parse(text);
+    };
+    onTestFinished(() => void (JSON.parse = parse));
+    const items = await read('{"id":"a","text":"x"}\n{"id":"b",\nnonsense\n');
+    expect(items.map(({ kind }) => kind)).toEqual(["document", "reject", "reject"]);
+    expect(limits).toEqual([0, 0, 0]);
+    expect(Error.stackTraceLimit).toBe(stackTraceLimit);
+  });
+
   test("a document knows the file and line that it came from", async () => {
     const [, second] = await read('{"id":"a","text":"x"}\n{"id":"b","text":"y"}\n');
     expect(second).toEqual({

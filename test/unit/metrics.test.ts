@@ -62,7 +62,6 @@ test("every other event lands where it belongs", async () => {
     { kind: "oom-split", rows: 8, paddedTokens: 800 },
     { kind: "fallback", from: "tensorrt", to: "cuda", reason: "engine build failed" },
     { kind: "breaker", name: "cuda:0", state: "open" },
-    { kind: "device-memory", usedBytes: 7, totalBytes: 9 },
     { kind: "held", shards: 2, bytes: 64, poolTokens: 500 },
     { kind: "reconciled", runs: 1, requeued: 4, sealed: 1 },
   ];
@@ -80,7 +79,6 @@ test("every other event lands where it belongs", async () => {
     "embedfleet_oom_splits_total 1",
     'embedfleet_fallbacks_total{from="tensorrt",to="cuda"} 1',
     'embedfleet_breaker_state{breaker="cuda:0"} 2',
-    'embedfleet_device_memory_bytes{state="used"} 7',
     "embedfleet_held_bytes 64",
     "embedfleet_requeued_jobs_total 4",
     "embedfleet_sealed_runs_total 1",

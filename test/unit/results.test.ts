@@ -52,6 +52,46 @@ test.each(["float32", "float16"] as const)("used memory gives the same %s file a
   expect(Buffer.compare(encode(vectors, files).bytes, encode(vectors).bytes)).toBe(0);
 });
 
+describe("a bit that flips in a file", () => {
+  const FAULT = { code: "object_corrupt", cure: expect.stringContaining("embedfleet resume r") };
+
+  /** Where a column's values lie: they are written as they are. */
+  function placeOf(bytes: Uint8Array, values: Float32Array): number {
+    const at = Buffer.from(bytes).indexOf(Buffer.from(values.buffer, values.byteOffset, values.byteLength));
+    expect(at).toBeGreaterThan(0);
+    return at;
+  }
+
+  test("is noticed wherever it is in a vector, and in ids", () => {
+    const { bytes, dense, colbert } = encode("float32");
+    const id = Buffer.from(bytes).indexOf("onetwothree");
+    const dense0 = placeOf(bytes, dense);
+    const places = [id, ...Array.from({ length: 61 }, (_, i) => dense0 + i), placeOf(bytes, colbert) + 9];
+    for (const place of places) {
+      const changed = bytes.slice();
+      changed[place]! ^= 1;
+      let fault: unknown;
+      try {
+        decode(changed, "float32");
+      } catch (error) {
+        fault = error;
+      }
+      expect(fault, `byte ${place}`).toMatchObject(FAULT);
+    }
+    expect(decode(bytes, "float32").dense).toEqual(Float32Array.from(dense));
+  });
+
+  test("is not looked for in files of before, which have no CRC-32", () => {
+    const { bytes, dense } = encode("float32");
+    const older = Buffer.from(
+      Buffer.from(bytes).toString("latin1").replaceAll("embedfleet.crc32", "embedfleet.x.y32"),
+      "latin1",
+    );
+    older[placeOf(older, dense)]! ^= 1;
+    expect(decode(older, "float32").ids).toEqual(["one", "two", "three"]);
+  });
+});
+
 describe("--vectors float16", () => {
   test("writes half the bytes, and gives back the nearest halves", () => {
     const whole = encode("float32");

@@ -1,8 +1,9 @@
 /** What `status` says, and that it says "unknown" where nobody can know. */
 import { describe, expect, test } from "vitest";
 import { type RunStatus, statusLines } from "../../src/cli/status-lines.ts";
-import type { WorkerState } from "../../src/core/worker-state.ts";
+import { type WorkerState, workerStateSchema } from "../../src/core/worker-state.ts";
 import { type FleetPresence, forecastOf } from "../../src/run/run-forecast.ts";
+import { WorkerTally } from "../../src/telemetry/worker-tally.ts";
 import type { RunReport } from "../../src/run/run-progress.ts";
 
 const REPORT: RunReport = {
@@ -109,6 +110,49 @@ describe("the forecast", () => {
       remainingTokens: 0,
     });
   });
+});
+
+const TROUBLE = { since: "2026-01-02T03:04:05.000Z", reason: "s3://bucket/prefix cannot be read: SlowDown" };
+
+describe("a store that fails the workers", () => {
+  const troubled = (run: string, rate: number, since = TROUBLE.since): WorkerState => ({
+    ...worker(run, rate),
+    storeTrouble: { ...TROUBLE, since },
+  });
+
+  test("is what a run waits for, since when and why, and the reason is not cut off", () => {
+    const status = statusOf(
+      {},
+      { workers: [troubled("spring", 0, "2026-01-02T04:00:00.000Z"), troubled("spring", 0)] },
+    );
+    const says = `the store since ${TROUBLE.since}: ${TROUBLE.reason}; its jobs are tried again`;
+    expect(status.waitsFor).toContain(says);
+    const lines = statusLines(status, { columns: 60 });
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(60);
+    expect(lines.map((line) => line.trim().replace("waits for  ", "")).join(" ")).toContain(says);
+  });
+
+  test("is not, while another worker computes the run's rows", () => {
+    expect(statusOf({}, { workers: [troubled("spring", 0), worker("spring", 900)] }).waitsFor).toBeNull();
+  });
+
+  test("is told with a worker's state from the first job that went back to the last, and is over with a shard", () => {
+    const tally = new WorkerTally({ name: "w", model: "mini" });
+    expect(tally.state("cpu").storeTrouble).toBeNull();
+    tally.observe({ kind: "store-wait", reason: "SlowDown" });
+    const first = tally.state("cpu").storeTrouble!;
+    tally.observe({ kind: "store-wait", reason: "ECONNREFUSED" });
+    expect(tally.state("cpu").storeTrouble).toEqual({ since: first.since, reason: "ECONNREFUSED" });
+    expect(workerStateSchema.parse(tally.state("cpu")).storeTrouble).toEqual(tally.state("cpu").storeTrouble);
+    const shard = { run: "r", shard: "s", startedAtMs: 0, durationMs: 1, rows: 1, realTokens: 1 } as const;
+    tally.observe({ kind: "shard", outcome: "created", ...shard });
+    expect(tally.state("cpu").storeTrouble).toBeNull();
+  });
+});
+
+test("a damaged queue waits for who repairs it", () => {
+  const { waitsFor } = statusOf({ queue: null }, { queueDamage: "WRONGTYPE Operation" });
+  expect(waitsFor).toContain("a repair of its queue in Redis (WRONGTYPE Operation)");
 });
 
 test("the lines fit any terminal and show the workers", () => {

@@ -33,11 +33,22 @@ interface Seen {
 export interface FileRootOptions {
   readonly makeRoot?: boolean | undefined;
   readonly waitMs?: number | undefined;
+  /** Told once when a write begins to wait for the folder. */
+  readonly onWait?: ((wait: RootWait) => void) | undefined;
+}
+
+/** A write that waits for a folder that is not there. */
+export interface RootWait {
+  /** The folder, absolute. */
+  readonly path: string;
+  /** How long it waits at most. */
+  readonly waitMs: number;
 }
 
 export class FileRoot {
   readonly path: string;
   readonly #waitMs: number;
+  readonly #onWait: (wait: RootWait) => void;
   #mayMake: boolean;
   #seen: Seen | undefined;
   /** Of the first write, which several may wait for. A failure is not remembered. */
@@ -51,6 +62,7 @@ export class FileRoot {
     this.path = path;
     this.#mayMake = options.makeRoot ?? true;
     this.#waitMs = options.waitMs ?? WAIT_MS;
+    this.#onWait = options.onWait ?? (() => {});
   }
 
   /** For reading. @returns False when there is no folder and has been none since this process looked first. */
@@ -82,14 +94,22 @@ export class FileRoot {
   async #prepare(): Promise<string> {
     if (this.#seen === undefined && this.#mayMake) await makeFolders(this.path);
     this.#mayMake = false;
-    const deadline = performance.now() + this.#waitMs;
-    while (!(await this.isThere()) && performance.now() < deadline) await sleep(POLL_MS);
+    await this.#untilThere();
     if (this.#seen === undefined) throw noRoot(this.path);
     const { real, identity, id } = this.#seen;
     const temp = join(real, TEMP_FOLDER);
     await makeTemps(temp, this.path);
     this.#seen = { real, identity, id: await settleId(temp, id ?? randomUUID()) };
     return real;
+  }
+
+  /** Until the folder is there, or has been waited for long enough. */
+  async #untilThere(): Promise<void> {
+    if (await this.isThere()) return;
+    const { path } = this;
+    this.#onWait({ path, waitMs: this.#waitMs });
+    const deadline = performance.now() + this.#waitMs;
+    while (!(await this.isThere()) && performance.now() < deadline) await sleep(POLL_MS);
   }
 
   async #recognise(identity: string | null): Promise<void> {

@@ -22,12 +22,23 @@ export class BullQueue implements ShardQueue {
   readonly #base: string;
   readonly #ask: Ask;
   readonly #repaired = new Set<string>();
+  readonly #readOnly: boolean;
 
-  constructor(params: Readonly<{ redisUrl: string; name: string; giveUp?: AbortSignal | undefined }>) {
+  /** @param params.readOnly For commands that only look: nothing in Redis changes, and what is damaged there is a fault. */
+  constructor(
+    params: Readonly<{ redisUrl: string; name: string; giveUp?: AbortSignal | undefined; readOnly?: boolean }>,
+  ) {
+    const { readOnly = false } = params;
+    this.#readOnly = readOnly;
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#base = queueBase(params.name);
     this.#ask = askingServer(params.redisUrl);
-    this.#queue = new Queue(params.name, { connection: this.#redis, prefix: QUEUE_PREFIX });
+    this.#queue = new Queue(params.name, {
+      connection: this.#redis,
+      prefix: QUEUE_PREFIX,
+      // BullMQ would write its version there.
+      skipMetasUpdate: readOnly,
+    });
     // Without a listener a lost connection would end the process; ioredis reconnects by itself.
     this.#queue.on("error", () => {});
   }
@@ -95,12 +106,12 @@ export class BullQueue implements ShardQueue {
     }
   }
 
-  /** A damaged key is repaired where it is met, so that nobody has to be there to heal the queue. */
+  /** A damaged key is repaired where it is met, so that nobody has to be there to heal the queue; not by who only looks. */
   async #mending<T>(act: () => Promise<T>): Promise<T> {
     try {
       return await act();
     } catch (error) {
-      if (!isDamage(error)) throw error;
+      if (this.#readOnly || !isDamage(error)) throw error;
       for (const key of await repairKeys(this.#redis, this.#base)) this.#repaired.add(key);
       return act();
     }

@@ -17,7 +17,11 @@ export class RedisPresence implements Presence {
   readonly #ask: Ask;
   readonly #announced = new Map<string, NodeJS.Timeout>();
 
-  constructor(params: RedisKeyParams) {
+  readonly #readOnly: boolean;
+
+  /** @param params.readOnly For commands that only look: the names of those gone stay in Redis for others to clear away. */
+  constructor(params: RedisKeyParams & Readonly<{ readOnly?: boolean }>) {
+    this.#readOnly = params.readOnly ?? false;
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#key = params.key;
     this.#ask = askingServer(params.redisUrl);
@@ -54,7 +58,7 @@ export class RedisPresence implements Presence {
     if (names.length === 0) return new Map();
     const states = await this.#redis.mget(names.map((name) => this.#stateKey(name)));
     const gone = names.filter((_, i) => states[i] === null);
-    if (gone.length > 0) await this.#redis.zrem(this.#key, ...gone);
+    if (gone.length > 0 && !this.#readOnly) await this.#redis.zrem(this.#key, ...gone);
     return new Map(names.flatMap((name, i) => (states[i] == null ? [] : [[name, parse(states[i])]])));
   }
 

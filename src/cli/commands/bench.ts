@@ -11,6 +11,7 @@ import { openModel } from "../../../models/registry/open-model.ts";
 import { type FoundModel, findModel } from "../../../models/registry/registry.ts";
 import type { Precision } from "../../core/contracts.ts";
 import { type Device, deviceName } from "../../core/device-name.ts";
+import { count } from "../../core/format-figures.ts";
 import { lineChart } from "../../telemetry/chart.ts";
 import type { BenchCommand } from "../model-settings.ts";
 import { printJson, printLine } from "../output.ts";
@@ -111,7 +112,7 @@ function printCell(cell: Cell): void {
     p50Ms.toFixed(1).padStart(9),
     p99Ms.toFixed(1).padStart(9),
     rowsPerSecond.toFixed(1).padStart(9),
-    Math.round(tokensPerSecond).toLocaleString("en").padStart(11),
+    count(tokensPerSecond).padStart(11),
     (peakShare === null ? "-" : `${(peakShare * 100).toFixed(0)} %`).padStart(8),
     `${(residentBytes / 1e6).toFixed(0)} MB`.padStart(9),
   ];

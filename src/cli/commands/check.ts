@@ -9,6 +9,7 @@ import { readReference, type Reference } from "../../../models/quality/reference
 import { findModel } from "../../../models/registry/registry.ts";
 import { loadTokenizer } from "../../../models/tokenizer/native.ts";
 import type { Precision } from "../../core/contracts.ts";
+import { percent } from "../../core/format-figures.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { Embedder, Tokenizer } from "../../core/ports.ts";
 import { checkPublishedPairs, type PublishedParity } from "../../results/published-pairs.ts";
@@ -109,7 +110,7 @@ function printReport(
   }
   for (const each of heads) {
     const { head, cosineMin, cosineMean, maxAbsError, top10Overlap, batchedCosineMin, passes } = each;
-    const top = top10Overlap === null ? "-" : `${(top10Overlap * 100).toFixed(1)} %`;
+    const top = top10Overlap === null ? "-" : percent(top10Overlap);
     const figures = [cosineMin.toFixed(6), cosineMean.toFixed(6), maxAbsError.toExponential(1), top];
     const [min, mean, error, overlap] = figures as [string, string, string, string];
     const line = `${head.padEnd(9)} ${min.padStart(10)} ${mean.padStart(8)} ${error.padStart(11)} ${overlap.padStart(8)}`;

@@ -13,7 +13,14 @@ import { observeMetrics } from "../../telemetry/observe-metrics.ts";
 import type { ControlCommand } from "../command-settings.ts";
 import { scheduleKeyPlaces, webhookSecret } from "../environment.ts";
 import { loggerOf, printLine } from "../output.ts";
-import { checkedServerOf, openStoreOf, probeStoreOf, redisOf, withCloser } from "../../fleet/open-ports.ts";
+import {
+  assertAddresses,
+  checkedServerOf,
+  openStoreOf,
+  probeStoreOf,
+  redisOf,
+  withCloser,
+} from "../../fleet/open-ports.ts";
 import { startNightly } from "../../fleet/host-schedules.ts";
 import { programVersion } from "../../fleet/open-metrics.ts";
 
@@ -26,6 +33,7 @@ export async function control(settings: ControlCommand): Promise<void> {
     const log = loggerOf(settings);
     const access = new Access({ host: settings.host, token: settings.token });
     const redisUrl = redisOf(settings);
+    assertAddresses(settings);
     const queues = await checkedServerOf(settings, log);
     const version = programVersion();
     const metrics = new Metrics({ role: "control", version });

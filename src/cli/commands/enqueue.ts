@@ -9,7 +9,8 @@ import { startProgress } from "../progress-bar.ts";
 export async function enqueue(inputs: readonly string[], settings: EnqueueCommand): Promise<void> {
   const { json, out } = settings;
   const run = settings.run ?? newRunId();
-  const signal = interruptionOf(run);
+  const { signal, leave } = interruptionOf(run);
+  signal.addEventListener("abort", leave, { once: true });
   const params = { ...settings, run, inputs, redis: redisOf(settings), log: loggerOf(settings), signal };
   const report = await withPlanningBar((onDocuments) => {
     const planned = enqueueCorpus({ ...params, onDocuments });

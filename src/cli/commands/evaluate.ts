@@ -6,7 +6,7 @@ import { readQuestions } from "../../results/questions.ts";
 import { loggerOf, printJson, printLine } from "../output.ts";
 import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
-import { count, megabytes } from "../format-report.ts";
+import { count, megabytes } from "../../core/format-figures.ts";
 import type { EvalCommand } from "../command-settings.ts";
 import { openReader } from "./search.ts";
 

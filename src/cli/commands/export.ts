@@ -6,7 +6,7 @@ import type { ExportCommand } from "../command-settings.ts";
 import { printJson, printLine } from "../output.ts";
 import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
-import { count, megabytes } from "../format-report.ts";
+import { count, megabytes } from "../../core/format-figures.ts";
 
 export async function exportTo(out: string, run: string | undefined, settings: ExportCommand): Promise<void> {
   await withCloser(async (closer) => {

@@ -7,14 +7,16 @@ import type { CompactCommand, GcCommand } from "../command-settings.ts";
 import { loggerOf, printJson, printLine } from "../output.ts";
 import { openStoreOf, probeStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
-import { count, megabytes, printReport } from "../format-report.ts";
+import { count, megabytes } from "../../core/format-figures.ts";
+import { printReport } from "../format-report.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 
 export async function compact(run: string, settings: CompactCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf(settings, closer);
-    await probeStoreOf(store, settings, loggerOf(settings));
+    const log = loggerOf(settings);
+    const store = await openStoreOf(settings, closer, { log });
+    await probeStoreOf(store, settings, log);
     const progress = startProgress("compacting", "files");
     const manifest = await compactRun({
       store,
@@ -29,7 +31,7 @@ export async function compact(run: string, settings: CompactCommand): Promise<vo
 
 export async function gc(settings: GcCommand): Promise<void> {
   await withCloser(async (closer) => {
-    const store = await openStoreOf(settings, closer);
+    const store = await openStoreOf(settings, closer, { log: loggerOf(settings) });
     const abandonedAfterMs = settings.abandonedDays * DAY_MS;
     const found = await findGarbage({ store, nowMs: await storeNowMs(store), abandonedAfterMs });
     const garbage = settings.delete ? await removeGarbage(store, found) : found;

@@ -3,10 +3,10 @@ import { indexRun } from "../../results/index-run.ts";
 import { LanceIndex } from "../../results/lance-index.ts";
 import { latestRun } from "../../run/list-runs.ts";
 import type { IndexCommand } from "../command-settings.ts";
-import { printJson, printLine } from "../output.ts";
+import { loggerOf, printJson, printLine } from "../output.ts";
 import { type Closer, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
-import { count } from "../format-report.ts";
+import { count } from "../../core/format-figures.ts";
 
 export async function index(out: string, run: string | undefined, settings: IndexCommand): Promise<void> {
   await withCloser(async (closer) => {
@@ -20,6 +20,7 @@ export async function index(out: string, run: string | undefined, settings: Inde
       index: target,
       heads,
       fullText,
+      log: loggerOf(settings),
       onFile: (done, planned) => progress.update(done, planned),
     }).finally(() => progress.stop());
     if (settings.json) return printJson({ ...report, index: target.url, table: settings.table });

@@ -4,6 +4,7 @@ import { type ModelSource, type PulledFile, pullModel } from "../../../models/re
 import { knownManifest, listModels } from "../../../models/registry/registry.ts";
 import { HubSource, MirrorSource } from "../../../models/registry/pull-sources.ts";
 import { openStore } from "../../adapters/open-store.ts";
+import { megabytes } from "../../core/format-figures.ts";
 import { FleetError } from "../../core/errors.ts";
 import { hubToken } from "../environment.ts";
 import type { ListModelsCommand, PullCommand } from "../model-settings.ts";
@@ -62,7 +63,7 @@ function describePulled({ path, bytes, sha256, digest, isNew }: PulledFile): str
     source: "as its source says",
     recorded: "not known before; recorded, and it holds from now on",
   };
-  const what = `${path}, ${(bytes / 1e6).toFixed(1)} MB, sha256 ${sha256.slice(0, 16)}… ${because[digest]}`;
+  const what = `${path}, ${megabytes(bytes)}, sha256 ${sha256.slice(0, 16)}… ${because[digest]}`;
   return isNew ? what : `${what} (was there)`;
 }
 

@@ -1,4 +1,5 @@
 /** `embedfleet run`: enqueue, workers and seal on this machine. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { type PrivateQueueServer, startPrivateQueueServer } from "../../adapters/open-queue.ts";
 import { FleetError } from "../../core/errors.ts";
 import type { JobFailures, JobQueue, ObjectStore } from "../../core/ports.ts";
@@ -56,9 +57,10 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
       firstMetricsPort: null,
       log,
     });
-    closer.add({ close: () => supervisor.stop() });
+    const { signal, leave } = interruptionOf(runId);
+    // Workers finish what they have begun, for as long as that takes; a Redis that does not answer is waited for no longer.
+    closer.add({ close: () => supervisor.stop().then(leave) });
     supervisor.start();
-    const signal = interruptionOf(runId);
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
     const over = Promise.race([
       failed,
@@ -103,7 +105,7 @@ export async function untilComplete(
     progress.update(report.rows, report.plannedRows);
     if (report.state === "complete" || report.state === "sealed") return report;
     await assertCanFinish(queue, report);
-    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
+    await sleep(POLL_INTERVAL_MS);
   }
 }
 

@@ -2,9 +2,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { ScheduleService } from "../../control/schedules/schedule-service.ts";
 import { openQueue } from "../../adapters/open-queue.ts";
-import { isPassing, messageOf } from "../../core/errors.ts";
+import { hasCode, isPassing, messageOf } from "../../core/errors.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
-import type { QueueServer } from "../../core/queue-server.ts";
+import type { QueueServer, ShardQueue } from "../../core/queue-server.ts";
 import { readPlanningWaits, readWorkers } from "../../core/worker-state.ts";
 import { listRuns } from "../../run/list-runs.ts";
 import { type FleetPresence, forecastOf } from "../../run/run-forecast.ts";
@@ -14,7 +14,8 @@ import { RunWatch } from "../../run/run-watch.ts";
 import type { StatusCommand } from "../command-settings.ts";
 import { printJson, printLine } from "../output.ts";
 import { type Closer, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
-import { count, printReport, scheduleLine } from "../format-report.ts";
+import { count } from "../../core/format-figures.ts";
+import { printReport, scheduleLine } from "../format-report.ts";
 import { Screen } from "../screen.ts";
 import { type RunStatus, statusLines } from "../status-lines.ts";
 
@@ -49,7 +50,9 @@ async function looker(
   const { options } = await readRun(store, run);
   const { redis: url, fleet } = settings;
   const ask =
-    url === undefined ? null : await asker({ server: openQueue({ url, fleet }), model: options.model.id, run, closer });
+    url === undefined
+      ? null
+      : await asker({ server: openQueue({ url, fleet, readOnly: true }), model: options.model.id, run, closer });
   return async () => {
     const snapshot = await runWatch.look();
     const { counts, ...presence } = ask === null ? UNASKED : await ask();
@@ -75,23 +78,33 @@ async function asker(
   const queue = closer.add(ofModel.shards());
   const workers = closer.add(ofModel.workers());
   const producers = closer.add(ofModel.producers());
-  const ask = async (): Promise<Answer> => {
-    const counts = await queue.counts();
-    const failures = counts.failed === 0 ? [] : await queue.failures({ run, limit: COUNTED_FAILURES });
-    return {
-      counts,
-      workers: await readWorkers(workers),
-      producers: await producers.present(),
-      planningWaits: await readPlanningWaits(producers),
-      failedJobs: failures.length,
-    };
-  };
+  const ask = async (): Promise<Answer> => ({
+    ...(await countJobs(queue, run)),
+    workers: await readWorkers(workers),
+    producers: await producers.present(),
+    planningWaits: await readPlanningWaits(producers),
+  });
   // What is asked of a Redis that is away waits until it is back, so that one question is enough.
   let asked: Promise<Answer> | null = null;
   return () => {
     asked ??= ask().finally(() => (asked = null));
     return Promise.race([asked, sleep(ANSWER_TIMEOUT_MS, { ...UNASKED, isRedisAway: true }, { ref: false })]);
   };
+}
+
+/** To look must not change anything: what is damaged is said, and those who work on the queue repair it. */
+async function countJobs(
+  queue: ShardQueue,
+  run: string,
+): Promise<Pick<Answer, "counts" | "failedJobs" | "queueDamage">> {
+  try {
+    const counts = await queue.counts();
+    const failures = counts.failed === 0 ? [] : await queue.failures({ run, limit: COUNTED_FAILURES });
+    return { counts, failedJobs: failures.length };
+  } catch (error) {
+    if (!hasCode(error, "redis_unsuitable")) throw error;
+    return { counts: null, failedJobs: 0, queueDamage: messageOf(error) };
+  }
 }
 
 /** Redraws until the run is over or the reader has seen enough. @returns The last look. */

@@ -1,6 +1,6 @@
 /** `embedfleet work`: one worker, or several in processes of their own. */
 import { hasCode } from "../../core/errors.ts";
-import { engineOf, modelOf, redisOf } from "../../fleet/open-ports.ts";
+import { assertAddresses, engineOf, modelOf, redisOf } from "../../fleet/open-ports.ts";
 import { startWorker } from "../../fleet/start-worker.ts";
 import type { WorkCommand, WorkerProcess } from "../command-settings.ts";
 import { loggerOf, printJson } from "../output.ts";
@@ -11,8 +11,8 @@ export async function work(settings: WorkCommand): Promise<void> {
   const [first, ...others] = placesOf(settings, engineOf(settings));
   if (others.length === 0) return workAt(first!, settings);
   const log = loggerOf(settings);
+  assertAddresses({ ...settings, redis: redisOf(settings) });
   const model = await modelOf(settings, log);
-  redisOf(settings);
   const { logLevel, metricsPort: firstMetricsPort = null } = settings;
   const supervisor = superviseWorkers({
     settings,
