@@ -158,9 +158,17 @@ test("the index names every page", () => {
   expect(pages.filter((page) => page.startsWith("docs/") && page !== "docs/README.md" && !named.has(page))).toEqual([]);
 });
 
-/** `docs-api.mjs` fails too where a public export has no docstring. */
-test.each(["docs.mjs", "docs-api.mjs"])("what %s generates is up to date", (script) => {
+test("what docs.mjs generates is up to date", () => {
+  expectSuccess("docs.mjs");
+});
+
+/** It fails where a public export has no docstring, or a type that is not exported. */
+test("every public export is described, and its page can be made", () => {
+  expectSuccess("docs-api.mjs");
+}, 600_000);
+
+function expectSuccess(script: string): void {
   const args = [join(root, "infra/setup", script), "--check"];
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
   expect(status, stdout + stderr).toBe(0);
-});
+}
