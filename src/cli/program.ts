@@ -1,4 +1,4 @@
-/** The command table. What a command does is in `commands/`; how it ends is in `errors.ts`. */
+/** The command table. What a command does is in `commands/`; how it ends is in `report-failure.ts`. */
 import { Argument, Command, type Option } from "commander";
 import { OPTIONS, parseRunId, parseScheduleName, PLAN_OPTIONS } from "../config.ts";
 import { visibleLines } from "../core/visible.ts";
