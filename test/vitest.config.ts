@@ -29,12 +29,12 @@ function shippedJavaScript(): Plugin {
 
 /**
  * What `npm run test:more` runs and `npm test` leaves to it: long rounds of chaos, all seeds of the simulation, fleets of
- * many processes, a browser, the commands of the docs, and tools that most changes do not touch (LanceDB, PyTorch).
+ * many processes, a browser, the commands of the docs, and tools that most changes do not touch (LanceDB, PyTorch, TypeDoc).
  */
 const MORE = [
   "test/chaos/**/*.test.ts",
   "test/simulation/seeds-*.test.ts",
-  ...["dashboard", "distributed", "docs", "eval", "nightly", "package", "scaling"].map(
+  ...["api-docs", "dashboard", "distributed", "docs", "eval", "nightly", "package", "scaling"].map(
     (name) => `test/e2e/${name}.test.ts`,
   ),
   ...["bench-model", "lance-index", "model-export", "shared-producers", "torch-reference"].map(

@@ -1,5 +1,5 @@
 /**
- * `npm run test:node`: the unit tests and a fleet on the supported versions of Node.js, but not on the major version
+ * `npm run test:node`: the unit tests and a few runs on the supported versions of Node.js, but not on the major version
  * that runs this. `npm run test:node -- 20.19` runs the versions that are named. Node.js comes from npm's packages with
  * its own program; the command fails when one cannot be installed.
  */
@@ -11,7 +11,7 @@ import { build, fail, installPackages, requireRedis, root, run } from "./prepare
 
 const VERSIONS = ["20.19", "22", "24"];
 /** What documentation is generated does not depend on the version. */
-const TESTS = ["test/unit", "test/e2e/fleet.test.ts", "--exclude", "test/unit/docs.test.ts"];
+const TESTS = ["test/unit", "test/e2e/bad-input.test.ts", "--exclude", "test/unit/docs.test.ts"];
 
 /** @returns The path of that version's `node`. */
 function install(version) {

@@ -34,12 +34,12 @@ installPrograms(OPENSSL);
 installPrograms(S3_SERVER);
 installModelTools();
 if (tier === "contributor" || isWhole) {
-  installTypeDoc();
   installPrograms(DEPLOY_TOOLS);
   installHelm();
 }
 if (tier === "more" || isWhole) {
   installLanceDb();
+  installTypeDoc();
   installPrograms(BROWSER);
 }
 build();
