@@ -27,12 +27,31 @@ function shippedJavaScript(): Plugin {
   };
 }
 
+/**
+ * What `npm run test:more` runs and `npm test` leaves to it: long rounds of chaos, all seeds of the simulation, fleets of
+ * many processes, a browser, the commands of the docs, and tools that most changes do not touch (LanceDB, PyTorch, TypeDoc).
+ */
+const MORE = [
+  "test/chaos/**/*.test.ts",
+  "test/simulation/seeds-*.test.ts",
+  ...["api-docs", "dashboard", "distributed", "docs", "eval", "nightly", "package", "scaling"].map(
+    (name) => `test/e2e/${name}.test.ts`,
+  ),
+  ...["bench-model", "lance-index", "model-export", "shared-producers", "torch-reference"].map(
+    (name) => `test/integration/${name}.test.ts`,
+  ),
+];
+
 export default defineConfig({
   root,
   plugins: [shippedJavaScript()],
   test: {
     environment: "node",
-    include: ["test/**/*.test.ts"],
+    // A tier each; a file named on the command line is found in whichever it is.
+    projects: [
+      { extends: true, test: { name: "contributor", include: ["test/**/*.test.ts"], exclude: MORE } },
+      { extends: true, test: { name: "more", include: MORE } },
+    ],
     // Workers measure the device once for all tests, and nothing is left in anyone's home.
     env: {
       EMBEDFLEET_CACHE: resolve(root, "node_modules/.cache/embedfleet"),

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Renders the chart as the checks see it. Run it after a change of the chart and commit what it writes.
-# Needs `helm` (3.x) on the PATH, or in HELM.
+# Renders the chart as the checks see it: `infra/helm/render.sh out/helm`. Needs `helm` (3.x) on the PATH, or in HELM.
 set -euo pipefail
+mkdir -p "$1"
+out="$(cd "$1" && pwd)"
 cd "$(dirname "$0")"
-out="${1:-rendered}"
-mkdir -p "$out"
 helm="${HELM:-helm}"
 "$helm" lint --quiet embedfleet --values embedfleet/ci/gpu-values.yaml
 "$helm" template fleet embedfleet --namespace vectors --kube-version 1.31.0 \

@@ -9,7 +9,7 @@ rmSync(file, { force: true });
 const env = { ...process.env, CHAOS_ROUNDS: process.env.CHAOS_ROUNDS ?? "5", CHAOS_FIGURES: file };
 // Besides the processes, the adversaries that act on ports: a store, Redis, a corpus of several machines.
 const FILES = ["test/chaos", "store-adversary", "damaged-redis", "hostile-parts"];
-const test = ["infra/setup/test.mjs", ...FILES, "--maxWorkers=1", ...process.argv.slice(2)];
+const test = ["infra/setup/test.mjs", "all", ...FILES, "--maxWorkers=1", ...process.argv.slice(2)];
 const { status } = spawnSync(process.execPath, test, { cwd: root, env, stdio: "inherit" });
 if (existsSync(file)) publish(tableOf(readFileSync(file, "utf8")).join("\n"));
 process.exitCode = status ?? 1;

@@ -3,7 +3,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { buildProgram } from "../../dist/src/cli/program.js";
 import { METRICS } from "../../dist/src/telemetry/metrics.js";
-import { arrowSections, recordSections } from "./docs-formats.mjs";
+import { arrowSections } from "./docs-arrow.mjs";
+import { recordSections } from "./docs-formats.mjs";
 import { table } from "./docs-table.mjs";
 
 function metricsTable() {

@@ -1,8 +1,14 @@
-/** `npm test`: installs what is missing, builds, and runs everything that needs no GPU. */
+/**
+ * `npm test` and `npm run test:more`: installs what is missing, builds, and runs a tier of the tests, or the files that
+ * are named, of whichever tier. None of it needs a GPU.
+ *
+ *     node infra/setup/test.mjs contributor|more|all [words for vitest]
+ */
 import {
   BROWSER,
   build,
   DEPLOY_TOOLS,
+  fail,
   installHelm,
   installModelTools,
   installLanceDb,
@@ -16,16 +22,27 @@ import {
   S3_SERVER,
 } from "./prepare.mjs";
 
+const TIERS = ["contributor", "more", "all"];
+const [tier, ...words] = process.argv.slice(2);
+if (!TIERS.includes(tier)) fail(`there is no tier ${tier}\n  choose one of ${TIERS.join(", ")}`);
+const namesFiles = words.length > 0 && !words[0].startsWith("-");
+const isWhole = tier === "all" || namesFiles;
+
 installPackages();
-installLanceDb();
-installTypeDoc();
 requireRedis();
 installPrograms(OPENSSL);
 installPrograms(S3_SERVER);
-installPrograms(DEPLOY_TOOLS);
-installPrograms(BROWSER);
 installModelTools();
-installHelm();
+if (tier === "contributor" || isWhole) {
+  installPrograms(DEPLOY_TOOLS);
+  installHelm();
+}
+if (tier === "more" || isWhole) {
+  installLanceDb();
+  installTypeDoc();
+  installPrograms(BROWSER);
+}
 build();
 const vitest = `${root}/node_modules/vitest/vitest.mjs`;
-run(process.execPath, [vitest, "run", "--config", "test/vitest.config.ts", ...process.argv.slice(2)]);
+const project = isWhole ? [] : ["--project", tier];
+run(process.execPath, [vitest, "run", "--config", "test/vitest.config.ts", ...project, ...words]);

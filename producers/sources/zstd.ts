@@ -3,6 +3,7 @@
  * and both are known before they are allocated. `fzstd` decodes the blocks; left to itself it would allocate whatever
  * window a frame asks for, and move all of it for every block.
  */
+import zlib from "node:zlib";
 import { Decompress } from "fzstd";
 
 const MAGIC = 0xfd2fb528;
@@ -30,8 +31,15 @@ interface Frame {
   readonly hasChecksum: boolean;
 }
 
-/** @throws Error when the bytes are no whole frames, or hold more or fewer than so many bytes. */
+/**
+ * A page or buffer whose size is known. Node.js's own decoder takes it where there is one, within the same bounds.
+ * @throws Error when the bytes are no whole frames, or hold more or fewer than so many bytes.
+ */
 export function unzstd(bytes: Uint8Array, outputBytes: number): Uint8Array {
+  return unzstdNatively(bytes, outputBytes) ?? unzstdByBlocks(bytes, outputBytes);
+}
+
+function unzstdByBlocks(bytes: Uint8Array, outputBytes: number): Uint8Array {
   const history = new FixedHistory(outputBytes);
   const decoder = new ZstdDecoder(history);
   for (const _ of decoder.push(bytes));
@@ -136,6 +144,49 @@ export class ZstdDecoder {
     };
     frame.w = none;
   }
+}
+
+// --- Node.js's own decoder ------------------------------------------------------------------------------------
+
+/** Not in the types of Node.js 20; there from 22.15 on. */
+const { zstdDecompressSync, constants } = zlib as {
+  readonly zstdDecompressSync?: (bytes: Uint8Array, options: object) => Uint8Array;
+  readonly constants: Readonly<Record<string, number>>;
+};
+const WINDOW_LOG_MAX = constants["ZSTD_d_windowLogMax"];
+
+/**
+ * It is given one whole frame with a window within bounds, and nothing else: Node.js 22 stops after the first frame and
+ * takes one that is cut short for its end, and 24 ignores what follows a frame. Streams are therefore not for it.
+ * @returns Null when it cannot or may not decode the bytes. @throws Error when the frame's checksum is wrong.
+ */
+function unzstdNatively(bytes: Uint8Array, outputBytes: number): Uint8Array | null {
+  if (zstdDecompressSync === undefined || WINDOW_LOG_MAX === undefined || !isOneFrame(bytes)) return null;
+  const params = { [WINDOW_LOG_MAX]: Math.log2(MAX_WINDOW_BYTES) };
+  try {
+    const output = zstdDecompressSync(bytes, { maxOutputLength: Math.max(1, outputBytes), params });
+    return output.length === outputBytes ? output : null;
+  } catch (error) {
+    if ((error as { code?: unknown }).code === "ZSTD_error_checksum_wrong") throw error;
+    // Whatever else is wrong, the other decoder says it in the same words on every version of Node.js.
+    return null;
+  }
+}
+
+/** From header to checksum, without decoding a block. */
+function isOneFrame(bytes: Uint8Array): boolean {
+  const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (all.length < 5 || all.readUInt32LE(0) !== MAGIC) return false;
+  let at = frameHeaderBytes(all);
+  if (at > all.length) return false;
+  const { windowBytes, hasChecksum, dictionary } = readFrameHeader(all);
+  if (windowBytes > MAX_WINDOW_BYTES || dictionary !== 0) return false;
+  for (let isLast = false; !isLast;) {
+    if (at + 3 > all.length) return false;
+    isLast = (all[at]! & 1) === 1;
+    at += blockBytes(all.subarray(at, at + 3));
+  }
+  return at + (hasChecksum ? 4 : 0) === all.length;
 }
 
 // --- Headers --------------------------------------------------------------------------------------------------

@@ -1,15 +1,16 @@
 /** One place where commands end: what to print, and the exit code. */
-import { mayRestart } from "../../workers/verdict.ts";
-import { tellStayDown } from "../../workers/supervisor.ts";
 import { FleetError, messageOf } from "../core/errors.ts";
 import { visible } from "../core/visible.ts";
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 
-/** Prints `error: what, where, why` and the cure below it. Stack traces are for `--log-level debug`. */
+/**
+ * Prints `error: what, where, why`, and below it the cure of a `FleetError`. Any other error is a defect of the program,
+ * whatever the log level: the first five lines of its stack follow.
+ * @returns The exit code: 2 for a usage error, else 1.
+ */
 export function reportFailure(error: unknown): number {
-  if (!mayRestart(error)) tellStayDown();
   for (const line of `error: ${messageOf(error)}`.split("\n")) complain(line);
   if (error instanceof FleetError) {
     if (error.cure !== undefined) complain(`  ${error.cure}`);

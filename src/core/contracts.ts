@@ -1,7 +1,11 @@
 /** Everything that crosses a process or comes back from a store or queue, as schemas. */
 import { z } from "zod";
+import { countSchema, runIdSchema, sha256Schema, shardIdSchema, windowIdSchema } from "./scalars.ts";
 import { selectionSchema } from "./selection.ts";
-import { IDLE_CAUSES } from "./telemetry.ts";
+import { totalsSchema } from "./stats.ts";
+
+export { runIdSchema } from "./scalars.ts";
+export * from "./stats.ts";
 
 /** Of every record and file that has no version of its own; readers refuse another. */
 export const CONTRACT_VERSION = 1;
@@ -21,17 +25,6 @@ export const MAX_SHARD_ROWS = 1 << 20;
 /** Of a document's id, in UTF-16 code units. */
 export const MAX_ID_CHARS = 1024;
 
-/** No slash, no `..`, nothing that needs escaping in a URL or a shell. */
-export const runIdSchema = z
-  .string()
-  .regex(
-    /^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,63}$/,
-    "1 to 64 letters, digits, '-', '_' or single '.', starting with a letter or digit",
-  );
-const windowIdSchema = z.string().regex(/^w\d{6}$/);
-const shardIdSchema = z.string().regex(/^w\d{6}-s\d{4}$/);
-const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
-const countSchema = z.int().min(0);
 const versionSchema = z.literal(CONTRACT_VERSION);
 const planVersionSchema = z.union([z.literal(1), z.literal(PLAN_VERSION)]);
 
@@ -59,15 +52,18 @@ export type VectorType = z.infer<typeof vectorTypeSchema>;
 
 /** Exactly which model. */
 export const modelRefSchema = z.strictObject({
-  id: z.string().min(1),
-  revision: z.string().min(1),
-  /** Digest of what the engine loads, the weights; of several files, of the lines `<sha256>  <path>` in order of path. */
-  sha256: sha256Schema,
-  /** Of what else decides vectors: tokenizer, pooling, prefixes and the like; none in runs of earlier versions. */
-  setupSha256: sha256Schema.optional(),
-  dim: z.int().min(1).max(65536),
-  /** Longest usable row, special tokens included. */
-  maxTokens: z.int().min(3),
+  id: z.string().min(1).describe("Name of the model."),
+  revision: z.string().min(1).describe("Revision of the model."),
+  sha256: sha256Schema.describe(
+    "SHA-256 of what the engine loads, the weights. For several files it is the SHA-256 of the lines `<sha256>  <path>` in order of path.",
+  ),
+  setupSha256: sha256Schema
+    .optional()
+    .describe(
+      "SHA-256 of everything else that decides vectors: tokenizer, pooling, prefixes. Runs of earlier versions have none.",
+    ),
+  dim: z.int().min(1).max(65536).describe("Width of dense and ColBERT vectors."),
+  maxTokens: z.int().min(3).describe("Longest row in tokens that the model takes, special tokens included."),
 });
 /** Which model, by name, revision and digest. */
 export type ModelRef = z.infer<typeof modelRefSchema>;
@@ -76,251 +72,238 @@ export type ModelRef = z.infer<typeof modelRefSchema>;
 export const chunkingSchema = z.enum(["document", "tokens", "sentences", "paragraphs", "markdown"]);
 
 /** All that decides what the rows and their vectors are. A run id stands for one of these for ever. */
-export const runOptionsSchema = z.strictObject({
-  model: modelRefSchema,
-  heads: z.array(headSchema).min(1),
-  precision: precisionSchema,
-  /** The engine that computes it; absent in runs of before there was a choice, which are ONNX Runtime's. */
-  engine: engineNameSchema.optional(),
-  /** Runs of before there was a choice have none. */
-  vectors: vectorTypeSchema.default("float32"),
-  maxTokens: z.int().min(3),
-  chunking: chunkingSchema,
-  /** Longest chunk, special tokens and context included; never above `maxTokens`. */
-  chunkTokens: z.int().min(3),
-  overlap: countSchema,
-  ...selectionSchema.shape,
-  keepText: z.boolean(),
-  /** Rows of one shard with the same tokens go through the model once; equal texts of a window are put together. */
-  dedupe: z.literal(true).optional(),
-  /** Longest accepted input line or file, in bytes. */
-  maxDocumentBytes: z.int().min(1),
-});
+export const runOptionsSchema = z
+  .strictObject({
+    model: modelRefSchema.describe("Model that makes the vectors."),
+    heads: z.array(headSchema).min(1).describe("Vector types that are produced."),
+    precision: precisionSchema.describe("Precision of the weights."),
+    engine: engineNameSchema
+      .optional()
+      .describe("Engine that computes the vectors; absent in runs of earlier versions, which are ONNX Runtime's."),
+    vectors: vectorTypeSchema.default("float32").describe("Number type of dense and ColBERT vectors in result files."),
+    maxTokens: z.int().min(3).describe("Longest row in tokens, special tokens included; longer rows are truncated."),
+    chunking: chunkingSchema.describe("Where documents are cut; docs/chunking.md explains the choices."),
+    chunkTokens: z
+      .int()
+      .min(3)
+      .describe("Longest chunk in tokens, special tokens and context included; never above `maxTokens`."),
+    overlap: countSchema.describe("Number of tokens that neighbouring chunks share."),
+    ...selectionSchema.shape,
+    keepText: z.boolean().describe("Whether the output has the text."),
+    dedupe: z
+      .literal(true)
+      .optional()
+      .describe(
+        "Rows of one shard with the same tokens go through the model once; equal texts of a window are planned into one shard.",
+      ),
+    maxDocumentBytes: z
+      .int()
+      .min(1)
+      .describe("Longest accepted input line or file in bytes; a longer one is rejected."),
+  })
+  .meta({
+    id: "RunOptions",
+    title: "Options of a run",
+    description: "Options that decide a run's rows and their vectors.",
+  });
 /** The options of a run. */
 export type RunOptions = z.infer<typeof runOptionsSchema>;
 
 /** What a run builds on. Absent in `run.json`: a full run that was asked for as one. */
 export const lineageSchema = z.discriminatedUnion("kind", [
   z.strictObject({
-    kind: z.literal("full"),
-    /** As asked with `--since`. */
-    since: z.string(),
-    /** Why it could not be a delta. */
-    because: z.string(),
-    /** The run it would have been a delta of, and takes the place of. */
-    supersedes: runIdSchema.nullable(),
+    kind: z.literal("full").describe("Kind of the run."),
+    since: z.string().describe("Value of `--since`."),
+    because: z.string().describe("Why the run could not be a delta."),
+    supersedes: runIdSchema.nullable().describe("Run that this one would have been a delta of, and replaces."),
   }),
   z.strictObject({
-    kind: z.literal("delta"),
-    since: z.string(),
-    /** The sealed run that it completes. */
-    base: runIdSchema,
+    kind: z.literal("delta").describe("Kind of the run."),
+    since: z.string().describe("Value of `--since`."),
+    base: runIdSchema.describe("Sealed run that the delta completes."),
   }),
   z.strictObject({
-    kind: z.literal("compact"),
-    /** The delta whose effective rows it holds. */
-    supersedes: runIdSchema,
+    kind: z.literal("compact").describe("Kind of the run."),
+    supersedes: runIdSchema.describe("Delta whose effective rows this run holds."),
   }),
 ]);
 /** What a run builds on, or takes the place of. */
 export type Lineage = z.infer<typeof lineageSchema>;
 
 /** `run.json` */
-export const runRecordSchema = z.strictObject({
-  version: planVersionSchema,
-  run: runIdSchema,
-  createdAt: z.iso.datetime(),
-  /** As typed, but `s3://` in small letters. People read it, and helpers go by it; see each window's `sourceSha256`. */
-  inputs: z.array(z.string()),
-  /** The version of embedfleet that began it: several machines cut a corpus alike when they have the same. */
-  program: z.string().optional(),
-  /** Version of the engine where it was begun. Others may work on it: see `core/same-model.ts`. */
-  engineVersion: z.string().max(256).optional(),
-  options: runOptionsSchema,
-  lineage: lineageSchema.optional(),
-});
+export const runRecordSchema = z
+  .strictObject({
+    version: planVersionSchema.describe("Format version; readers refuse any other."),
+    run: runIdSchema.describe("Id of the run."),
+    createdAt: z.iso.datetime().describe("Time at which the run was begun."),
+    inputs: z
+      .array(z.string())
+      .describe(
+        "Inputs as they were typed, with `s3://` in small letters. They are for people and for helpers; `sourceSha256` of each window says what was read.",
+      ),
+    program: z
+      .string()
+      .optional()
+      .describe("Version of embedfleet that began the run. Machines of the same version cut a corpus alike."),
+    engineVersion: z
+      .string()
+      .max(256)
+      .optional()
+      .describe("Version of the engine where the run was begun. Workers with other versions may compute it."),
+    options: runOptionsSchema.describe("Options that decide the rows and their vectors."),
+    lineage: lineageSchema
+      .optional()
+      .describe("The run that this one builds on or replaces; absent for a run that was requested as full."),
+  })
+  .meta({
+    title: "runs/<run>/run.json",
+    description: "What a run is: its inputs, its options and the run it builds on.",
+  });
 /** What a run is: its inputs, its options, what it builds on. */
 export type RunRecord = z.infer<typeof runRecordSchema>;
 
 /** One shard of a window's plan. */
 export const shardPlanSchema = z.strictObject({
-  shard: shardIdSchema,
-  rows: z.int().min(1).max(MAX_SHARD_ROWS),
-  /** Real tokens, special tokens included. */
-  tokens: z.int().min(1),
-  /** Tokens of the longest row. */
-  longest: z.int().min(1),
-  /** Where its stream lies in the window's staged file. */
-  start: countSchema,
-  end: z.int().min(1),
-  /** Digest of (id, chunk, text hash) of each row in order; see `core/rows.ts`. */
-  rowsSha256: sha256Schema,
-  /** Of the bytes `start` to `end` of the staged file. Absent in version 1, and where rows were not staged (`compact`). */
-  stagedSha256: sha256Schema.optional(),
+  shard: shardIdSchema.describe("Id of the shard."),
+  rows: z.int().min(1).max(MAX_SHARD_ROWS).describe("Number of rows."),
+  tokens: z.int().min(1).describe("Number of real tokens, special tokens included."),
+  longest: z.int().min(1).describe("Number of tokens in the longest row."),
+  start: countSchema.describe("First byte of the shard in the window's staged file."),
+  end: z.int().min(1).describe("One past the shard's last byte in the window's staged file."),
+  rowsSha256: sha256Schema.describe(
+    "SHA-256 over (id, chunk, text hash) of each row in order; `src/core/rows.ts` computes it.",
+  ),
+  stagedSha256: sha256Schema
+    .optional()
+    .describe(
+      "SHA-256 of the bytes `start` to `end` of the staged file; absent in version 1 and where rows were not staged (`compact`).",
+    ),
 });
 /** What is planned of one shard. */
 export type ShardPlan = z.infer<typeof shardPlanSchema>;
 
 /** `plan/w000012.json` */
-export const windowPlanSchema = z.strictObject({
-  version: planVersionSchema,
-  run: runIdSchema,
-  window: windowIdSchema,
-  /** Position of the window's first document in the corpus, and how many it takes, rejects included. */
-  firstDocument: countSchema,
-  documents: countSchema,
-  rows: countSchema,
-  tokens: countSchema,
-  rejects: countSchema,
-  /** Documents that the base holds as they are; nothing of them is planned. */
-  unchanged: countSchema.optional(),
-  /** Digest of the documents as read; a corpus that changed under a run id is found by it. */
-  sourceSha256: sha256Schema,
-  /** Of the window's part of the document index, `index/w000012.arrow`; see `arrow/document-index.ts`. */
-  indexSha256: sha256Schema.optional(),
-  /** Of the window's rejects, `rejects/w000012.jsonl`, where it has some. Absent in version 1. */
-  rejectsSha256: sha256Schema.optional(),
-  stagedBytes: countSchema,
-  shards: z.array(shardPlanSchema),
-});
+export const windowPlanSchema = z
+  .strictObject({
+    version: planVersionSchema.describe("Format version; readers refuse any other."),
+    run: runIdSchema.describe("Id of the run."),
+    window: windowIdSchema.describe("Id of the window."),
+    firstDocument: countSchema.describe("Position of the window's first document in the corpus, from 0."),
+    documents: countSchema.describe("Number of documents in the window, rejects included."),
+    rows: countSchema.describe("Number of rows."),
+    tokens: countSchema.describe("Number of real tokens, special tokens included."),
+    rejects: countSchema.describe("Number of documents and rows that were refused."),
+    unchanged: countSchema
+      .optional()
+      .describe("Number of documents that the base holds unchanged; no rows are planned for them."),
+    sourceSha256: sha256Schema.describe(
+      "SHA-256 of the documents as read; it reveals a corpus that changed under the same run id.",
+    ),
+    indexSha256: sha256Schema.optional().describe("SHA-256 of the window's document index, `index/w000012.arrow`."),
+    rejectsSha256: sha256Schema
+      .optional()
+      .describe(
+        "SHA-256 of the window's reject file, `rejects/w000012.jsonl`; absent where nothing was rejected, and in version 1.",
+      ),
+    stagedBytes: countSchema.describe("Size of the window's staged file in bytes."),
+    shards: z.array(shardPlanSchema).describe("Plan of each shard."),
+  })
+  .meta({
+    title: "runs/<run>/plan/w000012.json",
+    description: "Plan of one window: its shards and the digests of their rows.",
+  });
 /** What is planned of one window. */
 export type WindowPlan = z.infer<typeof windowPlanSchema>;
 
 /** A part of the list of rows that a delta takes away from what it builds on: `deletes.arrow`. */
 export const deletesFileSchema = z.strictObject({
-  key: z.string(),
-  rows: z.int().min(1),
-  bytes: z.int().min(1),
-  sha256: sha256Schema,
+  key: z.string().describe("Key of the object in the store, below `--out`."),
+  rows: z.int().min(1).describe("Number of rows."),
+  bytes: z.int().min(1).describe("Size in bytes."),
+  sha256: sha256Schema.describe("SHA-256 of the object's bytes."),
 });
 /** One file of deleted rows. */
 export type DeletesFile = z.infer<typeof deletesFileSchema>;
 
 /** `plan/closed.json` */
-export const closedRecordSchema = z.strictObject({
-  version: planVersionSchema,
-  run: runIdSchema,
-  windows: countSchema,
-  documents: countSchema,
-  rows: countSchema,
-  tokens: countSchema,
-  shards: countSchema,
-  rejects: countSchema,
-  /** Digest of all windows' plans in order; see `core/plan-proof.ts`. Absent in version 1. */
-  plansSha256: sha256Schema.optional(),
-  /** Of a delta: documents that its base holds as they are. */
-  unchanged: countSchema.optional(),
-  /** Of a delta. */
-  deletes: z.array(deletesFileSchema).optional(),
-});
+export const closedRecordSchema = z
+  .strictObject({
+    version: planVersionSchema.describe("Format version; readers refuse any other."),
+    run: runIdSchema.describe("Id of the run."),
+    windows: countSchema.describe("Number of windows in the corpus."),
+    documents: countSchema.describe("Number of documents, rejects included."),
+    rows: countSchema.describe("Number of rows."),
+    tokens: countSchema.describe("Number of real tokens, special tokens included."),
+    shards: countSchema.describe("Number of shards."),
+    rejects: countSchema.describe("Number of documents and rows that were refused."),
+    plansSha256: sha256Schema
+      .optional()
+      .describe("SHA-256 over all windows' plans in order; `src/core/plan-proof.ts` computes it. Absent in version 1."),
+    unchanged: countSchema.optional().describe("In a delta: number of documents that the base holds unchanged."),
+    deletes: z
+      .array(deletesFileSchema)
+      .optional()
+      .describe("In a delta: the files that list the rows it deletes from its base."),
+  })
+  .meta({ title: "runs/<run>/plan/closed.json", description: "Written when the corpus has been read to its end." });
 /** Written when the corpus has been read to its end. */
 export type ClosedRecord = z.infer<typeof closedRecordSchema>;
 
 /** `cancelled.json` */
-export const cancelledRecordSchema = z.strictObject({
-  version: versionSchema,
-  run: runIdSchema,
-  cancelledAt: z.iso.datetime(),
-});
+export const cancelledRecordSchema = z
+  .strictObject({
+    version: versionSchema.describe("Format version; readers refuse any other."),
+    run: runIdSchema.describe("Id of the run."),
+    cancelledAt: z.iso.datetime().describe("Time at which the run was cancelled."),
+  })
+  .meta({ title: "runs/<run>/cancelled.json", description: "Written when a run is cancelled." });
 /** Written when a run is cancelled. */
 export type CancelledRecord = z.infer<typeof cancelledRecordSchema>;
 
 /** A queue job: a pointer, never text. */
 export const jobPayloadSchema = z
   .strictObject({
-    v: planVersionSchema,
-    run: runIdSchema,
-    shard: shardIdSchema,
-    start: countSchema,
-    end: z.int().min(1),
-    rows: z.int().min(1).max(MAX_SHARD_ROWS),
-    tokens: z.int().min(1),
-    longest: z.int().min(1),
-    /** As planned, of the staged bytes. Absent in version 1. */
-    stagedSha256: sha256Schema.optional(),
+    v: planVersionSchema.describe("Format version; workers refuse any other."),
+    run: runIdSchema.describe("Id of the run."),
+    shard: shardIdSchema.describe("Id of the shard."),
+    start: countSchema.describe("First byte of the shard in the window's staged file."),
+    end: z.int().min(1).describe("One past the shard's last byte in the window's staged file."),
+    rows: z.int().min(1).max(MAX_SHARD_ROWS).describe("Number of rows."),
+    tokens: z.int().min(1).describe("Number of real tokens, special tokens included."),
+    longest: z.int().min(1).describe("Number of tokens in the longest row."),
+    stagedSha256: sha256Schema.optional().describe("SHA-256 of the staged bytes, as planned; absent in version 1."),
   })
   .refine((job) => job.end > job.start && job.end - job.start <= MAX_STAGED_SHARD_BYTES, {
     message: `the staged byte range must be 1 to ${MAX_STAGED_SHARD_BYTES} bytes`,
-  });
+  })
+  .meta({ title: "A job of the queue", description: "A pointer to the staged rows of a shard; it holds no text." });
 /** What a job of the queue says. */
 export type JobPayload = z.infer<typeof jobPayloadSchema>;
 
-/** What the device waited for, in milliseconds: `idleMs` by cause. */
-const idleSchema = z.partialRecord(z.enum(IDLE_CAUSES), z.number().min(0)).default({});
-
-/** How one shard was computed. Every figure adds up over shards, so totals need no other ledger. */
-export const shardStatsSchema = z.strictObject({
-  rows: countSchema,
-  rejects: countSchema,
-  realTokens: countSchema,
-  /** Sum over its rows of the longest row in the batch that each row ran in. */
-  paddedTokens: countSchema,
-  /** Batches whose first row is of this shard. */
-  batches: countSchema,
-  /** Its share, by padded area, of the time the device worked. */
-  deviceMs: z.number().min(0),
-  /** Its share of the time the device waited while the worker held jobs. */
-  idleMs: z.number().min(0),
-  idle: idleSchema,
-  /** By whom and when, in milliseconds since the epoch; for reports, and left out of sums. */
-  made: z
-    .strictObject({
-      worker: z.string().max(256),
-      loadMs: z.number().min(0),
-      firstBatchAtMs: z.number().min(0),
-      lastBatchAtMs: z.number().min(0),
-      assembleMs: z.number().min(0),
-    })
-    .optional(),
-});
-/** What one shard cost. */
-export type ShardStats = z.infer<typeof shardStatsSchema>;
-
 /** One line of `rejects/*.jsonl`. */
-export const rejectSchema = z.strictObject({
-  id: z.string().nullable(),
-  chunk: countSchema.optional(),
-  /** A row refused by a worker: its place in the shard and its planned text hash. */
-  row: countSchema.optional(),
-  textHash: sha256Schema.optional(),
-  reason: z.string(),
-  detail: z.string(),
-  /** Where it was found: a file, and a line where it has lines; or the shard and row. */
-  file: z.string(),
-  line: z.int().min(1).optional(),
-});
+export const rejectSchema = z
+  .strictObject({
+    id: z.string().nullable().describe("Id of the document; null where it has none."),
+    chunk: countSchema.optional().describe("Number of the chunk within its document, from 0."),
+    row: countSchema.optional().describe("Position in the shard of a row that a worker refused, from 0."),
+    textHash: sha256Schema.optional().describe("SHA-256 of the row's text, as planned."),
+    reason: z.string().describe("Reason in one word; docs/sources.md lists the reasons."),
+    detail: z.string().describe("Reason in one sentence."),
+    file: z.string().describe("File in which the document was found, or shard in which the row was."),
+    line: z.int().min(1).optional().describe("Line in that file, from 1; absent where the format has no lines."),
+  })
+  .meta({ title: "A line of runs/<run>/rejects/….jsonl", description: "A document or row that was refused." });
 /** A document or row that was refused. */
 export type Reject = z.infer<typeof rejectSchema>;
 
 /** One result file as the seal has read it. */
 export const manifestFileSchema = z.strictObject({
-  key: z.string(),
-  shard: shardIdSchema,
-  rows: countSchema,
-  bytes: z.int().min(1),
-  sha256: sha256Schema,
+  key: z.string().describe("Key of the object in the store, below `--out`."),
+  shard: shardIdSchema.describe("Id of the shard."),
+  rows: countSchema.describe("Number of rows."),
+  bytes: z.int().min(1).describe("Size in bytes."),
+  sha256: sha256Schema.describe("SHA-256 of the object's bytes."),
 });
-
-/** The sums over a run's files; times are in milliseconds. */
-export const totalsSchema = z.strictObject({
-  documents: countSchema,
-  rows: countSchema,
-  rejects: countSchema,
-  shards: countSchema,
-  files: countSchema,
-  bytes: countSchema,
-  batches: countSchema,
-  realTokens: countSchema,
-  paddedTokens: countSchema,
-  deviceMs: z.number().min(0),
-  idleMs: z.number().min(0),
-  idle: idleSchema,
-  /** Of a delta: documents that its base holds as they are, and rows that it takes away from it. */
-  unchanged: countSchema.optional(),
-  deletes: countSchema.optional(),
-});
-/** The sums of a sealed run. */
-export type Totals = z.infer<typeof totalsSchema>;
 
 type Keyed = Readonly<{ key: string }>;
 const PATH_IN_RUN = /^[\w-]+(?:[./][\w-]+)*$/;
@@ -338,32 +321,45 @@ function namesOwnKeysOnly(
 /** `manifest.json` */
 export const manifestSchema = z
   .strictObject({
-    version: versionSchema,
-    kind: z.enum(["full", "delta"]),
-    run: runIdSchema,
-    /** Of a delta: the sealed run that it completes. */
-    base: runIdSchema.optional(),
-    /** Of a full run: what it takes the place of, because it was compacted from it or could not build on it. */
-    supersedes: runIdSchema.optional(),
-    createdAt: z.iso.datetime(),
-    sealedAt: z.iso.datetime(),
-    options: runOptionsSchema,
-    totals: totalsSchema,
-    files: z.array(manifestFileSchema),
-    /** Of a delta: rows of its base, and of what that builds on, that are no more or are replaced by its own. */
-    deletes: z.array(deletesFileSchema).optional(),
-    /** Reject files that count, with the lines in each. */
-    rejects: z.array(z.strictObject({ key: z.string(), lines: countSchema })),
+    version: versionSchema.describe("Format version; readers refuse any other."),
+    kind: z.enum(["full", "delta"]).describe("Kind of the run."),
+    run: runIdSchema.describe("Id of the run."),
+    base: runIdSchema.optional().describe("In a delta: the sealed run that it completes."),
+    supersedes: runIdSchema
+      .optional()
+      .describe("In a full run: the run that it replaces, because it was compacted from it or could not build on it."),
+    createdAt: z.iso.datetime().describe("Time at which the run was begun."),
+    sealedAt: z.iso.datetime().describe("Time at which the run was sealed."),
+    options: runOptionsSchema.describe("Options that decide the rows and their vectors."),
+    totals: totalsSchema.describe("Sums over all result files."),
+    files: z.array(manifestFileSchema).describe("Result files, as the seal read them."),
+    deletes: z
+      .array(deletesFileSchema)
+      .optional()
+      .describe(
+        "In a delta: the files that list the rows of its base, and of the runs below it, that it deletes or replaces.",
+      ),
+    rejects: z
+      .array(
+        z.strictObject({
+          key: z.string().describe("Key of the object in the store, below `--out`."),
+          lines: countSchema.describe("Number of lines in the file."),
+        }),
+      )
+      .describe("Reject files that count, with the number of lines in each."),
   })
-  .refine(namesOwnKeysOnly, { message: "a manifest may only name files of its own run" });
+  .refine(namesOwnKeysOnly, { message: "a manifest may only name files of its own run" })
+  .meta({ title: "runs/<run>/manifest.json", description: "What a sealed run consists of. It is written last." });
 /** What a sealed run consists of. */
 export type Manifest = z.infer<typeof manifestSchema>;
 
 /** `latest.json` */
-export const latestSchema = z.strictObject({
-  version: versionSchema,
-  run: runIdSchema,
-  sealedAt: z.iso.datetime(),
-});
+export const latestSchema = z
+  .strictObject({
+    version: versionSchema.describe("Format version; readers refuse any other."),
+    run: runIdSchema.describe("Id of the run."),
+    sealedAt: z.iso.datetime().describe("Time at which the run was sealed."),
+  })
+  .meta({ title: "latest.json", description: "Run that was sealed last." });
 /** Which run was sealed last. */
 export type Latest = z.infer<typeof latestSchema>;

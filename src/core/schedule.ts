@@ -19,91 +19,96 @@ const { format, idField, textFields, where, sample, keep } = runOptionsSchema.sh
  * and S3 are, who is told what, and what this machine spends, is the business of the process that makes the runs.
  */
 export const scheduleOptionsSchema = z.strictObject({
-  /** Its name; only of a signed schedule the path of its folder. */
-  model: z.string().min(1).max(4096).optional(),
-  /** A folder of models; only of a signed schedule. */
-  models: z.string().min(1).max(4096).optional(),
-  precision: z.enum(["auto", ...precisionSchema.options]).optional(),
-  /** Inference engine; the one that the model's manifest names by default. */
-  engine: engineNameSchema.optional(),
+  model: z
+    .string()
+    .min(1)
+    .max(4096)
+    .optional()
+    .describe("Name of the model; only a signed schedule may name a folder by its path."),
+  models: z.string().min(1).max(4096).optional().describe("Folder of models; only in a signed schedule."),
+  precision: z
+    .enum(["auto", ...precisionSchema.options])
+    .optional()
+    .describe("Precision of the weights."),
+  engine: engineNameSchema.optional().describe("Inference engine; by default the one that the model's manifest names."),
   heads: heads.optional(),
-  dim: z.int().min(1).optional(),
-  /** What dense and ColBERT vectors are written as. */
-  vectors: vectors.unwrap().optional(),
+  dim: z.int().min(1).optional().describe("Width of dense and ColBERT vectors."),
+  vectors: vectors.unwrap().optional().describe("Number type of dense and ColBERT vectors in result files."),
   maxTokens: maxTokens.optional(),
   chunking: chunking.optional(),
-  /** Longest chunk, special tokens included. */
   chunkTokens: chunkTokens.optional(),
   overlap: overlap.optional(),
   idField: idField.optional(),
-  /** Where its text is found; several are joined in order by a blank line. */
   textField: textFields.optional(),
   format: format.optional(),
   where: where.optional(),
   sample: sample.optional(),
-  /** At most so many documents, the first ones. */
-  limit: z.int().min(1).optional(),
+  limit: z.int().min(1).optional().describe("Largest number of documents to take, the first of those chosen."),
   keep: keep.optional(),
   keepText: keepText.optional(),
-  /** Whether equal texts are embedded once. */
-  dedupe: z.boolean().optional(),
-  /** A longer line, row or file is rejected. */
+  dedupe: z.boolean().optional().describe("Whether equal texts are embedded once."),
   maxDocumentBytes: maxDocumentBytes.optional(),
-  /** The run stops when more documents than this are rejected. */
-  maxRejects: z.int().min(0).optional(),
-  /** Whether it stops at the first. */
-  strict: z.boolean().optional(),
-  /** Planning waits while this many jobs are queued. */
-  maxBacklog: z.int().min(1).optional(),
+  maxRejects: z.int().min(0).optional().describe("Largest number of rejected documents; one more stops the run."),
+  strict: z.boolean().optional().describe("Whether the first rejected document stops the run."),
+  maxBacklog: z.int().min(1).optional().describe("Number of queued jobs from which planning waits."),
 });
 
 const signatureSchema = z.string().regex(/^v1=[0-9a-f]{64}$/);
 
 /** `schedules/<name>.json` */
-export const scheduleSchema = z.strictObject({
-  version: z.literal(CONTRACT_VERSION),
-  name: scheduleNameSchema,
-  createdAt: z.iso.datetime(),
-  cron: z.string().max(200),
-  tz: z.string().max(100),
-  overlapPolicy: overlapPolicySchema,
-  /** Told of each run that is sealed or fails. */
-  webhook: z
-    .url({ protocol: /^https?$/ })
-    .max(4096)
-    .nullable(),
-  /** What the first run builds on; the others build on the one before. */
-  since: runIdSchema.nullable(),
-  inputs: z.array(z.string().min(1).max(4096)).min(1).max(1000),
-  /** Options of `enqueue`, by the names that the program gives them. */
-  options: scheduleOptionsSchema,
-  /** Made with the secret of whoever added it, over everything else; see `src/control/schedules/signature.ts`. */
-  signature: signatureSchema.optional(),
-});
+export const scheduleSchema = z
+  .strictObject({
+    version: z.literal(CONTRACT_VERSION).describe("Format version; readers refuse any other."),
+    name: scheduleNameSchema.describe("Name of the schedule."),
+    createdAt: z.iso.datetime().describe("Time at which the schedule was added."),
+    cron: z.string().max(200).describe("Cron pattern that says when runs begin."),
+    tz: z.string().max(100).describe("Time zone in which the pattern is read."),
+    overlapPolicy: overlapPolicySchema.describe("What happens at a tick while the previous run is still going."),
+    webhook: z
+      .url({ protocol: /^https?$/ })
+      .max(4096)
+      .nullable()
+      .describe("URL that receives a signed POST for each run that is sealed or fails."),
+    since: runIdSchema
+      .nullable()
+      .describe("Run that the first run builds on; each later run builds on the one before it."),
+    inputs: z.array(z.string().min(1).max(4096)).min(1).max(1000).describe("Inputs as they were typed."),
+    options: scheduleOptionsSchema.describe("Options of `enqueue`, under the program's own names."),
+    signature: signatureSchema
+      .optional()
+      .describe(
+        "HMAC over all other fields, made with the secret of whoever added the schedule; `src/control/schedules/signature.ts` computes it.",
+      ),
+  })
+  .meta({ title: "schedules/<name>.json", description: "A schedule of recurring runs." });
 export type Schedule = z.infer<typeof scheduleSchema>;
 
 /** `schedules/<name>/state.json`, the one object of a schedule that is replaced. */
-export const scheduleStateSchema = z.strictObject({
-  version: z.literal(CONTRACT_VERSION),
-  isPaused: z.boolean(),
-  /** Ticks that were due before are not made up for. */
-  changedAt: z.iso.datetime(),
-});
+export const scheduleStateSchema = z
+  .strictObject({
+    version: z.literal(CONTRACT_VERSION).describe("Format version; readers refuse any other."),
+    isPaused: z.boolean().describe("Whether the schedule is paused. A paused schedule makes no runs."),
+    changedAt: z.iso.datetime().describe("Time of the last change. Ticks that were due before it are not made up for."),
+  })
+  .meta({
+    title: "schedules/<name>/state.json",
+    description: "Whether a schedule is paused; the only object of a schedule that is replaced.",
+  });
 export type ScheduleState = z.infer<typeof scheduleStateSchema>;
 
 export const tickEventSchema = z.enum(["started", "waiting", "skipped", "sealed", "failed", "told"]);
 export type TickEvent = z.infer<typeof tickEventSchema>;
 
 /** `schedules/<name>/ticks/<slot>/<event>.json`: each is created once. */
-export const tickRecordSchema = z.strictObject({
-  version: z.literal(CONTRACT_VERSION),
-  run: runIdSchema,
-  at: z.iso.datetime(),
-  /** Of `started`: what the run builds on. */
-  since: runIdSchema.nullable().optional(),
-  /** Why it was skipped or failed, or what it waits for. */
-  reason: z.string().optional(),
-});
+export const tickRecordSchema = z
+  .strictObject({
+    version: z.literal(CONTRACT_VERSION).describe("Format version; readers refuse any other."),
+    run: runIdSchema.describe("Id of the run."),
+    at: z.iso.datetime().describe("Time at which the event happened."),
+    since: runIdSchema.nullable().optional().describe("In `started`: the run that this one builds on."),
+    reason: z.string().optional().describe("Why the run was skipped or failed, or what it waits for."),
+  })
+  .meta({ title: "schedules/<name>/ticks/<slot>/<event>.json", description: "An event of one scheduled run." });
 export type TickRecord = z.infer<typeof tickRecordSchema>;
 
 /** `20261124T000000Z` */

@@ -8,9 +8,9 @@ export type Format = z.infer<typeof formatSchema>;
 
 /** One `--where`: a field, by dotted path, compared with a value as it was typed. */
 export const conditionSchema = z.strictObject({
-  field: z.string().min(1),
-  operator: z.enum(["=", "!=", "<", "<=", ">", ">="]),
-  value: z.string(),
+  field: z.string().min(1).describe("Dotted path of the field."),
+  operator: z.enum(["=", "!=", "<", "<=", ">", ">="]).describe("Comparison operator."),
+  value: z.string().describe("Value to compare with, as it was typed."),
 });
 /** A condition on a field of a document. */
 export type Condition = z.infer<typeof conditionSchema>;
@@ -36,23 +36,29 @@ export function isResultColumn(name: string): boolean {
 
 /** Which documents of a corpus are read, and what of each. Fields are dotted paths. */
 export const selectionSchema = z.strictObject({
-  format: formatSchema,
-  idField: z.string().min(1),
-  /** Joined in this order by a blank line; those that are missing or empty in a document are left out. */
-  textFields: z.array(z.string().min(1)).min(1),
-  /** All of them must hold. */
-  where: z.array(conditionSchema),
-  /** Part of the documents to take, chosen by id; 1 for all. */
-  sample: z.number().gt(0).max(1),
-  /** The first documents of those chosen; null for all. */
-  limit: z.int().min(1).nullable(),
-  /** Fields carried to the output as text columns of the same names. */
-  keep: z.array(
-    z
-      .string()
-      .min(1)
-      .refine((name) => !isResultColumn(name), { message: "the output has a column of that name" }),
-  ),
+  format: formatSchema.describe("Format of the inputs; `auto` recognises it by first bytes and names."),
+  idField: z.string().min(1).describe("Dotted path of the field that holds a document's id."),
+  textFields: z
+    .array(z.string().min(1))
+    .min(1)
+    .describe(
+      "Dotted paths of the text fields. Their texts are joined in this order by a blank line; missing and empty ones are left out.",
+    ),
+  where: z.array(conditionSchema).describe("Conditions that a document must meet, all of them."),
+  sample: z.number().gt(0).max(1).describe("Share of the documents to take, chosen by id; 1 for all."),
+  limit: z
+    .int()
+    .min(1)
+    .nullable()
+    .describe("Largest number of documents to take, the first of those chosen; null for all."),
+  keep: z
+    .array(
+      z
+        .string()
+        .min(1)
+        .refine((name) => !isResultColumn(name), { message: "the output has a column of that name" }),
+    )
+    .describe("Dotted paths of fields that are copied to the output as text columns of the same names."),
 });
 /** Which documents of a corpus, and what of each. */
 export type Selection = z.infer<typeof selectionSchema>;

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { startRedis } from "../fixtures/redis-server.ts";
-import { cli } from "../fixtures/cli.ts";
+import { cli, cliInProcess } from "../fixtures/cli.ts";
 
 let folder = "";
 let good = "";
@@ -75,8 +75,13 @@ test("standard input is a corpus", async () => {
   expect(JSON.parse(done.stdout)).toMatchObject({ rows: 1, state: "sealed" });
 });
 
+test("a usage error ends the process with 2", async () => {
+  const done = await cli(["fly"]);
+  expect(done.stderr).toMatch(/unknown command/);
+  expect(done.code).toBe(2);
+});
+
 const usage: [string, string[], RegExp][] = [
-  ["an unknown command", ["fly"], /unknown command/],
   ["an unknown flag", ["run", "x.jsonl", "--out", "/tmp/x", "--fast"], /unknown option '--fast'/],
   ["no --out", ["run", "x.jsonl"], /--out <url>' not specified/],
   ["a number that is none", ["run", "x", "--out", "/tmp/x", "--max-tokens", "many"], /whole number/],
@@ -85,14 +90,14 @@ const usage: [string, string[], RegExp][] = [
   ["a store that is none", ["status", "--out", "ftp://host/x"], /scheme "ftp"/],
 ];
 test.each(usage)("%s is a usage error", async (_, args, message) => {
-  const done = await cli(args);
+  const done = await cliInProcess(args);
   expect(done.stderr).toMatch(message);
   expect(done.code).toBe(2);
 });
 
 test("more tokens than the model takes, an overlap that never ends and an unknown format are usage errors", async () => {
   const run = (...flags: string[]) =>
-    cli(["run", good, "--out", join(folder, "never"), "--log-level", "silent", ...flags]);
+    cliInProcess(["run", good, "--out", join(folder, "never"), "--log-level", "silent", ...flags]);
   expect(await run("--max-tokens", "9000")).toMatchObject({
     code: 2,
     stderr: expect.stringContaining("use at most 8192"),
@@ -103,14 +108,14 @@ test("more tokens than the model takes, an overlap that never ends and an unknow
   });
   const odd = join(folder, "corpus.xyz");
   await writeFile(odd, "x");
-  expect(await cli(["run", odd, "--out", join(folder, "never")])).toMatchObject({
+  expect(await cliInProcess(["run", odd, "--out", join(folder, "never")])).toMatchObject({
     code: 2,
     stderr: expect.stringContaining("--format"),
   });
 });
 
 test("what is not there is named with a cure", async () => {
-  const run = (...args: string[]) => cli(["run", ...args, "--log-level", "silent"]);
+  const run = (...args: string[]) => cliInProcess(["run", ...args, "--log-level", "silent"]);
   expect((await run("missing.jsonl", "--out", join(folder, "never"))).stderr).toMatch(
     /missing\.jsonl cannot be read.*\n {2}check the path/,
   );
@@ -121,10 +126,10 @@ test("what is not there is named with a cure", async () => {
     /127\.0\.0\.1:1 cannot be used.*\n {2}start it/,
   );
   expect((await run(good, "--out", join(good, "below-a-file"))).stderr).toMatch(/^error: .*below-a-file/);
-  expect((await cli(["enqueue", good, "--out", join(folder, "never"), "--log-level", "silent"])).stderr).toContain(
-    "no Redis was named",
-  );
-  expect((await cli(["status", "nobody", "--out", folder])).stderr).toContain('no run "nobody"');
+  expect(
+    (await cliInProcess(["enqueue", good, "--out", join(folder, "never"), "--log-level", "silent"])).stderr,
+  ).toContain("no Redis was named");
+  expect((await cliInProcess(["status", "nobody", "--out", folder])).stderr).toContain('no run "nobody"');
 });
 
 test("a run whose Redis is away is asked of the store alone, or the answer says what is away", async () => {
@@ -162,7 +167,7 @@ test("without a redis-server to start, run says how to get one", async () => {
 
 test("help is there for every command and is no error", async () => {
   for (const command of ["run", "enqueue", "work", "status", "resume", "seal", "verify", "search", "models"]) {
-    const done = await cli([command, "--help"]);
+    const done = await cliInProcess([command, "--help"]);
     expect(done.code).toBe(0);
     expect(done.stdout).toContain(`Usage: embedfleet ${command}`);
   }

@@ -26,7 +26,10 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const NOT_RUN: readonly (readonly [pattern: RegExp, because: string])[] = [
   [/^(?:cd infra\/compose|docker )/, "containers; test/deploy lets Compose read its file and lints the images"],
   [/^(?:kubectl|helm) /, "a cluster; test/deploy validates the rendered chart"],
-  [/^npm (?:run demo|test)$|file:\/\/\/…\/out\/demo/, "the demo, a minute by itself, and this very suite"],
+  [
+    /^npm (?:run (?:demo|test:more|test:node)|test)$|file:\/\/\/…\/out\/demo/,
+    "the demo, a minute by itself, and this very suite",
+  ],
   [/^npm run pictures/, "minutes; test/e2e/scaling.test.ts scales the same fleet"],
   [/npm run test:(?:chaos|soak)|^SIMULATION_/, "minutes; a short form of each is part of the suite"],
   [/^npm (?:ci|install) /, "installs packages; the suite's setup has installed LanceDB"],

@@ -88,6 +88,17 @@ test("the README's program is typed, runs, and ends verified", async () => {
   }
 });
 
+test("the parts below are apart, and each record has a JSON Schema", async () => {
+  const program = `
+    import * as stable from "embedfleet";
+    import { FleetWorker, runRecordSchema } from "embedfleet/unstable";
+    import schema from "embedfleet/schemas/run-record.json" with { type: "json" };
+    const names = Object.keys(stable).filter((name) => /Schema$|^[A-Z_]+$/.test(name));
+    console.log(typeof FleetWorker, typeof runRecordSchema.parse, schema.title, names.length);`;
+  await writeFile(join(project, "parts.mjs"), program);
+  expect(await node(["parts.mjs"])).toBe("function function runs/<run>/run.json 0\n");
+});
+
 test("a wrong type is refused by the compiler", async () => {
   const program = 'import { startWorker } from "embedfleet";\nawait startWorker({ out: "x", redis: 1 });\n';
   await writeFile(join(project, "wrong.ts"), program);

@@ -1,0 +1,24 @@
+/** Ids, digests and counts, as every record writes them. */
+import { z } from "zod";
+
+/** No slash, no `..`, nothing that needs escaping in a URL or a shell. */
+export const runIdSchema = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,63}$/,
+    "1 to 64 letters, digits, '-', '_' or single '.', starting with a letter or digit",
+  )
+  .meta({ id: "RunId", title: "run id" });
+export const windowIdSchema = z
+  .string()
+  .regex(/^w\d{6}$/)
+  .meta({ id: "WindowId", title: "window id" });
+export const shardIdSchema = z
+  .string()
+  .regex(/^w\d{6}-s\d{4}$/)
+  .meta({ id: "ShardId", title: "shard id" });
+export const sha256Schema = z
+  .string()
+  .regex(/^[0-9a-f]{64}$/)
+  .meta({ id: "Sha256", title: "SHA-256, hex" });
+export const countSchema = z.int().min(0);
