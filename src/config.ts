@@ -5,6 +5,7 @@ import { InvalidArgumentError, Option } from "commander";
 import { overlapPolicySchema, scheduleNameSchema } from "./core/schedule.ts";
 import { ALL_HEADS, chunkingSchema, precisionSchema, runIdSchema, vectorTypeSchema } from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
+import { DEFAULT_GUARDS } from "./core/guards.ts";
 import { PUBLISHED_WEIGHTS } from "./core/scoring.ts";
 import { formatSchema } from "./core/selection.ts";
 import { EXPORT_FORMAT_NAMES } from "./results/export/format.ts";
@@ -16,6 +17,7 @@ import {
   headList,
   headWeights,
   httpUrl,
+  limit,
   keptNames,
   nameList,
   placeList,
@@ -196,9 +198,20 @@ export const OPTIONS = {
       .argParser(wholeNumber(1))
       .default(Math.min(8, Math.ceil(availableParallelism() / 3)), "by the cores"),
   maxRejects: () =>
-    option("--max-rejects <n>", "stop when more documents than this are rejected; no limit by default").argParser(
-      wholeNumber(0),
-    ),
+    option(
+      "--max-rejects <limit>",
+      "most rejected documents: a number stops the producer, a share of those read (50%) leaves the run unsealed",
+    )
+      .argParser(limit)
+      .default(DEFAULT_GUARDS.maxRejects),
+  maxDeletes: () =>
+    option(
+      "--max-deletes <limit>",
+      "most documents of the base that may be gone from the corpus, a number or a share; beyond it the run is held",
+    )
+      .argParser(limit)
+      .default(DEFAULT_GUARDS.maxDeletes),
+  accept: () => option("--accept", "seal the run although it is beyond --max-rejects or --max-deletes").default(false),
   workers: () =>
     option("--workers <n>", "worker processes on this machine; at least one a device")
       .argParser(wholeNumber(1))
@@ -351,6 +364,7 @@ export const PLAN_OPTIONS = [
   "dedupe",
   "maxDocumentBytes",
   "maxRejects",
+  "maxDeletes",
   "strict",
   "maxBacklog",
 ] as const satisfies (keyof typeof OPTIONS)[];

@@ -2,7 +2,15 @@
 import { InvalidArgumentError } from "commander";
 import { type Device, parseDevice } from "../models/onnx/device.ts";
 import { parseCondition } from "./core/conditions.ts";
-import { ALL_HEADS, type Head, headSchema, type Precision, precisionSchema } from "./core/contracts.ts";
+import {
+  ALL_HEADS,
+  type Head,
+  headSchema,
+  type Limit,
+  limitSchema,
+  type Precision,
+  precisionSchema,
+} from "./core/contracts.ts";
 import { FleetError } from "./core/errors.ts";
 import type { HeadWeights } from "./core/scoring.ts";
 import { type Condition, isResultColumn } from "./core/selection.ts";
@@ -13,6 +21,13 @@ export function wholeNumber(min: number): (text: string) => number {
     if (Number.isInteger(value) && value >= min) return value;
     throw new InvalidArgumentError(`It must be a whole number of at least ${min}.`);
   };
+}
+
+/** `1000` documents, or `10%` of them. */
+export function limit(text: string): Limit {
+  const parsed = limitSchema.safeParse(/^\d+$/.test(text) ? Number(text) : text);
+  if (parsed.success) return parsed.data;
+  throw new InvalidArgumentError("It must be a whole number, or a share such as 10%.");
 }
 
 /** 0 takes any free port. */

@@ -222,7 +222,11 @@ function addRuns(add: Add): void {
   add("cancel", "stop a run for good; what it has is kept", ...options("out", ...QUEUE, ...STORE, "json"))
     .addArgument(runArgument(true))
     .action(action("cancel"));
-  add("seal", "prove that a run is whole and publish its manifest", ...options("out", "keepStaging", ...STORE, "json"))
+  add(
+    "seal",
+    "prove that a run is whole and publish its manifest",
+    ...options("out", "accept", "keepStaging", ...STORE, "json"),
+  )
     .addArgument(runArgument(true))
     .action(action("seal"));
   add(

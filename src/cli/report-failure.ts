@@ -12,7 +12,7 @@ export function reportFailure(error: unknown): number {
   if (!mayRestart(error)) tellStayDown();
   for (const line of `error: ${messageOf(error)}`.split("\n")) complain(line);
   if (error instanceof FleetError) {
-    if (error.cure !== undefined) complain(`  ${error.cure}`);
+    for (const line of error.cure?.split("\n") ?? []) complain(`  ${line.trim()}`);
     return error.code === "bad_usage" ? EXIT_USAGE : EXIT_FAILED;
   }
   if (error instanceof Error && error.stack !== undefined) error.stack.split("\n").slice(1, 6).forEach(complain);

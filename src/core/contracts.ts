@@ -118,6 +118,24 @@ export const lineageSchema = z.discriminatedUnion("kind", [
 /** What a run builds on, or takes the place of. */
 export type Lineage = z.infer<typeof lineageSchema>;
 
+/** A number of documents, or a share of them such as `"10%"`. */
+export const limitSchema = z.union([
+  countSchema,
+  z.string().regex(/^(?:100|\d{1,2})(?:\.\d{1,6})?%$/, "a whole number, or a share from 0% to 100%"),
+]);
+/** A number of documents, or a share of them. */
+export type Limit = z.infer<typeof limitSchema>;
+
+/** What must not be exceeded for the run to be sealed without a person's consent. */
+export const guardsSchema = z.strictObject({
+  /** Rejected documents, of those read. */
+  maxRejects: limitSchema,
+  /** Documents of the base that the corpus no longer has, of those that the base has. */
+  maxDeletes: limitSchema,
+});
+/** The limits beyond which a run is held. */
+export type Guards = z.infer<typeof guardsSchema>;
+
 /** `run.json` */
 export const runRecordSchema = z.strictObject({
   version: planVersionSchema,
@@ -129,6 +147,8 @@ export const runRecordSchema = z.strictObject({
   program: z.string().optional(),
   options: runOptionsSchema,
   lineage: lineageSchema.optional(),
+  /** Absent in runs of earlier versions and in compactions: nothing holds them. */
+  guards: guardsSchema.optional(),
 });
 /** What a run is: its inputs, its options, what it builds on. */
 export type RunRecord = z.infer<typeof runRecordSchema>;
@@ -203,9 +223,26 @@ export const closedRecordSchema = z.strictObject({
   unchanged: countSchema.optional(),
   /** Of a delta. */
   deletes: z.array(deletesFileSchema).optional(),
+  /** Of a delta with guards: documents that its base has, and how many of them the corpus no longer has. */
+  base: z
+    .strictObject({
+      documents: countSchema,
+      /** Documents that the corpus no longer has. */
+      removed: countSchema,
+    })
+    .optional(),
 });
 /** Written when the corpus has been read to its end. */
 export type ClosedRecord = z.infer<typeof closedRecordSchema>;
+
+/** `accepted.json`: a person has agreed that a run beyond its guards is sealed. */
+export const acceptedRecordSchema = z.strictObject({
+  version: versionSchema,
+  run: runIdSchema,
+  acceptedAt: z.iso.datetime(),
+});
+/** Written when a held run is accepted. */
+export type AcceptedRecord = z.infer<typeof acceptedRecordSchema>;
 
 /** `cancelled.json` */
 export const cancelledRecordSchema = z.strictObject({

@@ -1,6 +1,6 @@
 /** Nightly runs: what a schedule is, what becomes of its ticks, and how their runs are called. */
 import { z } from "zod";
-import { CONTRACT_VERSION, precisionSchema, runIdSchema, runOptionsSchema } from "./contracts.ts";
+import { CONTRACT_VERSION, limitSchema, precisionSchema, runIdSchema, runOptionsSchema } from "./contracts.ts";
 
 /** Short enough that a compacted run's id, `<name>-<slot>-full`, is one. */
 export const scheduleNameSchema = z
@@ -47,8 +47,10 @@ export const scheduleOptionsSchema = z.strictObject({
   dedupe: z.boolean().optional(),
   /** A longer line, row or file is rejected. */
   maxDocumentBytes: maxDocumentBytes.optional(),
-  /** The run stops when more documents than this are rejected. */
-  maxRejects: z.int().min(0).optional(),
+  /** The run stops at a number of rejected documents, and is held at a share of them. */
+  maxRejects: limitSchema.optional(),
+  /** The run is held when more documents of its base than this are gone from the corpus. */
+  maxDeletes: limitSchema.optional(),
   /** Whether it stops at the first. */
   strict: z.boolean().optional(),
   /** Planning waits while this many jobs are queued. */

@@ -8,7 +8,7 @@ import { checkRedis } from "../adapters/redis/connect.ts";
 import { queueName } from "../adapters/redis/queue-options.ts";
 import { RedisWatch } from "../adapters/redis/redis-watch.ts";
 import { cacheFolder } from "../config.ts";
-import type { Head, RunOptions, VectorType } from "../core/contracts.ts";
+import type { Guards, Head, Limit, RunOptions, VectorType } from "../core/contracts.ts";
 import type { Condition, Format, Selection } from "../core/selection.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
@@ -53,6 +53,14 @@ export interface PlanSettings {
   readonly keepText: boolean;
   readonly dedupe: boolean;
   readonly maxDocumentBytes: number;
+  readonly maxRejects: Limit;
+  readonly maxDeletes: Limit;
+  readonly strict: boolean;
+}
+
+/** Beyond these the run is held. */
+export function guardsOf({ strict, maxRejects, maxDeletes }: PlanSettings): Guards {
+  return { maxRejects: strict ? 0 : maxRejects, maxDeletes };
 }
 
 const DEFAULT_CHUNK_TOKENS = 512;

@@ -242,6 +242,7 @@ export const METRICS = {
     ["control"],
     { labels: ["run"] },
   ),
+  heldRuns: define("gauge", "held_runs", "Runs that are not sealed until a person accepts them.", ["control"]),
   activeRuns: define("gauge", "active_runs", "Runs that the fleet is at work on.", ["control"]),
   requeued: define("counter", "requeued_jobs_total", "Jobs that the queue had lost and that were queued again.", [
     "worker",

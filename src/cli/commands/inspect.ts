@@ -5,6 +5,7 @@ import { latestRun } from "../../run/list-runs.ts";
 import { readProgress } from "../../run/run-progress.ts";
 import { readClosed, readRun } from "../../run/read-plan.ts";
 import { resumeRun } from "../../run/reconcile.ts";
+import { acceptRun, heldFault } from "../../run/hold.ts";
 import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
 import { loggerOf, printJson, printLine, type StoreFlags } from "../output.ts";
@@ -51,9 +52,18 @@ export async function resume(run: string, flags: ResumeFlags): Promise<void> {
   });
 }
 
-export async function seal(run: string, flags: ReportFlags & { readonly keepStaging: boolean }): Promise<void> {
+export interface SealFlags extends ReportFlags {
+  readonly keepStaging: boolean;
+  readonly accept: boolean;
+}
+
+export async function seal(run: string, flags: SealFlags): Promise<void> {
   await withCloser(async (closer) => {
     const store = await openStoreOf(flags, closer);
+    if (flags.accept) {
+      const hold = await acceptRun(store, run);
+      if (hold !== null) loggerOf(flags).info({ run, ...hold }, "the run is accepted");
+    }
     const progress = startProgress("sealing", "files");
     const outcome = await sealRun({
       store,
@@ -61,6 +71,7 @@ export async function seal(run: string, flags: ReportFlags & { readonly keepStag
       keepStaging: flags.keepStaging,
       onShard: (done, planned) => progress.update(done, planned),
     }).finally(() => progress.stop());
+    if (outcome.kind === "held") throw await heldFault(store, outcome);
     if (outcome.kind === "open") {
       throw new FleetError("run_incomplete", `run ${run} cannot be sealed: ${outcome.reason}`, {
         cure: `wait for its workers, or queue what is missing: embedfleet resume ${run}`,
