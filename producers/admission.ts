@@ -8,11 +8,15 @@ import { type AdmissionOutcome, KnownDocuments } from "../src/run/known-document
 export interface Admission {
   /** @param content See `contentHash`. */
   admit(id: string, content: Uint8Array): AdmissionOutcome;
+  /** The reader refused this document: the corpus still has it, so the rows that the base has of it stay. */
+  keep(id: string): void;
   /**
    * Rows of the base whose document the corpus has no more, or with other content, in parts. To be asked
    * once, when the whole corpus has been admitted; the same corpus gives the same parts.
    */
   gone(): AsyncGenerator<DeletedRows>;
+  /** Documents that the base has, and how many of them were listed as removed; to be asked after `gone`. */
+  readonly base: Readonly<{ documents: number; removed: number }>;
   close(): void;
 }
 
@@ -24,11 +28,14 @@ export async function openAdmission(params: Readonly<{ store: ObjectStore; recor
 }
 
 class FullAdmission implements Admission {
+  readonly base = { documents: 0, removed: 0 };
   readonly #seen = new IdSet();
 
   admit(id: string): AdmissionOutcome {
     return this.#seen.add(id) ? "new" : "duplicate";
   }
+
+  keep(): void {}
 
   async *gone(): AsyncGenerator<DeletedRows> {}
 
@@ -41,6 +48,7 @@ const ROWS_PER_PART = 262_144;
 
 class DeltaAdmission implements Admission {
   readonly #known: KnownDocuments;
+  #removed = 0;
 
   constructor(known: KnownDocuments) {
     this.#known = known;
@@ -50,9 +58,18 @@ class DeltaAdmission implements Admission {
     return this.#known.admit(id, content);
   }
 
+  keep(id: string): void {
+    this.#known.keep(id);
+  }
+
+  get base(): Admission["base"] {
+    return { documents: this.#known.documents, removed: this.#removed };
+  }
+
   async *gone(): AsyncGenerator<DeletedRows> {
     let part = new Part();
     for await (const { id, chunks, reason } of this.#known.outdated()) {
+      if (reason === "removed") this.#removed++;
       for (let chunk = 0; chunk < chunks; chunk++) part.add(id, chunk, reason);
       if (part.ids.length < ROWS_PER_PART) continue;
       yield part.rows();

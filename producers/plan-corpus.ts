@@ -123,6 +123,8 @@ class Producer {
       ...this.#proof.totals,
       ...(record.version === PLAN_VERSION && { plansSha256: this.#proof.plansSha256 }),
       ...(deletes !== undefined && { unchanged: this.#unchanged, deletes }),
+      // Runs of earlier versions have none, and an earlier producer may have closed the plan.
+      ...(deletes !== undefined && record.guards !== undefined && { base: this.#admission.base }),
     };
     await this.#createSame(runKeys(record.run).closed, toJsonBytes(closedRecordSchema.parse(closed)));
     await proveClosed(store, closed);
@@ -139,6 +141,7 @@ class Producer {
       const admitted = item.kind === "document" ? this.#admit(item) : item;
       if (admitted.kind === "reject") {
         rejects++;
+        if (admitted.reject.id !== null) this.#admission.keep(admitted.reject.id);
         this.#observe({ kind: "rejects", reason: admitted.reject.reason, count: 1 });
         if (examples.length < SHOWN_REJECTS) examples.push(admitted.reject);
         if (maxRejects !== null && rejects > maxRejects) throw tooManyRejects(examples, maxRejects);

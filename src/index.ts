@@ -14,9 +14,11 @@ export type {
   CancelledRecord,
   ClosedRecord,
   DeletesFile,
+  Guards,
   Head,
   JobPayload,
   Latest,
+  Limit,
   Lineage,
   Manifest,
   ModelRef,
@@ -34,6 +36,7 @@ export type { CostModel } from "./core/cost-model.ts";
 export type { Device, DeviceChoice } from "./core/device-name.ts";
 export type { Document, Origin, SourceItem } from "./core/documents.ts";
 export { type ErrorCode, FleetError, type FleetErrorOptions } from "./core/errors.ts";
+export type { Hold } from "./core/guards.ts";
 export type { PackingLimits } from "./core/packing.ts";
 export type * from "./core/ports.ts";
 export type { LeasesParams, ModelQueue, QueueServer, QueueWatch, ShardQueue } from "./core/queue-server.ts";
@@ -44,6 +47,7 @@ export { enqueueCorpus, type EnqueueParams } from "./fleet/enqueue-corpus.ts";
 export { helpProduce, type HelpProduceParams } from "./fleet/help-produce.ts";
 export { type RunningWorker, startWorker, type StartWorkerParams } from "./fleet/start-worker.ts";
 export { type Hit, searchRun } from "./results/search-run.ts";
+export { acceptRun } from "./run/hold.ts";
 export { openRun } from "./run/open-run.ts";
 export { type Reconciled, requeueMissing } from "./run/reconcile.ts";
 export { readProgress, type RunReport, type RunState } from "./run/run-progress.ts";

@@ -54,6 +54,7 @@ const RULES: Readonly<Record<ErrorCode, Rule>> = {
   // How a worker ends that leaves runs unsealed; they say what is missing.
   run_incomplete: { job: "retry", restart: false },
   // No worker meets these over a job.
+  run_held: UNCLEAR,
   run_conflict: UNCLEAR,
   source_unreadable: UNCLEAR,
   source_missing: UNCLEAR,

@@ -3,21 +3,21 @@
  * each shard's file when its last row is done. Two loops share the pool of rows: one fills it from
  * the queue and the store, the other empties it through the model.
  */
-import type { Logger } from "pino";
 import { type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
 import { FleetError } from "../src/core/errors.ts";
 import { type Clock, systemClock } from "../src/core/clock.ts";
-import { type PackingLimits, Packer } from "../src/core/packing.ts";
-import type { Embedder, JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
+import { Packer } from "../src/core/packing.ts";
+import type { Embedder, LeasedJob } from "../src/core/ports.ts";
 import { type IdleCause, type Observe, timed, timedSync, unobserved } from "../src/core/telemetry.ts";
 import type { Committer, HeldShard } from "./held-shard.ts";
 import { BatchLedger, type WorkerCounts } from "./batch-ledger.ts";
-import type { Loader, Unneeded } from "./loader.ts";
+import type { Unneeded } from "./loader.ts";
 import { Quarantine } from "./quarantine.ts";
 import { type Refusal, Refuser } from "./refuse.ts";
 import { MemoryBudget } from "./memory-budget.ts";
 import { MAX_FAULTS } from "./verdict.ts";
 import { Signal } from "./signal.ts";
+import type { WorkerParams } from "./worker-params.ts";
 
 /** Of an embedder whose engine says nothing: one batch runs, the next is ready, and the last one's results are copied. */
 const DEFAULT_BATCHES_IN_FLIGHT = 3;
@@ -27,32 +27,6 @@ const MAX_JOBS_PER_PULL = 16;
 /** One lapsed lease is a spot machine's ordinary end; a second one on the same job is a pattern. */
 const SUSPECT_AFTER_STALLS = 2;
 const MAX_SUSPECTS = 16;
-
-/** The ports and limits a worker works with. */
-export interface WorkerParams {
-  readonly store: ObjectStore;
-  readonly leases: JobLeases;
-  readonly embedder: Embedder;
-  /** Batches handed to the embedder at once, as its engine says; 3 by default. */
-  readonly batchesInFlight?: number;
-  /** Of the embedder's engine, for result files. */
-  readonly engineVersion?: string;
-  /** Runs the jobs suspected of killing workers; it may crash and be used again. Null when the engine has none. */
-  readonly sandbox: Embedder | null;
-  readonly loader: Loader;
-  readonly packing: PackingLimits;
-  /** What all shards may take, vectors and files that are being written included; one that is larger comes alone. */
-  readonly maxHeldBytes: number;
-  readonly log: Logger;
-  /** Who made a shard, as its file says. */
-  readonly name?: string;
-  /** Told of stages, batches and shards; nobody by default. */
-  readonly observe?: Observe;
-  /** This machine's by default. */
-  readonly clock?: Clock;
-  /** Called when the queue has nothing for this worker and it holds nothing. Return true to end. */
-  readonly onIdle: (runs: ReadonlySet<string>) => Promise<boolean>;
-}
 
 /** Pulls jobs, packs rows of several into batches, and commits each shard's file before its job. */
 export class FleetWorker {

@@ -9,6 +9,7 @@ const RECORDS = {
   "window-plan": contracts.windowPlanSchema,
   "closed-record": contracts.closedRecordSchema,
   "cancelled-record": contracts.cancelledRecordSchema,
+  "accepted-record": contracts.acceptedRecordSchema,
   manifest: contracts.manifestSchema,
   reject: contracts.rejectSchema,
   latest: contracts.latestSchema,

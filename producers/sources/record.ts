@@ -1,4 +1,5 @@
 /** Turns one record of any format (a JSON object, a row) into a document, by the fields that were asked for. */
+import { MAX_ID_CHARS } from "../../src/core/contracts.ts";
 import type { Selection } from "../../src/core/selection.ts";
 import { holds } from "../../src/core/conditions.ts";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
@@ -27,7 +28,8 @@ export function toDocument(record: object, origin: Origin, options: RecordOption
   const id = readId(record, options.idField);
   if ("refused" in id) return refuse(origin, "no_id", id.refused);
   if (!isSampled(id.value, options.sample)) return null;
-  const shownId = id.value.slice(0, 64).toWellFormed();
+  // Whole where it can be one, since a delta keeps the rows of a document whose new version was rejected.
+  const shownId = (id.value.length > MAX_ID_CHARS ? id.value.slice(0, 64) : id.value).toWellFormed();
   const text = readText(record, options.textFields);
   if ("refused" in text) return refuse(origin, text.reason, text.refused, shownId);
   if (text.value.length * 3 > options.maxDocumentBytes) {
@@ -57,7 +59,7 @@ function readId(record: object, field: string): { readonly value: string } | { r
   if (typeof id === "number" && Math.abs(id) > Number.MAX_SAFE_INTEGER)
     return { refused: `the field ${field} is a number too large to be exact (about ${id}); write it as a string` };
   if (typeof id === "string" || typeof id === "number" || typeof id === "bigint") return { value: String(id) };
-  return { refused: `the field ${field} is ${kindOf(id)}; a string or a number is needed` };
+  return { refused: `the field ${field} is ${kindOf(id)}; a string or a number is needed${othersOf(record, id)}` };
 }
 
 /** The record's text. Of several fields, missing, null and empty ones are left out; at least one must have text. */
@@ -73,11 +75,31 @@ function readText(
     } else if (value === NOT_UTF8) {
       return { reason: "invalid_utf8", refused: `the field ${field} is not valid UTF-8` };
     } else if (fields.length === 1 || (value !== undefined && value !== null)) {
-      return { reason: "no_text", refused: `the field ${field} is ${kindOf(value)}; a string is needed` };
+      return {
+        reason: "no_text",
+        refused: `the field ${field} is ${kindOf(value)}; a string is needed${othersOf(record, value)}`,
+      };
     }
   }
   if (texts.length > 0) return { value: texts.join("\n\n") };
-  return { reason: "no_text", refused: `none of the fields ${fields.join(", ")} has text` };
+  return {
+    reason: "no_text",
+    refused: `none of the fields ${fields.join(", ")} has text${othersOf(record, undefined)}`,
+  };
+}
+
+const SHOWN_FIELDS = 8;
+
+/** For a value that is missing, the fields that the record has: most likely one of them was meant. */
+function othersOf(record: object, value: unknown): string {
+  if (value !== undefined) return "";
+  const fields = Object.keys(record);
+  if (fields.length === 0) return "; the record has no fields";
+  const more = fields.length > SHOWN_FIELDS ? ` and ${fields.length - SHOWN_FIELDS} more` : "";
+  return `; the record has ${fields
+    .slice(0, SHOWN_FIELDS)
+    .map((field) => field.slice(0, 64))
+    .join(", ")}${more}`;
 }
 
 /** The value at a dotted path; a field whose own name has the dots is found first. */

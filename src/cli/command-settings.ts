@@ -104,6 +104,10 @@ export const steerCommand = z.object({ out, ...queueSettings.shape, ...s3AndLog,
 
 export const sealCommand = z.object({
   out,
+  accept: z.boolean().default(false).meta({
+    description: "seal the run although it exceeds --max-rejects or --max-deletes",
+    command: "seal",
+  }),
   keepStaging: reconcileSettings.shape.keepStaging,
   ...s3AndLog,
   ...jsonSettings.shape,

@@ -13,6 +13,11 @@ export function numberOf(text: string): number {
   return text.trim() === "" ? Number.NaN : Number(text);
 }
 
+/** `1000`, or `10%` as it is. */
+export function countOrShare(text: string): number | string {
+  return /^\d+$/.test(text.trim()) ? Number(text) : text.trim();
+}
+
 export function headList(text: string): Head[] {
   return someOf(headSchema.options, text);
 }

@@ -19,6 +19,7 @@ import { userCache, userModels } from "./environment.ts";
 import { exportModelCommand } from "./model-settings.ts";
 import {
   condition,
+  countOrShare,
   deviceList,
   fraction,
   headList,
@@ -43,6 +44,8 @@ const READERS = new Map<z.ZodType, Read>([
   [planSettings.shape.textField, nameList],
   [planSettings.shape.where, condition],
   [planSettings.shape.sample, fraction],
+  [planSettings.shape.maxRejects, countOrShare],
+  [planSettings.shape.maxDeletes, countOrShare],
   [planSettings.shape.keep, keptNames],
   [produceSettings.shape.inputsBelow, placeList],
   [scheduleHostSettings.shape.scheduleInputs, placeList],

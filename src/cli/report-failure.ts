@@ -13,7 +13,7 @@ const EXIT_USAGE = 2;
 export function reportFailure(error: unknown): number {
   for (const line of `error: ${messageOf(error)}`.split("\n")) complain(line);
   if (error instanceof FleetError) {
-    if (error.cure !== undefined) complain(`  ${error.cure}`);
+    for (const line of error.cure?.split("\n") ?? []) complain(`  ${line.trim()}`);
     return error.code === "bad_usage" ? EXIT_USAGE : EXIT_FAILED;
   }
   if (error instanceof Error && error.stack !== undefined) error.stack.split("\n").slice(1, 6).forEach(complain);

@@ -10,6 +10,7 @@ import { type ErrorCode, FleetError, messageOf } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Schedules } from "../core/schedule-view.ts";
 import { cancelRun } from "../run/cancel-run.ts";
+import { acceptRun } from "../run/hold.ts";
 import { readRejectsPage } from "../run/rejects-page.ts";
 import { resumeRun } from "../run/reconcile.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -145,6 +146,14 @@ function actionApi({ access, watch, store, schedules, log }: ControlParams): Hon
     watch.renew(run);
     await watch.look();
     return c.json(outcome);
+  });
+  api.post("/runs/:run/accept", async (c) => {
+    const run = runOf(c.req.param("run"));
+    const hold = await acceptRun(store, run);
+    log.info({ run, ...hold }, "the run is accepted from the dashboard");
+    watch.renew(run);
+    await watch.look();
+    return c.json({ accepted: hold !== null });
   });
   api.post("/runs/:run/cancel", async (c) => {
     const run = runOf(c.req.param("run"));

@@ -15,6 +15,7 @@ export function recordSnapshot(metrics: Metrics, snapshot: FleetSnapshot): void 
   }
   const active = snapshot.runs.filter((run) => run.isActive);
   metrics.set("activeRuns", active.length);
+  metrics.set("heldRuns", active.filter(({ held }) => held !== undefined).length);
   for (const run of active) {
     metrics.set("runTokens", run.plannedTokens, { run: run.run, state: "planned" });
     metrics.set("runTokens", run.realTokens, { run: run.run, state: "done" });

@@ -1,10 +1,10 @@
 /** Everything that crosses a process or comes back from a store or queue, as schemas. */
 import { z } from "zod";
-import { countSchema, runIdSchema, sha256Schema, shardIdSchema, windowIdSchema } from "./scalars.ts";
+import { countSchema, limitSchema, runIdSchema, sha256Schema, shardIdSchema, windowIdSchema } from "./scalars.ts";
 import { selectionSchema } from "./selection.ts";
 import { totalsSchema } from "./stats.ts";
 
-export { runIdSchema } from "./scalars.ts";
+export { type Limit, limitSchema, runIdSchema } from "./scalars.ts";
 export * from "./stats.ts";
 
 /** Of every record and file that has no version of its own; readers refuse another. */
@@ -130,6 +130,16 @@ export const lineageSchema = z.discriminatedUnion("kind", [
 /** What a run builds on, or takes the place of. */
 export type Lineage = z.infer<typeof lineageSchema>;
 
+/** What must not be exceeded for the run to be sealed without a person's consent. */
+export const guardsSchema = z.strictObject({
+  maxRejects: limitSchema.describe("Most rejected documents, as a number or as a share of those read."),
+  maxDeletes: limitSchema.describe(
+    "Most documents that the base has and the corpus no longer has, as a number or as a share of the base's.",
+  ),
+});
+/** The limits beyond which a run is held. */
+export type Guards = z.infer<typeof guardsSchema>;
+
 /** `run.json` */
 export const runRecordSchema = z
   .strictObject({
@@ -154,6 +164,9 @@ export const runRecordSchema = z
     lineage: lineageSchema
       .optional()
       .describe("The run that this one builds on or replaces; absent for a run that was requested as full."),
+    guards: guardsSchema
+      .optional()
+      .describe("Limits beyond which the run is held. Runs of earlier versions and compactions have none."),
   })
   .meta({
     title: "runs/<run>/run.json",
@@ -244,10 +257,28 @@ export const closedRecordSchema = z
       .array(deletesFileSchema)
       .optional()
       .describe("In a delta: the files that list the rows it deletes from its base."),
+    base: z
+      .strictObject({
+        documents: countSchema.describe("Number of documents that the base has."),
+        removed: countSchema.describe("Number of those that the corpus no longer has."),
+      })
+      .optional()
+      .describe("In a delta with guards: what became of the base's documents."),
   })
   .meta({ title: "runs/<run>/plan/closed.json", description: "Written when the corpus has been read to its end." });
 /** Written when the corpus has been read to its end. */
 export type ClosedRecord = z.infer<typeof closedRecordSchema>;
+
+/** `accepted.json`: a person has agreed that a run beyond its guards is sealed. */
+export const acceptedRecordSchema = z
+  .strictObject({
+    version: versionSchema.describe("Format version; readers refuse any other."),
+    run: runIdSchema.describe("Id of the run."),
+    acceptedAt: z.iso.datetime().describe("Time at which the run was accepted."),
+  })
+  .meta({ title: "runs/<run>/accepted.json", description: "Written when a person accepts a held run." });
+/** Written when a held run is accepted. */
+export type AcceptedRecord = z.infer<typeof acceptedRecordSchema>;
 
 /** `cancelled.json` */
 export const cancelledRecordSchema = z

@@ -13,6 +13,7 @@ export type ErrorCode =
   | "run_unknown"
   | "run_incomplete"
   | "run_cancelled"
+  | "run_held"
   | "plan_invalid"
   | "schedule_conflict"
   | "schedule_unknown"

@@ -65,6 +65,8 @@ export interface RunKeys {
   readonly closed: string;
   readonly manifest: string;
   readonly cancelled: string;
+  /** A person's consent to seal a run beyond its guards. */
+  readonly accepted: string;
   readonly planPrefix: string;
   readonly dataPrefix: string;
   readonly rejectsPrefix: string;
@@ -98,6 +100,7 @@ export function runKeys(run: string): RunKeys {
     closed: `${root}plan/closed.json`,
     manifest: `${root}manifest.json`,
     cancelled: `${root}cancelled.json`,
+    accepted: `${root}accepted.json`,
     planPrefix: `${root}plan/`,
     dataPrefix: `${root}data/`,
     rejectsPrefix: `${root}rejects/`,

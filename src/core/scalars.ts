@@ -22,3 +22,11 @@ export const sha256Schema = z
   .regex(/^[0-9a-f]{64}$/)
   .meta({ id: "Sha256", title: "SHA-256, hex" });
 export const countSchema = z.int().min(0);
+
+/** A number of documents, or a share of them such as `"10%"`. */
+export const limitSchema = z.union([
+  countSchema,
+  z.string().regex(/^(?:100|\d{1,2})(?:\.\d{1,6})?%$/, "a whole number, or a share from 0% to 100%"),
+]);
+/** A number of documents, or a share of them. */
+export type Limit = z.infer<typeof limitSchema>;

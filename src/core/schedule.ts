@@ -1,6 +1,13 @@
 /** Nightly runs: what a schedule is, what becomes of its ticks, and how their runs are called. */
 import { z } from "zod";
-import { CONTRACT_VERSION, engineNameSchema, precisionSchema, runIdSchema, runOptionsSchema } from "./contracts.ts";
+import {
+  CONTRACT_VERSION,
+  engineNameSchema,
+  limitSchema,
+  precisionSchema,
+  runIdSchema,
+  runOptionsSchema,
+} from "./contracts.ts";
 
 /** Short enough that a compacted run's id, `<name>-<slot>-full`, is one. */
 export const scheduleNameSchema = z
@@ -48,7 +55,12 @@ export const scheduleOptionsSchema = z.strictObject({
   keepText: keepText.optional(),
   dedupe: z.boolean().optional().describe("Whether equal texts are embedded once."),
   maxDocumentBytes: maxDocumentBytes.optional(),
-  maxRejects: z.int().min(0).optional().describe("Largest number of rejected documents; one more stops the run."),
+  maxRejects: limitSchema
+    .optional()
+    .describe("Most rejected documents: a number stops the run, a share of those read holds it."),
+  maxDeletes: limitSchema
+    .optional()
+    .describe("Most documents of the base that the corpus may no longer have; beyond it the run is held."),
   strict: z.boolean().optional().describe("Whether the first rejected document stops the run."),
   maxBacklog: z.int().min(1).optional().describe("Number of queued jobs from which planning waits."),
 });

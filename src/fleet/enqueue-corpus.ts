@@ -9,19 +9,22 @@ import { produce } from "../../producers/plan-corpus.ts";
 import { ProducerThreads } from "../../producers/parts/producer-threads.ts";
 import type { ThreadSetup } from "../../producers/parts/producer-messages.ts";
 import { Corpus } from "../../producers/corpus.ts";
-import type { ClosedRecord, RunRecord } from "../core/contracts.ts";
+import type { ClosedRecord, Limit, RunRecord } from "../core/contracts.ts";
 import { hasCode } from "../core/errors.ts";
+import { type Hold, holdOf } from "../core/guards.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { Observe } from "../core/telemetry.ts";
 import type { ProducerState } from "../core/worker-state.ts";
 import { markActive } from "../run/active-runs.ts";
 import { assertNotCancelled } from "../run/cancelled.ts";
+import { acceptRun, findHold, heldFault } from "../run/hold.ts";
 import { openRun } from "../run/open-run.ts";
 import { readProgress, type RunReport } from "../run/run-progress.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
   assertAddresses,
   type Closer,
+  guardsOf,
   modelOf,
   type OpenedQueue,
   openQueueOf,
@@ -57,7 +60,8 @@ export interface EnqueueParams extends Given<typeof enqueueSettings> {
  * when it settles.
  *
  * @returns How far the run is; its id is `run`.
- * @throws FleetError `bad_usage`, `source_unreadable`, `store_refused`, and what the store, Redis and the model say
+ * @throws FleetError `run_held` when more was rejected or removed than `maxRejects` and `maxDeletes` allow: the run is
+ * planned and queued, and not sealed until it is accepted; `bad_usage`, `source_unreadable`, `store_refused`, and what the store, Redis and the model say
  */
 export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
   const { inputs, log = pino({ level: "silent" }), signal, onDocuments, ...given } = params;
@@ -67,7 +71,9 @@ export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
     const opened = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
     closer.add(opened.server.watch(prepared.observe));
     const { queue } = opened;
-    const { run } = await plan({ ...prepared, ...opened, inputs, settings, closer, log, signal, onDocuments });
+    const what = { ...prepared, ...opened, inputs, settings, closer, log, signal, onDocuments };
+    const { run, closed, hold } = await plan(what);
+    if (hold !== null) throw await heldFault(prepared.store, { hold, closed });
     return readProgress({ store: prepared.store, run, queue: await queue.counts() });
   });
 }
@@ -128,7 +134,7 @@ export async function plan(
       signal?: AbortSignal | undefined;
       onDocuments?: ((documents: number) => void) | undefined;
     }>,
-): Promise<{ run: string; closed: ClosedRecord }> {
+): Promise<{ run: string; closed: ClosedRecord; hold: Hold | null }> {
   const { inputs, settings, corpus, store, ofModel, queue, model, chunker, observe, closer, log } = params;
   const run = settings.run ?? newRunId();
   const options = runOptionsOf(settings, model);
@@ -139,6 +145,7 @@ export async function plan(
     since: settings.since,
     program: programVersion(),
     engineVersion: chooseEngine(settings.engine, model.manifest).version,
+    guards: guardsOf(settings),
   });
   await assertNotCancelled(store, run);
   log.info({ run, inputs }, isNew ? "a new run begins" : "the run is continued");
@@ -155,7 +162,7 @@ export async function plan(
       chunker,
       record,
       items: shared?.items ?? corpus.items(chunker instanceof ProducerThreads ? chunker : undefined),
-      maxRejects: settings.strict ? 0 : (settings.maxRejects ?? null),
+      maxRejects: countOf(guardsOf(settings).maxRejects),
       observe,
       untilRoom: (window) => backpressure.untilRoom(window),
       onProgress: ({ documents }) => params.onDocuments?.(documents),
@@ -167,7 +174,7 @@ export async function plan(
         "documents were rejected; rejects/ in the run's folder says which and why",
       );
     await shared?.finish();
-    return { run, closed };
+    return { run, closed, hold: await holdUnlessAllowed(store, { record, closed, settings }) };
   } catch (error) {
     // Nobody will take up what was made of its parts.
     if (hasCode(error, "run_cancelled")) await shared?.finish();
@@ -175,6 +182,23 @@ export async function plan(
   } finally {
     await presence.withdraw(run);
   }
+}
+
+/** A count stops the producer when it is exceeded; a share is known only when all is read. */
+function countOf(limit: Limit): number | null {
+  return typeof limit === "number" ? limit : null;
+}
+
+/** A run that was begun with narrower guards and is given wider ones now is accepted by that. */
+async function holdUnlessAllowed(
+  store: ObjectStore,
+  params: Readonly<{ record: RunRecord; closed: ClosedRecord; settings: EnqueueSettings }>,
+): Promise<Hold | null> {
+  const { record, closed, settings } = params;
+  const hold = await findHold(store, { record, closed });
+  if (hold === null || holdOf({ guards: guardsOf(settings) }, closed) !== null) return hold;
+  await acceptRun(store, record.run);
+  return null;
 }
 
 function sayLineage({ run, lineage }: RunRecord, log: Logger): void {

@@ -7,13 +7,18 @@ import { assertModelCan, findModel } from "../../models/registry/registry.ts";
 import { assertQueueUrl, openQueue } from "../adapters/open-queue.ts";
 import { assertStoreUrl, openStore } from "../adapters/open-store.ts";
 import type { RootWait } from "../adapters/file/file-root.ts";
-import type { Head, RunOptions } from "../core/contracts.ts";
+import type { Guards, Head, RunOptions } from "../core/contracts.ts";
 import type { Selection } from "../core/selection.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { ModelQueue, QueueServer, ShardQueue } from "../core/queue-server.ts";
 import { isEssential, type ProbeFailure, probeStore, whatIsLost } from "../run/probe-store.ts";
 import type { ModelSettings, PlanSettings, QueueSettings, StoreSettings } from "./settings.ts";
+
+/** Limits beyond which a run of these settings is held. */
+export function guardsOf({ strict, maxRejects, maxDeletes }: PlanSettings): Guards {
+  return { maxRejects: strict ? 0 : maxRejects, maxDeletes };
+}
 
 const DEFAULT_CHUNK_TOKENS = 512;
 

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import type { InferenceEngine } from "../../models/engine.ts";
 import { ALL_HEADS, runIdSchema } from "../core/contracts.ts";
+import { DEFAULT_GUARDS } from "../core/guards.ts";
 import { scheduleOptionsSchema } from "../core/schedule.ts";
 
 /** What is said of a setting, by its `meta()`. */
@@ -184,10 +185,15 @@ export const planSettings = z.object({
       value: "n",
       description: "maximum bytes per line, row or file; longer ones are rejected",
     }),
-  maxRejects: planned.maxRejects.unwrap().exactOptional().meta({
-    value: "n",
-    description: "stop when more documents than this are rejected",
-    byDefault: "no limit",
+  maxRejects: planned.maxRejects.unwrap().default(DEFAULT_GUARDS.maxRejects).meta({
+    value: "limit",
+    description:
+      "most rejected documents: a number stops the producer, a share of those read (50%) leaves the run unsealed",
+  }),
+  maxDeletes: planned.maxDeletes.unwrap().default(DEFAULT_GUARDS.maxDeletes).meta({
+    value: "limit",
+    description:
+      "most documents of the base that may be gone from the corpus, a number or a share; beyond it the run is held",
   }),
   strict: planned.strict.unwrap().default(false).meta({ description: "stop at the first rejected document" }),
   maxBacklog: planned.maxBacklog.unwrap().default(100_000).meta({

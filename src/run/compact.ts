@@ -20,6 +20,7 @@ import {
 } from "../core/contracts.ts";
 import { CONTENT_KEY_BYTES } from "../core/content.ts";
 import { FleetError } from "../core/errors.ts";
+import { sayHold } from "../core/guards.ts";
 import { readRecord, toJsonBytes } from "../core/json.ts";
 import { runKeys, shardId, windowId } from "../core/layout.ts";
 import { PlanProof } from "../core/plan-proof.ts";
@@ -67,7 +68,8 @@ export async function compactRun(
   await compaction.run();
   const outcome = await sealRun({ store, run: record.run, keepStaging: false });
   if (outcome.kind === "sealed") return outcome.manifest;
-  throw new FleetError("run_incomplete", `run ${record.run} cannot be sealed: ${outcome.reason}`);
+  const reason = outcome.kind === "open" ? outcome.reason : sayHold(outcome.hold);
+  throw new FleetError("run_incomplete", `run ${record.run} cannot be sealed: ${reason}`);
 }
 
 async function openCompacted(store: ObjectStore, run: string): Promise<RunRecord> {

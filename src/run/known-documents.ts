@@ -17,6 +17,8 @@ const STATE = {
   changed: 4,
   new: 5,
   listed: 6,
+  /** Was refused by the reader; what the chain has of it stays. */
+  kept: 7,
 } as const;
 type State = (typeof STATE)[keyof typeof STATE];
 /** Held in memory up to 5 million documents; then in a temporary file of 46 to 92 bytes a document. */
@@ -39,6 +41,7 @@ export class KnownDocuments {
   readonly #table: FingerprintTable;
   /** Oldest first. */
   readonly #runs: readonly string[];
+  #documents = 0;
 
   private constructor(store: ObjectStore, runs: readonly string[], memoryBytes: number) {
     this.#store = store;
@@ -70,14 +73,29 @@ export class KnownDocuments {
   }
 
   #forget(id: string): void {
-    this.#table.visit(id, (words, isNew) => !isNew && setState(words, STATE.goneBefore));
+    this.#table.visit(id, (words, isNew) => {
+      if (isNew) return false;
+      if (words[STATE_WORD] === STATE.known) this.#documents--;
+      return setState(words, STATE.goneBefore);
+    });
   }
 
   #learn(id: string, content: Int32Array): void {
-    this.#table.visit(id, (words) => {
+    this.#table.visit(id, (words, isNew) => {
+      if (isNew || words[STATE_WORD] !== STATE.known) this.#documents++;
       words.set(content);
       return setState(words, STATE.known);
     });
+  }
+
+  /** How many documents the chain has, whatever was admitted. */
+  get documents(): number {
+    return this.#documents;
+  }
+
+  /** A document that another corpus has and that could not be read: it is not outdated. */
+  keep(id: string): void {
+    this.#table.visit(id, (words, isNew) => !isNew && words[STATE_WORD] === STATE.known && setState(words, STATE.kept));
   }
 
   /** A document of another corpus. @param content SHA-256 of its content; its first 12 bytes are compared. */
@@ -87,7 +105,7 @@ export class KnownDocuments {
     this.#table.visit(id, (words, isNew) => {
       const state = words[STATE_WORD];
       if (isNew || state === STATE.goneBefore) return setState(words, STATE.new);
-      if (state !== STATE.known) {
+      if (state !== STATE.known && state !== STATE.kept) {
         admission = "duplicate";
         return false;
       }

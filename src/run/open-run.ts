@@ -1,6 +1,6 @@
 /** A run's record: created once, and from then on what the run id stands for. */
 import { isDeepStrictEqual } from "node:util";
-import { PLAN_VERSION, type RunOptions, type RunRecord, runRecordSchema } from "../core/contracts.ts";
+import { type Guards, PLAN_VERSION, type RunOptions, type RunRecord, runRecordSchema } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { findRecord, readRecord, toJsonBytes } from "../core/json.ts";
 import { removedKey, runKeys } from "../core/layout.ts";
@@ -13,6 +13,7 @@ import { resolveSince } from "./since.ts";
  *
  * @param params.since The run to build on, or `latest`; a full run when absent. Resolved once: a run that
  * is continued keeps the base it began with.
+ * @param params.guards Kept as the run was begun with; a later `enqueue` with wider ones accepts it.
  * @param params.program The version of embedfleet that asks.
  * @param params.engineVersion Of the engine that `options` names.
  * @throws FleetError `run_conflict` when the id stands for other options; what `resolveSince` throws.
@@ -26,9 +27,10 @@ export async function openRun(
     since?: string | undefined;
     program?: string;
     engineVersion?: string;
+    guards?: Guards;
   }>,
 ): Promise<{ record: RunRecord; isNew: boolean }> {
-  const { run, inputs, options, since, program, engineVersion } = params;
+  const { run, inputs, options, since, program, engineVersion, guards } = params;
   const key = runKeys(run).record;
   const found = since === undefined ? null : await findRecord(store, key, runRecordSchema);
   if (found !== null) return { record: assertSame(found, params), isNew: false };
@@ -44,6 +46,7 @@ export async function openRun(
     ...(engineVersion !== undefined && { engineVersion }),
     options,
     ...(lineage && { lineage }),
+    ...(guards && { guards }),
   });
   const isNew = (await store.create({ key, body: toJsonBytes(wanted) })) === "created";
   return { record: isNew ? wanted : assertSame(await readRecord(store, key, runRecordSchema), params), isNew };

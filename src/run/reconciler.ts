@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import type { ClosedRecord, JobPayload } from "../core/contracts.ts";
 import { isPassing, messageOf } from "../core/errors.ts";
 import { removedKey, runKeys } from "../core/layout.ts";
+import { type Hold, sayHold } from "../core/guards.ts";
 import { jobOf } from "../core/planning.ts";
 import type { JobQueue, ObjectInfo, ObjectStore, Turn } from "../core/ports.ts";
 import { type Observe, unobserved } from "../core/telemetry.ts";
@@ -49,6 +50,7 @@ export class Reconciler {
   readonly #planned: PlannedJobs;
   readonly #active = new Set<string>();
   readonly #troubles = new Map<string, unknown>();
+  readonly #held = new Set<string>();
   #timer: NodeJS.Timeout | null = null;
   #current: Promise<number> = Promise.resolve(0);
 
@@ -155,6 +157,7 @@ export class Reconciler {
     if (held === null) return { ...NOTHING, isUnreached: true };
     try {
       const outcome = await sealRun({ store, run, keepStaging, onShard });
+      if (outcome.kind === "held") return this.#sayHeld(run, outcome.hold);
       if (outcome.kind === "open") return { ...(await this.#queueAbsent(run, outcome)), isUnreached: true };
       if (outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
       // What a damaged queue still holds of it would count as work to be done.
@@ -164,6 +167,14 @@ export class Reconciler {
     } finally {
       await held.release();
     }
+  }
+
+  /** Said once: it stays so until a person acts. */
+  #sayHeld(run: string, hold: Hold): Tended {
+    if (!this.#held.has(run))
+      this.#params.log.warn({ run, ...hold }, `the run is held and not sealed: ${sayHold(hold)}`);
+    this.#held.add(run);
+    return NOTHING;
   }
 
   /** A listing showed files that are not there: their shards are computed again. */

@@ -52,6 +52,7 @@ function rateOf(run: string, workers: readonly WorkerState[] | null): number | n
 function whyUnknown(report: RunReport, presence: FleetPresence, rate: number | null): string | null {
   const { workers, isRedisAway = false } = presence;
   if (report.state === "complete") return "it only has to be sealed";
+  if (report.state === "held") return "a person has to accept it";
   if (workers === null)
     return `${isRedisAway ? "Redis does not answer" : "no Redis was named"}, so the workers cannot be asked`;
   if (workers.length === 0) return "no worker is at work";
@@ -63,6 +64,8 @@ function whyUnknown(report: RunReport, presence: FleetPresence, rate: number | n
 function whatItWaitsFor(report: RunReport, presence: FleetPresence, rate: number | null): string | null {
   const { workers, producers } = presence;
   const { state, queue, plannedShards, shards } = report;
+  if (state === "held")
+    return `a person: ${report.held ?? "it is held"}; \`embedfleet seal ${report.run} --accept\` seals it anyway`;
   if (state === "complete") return "the seal: every planned shard is there, and the next reconciliation seals it";
   if (state === "planning" && producers !== null && !producers.includes(report.run))
     return "its producer: its corpus was not read to the end; the same enqueue command continues it";

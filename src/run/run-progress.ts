@@ -1,17 +1,20 @@
 /** How far a run is: from the store, which has the truth, and the queue, which knows what moves. */
 import type { RunRecord, Totals } from "../core/contracts.ts";
+import { sayHold } from "../core/guards.ts";
 import type { ObjectStore, QueueCounts } from "../core/ports.ts";
 import type { IdleCause } from "../core/telemetry.ts";
 import { type RunSnapshot, RunWatch } from "./run-watch.ts";
 import { countDeletes } from "./seal.ts";
 
 /** How far a run is. */
-export type RunState = "planning" | "embedding" | "complete" | "sealed" | "cancelled";
+export type RunState = "planning" | "embedding" | "complete" | "held" | "sealed" | "cancelled";
 
 /** The object that `run --json` and `status --json` end with. */
 export interface RunReport {
   readonly run: string;
   readonly state: RunState;
+  /** While it is `held`: why. */
+  readonly held?: string;
   /** Of a delta: the run whose rows it completes. */
   readonly base?: string;
   readonly documents: number;
@@ -60,6 +63,7 @@ export function reportOf(snapshot: RunSnapshot, queue: QueueCounts | null): RunR
   return {
     run: record.run,
     state: stateOf(snapshot),
+    ...(snapshot.hold !== null && { held: sayHold(snapshot.hold) }),
     ...deltaFigures(record, {
       unchanged: snapshot.unchanged,
       deletes: closed === null ? undefined : countDeletes(closed.deletes),
@@ -84,10 +88,11 @@ export function reportOf(snapshot: RunSnapshot, queue: QueueCounts | null): RunR
   };
 }
 
-function stateOf({ closed, isCancelled, done }: RunSnapshot): RunState {
+function stateOf({ closed, isCancelled, hold, done }: RunSnapshot): RunState {
   if (isCancelled) return "cancelled";
   if (closed === null) return "planning";
-  return done.shards === closed.shards ? "complete" : "embedding";
+  if (done.shards < closed.shards) return "embedding";
+  return hold === null ? "complete" : "held";
 }
 
 function sealedReport(record: RunRecord, totals: Totals, sealedAt: string, queue: QueueCounts | null): RunReport {

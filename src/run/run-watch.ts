@@ -3,10 +3,12 @@
  * look at a run of millions of rows costs one listing of its result files.
  */
 import type { ClosedRecord, Manifest, RunRecord, WindowPlan } from "../core/contracts.ts";
+import type { Hold } from "../core/guards.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { emptyLengths, lengthBucket } from "../core/worker-state.ts";
 import { isCancelled } from "./cancelled.ts";
+import { findHold } from "./hold.ts";
 import { listData, readClosed, readRun, readWindow } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
@@ -26,6 +28,8 @@ export interface RunSnapshot {
   readonly sealed: SealedSums | null;
   readonly closed: ClosedRecord | null;
   readonly isCancelled: boolean;
+  /** Why it is not sealed until a person accepts it. */
+  readonly hold: Hold | null;
   readonly documents: number;
   readonly windowRejects: number;
   /** Of a delta: documents that the base holds as they are. */
@@ -53,6 +57,7 @@ export class RunWatch {
   #closed: ClosedRecord | null = null;
   #sealed: SealedSums | null = null;
   #isCancelled = false;
+  #hold: Hold | null = null;
 
   constructor(params: Readonly<{ store: ObjectStore; run: string }>) {
     this.#store = params.store;
@@ -77,6 +82,7 @@ export class RunWatch {
       sealed: this.#sealed,
       closed: this.#closed,
       isCancelled: this.#isCancelled,
+      hold: this.#sealed === null ? this.#hold : null,
       documents: windows.reduce((sum, { plan }) => sum + plan.documents, 0),
       windowRejects: windows.reduce((sum, { plan }) => sum + plan.rejects, 0),
       unchanged: windows.reduce((sum, { plan }) => sum + (plan.unchanged ?? 0), 0),
@@ -99,6 +105,8 @@ export class RunWatch {
   async #lookAtPlan(): Promise<void> {
     this.#isCancelled ||= await isCancelled(this.#store, this.#run);
     this.#closed ??= await readClosed(this.#store, this.#run);
+    if (this.#closed !== null)
+      this.#hold = await findHold(this.#store, { record: this.#record!, closed: this.#closed });
     await this.#readNewWindows();
     const data = await listData(this.#store, this.#run);
     for (const window of this.#windows) {

@@ -12,8 +12,10 @@ import { FleetError, hasCode } from "../core/errors.ts";
 import { findRecord, parseRecord, toJsonBytes } from "../core/json.ts";
 import { runKeys, windowId } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
+import type { Hold } from "../core/guards.ts";
 import { addIdle } from "../core/telemetry.ts";
 import { assertNotCancelled } from "./cancelled.ts";
+import { findHold } from "./hold.ts";
 import { type InspectedShard, inspectShard } from "./inspect-shard.ts";
 import { publishLatest } from "./latest.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
@@ -33,7 +35,9 @@ export type SealOutcome =
       readonly reason: string;
       /** Planned shards whose file was not there when it was asked for by name. Not all of them. */
       readonly absent: readonly ShardPlan[];
-    };
+    }
+  /** Beyond its guards, and no one has accepted it. */
+  | { readonly kind: "held"; readonly hold: Hold; readonly closed: ClosedRecord };
 
 type Open = SealOutcome & { kind: "open" };
 
@@ -73,6 +77,8 @@ export async function sealRun(
   }
   await assertNotCancelled(store, run);
   if (closed === null) return NOT_CLOSED;
+  const hold = await findHold(store, { record, closed });
+  if (hold !== null) return { kind: "held", hold, closed };
   const unfinished = await whatIsMissing(store, run, closed);
   if (unfinished !== null) return unfinished;
   const built = await buildManifest(store, record, closed, params.onShard ?? (() => {}));

@@ -3,7 +3,8 @@ import { FleetError, messageOf } from "../core/errors.ts";
 import { removedKey, runKeys } from "../core/layout.ts";
 import type { JobFailure, JobFailures, JobQueue, ObjectStore } from "../core/ports.ts";
 import { listActive } from "./active-runs.ts";
-import { readClosed } from "./read-plan.ts";
+import { findHold, heldFault } from "./hold.ts";
+import { readClosed, readRun } from "./read-plan.ts";
 import { whyOpen } from "./seal.ts";
 import type { Reconciler } from "./reconciler.ts";
 
@@ -34,7 +35,7 @@ export async function mayEnd(params: UnfinishedParams): Promise<boolean> {
   const lacks = await Promise.all((await openRuns(params)).map((run) => lackOf(run, params)));
   if (lacks.length === 0) return true;
   const message = lacks.map(({ run, why }) => `run ${run} is not sealed: ${why}`).join("\n");
-  throw new FleetError("run_incomplete", message, { cure: lacks.map(({ cure }) => cure).join("\n  ") });
+  throw new FleetError("run_incomplete", message, { cure: lacks.map(({ cure }) => cure).join("\n") });
 }
 
 /** Of the runs that the fleet is at work on and those seen, the ones that are neither sealed nor cancelled nor removed. */
@@ -65,8 +66,14 @@ async function lackOf(run: string, { store, queue, reconciler }: UnfinishedParam
     return { run, why: messageOf(trouble), cure: cure ?? `fix the cause, then: ${resume}` };
   }
   const why = (await whyOpen(store, run)) ?? "its files are there, and nobody has sealed it";
-  if ((await readClosed(store, run)) === null)
+  const closed = await readClosed(store, run);
+  if (closed === null)
     return { run, why, cure: `repeat the enqueue command with --run ${run}, then start workers again` };
+  const hold = await findHold(store, { record: await readRun(store, run), closed });
+  if (hold !== null) {
+    const { message, cure = "" } = await heldFault(store, { hold, closed });
+    return { run, why: message, cure };
+  }
   const failed = await queue.failures({ run, limit: NAMED_FAILURES });
   if (failed.length === 0) return { run, why, cure: `${resume}, then start workers again` };
   const cure = `fix the cause, then: ${resume}, and start workers again`;

@@ -231,6 +231,7 @@ export const METRICS = {
     ["control"],
     { labels: ["run"] },
   ),
+  heldRuns: define("gauge", "held_runs", "Runs that are not sealed until a person accepts them.", ["control"]),
   activeRuns: define("gauge", "active_runs", "Runs that the fleet has not finished.", ["control"]),
   requeued: define("counter", "requeued_jobs_total", "Jobs that the queue had lost and that were queued again.", [
     "worker",

@@ -1,4 +1,5 @@
 /** What people get when they type or feed something wrong. */
+import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,6 +37,8 @@ test("bad lines are rejected with their place and reason, and the good ones arri
     join(folder, "rejects"),
     "--run",
     "r",
+    "--max-rejects",
+    "100%",
     "--json",
     "--log-level",
     "silent",
@@ -54,6 +57,24 @@ test("bad lines are rejected with their place and reason, and the good ones arri
   ]);
   const verified = await cli(["verify", join(folder, "rejects"), "--json"]);
   expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, rows: 2, rejects: 7 });
+});
+
+test("a corpus of which most is rejected is held: exit 1, the reasons, what to do, and no latest run", async () => {
+  const corpus = join(folder, "renamed.jsonl");
+  const out = join(folder, "held");
+  await writeFile(corpus, '{"id":"a","body":"x"}\n{"id":"b","body":"y"}\nno json\n');
+  const done = await cli(["run", corpus, "--out", out, "--run", "q", "--log-level", "silent"]);
+  expect(done.code).toBe(1);
+  expect(done.stderr).toContain("run q is held and not sealed: 3 of 3 documents were rejected");
+  expect(done.stderr).toContain("2 no_text, for example ");
+  expect(done.stderr).toContain(
+    "renamed.jsonl:1: the field text is missing; a string is needed; the record has id, body",
+  );
+  expect(done.stderr).toContain("1 not_json, for example ");
+  expect(done.stderr).toContain("embedfleet seal q --accept");
+  expect(existsSync(join(out, "latest.json"))).toBe(false);
+  const accepted = await cli(["seal", "q", "--accept", "--out", out, "--log-level", "silent"]);
+  expect(accepted).toMatchObject({ code: 0, stdout: expect.stringContaining("q (sealed)") as string });
 });
 
 test("--max-rejects stops early and names the first ones", async () => {

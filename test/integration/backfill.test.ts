@@ -6,6 +6,9 @@ import { expect, inject, onTestFinished, test } from "vitest";
 import { isSigned } from "../../src/control/schedules/webhook.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import { compactRun } from "../../src/run/compact.ts";
+import { acceptRun } from "../../src/run/hold.ts";
+import { sealRun } from "../../src/run/seal.ts";
+import { DEFAULT_GUARDS } from "../../src/core/guards.ts";
 import { corpus, DAY_MS, HOUR_MS, NEXT, Night, NIGHT, RUN, SECRET } from "../fixtures/night.ts";
 import { effectiveRows, runAll, sorted } from "../fixtures/pretend-fleet.ts";
 import { ScriptedStore } from "../fixtures/scripted-store.ts";
@@ -49,6 +52,27 @@ test("each run builds on the one before, in its compacted form where there is on
   expect(sorted(await effectiveRows(night.store, "n-20401126T000000Z"))).toEqual(
     sorted(await effectiveRows(scratch, "full")),
   );
+});
+
+test("a night whose corpus is gone is held, says so, and keeps the next one waiting until it is accepted", async () => {
+  const night = new Night();
+  night.guards = DEFAULT_GUARDS;
+  await night.add();
+  const control = night.control();
+  night.nowMs = NIGHT;
+  await control.tick(night.tick());
+  await night.finish(RUN);
+  night.corpus = [];
+  night.nowMs = NIGHT + DAY_MS;
+  await control.tick(night.tick(NIGHT + DAY_MS));
+  const why = "12 of the base's 12 documents are no longer in the corpus";
+  expect(await night.view()).toMatchObject({ lastState: "held", problem: expect.stringContaining(why) });
+  night.nowMs = NIGHT + 2 * DAY_MS;
+  expect(await control.tick(night.tick(NIGHT + 2 * DAY_MS))).toMatchObject({ kind: "later" });
+  expect(await night.view()).toMatchObject({ lastState: "waiting", problem: expect.stringContaining(why) });
+  await acceptRun(night.store, NEXT);
+  expect(await sealRun({ store: night.store, run: NEXT, keepStaging: false })).toMatchObject({ kind: "sealed" });
+  expect(await control.tick(night.tick(NIGHT + 2 * DAY_MS))).toEqual({ kind: "done" });
 });
 
 test.each([

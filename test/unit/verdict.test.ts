@@ -27,6 +27,7 @@ const WANTED: Readonly<Record<ErrorCode, Verdict>> = {
   inference_failed: "retry",
   inference_crashed: "retry",
   run_incomplete: "retry",
+  run_held: "retry",
   run_conflict: "retry",
   source_unreadable: "retry",
   source_missing: "retry",

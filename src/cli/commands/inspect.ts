@@ -4,6 +4,7 @@ import { latestRun } from "../../run/list-runs.ts";
 import { readProgress } from "../../run/run-progress.ts";
 import { readClosed, readRun } from "../../run/read-plan.ts";
 import { resumeRun } from "../../run/reconcile.ts";
+import { acceptRun, heldFault } from "../../run/hold.ts";
 import { sealRun } from "../../run/seal.ts";
 import { verifyRun } from "../../run/verify.ts";
 import type { SealCommand, SteerCommand, VerifyCommand } from "../command-settings.ts";
@@ -44,6 +45,10 @@ export async function resume(run: string, settings: SteerCommand): Promise<void>
 export async function seal(run: string, settings: SealCommand): Promise<void> {
   await withCloser(async (closer) => {
     const store = await openStoreOf(settings, closer);
+    if (settings.accept) {
+      const hold = await acceptRun(store, run);
+      if (hold !== null) loggerOf(settings).info({ run, ...hold }, "the run is accepted");
+    }
     const progress = startProgress("sealing", "files");
     const outcome = await sealRun({
       store,
@@ -51,6 +56,7 @@ export async function seal(run: string, settings: SealCommand): Promise<void> {
       keepStaging: settings.keepStaging,
       onShard: (done, planned) => progress.update(done, planned),
     }).finally(() => progress.stop());
+    if (outcome.kind === "held") throw await heldFault(store, outcome);
     if (outcome.kind === "open") {
       throw new FleetError("run_incomplete", `run ${run} cannot be sealed: ${outcome.reason}`, {
         cure: `wait for its workers, or queue what is missing: embedfleet resume ${run}`,

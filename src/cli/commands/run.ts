@@ -7,6 +7,7 @@ import { newRunId, plan, prepare } from "../../fleet/enqueue-corpus.ts";
 import { readProgress, reportOf, type RunReport } from "../../run/run-progress.ts";
 import { RunWatch } from "../../run/run-watch.ts";
 import { unmarkActive } from "../../run/active-runs.ts";
+import { heldFault } from "../../run/hold.ts";
 import { sealRun } from "../../run/seal.ts";
 import { sayFailures } from "../../run/unfinished.ts";
 import type { RunCommand } from "../command-settings.ts";
@@ -77,6 +78,7 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
     await Promise.race([untilComplete({ store, queue, run: id, progress }), over]).finally(() => progress.stop());
     await supervisor.stop();
     const outcome = await sealRun({ store, run: id, keepStaging: settings.keepStaging });
+    if (outcome.kind === "held") throw await heldFault(store, outcome);
     if (outcome.kind === "open")
       throw new FleetError("run_incomplete", `run ${id} cannot be sealed: ${outcome.reason}`);
     await unmarkActive(store, { fleet: ofModel.name, run: id });
@@ -103,7 +105,7 @@ export async function untilComplete(
     const counts = await queue.counts();
     const report = reportOf(await watch.look(), counts);
     progress.update(report.rows, report.plannedRows);
-    if (report.state === "complete" || report.state === "sealed") return report;
+    if (report.state === "complete" || report.state === "held" || report.state === "sealed") return report;
     await assertCanFinish(queue, report);
     await sleep(POLL_INTERVAL_MS);
   }

@@ -121,6 +121,11 @@ function showUnlocked() {
 }
 
 const QUESTIONS = {
+  accept: (run) => [
+    `Seal ${run} although it is held?`,
+    "More documents were rejected, or are gone from the corpus, than its limits allow. Readers of the latest run lose the rows of documents that are gone.",
+    "Accept the run",
+  ],
   cancel: (run) => [
     `Cancel ${run}?`,
     "Its waiting jobs are taken out of the queue. What it has is kept, and it can never go on: its corpus would need a new run.",
@@ -144,6 +149,7 @@ async function confirmed(name, of) {
 const DONE = {
   resume: (of, { queued, done, planned }) =>
     `${of}: ${done} of ${planned} shards are done, ${queued} are queued again.`,
+  accept: (of, { accepted }) => (accepted ? `${of} is accepted and will be sealed.` : `${of} was not held.`),
   cancel: (of, { removed }) => `${of} is cancelled; ${views.plural(removed, "waiting job")} taken out of the queue.`,
   trigger: (of, { run }) => `${of} makes run ${run}.`,
 };

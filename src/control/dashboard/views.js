@@ -81,7 +81,13 @@ function runCard(run) {
       h("h3", { id: title }, run.run),
       h("span", { class: `state ${run.state}` }, run.state),
       h("span", { class: "what" }, `${run.model} · ${run.heads.join(", ")}`),
-      h("div", { class: "tools" }, action("Resume", "resume", run.run), action("Cancel", "cancel", run.run, "danger")),
+      h(
+        "div",
+        { class: "tools" },
+        run.held !== undefined && action("Accept", "accept", run.run, "danger"),
+        action("Resume", "resume", run.run),
+        action("Cancel", "cancel", run.run, "danger"),
+      ),
     ),
     h(
       "div",

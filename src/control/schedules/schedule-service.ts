@@ -4,6 +4,7 @@ import { CONTRACT_VERSION } from "../../core/contracts.ts";
 import { FleetError, isPassing, messageOf } from "../../core/errors.ts";
 import type { ControlQueue, ObjectStore } from "../../core/ports.ts";
 import type { Schedules, ScheduleView } from "../../core/schedule-view.ts";
+import { whyHeld } from "../../run/hold.ts";
 import { assertCron, nextSlot } from "./cron.ts";
 import type { SchedulePolicy, ScheduleSecret } from "./policy.ts";
 import { type DamagedSchedule, type KeptSchedule, type KnownTick, ScheduleStore } from "./schedule-store.ts";
@@ -13,7 +14,7 @@ import { assertWebhook } from "./webhook.ts";
 export interface BackfillView extends ScheduleView {
   readonly isPaused: boolean;
   /** What became of the newest tick; null before the first. `damaged`: there is an object, and it is no schedule. */
-  readonly lastState: "started" | "waiting" | "skipped" | "sealed" | "failed" | "damaged" | null;
+  readonly lastState: "started" | "waiting" | "skipped" | "held" | "sealed" | "failed" | "damaged" | null;
 }
 
 /** Of a reason that came from the store; more is not read. */
@@ -21,6 +22,7 @@ const SHOWN_CHARS = 500;
 const UNSIGNED = "not signed: control runs it only where --schedule-inputs allow what it reads";
 
 export class ScheduleService implements Schedules {
+  readonly #store: ObjectStore;
   readonly #schedules: ScheduleStore;
   readonly #queue: ControlQueue | null;
   readonly #nowMs: () => number;
@@ -46,6 +48,7 @@ export class ScheduleService implements Schedules {
     }>,
   ) {
     this.#nowMs = params.nowMs ?? Date.now;
+    this.#store = params.store;
     this.#schedules = new ScheduleStore(params.store, this.#nowMs);
     this.#queue = params.queue;
     this.#secret = params.secret ?? (async () => null);
@@ -122,9 +125,11 @@ export class ScheduleService implements Schedules {
     const newest = ticks.at(-1);
     const started = ticks.findLast(({ events }) => events.has("started"));
     const order = ["skipped", "failed", "sealed", "started", "waiting"] as const;
-    const lastState = order.find((event) => newest?.events.has(event)) ?? null;
-    const isProblem = lastState === "skipped" || lastState === "failed" || lastState === "waiting";
-    const problem = isProblem ? await this.#reasonOf(name, newest!, lastState) : null;
+    const lastEvent = order.find((event) => newest?.events.has(event)) ?? null;
+    const hold = lastEvent === "started" ? await whyHeld(this.#store, newest!.run) : null;
+    const lastState = hold === null ? lastEvent : "held";
+    const isProblem = lastEvent === "skipped" || lastEvent === "failed" || lastEvent === "waiting";
+    const problem = isProblem ? await this.#reasonOf(name, newest!, lastEvent) : hold && `held: ${hold}`;
     // Only the process that makes the runs knows what it allows; others say what they can see.
     const unsignedNote = this.#policy === null && schedule.signature === undefined ? UNSIGNED : null;
     return {

@@ -10,6 +10,7 @@ import { runKeys } from "../../core/layout.ts";
 import type { ControlQueue, ObjectStore, Tick, TickOutcome, Turn } from "../../core/ports.ts";
 import { isCancelled } from "../../run/cancelled.ts";
 import { compactedId } from "../../run/compact.ts";
+import { whyHeld } from "../../run/hold.ts";
 import { readManifest } from "../../run/seal.ts";
 import { dueSlot } from "./cron.ts";
 import { type SchedulePolicy, sentenceOf } from "./policy.ts";
@@ -151,7 +152,8 @@ export class BackfillScheduler {
     const { log, intervalMs } = this.#params;
     const { name, overlapPolicy } = schedule;
     const isWaiting = overlapPolicy === "wait";
-    const reason = `run ${going} is still going`;
+    const hold = await whyHeld(this.#params.store, going);
+    const reason = hold === null ? `run ${going} is still going` : `run ${going} is held: ${hold}`;
     await this.#note(name, slotMs, isWaiting ? "waiting" : "skipped", { reason });
     log.info({ schedule: name, going }, isWaiting ? "a tick waits" : "a tick is skipped");
     return isWaiting ? { kind: "later", waitMs: intervalMs } : { kind: "done" };
