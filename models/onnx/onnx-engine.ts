@@ -1,4 +1,5 @@
 /** ONNX Runtime as an engine: on the CPU, on CUDA, and on CUDA with TensorRT engines beside the graph. */
+import "./no-telemetry.ts";
 import { createRequire } from "node:module";
 import { ALL_HEADS, precisionSchema } from "../../src/core/contracts.ts";
 import { DEFAULT_ENGINE } from "../../src/core/same-model.ts";

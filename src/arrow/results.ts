@@ -2,7 +2,7 @@
 import { AsyncByteQueue, RecordBatchFileWriter } from "apache-arrow";
 import type { ShardBuffers } from "../core/batch.ts";
 import { CONTRACT_VERSION, type RunOptions, type ShardStats, shardStatsSchema } from "../core/contracts.ts";
-import { FleetError } from "../core/errors.ts";
+import { FleetError, messageOf } from "../core/errors.ts";
 import { toHalf } from "../core/half.ts";
 import { runKeys } from "../core/layout.ts";
 import { MemoryPool } from "../core/memory-pool.ts";
@@ -261,11 +261,19 @@ function assertWholeFile(bytes: Uint8Array, what: string): void {
 /** Files of before there was a CRC-32 are taken as they are. */
 function assertUnchanged(view: BatchView, bytes: Uint8Array, { run, shard }: ShardName): void {
   const written = view.metadata.get(CRC_KEY);
-  const found = changedBody(bytes, written);
+  const found = findChange(view, bytes, written);
   if (found === null) return;
   throw new FleetError("object_corrupt", `${view.what} have the CRC-32 ${found}, and ${written} was written`, {
     cure: `the store has changed them: delete ${runKeys(run).data(shard)}, then \`embedfleet resume ${run}\`: the shard is computed again`,
   });
+}
+
+function findChange(view: BatchView, bytes: Uint8Array, written: string | undefined): string | null {
+  try {
+    return changedBody(bytes, written);
+  } catch (error) {
+    return view.corrupt(`cannot be checked: ${messageOf(error)}`);
+  }
 }
 
 function resultRows(view: BatchView, options: RunOptions): ResultRows {

@@ -1,8 +1,8 @@
 /** What this process reads from its environment, beside the variables of options: places and secrets. */
-import { homedir } from "node:os";
 import { join } from "node:path";
 import type { ScheduleKeyPlaces } from "../control/schedules/schedule-key.ts";
 import { PREFIX } from "../core/child-environment.ts";
+import { homeFolder } from "../fleet/home-folder.ts";
 
 /** Never an option: command lines are seen by everybody. */
 export function hubToken(): string | undefined {
@@ -11,7 +11,7 @@ export function hubToken(): string | undefined {
 
 /** The user's cache by the XDG rules. */
 export function userCache(env: NodeJS.ProcessEnv): string {
-  return join(env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "embedfleet");
+  return join(env["XDG_CACHE_HOME"] || join(homeFolder(), ".cache"), "embedfleet");
 }
 
 /** Where pulled models lie, where nothing else is said. */
@@ -26,6 +26,6 @@ export function webhookSecret(): string | undefined {
 
 /** Where the secret is that signs schedules, and tells `control` that they are not someone else's. */
 export function scheduleKeyPlaces(): ScheduleKeyPlaces {
-  const folder = process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config");
+  const folder = process.env["XDG_CONFIG_HOME"] || join(homeFolder(), ".config");
   return { secret: process.env[`${PREFIX}SCHEDULE_SECRET`], folder: join(folder, "embedfleet") };
 }

@@ -2,11 +2,12 @@
  * What the calls of the library can be told, one schema for each use: types, defaults and help texts come from here, the
  * command line's options and variables too. No environment is read: a default depends on nothing but the machine.
  */
-import { availableParallelism, homedir } from "node:os";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import type { InferenceEngine } from "../../models/engine.ts";
 import { ALL_HEADS, runIdSchema } from "../core/contracts.ts";
+import { homeFolder } from "./home-folder.ts";
 import { DEFAULT_GUARDS } from "../core/guards.ts";
 import { scheduleOptionsSchema } from "../core/schedule.ts";
 
@@ -25,7 +26,7 @@ export interface SettingInfo {
 
 /** The user's cache, where nothing says otherwise. */
 function userCache(): string {
-  return join(homedir(), ".cache", "embedfleet");
+  return join(homeFolder(), ".cache", "embedfleet");
 }
 
 const OF_CORES = "all cores";

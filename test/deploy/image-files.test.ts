@@ -1,7 +1,7 @@
 /** Every command starts from exactly the files that a Dockerfile copies into its image. */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -49,7 +49,7 @@ describe("from the files of an image", () => {
   afterAll(() => rm(app, { recursive: true, force: true }));
 
   const main = (): string => join(app, "dist/src/cli/main.js");
-  const environment = (): NodeJS.ProcessEnv => ({ PATH: process.env["PATH"], XDG_CACHE_HOME: join(app, "cache") });
+  const environment = (): NodeJS.ProcessEnv => ({ PATH: process.env["PATH"], HOME: join(app, "home") });
 
   async function embedfleet(...args: string[]): Promise<string> {
     const options = { cwd: join(app, "data"), env: environment() };
@@ -65,6 +65,8 @@ describe("from the files of an image", () => {
     await embedfleet("report", "r", "--out", "out", "--file", "report.html");
     expect(await readFile(join(app, "data/report.html"), "utf8")).toContain("</html>");
     await embedfleet("export", "out", "r", "--to", "jsonl", "--dest", "exported");
+    // ONNX Runtime would keep its telemetry there.
+    expect(await readdir(join(app, "home/.cache"))).toEqual(["embedfleet"]);
     expect(JSON.parse(await embedfleet("models", "list", "--json"))).toContainEqual(
       expect.objectContaining({ id: "mini" }),
     );

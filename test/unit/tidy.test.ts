@@ -85,7 +85,11 @@ test("a file's name says one thing", async () => {
 });
 
 /** The command line reads the environment; a child process is given the rest of it; S3 servers have variables of AWS's. */
-const READ_ENVIRONMENT = ["src/core/child-environment.ts", "src/adapters/s3/s3-client.ts"];
+const READ_ENVIRONMENT = [
+  "src/core/child-environment.ts",
+  "src/adapters/s3/s3-client.ts",
+  "models/onnx/no-telemetry.ts",
+];
 
 test("only the command line reads the environment and knows commander", async () => {
   const files = (await Promise.all(["src", "producers", "workers", "models"].map(sourcesOf))).flat();

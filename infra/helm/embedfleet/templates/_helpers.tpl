@@ -134,6 +134,8 @@ metadata:
 spec:
   serviceAccountName: {{ include "embedfleet.serviceAccount" .root }}
   automountServiceAccountToken: false
+  # A Service named like a setting would set it: EMBEDFLEET_CONTROL_PORT=tcp://…
+  enableServiceLinks: false
   terminationGracePeriodSeconds: {{ .worker.terminationGracePeriodSeconds }}
   {{- if eq .worker.kind "ScaledJob" }}
   restartPolicy: Never
