@@ -19,6 +19,8 @@ const SAMPLES: Readonly<Record<string, string>> = {
   "--heads": "sparse",
   "--where": "lang=en",
   "--sample": "0.5",
+  "--max-rejects": "25%",
+  "--max-deletes": "7",
   "--device": "cpu",
   "--precisions": "int8",
   "--weights": "1,2,3",
