@@ -76,6 +76,7 @@ let started = 0;
 export async function startWorker(params: StartWorkerParams): Promise<RunningWorker> {
   const { device = "auto", name = newWorkerName(), log = pino({ level: "silent" }), ...given } = params;
   const settings = withDefaults(workerSettings, given);
+  assertAddresses(settings);
   const closer = new Closer();
   const giveUp = new AbortController();
   const engine = engineOf(settings);
@@ -152,7 +153,6 @@ async function open(
   }: Readonly<{ name: string; engine: InferenceEngine; device: Device; log: Logger; giveUp: AbortSignal }>,
   closer: Closer,
 ): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore; redisWatch: QueueWatch }> {
-  assertAddresses(settings);
   const model = await modelOf(settings, log);
   await openTokenizer(model, "passage");
   const tally = new WorkerTally({ name, model: model.manifest.id });
