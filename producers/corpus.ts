@@ -53,7 +53,19 @@ export class Corpus {
       });
     if (inputs.filter((input) => input === STDIN).length > 1)
       throw new FleetError("bad_usage", "standard input is named twice", { cure: "name - once" });
-    for (const input of inputs) if (input !== STDIN) await this.#checkInput(input);
+    let isRepeatable = !inputs.includes(STDIN);
+    for (const input of inputs) if (input !== STDIN && !(await this.#checkInput(input))) isRepeatable = false;
+    if (isRepeatable) await this.#readFirst();
+  }
+
+  /** A wrong column name shows at the first row: better here than in a run that was already created. */
+  async #readFirst(): Promise<void> {
+    const items = this.#all();
+    try {
+      await items.next();
+    } finally {
+      await items.return(undefined);
+    }
   }
 
   /** Every object of the corpus in order, and what could not be listed. */
@@ -97,10 +109,11 @@ export class Corpus {
     });
   }
 
-  async #checkInput(input: string): Promise<void> {
+  /** @returns Whether it can be read more than once. */
+  async #checkInput(input: string): Promise<boolean> {
     const isRemote = /^s3:/i.test(input);
     // A pipe can be read once, so it is looked at when it is read.
-    if (!isRemote && !isGlob(input) && !(await assertReadable(input)).isSeekable) return;
+    if (!isRemote && !isGlob(input) && !(await assertReadable(input)).isSeekable) return false;
     const objects = this.#list(input);
     const first = await objects.next();
     await objects.return(undefined);
@@ -109,6 +122,7 @@ export class Corpus {
         cure: `check the name; of folders and prefixes ${KNOWN_NAMES} are read, and names without an ending when --format is said`,
       });
     if (first.value.kind === "object" && first.value.object.isNamed) await this.#assertFormat(first.value.object);
+    return true;
   }
 
   async #assertFormat(object: CorpusObject): Promise<void> {

@@ -34,9 +34,11 @@ function shippedJavaScript(): Plugin {
 const MORE = [
   "test/chaos/**/*.test.ts",
   "test/simulation/seeds-*.test.ts",
-  ...["api-docs", "dashboard", "distributed", "docs", "eval", "nightly", "package", "scaling"].map(
-    (name) => `test/e2e/${name}.test.ts`,
-  ),
+  "test/deploy/image-files.test.ts",
+  ...[
+    ...["api-docs", "dashboard", "distributed", "docs", "eval", "interrupt", "nightly", "package", "redis-silent"],
+    ...["s3-policy", "scaling", "secrets"],
+  ].map((name) => `test/e2e/${name}.test.ts`),
   ...["bench-model", "lance-index", "model-export", "shared-producers", "torch-reference"].map(
     (name) => `test/integration/${name}.test.ts`,
   ),

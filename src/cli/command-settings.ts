@@ -102,6 +102,17 @@ export const statusCommand = z.object({
 /** Of `resume` and `cancel`. */
 export const steerCommand = z.object({ out, ...queueSettings.shape, ...s3AndLog, ...jsonSettings.shape });
 
+export const cancelCommand = z.object({
+  out,
+  yes: z.boolean().default(false).meta({
+    description: "do not ask for confirmation; required where there is no terminal",
+    command: "cancel",
+  }),
+  ...queueSettings.shape,
+  ...s3AndLog,
+  ...jsonSettings.shape,
+});
+
 export const sealCommand = z.object({
   out,
   accept: z.boolean().default(false).meta({
@@ -300,6 +311,7 @@ export type ProduceCommand = z.infer<typeof produceCommand>;
 export type ControlCommand = z.infer<typeof controlCommand>;
 export type StatusCommand = z.infer<typeof statusCommand>;
 export type SteerCommand = z.infer<typeof steerCommand>;
+export type CancelCommand = z.infer<typeof cancelCommand>;
 export type SealCommand = z.infer<typeof sealCommand>;
 export type CompactCommand = z.infer<typeof compactCommand>;
 export type GcCommand = z.infer<typeof gcCommand>;

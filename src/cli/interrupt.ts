@@ -1,7 +1,7 @@
 /** What a command does when a person or the system asks it to stop, and how its run goes on. */
 import { constants } from "node:os";
 import { FleetError } from "../core/errors.ts";
-import { reportFailure } from "./report-failure.ts";
+import { reportFailure, StoppedBySignal } from "./report-failure.ts";
 
 /** How long a command that was told to end waits for servers that do not answer: what it had begun is done again when it is repeated. */
 const GOODBYE_MS = 10_000;
@@ -27,7 +27,7 @@ export function interruptionOf(run: string): Interruption {
   let name: NodeJS.Signals | null = null;
   const stop = (signal: NodeJS.Signals): void => {
     name = signal;
-    told.abort(new FleetError("run_incomplete", `stopped by ${signal}`, { cure: goingOn(run) }));
+    told.abort(new StoppedBySignal(signal, goingOn(run)));
     // A corpus that comes from there may have no end, and nobody reads it any more.
     process.stdin.destroy();
   };

@@ -8,12 +8,24 @@ export function loggerOf(settings: LogSettings): Logger {
   return createLogger(settings.logLevel);
 }
 
+let hasPrintedJson = false;
+
 /** Reports go to standard output, alone, so that they can be piped. */
 export function printJson(value: unknown): void {
+  hasPrintedJson = true;
   console.log(visibleLines(JSON.stringify(value, null, 2)));
 }
 
 /** One line of a report for people. Ids, names and messages come from data: a terminal shows them and does not obey them. */
 export function printLine(line = ""): void {
   console.log(visible(line));
+}
+
+/** The fault that a command with `--json` ends with, unless its report was printed: one JSON object is promised. */
+export function printJsonFault({
+  code,
+  message,
+  cure,
+}: Readonly<{ code: string; message: string; cure?: string | undefined }>): void {
+  if (!hasPrintedJson) printJson({ error: { code, message, ...(cure !== undefined && { cure }) } });
 }

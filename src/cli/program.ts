@@ -141,7 +141,7 @@ function addRuns(add: Add): void {
   add("resume", "queue again the planned shards that have no results", settings.steerCommand)
     .addArgument(runArgument(true))
     .action(action("resume"));
-  add("cancel", "cancel a run for good; its results so far are kept", settings.steerCommand)
+  add("cancel", "cancel a run for good; its results so far are kept", settings.cancelCommand)
     .addArgument(runArgument(true))
     .action(action("cancel"));
   add("seal", "check that a run is complete, and publish its manifest", settings.sealCommand)

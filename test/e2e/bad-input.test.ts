@@ -194,3 +194,27 @@ test("help is there for every command and is no error", async () => {
   }
   expect(inject("redisUrl")).toMatch(/^redis:/);
 });
+
+test("a usage error leaves no run behind: the corrected command takes the same id", async () => {
+  const corpus = join(folder, "columns.csv");
+  const out = join(folder, "corrected");
+  await writeFile(corpus, "key,body\na,one lighthouse\n");
+  const place = [corpus, "--out", out, "--run", "q", "--log-level", "silent"];
+  const wrong = await cli(["run", ...place]);
+  expect(wrong.code).not.toBe(0);
+  expect(wrong.stderr).toContain("key, body");
+  expect(existsSync(join(out, "runs"))).toBe(false);
+  const right = await cli(["run", ...place, "--id-field", "key", "--text-field", "body", "--json"]);
+  expect(JSON.parse(right.stdout)).toMatchObject({ run: "q", state: "sealed", rows: 1 });
+});
+
+test("with --json a fault is one JSON object with code, message and cure", async () => {
+  const unknown = await cli(["status", "nobody", "--out", join(folder, "stdin"), "--json", "--log-level", "silent"]);
+  expect(unknown.code).toBe(1);
+  expect(JSON.parse(unknown.stdout)).toMatchObject({
+    error: { code: "run_unknown", message: expect.stringContaining("nobody") as string },
+  });
+  const usage = await cli(["status", "nobody", "--json", "--nonsense"]);
+  expect(usage.code).toBe(2);
+  expect(JSON.parse(usage.stdout)).toMatchObject({ error: { code: "bad_usage" } });
+});

@@ -161,7 +161,7 @@ test("when the run is cancelled all who share it end, and nothing of its parts i
   lead.child.kill("SIGSTOP");
   const helper = started(["produce", "r", ...where]);
   await untilSaid(helper, "parts of the corpus are taken");
-  expect((await cli(["cancel", "r", ...where])).code).toBe(0);
+  expect((await cli(["cancel", "r", "--yes", ...where])).code).toBe(0);
   expect(await helper.finished).toMatchObject({ code: 1, stderr: expect.stringContaining("run r was cancelled") });
   lead.child.kill("SIGCONT");
   expect(await lead.finished).toMatchObject({ code: 1, stderr: expect.stringContaining("run r was cancelled") });

@@ -71,7 +71,7 @@ test("Ctrl-C reaches every process of the job and ends it well; the same command
   const { command, child, ended, redisPid, out } = await begun();
   process.kill(-child.pid!, "SIGINT");
   const { code, stderr } = await ended;
-  expect(code).toBe(1);
+  expect(code).toBe(130);
   expect(stderr).toContain("stopped by SIGINT\n  the same command with --run broken-off continues");
   expect(stderr).not.toMatch(/redis|lease|crashed/i);
   expect(isAlive(redisPid)).toBe(false);

@@ -53,7 +53,7 @@ test("every command ends, with what was tried; a worker whose Redis falls silent
     ["control", "--port", "0"],
     ["produce", "r"],
     ["status", "r"],
-    ["cancel", "r"],
+    ["cancel", "r", "--yes"],
   ];
   const ended = await Promise.all(commands.map((command) => cli([...command, ...common], { REDIS_URL: silent })));
   for (const [i, { code, stdout, stderr }] of ended.entries()) {

@@ -73,7 +73,7 @@ test("the fleet's user is enough for every command, and for nothing beyond its k
     ["resume", "r", ...common],
     ["work", ...common, "--threads", "1", "--exit-when-done"],
     ["enqueue", corpus, ...common, "--run", "s", "--heads", "dense"],
-    ["cancel", "s", ...common],
+    ["cancel", "s", "--yes", ...common],
   ];
   for (const step of steps) {
     const finished = await cli(step, env);

@@ -16,10 +16,12 @@ test("cancel empties the queue, and everything that would go on says no and what
   const enqueue = ["enqueue", corpus, ...common, "--run", "gone"];
   expect((await cli(enqueue)).code).toBe(0);
 
-  const first = await cli(["cancel", "gone", ...common, "--json"]);
+  const unconfirmed = await cli(["cancel", "gone", ...common]);
+  expect(unconfirmed).toMatchObject({ code: 2, stderr: expect.stringContaining("confirm with --yes") as string });
+  const first = await cli(["cancel", "gone", ...common, "--yes", "--json"]);
   expect(JSON.parse(first.stdout)).toEqual({ run: "gone", isNew: true, removed: expect.any(Number) });
   expect(JSON.parse(first.stdout).removed).toBeGreaterThan(0);
-  const again = await cli(["cancel", "gone", ...common, "--json"]);
+  const again = await cli(["cancel", "gone", ...common, "--yes", "--json"]);
   expect(JSON.parse(again.stdout)).toEqual({ run: "gone", isNew: false, removed: 0 });
 
   const status = JSON.parse((await cli(["status", "gone", ...common, "--json"])).stdout);
@@ -38,7 +40,7 @@ test("a sealed run cannot be cancelled", async () => {
   await writeFile(corpus, makeCorpus({ documents: 3, seed: 4 }));
   const out = `file://${join(folder, "out")}`;
   await cli(["run", corpus, "--out", out, "--run", "whole", "--heads", "dense", "--log-level", "error"]);
-  const { code, stderr } = await cli(["cancel", "whole", "--out", out, "--redis", inject("redisUrl")]);
+  const { code, stderr } = await cli(["cancel", "whole", "--yes", "--out", out, "--redis", inject("redisUrl")]);
   expect(code).toBe(1);
   expect(stderr).toContain("run whole is sealed");
 });
