@@ -1,15 +1,15 @@
-/** JSON objects of the store: written one way, read through a schema. */
+/** JSON records of the store: one format for writing, schemas for reading. */
 import type { z } from "zod";
 import { PLAN_VERSION } from "./contracts.ts";
 import { FleetError, hasCode, messageOf } from "./errors.ts";
 import type { ObjectStore } from "./ports.ts";
 
-/** Small JSON records are never larger; a plan of 4,096 shards is about 1 MB. */
+/** Size limit of small JSON records; a plan of 4,096 shards is about 1 MB. */
 const MAX_RECORD_BYTES = 1024 * 1024;
 
 /**
- * Tells what a newer program wrote from what is damaged: the former is sound, and others can read it.
- * @param name What it was read from, for the message.
+ * Distinguishes a record of a newer version from a damaged one: the former is valid, and newer programs can read it.
+ * @param name Source of the record, for the message.
  * @throws FleetError `contract_newer`
  */
 export function assertContractKnown(version: unknown, name: string): void {
@@ -21,7 +21,7 @@ export function assertContractKnown(version: unknown, name: string): void {
   );
 }
 
-/** Deterministic for the same value, and readable: people look into the store. */
+/** JSON as UTF-8: deterministic for the same value, and indented for people who inspect the store. */
 export function toJsonBytes(value: unknown): Uint8Array {
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }
@@ -36,7 +36,7 @@ export async function readRecord<T>(
   return parseRecord(await store.read({ key, maxBytes }), { schema, name: `${store.url}/${key}` });
 }
 
-/** @throws FleetError `object_corrupt`; `contract_newer` for what a newer program wrote */
+/** @throws FleetError `object_corrupt`; `contract_newer` for a record of a newer version */
 export function parseRecord<T>(bytes: Uint8Array, params: Readonly<{ schema: z.ZodType<T>; name: string }>): T {
   const { schema, name } = params;
   try {
@@ -52,7 +52,7 @@ export function parseRecord<T>(bytes: Uint8Array, params: Readonly<{ schema: z.Z
   }
 }
 
-/** The record, or null when it is not there. */
+/** The record, or null when the object does not exist. */
 export async function findRecord<T>(
   store: ObjectStore,
   key: string,

@@ -1,9 +1,9 @@
-/** Proves that a run's windows, taken one after the other, are the plan that its closed record speaks of. */
+/** Proof that a run's windows, in sequence, are the plan that its closed record describes. */
 import { createHash, hash } from "node:crypto";
 import type { ClosedRecord, WindowPlan } from "./contracts.ts";
 import { shardId, windowId } from "./layout.ts";
 
-/** What a closed record counts. */
+/** The counts of a closed record. */
 export type PlanTotals = Pick<ClosedRecord, "windows" | "documents" | "rows" | "tokens" | "shards" | "rejects">;
 
 export class PlanProof {
@@ -21,8 +21,8 @@ export class PlanProof {
 
   /**
    * Adds the next window.
-   * @param bytes The plan as it is stored.
-   * @returns What is wrong with it by itself or in its place; null for a sound one.
+   * @param bytes The plan as stored.
+   * @returns What is wrong with the window by itself or in its position; null for a valid one.
    */
   add(plan: WindowPlan, bytes: Uint8Array): string | null {
     const fault = faultOf(plan, this.#totals);
@@ -36,7 +36,7 @@ export class PlanProof {
     return fault;
   }
 
-  /** What the windows and the record disagree about; null when all windows were added and are those of the record. */
+  /** A difference between the windows and the record; null when all windows were added and match it. */
   disagreement(closed: ClosedRecord): string | null {
     for (const [name, found] of Object.entries(this.#totals)) {
       const recorded = closed[name as keyof PlanTotals];
