@@ -1,4 +1,4 @@
-/** Whether a run was cancelled. */
+/** Check for cancelled runs. */
 import { FleetError } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";

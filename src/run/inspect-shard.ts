@@ -1,4 +1,4 @@
-/** Proves that a result file is exactly the shard that was planned. Used by `seal` and by `verify`. */
+/** Proof that a result file is exactly the planned shard. Used by `seal` and by `verify`. */
 import { createHash } from "node:crypto";
 import { decodeResults, type ResultFile } from "../arrow/results.ts";
 import { MAX_DATA_FILE_BYTES, type Reject, rejectSchema, type RunRecord, type ShardPlan } from "../core/contracts.ts";
@@ -13,7 +13,7 @@ export interface InspectedShard {
   readonly sha256: string;
   readonly file: ResultFile;
   readonly rejects: readonly Reject[];
-  /** Null when file and rejects together are the planned rows; else what is wrong. */
+  /** Null when file and rejects together are the planned rows; otherwise the problem. */
   readonly fault: string | null;
 }
 
@@ -45,7 +45,7 @@ function findFault(file: ResultFile, plan: ShardPlan, rejects: readonly Reject[]
   return `its vectors were made of staged rows with sha256 ${file.stagedSha256}; ${plan.stagedSha256} was planned`;
 }
 
-/** Digest of the shard's rows in planned order, each rejected one put back in its place. */
+/** Digest of the shard's rows in planned order, each rejected one inserted at its position. */
 function digestOf(file: ResultFile, plan: ShardPlan, rejects: readonly Reject[]): string {
   const rejectAt = new Map(rejects.map((reject) => [reject.row, reject]));
   const digest = new RowDigest();

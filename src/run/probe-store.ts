@@ -1,20 +1,19 @@
 /**
- * Proves at start that a store keeps what the fleet builds on. Servers exist that accept a conditional
- * write and ignore the condition, or let several writers win; with one of those, rows would be lost or
- * doubled without a word.
+ * Proof at start that a store has the properties that the fleet relies on. Some servers accept a conditional write and
+ * ignore the condition, or let several writers win; with one of those, rows would be lost or duplicated silently.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { FleetError, hasCode, messageOf } from "../core/errors.ts";
 import type { ObjectInfo, ObjectStore } from "../core/ports.ts";
 
 const PROBE_PREFIX = ".probe/";
-/** What the probe of a process that was killed leaves behind, and nothing else. */
+/** Keys of objects that a killed probe leaves behind, and of nothing else. */
 const LEFTOVER = /^\.probe\/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\/[a-z0-9-]+$/;
-/** A probe takes seconds; its objects are this old, by the store's own clock, only when nobody will remove them. */
+/** A probe takes seconds, so objects of this age by the store's own clock have no owner. */
 const LEFT_AFTER_MS = 60 * 60 * 1000;
 const BODY_BYTES = 64 * 1024;
 const RACERS = 16;
-/** A race whose winner lost the reply and was told "exists" on its second attempt proves nothing: run again. */
+/** Most races: one whose winner lost the reply and got "exists" on its second attempt proves nothing and is repeated. */
 const RACES = 3;
 const REPLACERS = 4;
 
@@ -28,31 +27,31 @@ export type StoreProperty =
 
 export interface ProbeFailure {
   readonly property: StoreProperty;
-  /** What was seen instead. */
+  /** What was observed instead. */
   readonly detail: string;
 }
 
 export interface ProbeOptions {
-  /** Returns what failed instead of refusing the store. */
+  /** Returns the failures instead of refusing the store. */
   readonly allowUnsafe?: boolean;
-  /** Ends the probe after the check that it is at; what it made is cleared away first. */
+  /** Ends the probe after its current check; its objects are removed first. */
   readonly signal?: AbortSignal;
 }
 
 interface Probe {
   readonly store: ObjectStore;
-  /** Ends with `/`; drawn at random, so that probes of many workers do not meet. */
+  /** Key prefix, ending with `/`; random, so that probes of many workers do not collide. */
   readonly prefix: string;
   /** Size of each object made so far, by key. */
   readonly made: Map<string, number>;
-  /** Of earlier probes whose process was killed. */
+  /** Keys of earlier probes whose process was killed. */
   readonly leftovers: string[];
 }
 
-/** Null when the property holds, else what was seen instead. */
+/** A check of one property: null when it holds, otherwise what was observed instead. */
 type Check = (probe: Probe) => Promise<string | null>;
 
-/** In this order: the later ones look at what the earlier ones made. */
+/** Checks in order; the later ones use objects of the earlier ones. */
 const CHECKS: Readonly<Record<StoreProperty, Check>> = {
   "bytes-round-trip": checkRoundTrip,
   "ranged-read": checkRangedRead,
@@ -62,7 +61,7 @@ const CHECKS: Readonly<Record<StoreProperty, Check>> = {
   "replace-if-unchanged": checkReplace,
 };
 
-/** Without these the fleet works, and what is lost is said. */
+/** Properties that are not essential: without them the fleet works, and what is lost is reported. */
 const WANTED_ONLY: ReadonlySet<StoreProperty> = new Set(["replace-if-unchanged"]);
 
 /** Whether a store without the property is refused. */
@@ -71,7 +70,7 @@ export function isEssential(property: StoreProperty): boolean {
 }
 
 /**
- * Leaves nothing behind, and clears away what probes left whose process was killed.
+ * Checks a store. Leaves nothing behind, and removes the objects of killed probes.
  *
  * @returns The properties that failed; essential ones only with `allowUnsafe`.
  * @throws FleetError `store_refused` naming them; `store_refused` or `store_unavailable` of the store itself.
@@ -86,7 +85,7 @@ export async function probeStore(store: ObjectStore, options: ProbeOptions = {})
       if (detail !== null) failures.push({ property, detail });
     }
   } catch (error) {
-    // What stopped the checks says more than what then stops the clearing away.
+    // The error of the checks says more than one of the cleanup after it.
     await clearAway(probe).catch(() => undefined);
     throw error;
   }
@@ -111,18 +110,18 @@ const LOST: Readonly<Record<StoreProperty, string>> = {
     "of two processes that change `latest.json` or a schedule in the same moment, one may undo what the other wrote: this server ignores If-Match, so versions are only compared just before the write",
 };
 
-/** What a store costs that lacks the property. */
+/** Consequences of using a store that lacks the property. */
 export function whatIsLost(property: StoreProperty): string {
   return LOST[property];
 }
 
 async function clearAway({ store, made, leftovers }: Probe): Promise<void> {
-  // Others' leftovers are a courtesy, and may be another user's.
+  // Removing leftovers is optional; they may belong to another user.
   await Promise.all(leftovers.map((key) => store.remove({ key }).catch(() => undefined)));
   await Promise.all([...made.keys()].map((key) => store.remove({ key })));
 }
 
-/** A lost or damaged object is a verdict on the store; a store that cannot be reached is none. */
+/** Runs a check. A lost or damaged object is a failure of the property; an unreachable store is not. */
 async function runCheck(check: Check, probe: Probe): Promise<string | null> {
   try {
     return await check(probe);
@@ -186,7 +185,7 @@ async function checkListing(probe: Probe): Promise<string | null> {
       nowMs = Math.max(nowMs, info.modifiedAtMs);
     }
   }
-  // By the store's clock on both sides: machines may disagree about what an hour ago is.
+  // The store's clock on both sides: machines may disagree about what an hour ago is.
   const isLeft = ({ key, modifiedAtMs }: ObjectInfo): boolean =>
     LEFTOVER.test(key) && nowMs - modifiedAtMs > LEFT_AFTER_MS;
   probe.leftovers.push(...others.filter(isLeft).map(({ key }) => key));

@@ -1,30 +1,30 @@
-/** What can be said of a run's future, and what it waits for. Says "unknown" rather than guess. */
+/** Forecast of a run, and what it waits for. Reports "unknown" instead of a guess. */
 import type { WorkerState } from "../core/worker-state.ts";
 import type { RunReport } from "./run-progress.ts";
 
-/** Who is there. Null members could not be asked. */
+/** Live processes of the fleet. A null member means that it could not be read. */
 export interface FleetPresence {
   readonly workers: readonly WorkerState[] | null;
-  /** Whether there is a Redis that would have to be asked, and does not answer. */
+  /** Whether a Redis is configured and does not answer. */
   readonly isRedisAway?: boolean;
   /** Runs whose corpus is being read now. */
   readonly producers: readonly string[] | null;
-  /** What planning waits for, by run, where it does. */
+  /** Reasons for which planning waits, by run. */
   readonly planningWaits?: ReadonlyMap<string, string>;
-  /** Jobs of this run that failed, as far as they were counted. */
+  /** Number of failed jobs of this run, as far as they were counted. */
   readonly failedJobs: number;
-  /** Why the queue's own keys in Redis could not be read, where they are damaged. */
+  /** Why the queue's own keys in Redis could not be read, if they are damaged. */
   readonly queueDamage?: string;
 }
 
 export interface RunForecast {
-  /** Tokens a second that workers compute for this run now; null when nobody can be asked. */
+  /** Tokens a second that workers compute for this run now; null when no worker can be asked. */
   readonly tokensPerSecondNow: number | null;
   readonly remainingTokens: number;
-  /** From remaining tokens and the rate now; null when it cannot be known, and `etaUnknownBecause` says why. */
+  /** Remaining tokens divided by the current rate; null when unknown, and `etaUnknownBecause` gives the reason. */
   readonly etaSeconds: number | null;
   readonly etaUnknownBecause: string | null;
-  /** Why nothing moves, or what moves next; null when the run is well under way or done. */
+  /** Why nothing moves, or the next step; null when the run makes progress or is done. */
   readonly waitsFor: string | null;
 }
 
@@ -87,7 +87,7 @@ function whatItWaitsFor(report: RunReport, presence: FleetPresence, rate: number
   return rate === 0 && queue.waiting > 0 ? "its turn: the workers have not come to its jobs yet" : null;
 }
 
-/** What the workers say of a store that fails them: when nobody else computes for this run, since the earliest. */
+/** Store trouble as reported by the workers, since the earliest; null while another worker computes for this run. */
 function storeTroubleOf(
   workers: readonly WorkerState[] | null,
   rate: number | null,
