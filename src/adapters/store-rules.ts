@@ -1,4 +1,4 @@
-/** What every store checks the same way, so that the suite finds one behaviour whatever lies underneath. */
+/** Checks that all stores share, so that they behave alike. */
 import { FleetError } from "../core/errors.ts";
 import { assertKey } from "../core/layout.ts";
 import type { ByteRange } from "../core/ports.ts";
@@ -21,7 +21,7 @@ export function assertRange(key: string, range: ByteRange): void {
   }
 }
 
-/** Holds before a buffer is allocated: `maxBytes` bounds what one read may bring into memory. */
+/** Checked before a buffer is allocated: `maxBytes` limits what one read may load into memory. */
 export function assertWithin(params: Readonly<{ where: string; bytes: number; maxBytes: number | undefined }>): void {
   const { where, bytes, maxBytes } = params;
   if (maxBytes !== undefined && bytes > maxBytes) {

@@ -1,7 +1,7 @@
-/** From an errno to what a person can do about it. */
+/** Mapping of an errno to a fault with a cure. */
 import { FleetError, messageOf } from "../../core/errors.ts";
 
-/** Errors that trying again will not change, each with its cure. `{path}` is the file or folder concerned. */
+/** Cures of permanent errors, by code. `{path}` is the file or folder concerned. */
 const CURES: Readonly<Record<string, string>> = {
   EACCES: "give this process's user read and write permission on {path} and the folders above it",
   EPERM: "the system forbids this to this process's user; check the owner, mode and attributes of {path}",
@@ -20,7 +20,7 @@ export function errnoOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }
 
-/** @param doing What was being done, as in "could not `write the object`". */
+/** @param doing The failed operation, as in "could not `write the object`". */
 export function fileFault(params: Readonly<{ error: unknown; doing: string; path: string }>): FleetError {
   const { error, doing, path } = params;
   if (error instanceof FleetError) return error;

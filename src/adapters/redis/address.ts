@@ -1,4 +1,4 @@
-/** Redis addresses: one server, the primary that Sentinel names, or a socket. */
+/** Redis addresses: one server, the primary according to Sentinel, or a socket. */
 import type { RedisOptions } from "ioredis";
 import { FleetError, messageOf } from "../../core/errors.ts";
 import { redactUrl } from "../../core/redact-url.ts";
@@ -16,8 +16,8 @@ const PARAMETERS = new Set(["family"]);
 const SENTINEL_PARAMETERS = new Set(["family", "sentinelUsername", "sentinelPassword"]);
 
 /**
- * What ioredis is to be given for an address.
- * @throws FleetError `bad_usage` when it is none.
+ * The options of ioredis for an address.
+ * @throws FleetError `bad_usage` when it is not valid.
  */
 export function optionsOfAddress(url: string): RedisOptions {
   if (url.startsWith("unix://")) return { path: url.slice("unix://".length) };
@@ -65,7 +65,7 @@ function credentialsOf(user: string): { username: string; password: string } {
 
 function placeOf(text: string): { host?: string; port?: number } {
   const [matched, v6, name, port] = HOST_AND_PORT.exec(text) ?? [];
-  // Not the text itself: of a password with special characters it may be a part.
+  // The text is not repeated: it may be a part of a password with special characters.
   if (matched === undefined || Number(port ?? 1) < 1 || Number(port ?? 1) > 65_535)
     throw new Error("where host:port should be, there is something else");
   const host = v6 ?? name;
@@ -87,7 +87,7 @@ function parametersOf(query: string, known: ReadonlySet<string>): URLSearchParam
   // In a form's encoding + is a space; in a password it is itself.
   const parameters = new URLSearchParams(query.replaceAll("+", "%2B"));
   for (const name of parameters.keys()) {
-    // Not its name: after an unencoded ? in a password that is a part of the password.
+    // The name is not repeated: after an unencoded ? in a password it is a part of the password.
     if (!known.has(name)) throw new Error(`after the ? only these are known: ${[...known].join(", ")}`);
   }
   return parameters;
