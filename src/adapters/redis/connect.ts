@@ -16,7 +16,7 @@ const DISCONNECT_TIMEOUT_MS = 500;
 const KEEP_ALIVE_MS = 15_000;
 /** Timeout of an answer, after which a connection counts as dead, whatever its TCP state. */
 export const ANSWER_TIMEOUT_MS = 10_000;
-/** Timeout of BullMQ's blocking calls for jobs, which take up to 10 s. */
+/** Answer timeout where BullMQ's workers wait for jobs: their blocking calls take up to 10 s. */
 export const BLOCKING_ANSWER_TIMEOUT_MS = 15_000;
 /** Pause before a server that refuses is asked again. */
 const REFUSED_PAUSE_MS = 500;
