@@ -27,6 +27,6 @@ export function parseS3Url(url: string): { bucket: string; key: string } {
   // Not repeated in the message when it may contain a secret.
   const shown = url.includes("@") ? "the s3:// URL of the corpus" : `the corpus ${url}`;
   throw new FleetError("bad_usage", `${shown} names no valid bucket`, {
-    cure: "write s3://bucket/key, s3://bucket/prefix or a pattern like s3://bucket/prefix/*.jsonl.gz; credentials come from the AWS places",
+    cure: "write s3://bucket/key, s3://bucket/prefix or a pattern like s3://bucket/prefix/*.jsonl.gz; credentials come from the standard AWS chain (environment, profile, role)",
   });
 }

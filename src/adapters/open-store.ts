@@ -26,7 +26,7 @@ type StoreAddress =
   | { readonly kind: "file"; readonly root: string }
   | { readonly kind: "s3"; readonly bucket: string; readonly prefix: string };
 
-const ALLOWED = "give file:///folder, s3://bucket/prefix, or the path of a folder";
+const ALLOWED = "use file:///folder, s3://bucket/prefix, or the path of a folder";
 
 /**
  * A store by its URL. Reads and writes nothing; `probeStore` checks whether the store exists and can be trusted.
@@ -59,7 +59,7 @@ function parseStoreUrl(url: string): StoreAddress {
   }
   if (scheme === "file") return parseFileUrl(url);
   if (scheme === "s3") return parseBucketUrl(url);
-  throw badUrl(url, `has the scheme "${scheme}", which is no store`);
+  throw badUrl(url, `has the scheme "${scheme}", which no store supports`);
 }
 
 function parseFileUrl(url: string): StoreAddress {
@@ -68,7 +68,7 @@ function parseFileUrl(url: string): StoreAddress {
   try {
     return { kind: "file", root: resolve(fileURLToPath(url)) };
   } catch (error) {
-    throw badUrl(url, "is no valid file URL", error);
+    throw badUrl(url, "is not a valid file URL", error);
   }
 }
 
@@ -77,7 +77,7 @@ function parseBucketUrl(url: string): StoreAddress {
   const address = splitS3Url(url);
   if (address === null) throw badUrl(url, "names no valid bucket after s3://");
   const { bucket, key: rest } = address;
-  if (/[?#]/.test(rest)) throw badUrl(url, "has a ? or # in it; endpoint and region are options of their own");
+  if (/[?#]/.test(rest)) throw badUrl(url, "has a ? or # in it; endpoint and region are separate options");
   const prefix = rest.replace(/\/$/, "");
   try {
     if (prefix !== "") assertKey(prefix);

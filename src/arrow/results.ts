@@ -255,7 +255,7 @@ export function decodeResults(
 function assertWholeFile(bytes: Uint8Array, what: string): void {
   const tail = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).subarray(-6).toString("latin1");
   if (tail !== "ARROW1")
-    throw new FleetError("object_corrupt", `${what} (${bytes.length} bytes) do not end as an Arrow file does`);
+    throw new FleetError("object_corrupt", `${what} (${bytes.length} bytes) do not end like an Arrow file`);
 }
 
 /** Checks the CRC-32; files of earlier versions without one are accepted. */
@@ -263,7 +263,7 @@ function assertUnchanged(view: BatchView, bytes: Uint8Array, { run, shard }: Sha
   const written = view.metadata.get(CRC_KEY);
   const found = changedBody(bytes, written);
   if (found === null) return;
-  throw new FleetError("object_corrupt", `${view.what} have the CRC-32 ${found}, and ${written} was written`, {
+  throw new FleetError("object_corrupt", `${view.what} have the CRC-32 ${found}, but ${written} was written`, {
     cure: `the store has changed them: delete ${runKeys(run).data(shard)}, then \`embedfleet resume ${run}\`: the shard is computed again`,
   });
 }
@@ -314,6 +314,6 @@ export function decodeResultStats(params: Readonly<{ run: string; shard: string;
   assertWholeFile(end, what);
   const metadata = readFileMetadata(end, what);
   if (metadata.get("embedfleet.run") !== run || metadata.get("embedfleet.shard") !== shard)
-    throw new FleetError("object_corrupt", `${what} speak of another shard`);
+    throw new FleetError("object_corrupt", `${what} belong to another shard`);
   return parseStatsText(metadata.get(STATS_KEY), what);
 }

@@ -91,7 +91,7 @@ function numbersOf(view: BatchView, { rows, tokens }: StagedParams): NumberColum
   if (view.rows !== rows || values.length !== tokens) {
     throw new FleetError(
       "object_corrupt",
-      `${view.what} are ${view.rows} rows of ${values.length} tokens; the job says ${rows} rows of ${tokens}`,
+      `${view.what} are ${view.rows} rows of ${values.length} tokens; the job expects ${rows} rows of ${tokens}`,
     );
   }
   return {

@@ -14,7 +14,7 @@ export function admitJob(id: string, data: unknown): JobPayload | string {
   const parsed = jobPayloadSchema.safeParse(data);
   if (!parsed.success) return `the payload is not a valid job: ${messageOf(parsed.error).slice(0, SHOWN_CHARS)}`;
   const { run, shard } = parsed.data;
-  return id === jobId(run, shard) ? parsed.data : `the payload speaks of ${jobId(run, shard)}`;
+  return id === jobId(run, shard) ? parsed.data : `the payload belongs to job ${jobId(run, shard)}`;
 }
 
 /** @throws FleetError `contract_newer` for a job that a newer version queued. */

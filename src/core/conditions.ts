@@ -16,8 +16,8 @@ export function parseCondition(text: string): Condition {
   const { field, operator, value } = CONDITION.exec(text)?.groups ?? {};
   if (field === undefined || operator === undefined || value === undefined)
     throw badCondition(text, "has no field and operator");
-  if (/^[=!<>]/.test(value)) throw badCondition(text, `has the operator ${operator}${value[0]}, which is none`);
-  if (value === "" && operator !== "=" && operator !== "!=") throw badCondition(text, "compares with nothing");
+  if (/^[=!<>]/.test(value)) throw badCondition(text, `has the unknown operator ${operator}${value[0]}`);
+  if (value === "" && operator !== "=" && operator !== "!=") throw badCondition(text, "has no value to compare with");
   return { field, operator: operator as Condition["operator"], value };
 }
 

@@ -69,15 +69,15 @@ const SHOWN_CHARS = 500;
  * @throws FleetError `job_invalid`
  */
 export function parsePartJob(data: unknown, expected: Readonly<{ run: string; id: string | undefined }>): PartJob {
-  const cure = "the job is forged, or of another version of embedfleet; nothing was read";
+  const cure = "the job is forged or was queued by another version of embedfleet; nothing was read";
   const parsed = partJobSchema.safeParse(data);
   if (!parsed.success) {
     const problem = messageOf(parsed.error).slice(0, SHOWN_CHARS);
-    throw new FleetError("job_invalid", `the payload is no part: ${problem}`, { cure });
+    throw new FleetError("job_invalid", `the payload is not a valid part: ${problem}`, { cure });
   }
   const { run, part } = parsed.data;
   if (run === expected.run && part === expected.id) return parsed.data;
-  throw new FleetError("job_invalid", `the payload speaks of part ${part} of run ${run}`, { cure });
+  throw new FleetError("job_invalid", `the payload belongs to part ${part} of run ${run}`, { cure });
 }
 
 const faultSchema = z.strictObject({ code: z.string(), message: z.string(), cure: z.string().nullable() });

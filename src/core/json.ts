@@ -16,7 +16,7 @@ export function assertContractKnown(version: unknown, name: string): void {
   if (!Number.isInteger(version) || (version as number) <= PLAN_VERSION) return;
   throw new FleetError(
     "contract_newer",
-    `${name} is of contract version ${String(version)}; this program knows versions up to ${PLAN_VERSION}`,
+    `${name} has contract version ${String(version)}; this program supports versions up to ${PLAN_VERSION}`,
     { cure: "install the version of embedfleet here that the run was enqueued with" },
   );
 }
@@ -45,7 +45,7 @@ export function parseRecord<T>(bytes: Uint8Array, params: Readonly<{ schema: z.Z
     return schema.parse(value);
   } catch (error) {
     if (hasCode(error, "contract_newer")) throw error;
-    throw new FleetError("object_corrupt", `${name} is not what its schema says: ${messageOf(error)}`, {
+    throw new FleetError("object_corrupt", `${name} does not match its schema: ${messageOf(error)}`, {
       cure: "it was changed after it was written, or by another version of embedfleet",
       cause: error,
     });

@@ -40,21 +40,21 @@ export class PlanProof {
   disagreement(closed: ClosedRecord): string | null {
     for (const [name, found] of Object.entries(this.#totals)) {
       const recorded = closed[name as keyof PlanTotals];
-      if (found !== recorded) return `its windows have ${found} ${name} and plan/closed.json says ${recorded}`;
+      if (found !== recorded) return `its windows have ${found} ${name}, but plan/closed.json records ${recorded}`;
     }
     if (closed.plansSha256 === undefined || closed.plansSha256 === this.plansSha256) return null;
-    return `its windows have the digest ${this.plansSha256} and plan/closed.json says ${closed.plansSha256}`;
+    return `its windows have the digest ${this.plansSha256}, but plan/closed.json records ${closed.plansSha256}`;
   }
 }
 
 function faultOf(plan: WindowPlan, before: PlanTotals): string | null {
   if (plan.window !== windowId(before.windows)) return `it is the plan of ${plan.window}`;
   if (plan.firstDocument !== before.documents)
-    return `it begins at document ${plan.firstDocument} where ${before.documents} were planned before`;
+    return `it begins at document ${plan.firstDocument}, but ${before.documents} were planned before it`;
   const rows = plan.shards.reduce((sum, shard) => sum + shard.rows, 0);
-  if (rows !== plan.rows) return `its shards have ${rows} rows and it says ${plan.rows}`;
+  if (rows !== plan.rows) return `its shards have ${rows} rows, but it records ${plan.rows}`;
   const tokens = plan.shards.reduce((sum, shard) => sum + shard.tokens, 0);
-  if (tokens !== plan.tokens) return `its shards have ${tokens} tokens and it says ${plan.tokens}`;
+  if (tokens !== plan.tokens) return `its shards have ${tokens} tokens, but it records ${plan.tokens}`;
   const misnamed = plan.shards.find(({ shard }, index) => shard !== shardId(plan.window, index));
-  return misnamed === undefined ? null : `it has the shard ${misnamed.shard} out of its place`;
+  return misnamed === undefined ? null : `its shard ${misnamed.shard} is out of place`;
 }

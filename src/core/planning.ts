@@ -178,7 +178,7 @@ function assertShardCount(shards: number): void {
   throw new FleetError(
     "bad_usage",
     `one window would need ${shards} shards; at most ${MAX_SHARDS_PER_WINDOW} are possible`,
-    { cure: "lower --max-document-bytes or --overlap, or ask for fewer heads" },
+    { cure: "lower --max-document-bytes or --overlap, or request fewer heads" },
   );
 }
 

@@ -158,8 +158,8 @@ function attempt<T>(folder: string, act: () => T): T {
   try {
     return act();
   } catch (cause) {
-    throw new FleetError("store_refused", `the set of ids in ${folder} cannot be kept: ${messageOf(cause)}`, {
-      cure: "make room in the temporary folder, or point TMPDIR to a larger disk",
+    throw new FleetError("store_refused", `the set of ids in ${folder} cannot be written: ${messageOf(cause)}`, {
+      cure: "free space in the temporary folder, or point TMPDIR to a larger disk",
       cause,
     });
   }

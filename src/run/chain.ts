@@ -19,7 +19,7 @@ export async function readChain(store: ObjectStore, run: string): Promise<Manife
   const chain: Manifest[] = [];
   for (let next: string | undefined = run; next !== undefined; next = chain.at(-1)!.base) {
     if (chain.some((manifest) => manifest.run === next))
-      throw new FleetError("object_corrupt", `run ${run} builds on itself, by way of ${next}`);
+      throw new FleetError("object_corrupt", `run ${run} builds on itself, via ${next}`);
     chain.push(await readSealed(store, next));
   }
   return chain;
@@ -33,8 +33,8 @@ export async function proveSealed(store: ObjectStore, manifest: Manifest): Promi
   const closed = await requireClosed(store, manifest.run);
   const fault = sealFault(manifest, closed);
   if (fault === null) return closed;
-  throw new FleetError("object_corrupt", `run ${manifest.run} is sealed and not whole: ${fault}`, {
-    cure: "run the corpus once more in full, under another id; what is missing cannot be added to a sealed run",
+  throw new FleetError("object_corrupt", `run ${manifest.run} is sealed but incomplete: ${fault}`, {
+    cure: "run the whole corpus again under another id; missing rows cannot be added to a sealed run",
   });
 }
 

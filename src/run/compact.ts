@@ -38,14 +38,14 @@ const SHARDS_PER_WINDOW = 512;
 const DOCUMENTS_PER_WINDOW = 262_144;
 const REJECTS_PER_WINDOW = 65_536;
 const ANOTHER_PROGRAM =
-  "another version of embedfleet began it: remove it with `embedfleet gc`, or finish it with that";
+  "another version of embedfleet started it: remove it with `embedfleet gc`, or finish it with that version";
 
 /** Id of the run that a delta is compacted into. @throws FleetError `bad_usage` */
 export function compactedId(run: string): string {
   const parsed = runIdSchema.safeParse(`${run}-full`);
   if (parsed.success) return parsed.data;
   throw new FleetError("bad_usage", `run ${run} would be compacted to ${run}-full, which is too long for an id`, {
-    cure: "give runs that are to be compacted ids of at most 59 characters",
+    cure: "use ids of at most 59 characters for runs that are to be compacted",
   });
 }
 
@@ -61,7 +61,7 @@ export async function compactRun(
   if (sealed?.supersedes === run) return sealed;
   const chain = await readChain(store, run);
   if (chain.length === 1) {
-    throw new FleetError("bad_usage", `run ${run} is a full run already`, { cure: "name a run made with --since" });
+    throw new FleetError("bad_usage", `run ${run} is a full run already`, { cure: "pass a run made with --since" });
   }
   const record = await openCompacted(store, run);
   const compaction = new Compaction(store, record, chain, params.onFile ?? (() => {}));

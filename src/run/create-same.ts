@@ -20,9 +20,9 @@ export async function createSame(
 
 /** The fault of a store that acknowledges a write and then lacks the object or returns another one. */
 export function notStored(store: ObjectStore, key: string, cause?: unknown): FleetError {
-  const found = `${store.url}/${key} was acknowledged when it was written, and the store does not give it back`;
+  const found = `${store.url}/${key} was acknowledged as written, but the store does not return it`;
   return new FleetError("store_unavailable", found, {
-    cure: "repeat the command: what is missing is written again; if it happens again, do not use this store",
+    cure: "repeat the command to write missing objects again; if it happens again, do not use this store",
     cause,
   });
 }

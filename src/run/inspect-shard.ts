@@ -42,7 +42,7 @@ function findFault(file: ResultFile, plan: ShardPlan, rejects: readonly Reject[]
   if (file.stats.rows !== rows || file.stats.rejects !== rejects.length) return "its own figures do not match its rows";
   if (digestOf(file, plan, rejects) !== plan.rowsSha256) return "its rows are not the rows that were planned";
   if (plan.stagedSha256 === undefined || file.stagedSha256 === plan.stagedSha256) return null;
-  return `its vectors were made of staged rows with sha256 ${file.stagedSha256}; ${plan.stagedSha256} was planned`;
+  return `its vectors were computed from staged rows with sha256 ${file.stagedSha256}; ${plan.stagedSha256} was planned`;
 }
 
 /** Digest of the shard's rows in planned order, each rejected one inserted at its position. */
@@ -71,15 +71,19 @@ async function readShardRejects(
   if (!key.startsWith(`${rejectsPrefix}${plan.shard}.`)) {
     throw new FleetError(
       "object_corrupt",
-      `shard ${plan.shard} names ${JSON.stringify(key)} as its rejects, which is not its own`,
+      `shard ${plan.shard} names ${JSON.stringify(key)} as its reject file, which belongs to another shard`,
     );
   }
   return readRejects(store, key).catch((error: unknown) => {
     if (!hasCode(error, "object_missing")) throw error;
-    throw new FleetError("object_corrupt", `shard ${plan.shard} names ${key} as its rejects, which is not there`, {
-      cure: `delete ${runKeys(record.run).data(plan.shard)}, then \`embedfleet resume ${record.run}\`: the shard is computed again`,
-      cause: error,
-    });
+    throw new FleetError(
+      "object_corrupt",
+      `shard ${plan.shard} names ${key} as its reject file, which does not exist`,
+      {
+        cure: `delete ${runKeys(record.run).data(plan.shard)}, then \`embedfleet resume ${record.run}\`: the shard is computed again`,
+        cause: error,
+      },
+    );
   });
 }
 

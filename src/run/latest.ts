@@ -43,7 +43,7 @@ function currentRun(store: ObjectStore, body: Uint8Array): string {
   } catch (error) {
     if (!hasCode(error, "object_corrupt")) throw error;
     throw new FleetError("object_corrupt", error.message, {
-      cure: `remove ${LATEST_KEY}, then \`embedfleet seal\` the run that is to be the latest: it is written again`,
+      cure: `remove ${LATEST_KEY}, then \`embedfleet seal\` the run that should be the latest: this recreates it`,
       cause: error,
     });
   }

@@ -56,7 +56,7 @@ export async function openRun(
 async function assertNotRemoved(store: ObjectStore, run: string): Promise<void> {
   if ((await store.stat({ key: removedKey(run) })) === null) return;
   throw new FleetError("run_conflict", `run ${run} was removed, and the id of a removed run is not used again`, {
-    cure: "take another --run id",
+    cure: "use another --run id",
   });
 }
 
@@ -69,8 +69,8 @@ function assertSame(
   const since = lineage === undefined || lineage.kind === "compact" ? undefined : lineage.since;
   if (since === wanted.since && lineage?.kind !== "compact") return found;
   const began = since === undefined ? "without --since" : `with --since ${since}`;
-  throw new FleetError("run_conflict", `run ${found.run} was begun ${began}`, {
-    cure: "say the same to continue it, or take another --run id for a new run",
+  throw new FleetError("run_conflict", `run ${found.run} was started ${began}`, {
+    cure: "pass the same option to continue it, or use another --run id for a new run",
   });
 }
 

@@ -97,17 +97,16 @@ export async function probeStore(store: ObjectStore, options: ProbeOptions = {})
 
 const LOST: Readonly<Record<StoreProperty, string>> = {
   "bytes-round-trip":
-    "files may come back with other bytes than were written; `verify` finds them, and nothing mends them",
-  "ranged-read":
-    "workers may read other rows than their jobs name; they refuse what does not add up, and those jobs fail",
+    "files may be returned with other bytes than were written; `verify` finds them, but nothing repairs them",
+  "ranged-read": "workers may read other rows than their jobs name; they refuse inconsistent rows, and those jobs fail",
   "create-if-absent":
     "a worker that repeats a shard replaces its file: after the seal the manifest's hashes may be wrong, and two workers' rejects may be counted against one file",
   "single-winner":
-    "of two workers on one shard both may believe that their file is the one: after the seal the manifest's hashes may be wrong",
+    "two workers on one shard may both believe that their file won: after the seal the manifest's hashes may be wrong",
   "list-after-create":
-    "`seal`, `status` and the fleet's healing may miss files that are there: shards are embedded twice, and a seal comes late",
+    "`seal`, `status` and reconciliation may miss files that exist: shards are embedded twice, and seals are delayed",
   "replace-if-unchanged":
-    "of two processes that change `latest.json` or a schedule in the same moment, one may undo what the other wrote: this server ignores If-Match, so versions are only compared just before the write",
+    "when two processes change `latest.json` or a schedule at the same moment, one may overwrite the other's change: this server ignores If-Match, so versions are only compared just before the write",
 };
 
 /** Consequences of using a store that lacks the property. */
@@ -134,9 +133,9 @@ async function runCheck(check: Check, probe: Probe): Promise<string | null> {
 async function checkRoundTrip(probe: Probe): Promise<string | null> {
   const body = randomBytes(BODY_BYTES);
   const { key, outcome } = await make(probe, "bytes", body);
-  if (outcome !== "created") return `a name drawn at random was answered with "${outcome}"`;
+  if (outcome !== "created") return `creating an object under a random name returned "${outcome}"`;
   const back = await probe.store.read({ key, maxBytes: 2 * BODY_BYTES });
-  return body.equals(back) ? null : `${body.length} random bytes were written and ${differenceOf(body, back)}`;
+  return body.equals(back) ? null : `${body.length} random bytes were written, but ${differenceOf(body, back)}`;
 }
 
 async function checkRangedRead(probe: Probe): Promise<string | null> {
@@ -147,7 +146,7 @@ async function checkRangedRead(probe: Probe): Promise<string | null> {
   const back = await probe.store.read({ key, range });
   return wanted.equals(back)
     ? null
-    : `bytes ${range.start} to ${range.end} were asked for and ${differenceOf(wanted, back)}`;
+    : `bytes ${range.start} to ${range.end} were requested, but ${differenceOf(wanted, back)}`;
 }
 
 async function checkCreateIfAbsent(probe: Probe): Promise<string | null> {
@@ -156,7 +155,7 @@ async function checkCreateIfAbsent(probe: Probe): Promise<string | null> {
   const { outcome } = await make(probe, "twice", randomBytes(BODY_BYTES));
   const kept = first.equals(await probe.store.read({ key, maxBytes: 2 * BODY_BYTES }));
   if (outcome === "exists" && kept) return null;
-  return `a second create of one name was answered with "${outcome}", and the first bytes were ${kept ? "kept" : "overwritten"}`;
+  return `a second create of one name returned "${outcome}", and the first bytes were ${kept ? "kept" : "overwritten"}`;
 }
 
 async function checkSingleWinner(probe: Probe): Promise<string | null> {
@@ -164,14 +163,13 @@ async function checkSingleWinner(probe: Probe): Promise<string | null> {
     const bodies = Array.from({ length: RACERS }, () => randomBytes(1024));
     const results = await Promise.all(bodies.map((body) => make(probe, `race-${race}`, body)));
     const winners = results.flatMap(({ outcome }, index) => (outcome === "created" ? [index] : []));
-    if (winners.length > 1)
-      return `${winners.length} of ${RACERS} simultaneous creates of one name were told that they won`;
+    if (winners.length > 1) return `${winners.length} of ${RACERS} simultaneous creates of one name reported success`;
     const winner = bodies[winners[0] ?? -1];
     if (winner === undefined) continue;
     const back = await probe.store.read({ key: `${probe.prefix}race-${race}` });
     return winner.equals(back) ? null : "the bytes of a simultaneous create that lost replaced the winner's";
   }
-  return `in ${RACES} races of ${RACERS} simultaneous creates of one name, nobody was told that they won`;
+  return `in ${RACES} races of ${RACERS} simultaneous creates of one name, none reported success`;
 }
 
 async function checkListing(probe: Probe): Promise<string | null> {
@@ -202,15 +200,14 @@ async function checkReplace(probe: Probe): Promise<string | null> {
   const { store } = probe;
   const { key } = await make(probe, "replaced", randomBytes(1024));
   const first = await store.readVersion({ key });
-  if (first === null) return "an object is not there right after it was created";
+  if (first === null) return "an object does not exist right after it was created";
   const ifVersion = first.version;
   const bodies = Array.from({ length: REPLACERS }, () => randomBytes(1024));
   const outcomes = await Promise.all(bodies.map((body) => store.replace({ key, body, ifVersion })));
   const winners = outcomes.filter((outcome) => outcome === "replaced").length;
-  if (winners !== 1)
-    return `${winners} of ${REPLACERS} simultaneous replacements of one version were told that they won`;
+  if (winners !== 1) return `${winners} of ${REPLACERS} simultaneous replacements of one version reported success`;
   const late = await store.replace({ key, body: first.body, ifVersion });
-  return late === "changed" ? null : "an object was replaced by a version that it no longer had";
+  return late === "changed" ? null : "an object was replaced although it no longer had the given version";
 }
 
 async function make(probe: Probe, name: string, body: Uint8Array): Promise<Readonly<{ key: string; outcome: string }>> {
@@ -220,13 +217,13 @@ async function make(probe: Probe, name: string, body: Uint8Array): Promise<Reado
 }
 
 function differenceOf(wanted: Uint8Array, back: Uint8Array): string {
-  if (wanted.length !== back.length) return `${back.length} came back`;
-  return `other bytes came back, from offset ${wanted.findIndex((byte, index) => byte !== back[index])} on`;
+  if (wanted.length !== back.length) return `${back.length} were returned`;
+  return `byte !== back[index])} on => other bytes were returned, from offset ${wanted.findIndex((byte, index) => byte !== back[index])} on => byte !== back[index])} on`;
 }
 
 function refusal(store: ObjectStore, failures: readonly ProbeFailure[]): FleetError {
   const seen = failures.map(({ property, detail }) => `${property}: ${detail}`).join("; ");
   return new FleetError("store_refused", `the store ${store.url} cannot be trusted (${seen})`, {
-    cure: "use a store that keeps these promises (a local disk, NFS, AWS S3, Ceph, a current versitygw), or update its server; --unsafe-store takes it as it is",
+    cure: "use a store that provides these guarantees (a local disk, NFS, AWS S3, Ceph, a current versitygw), or update its server; --unsafe-store uses it anyway",
   });
 }

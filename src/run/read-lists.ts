@@ -92,7 +92,7 @@ export async function readSame(
   const bytes = await store.read({ key, maxBytes: MAX_DATA_FILE_BYTES });
   const found = createHash("sha256").update(bytes).digest("hex");
   if (found === sha256) return bytes;
-  throw new FleetError("object_corrupt", `${store.url}/${key} has sha256 ${found}; ${sha256} was recorded of it`, {
-    cure: "it was changed after it was written: run the corpus once more in full, under another id",
+  throw new FleetError("object_corrupt", `${store.url}/${key} has sha256 ${found}; ${sha256} was recorded`, {
+    cure: "it was changed after it was written: run the whole corpus again under another id",
   });
 }

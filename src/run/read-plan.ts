@@ -34,8 +34,8 @@ export async function readRun(store: ObjectStore, run: string): Promise<RunRecor
 /** Refuses a record of another run. @throws FleetError `object_corrupt` */
 export function assertOfRun<T extends Readonly<{ run: string }>>(store: ObjectStore, run: string, record: T): T {
   if (record.run === run) return record;
-  throw new FleetError("object_corrupt", `a record of run ${run} in ${store.url} speaks of run ${record.run}`, {
-    cure: "it was copied there, or the store answers with another object; the run cannot be read",
+  throw new FleetError("object_corrupt", `a record of run ${run} in ${store.url} belongs to run ${record.run}`, {
+    cure: "it was copied there, or the store returns another object; the run cannot be read",
   });
 }
 
@@ -49,7 +49,7 @@ export async function readClosed(store: ObjectStore, run: string): Promise<Close
 export async function requireClosed(store: ObjectStore, run: string): Promise<ClosedRecord> {
   const closed = await readClosed(store, run);
   if (closed !== null) return closed;
-  throw invalidPlan(store, run, "plan/closed.json is not there");
+  throw invalidPlan(store, run, "plan/closed.json does not exist");
 }
 
 /** One window's plan, and its bytes as stored. */
@@ -87,7 +87,7 @@ export async function* readWindows(
   const whole = closed === undefined ? await readClosed(store, run) : closed;
   const proof = new PlanProof();
   for await (const { name, found } of whole === null ? walkWindows(store, run) : pickWindows(store, run, whole)) {
-    if (found === null) throw invalidPlan(store, run, `${name} is not there`);
+    if (found === null) throw invalidPlan(store, run, `${name} does not exist`);
     const fault = proof.add(found.plan, found.bytes);
     if (fault !== null) throw invalidPlan(store, run, `${name}: ${fault}`);
     yield found.plan;
@@ -124,8 +124,8 @@ function planName(index: number): string {
 }
 
 function invalidPlan(store: ObjectStore, run: string, finding: string): FleetError {
-  return new FleetError("plan_invalid", `the plan of run ${run} in ${store.url} is not whole: ${finding}`, {
-    cure: `repeat the command that began it (\`embedfleet enqueue … --run ${run}\`) with the same corpus: it writes lost plans again`,
+  return new FleetError("plan_invalid", `the plan of run ${run} in ${store.url} is incomplete: ${finding}`, {
+    cure: `repeat the command that started it (\`embedfleet enqueue … --run ${run}\`) with the same corpus: it recreates lost plans`,
   });
 }
 

@@ -63,7 +63,11 @@ export async function resumeRun(
   await markActive(store, { fleet, run });
   const outcome = await requeueMissing({ store, queue, run });
   if (outcome.lost === 0) return outcome;
-  throw new FleetError("run_incomplete", `${outcome.lost} jobs of run ${run} were queued again and are not there`, {
-    cure: `something removes the keys of queue ${fleet} in Redis: end it, then: embedfleet resume ${run}`,
-  });
+  throw new FleetError(
+    "run_incomplete",
+    `${outcome.lost} jobs of run ${run} were queued again but are not in the queue`,
+    {
+      cure: `something deletes the keys of queue ${fleet} in Redis: stop it, then: embedfleet resume ${run}`,
+    },
+  );
 }

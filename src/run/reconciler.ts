@@ -68,7 +68,7 @@ export class Reconciler {
       turn
         .take({ durationMs })
         .then((isMine) => (isMine ? this.reconcile() : 0))
-        .catch((error: unknown) => log.warn({ err: error }, "the queue cannot be asked whose turn it is to reconcile"));
+        .catch((error: unknown) => log.warn({ err: error }, "the queue did not answer whose turn it is to reconcile"));
     };
     this.#timer ??= setInterval(round, intervalMs);
     round();
@@ -204,7 +204,7 @@ export class Reconciler {
       requeued += lost.length;
       undone += unlisted.length - (unknown.length - lost.length);
     }
-    if (requeued > 0) log.warn({ run, jobs: requeued }, "jobs were missing from the queue and are queued again");
+    if (requeued > 0) log.warn({ run, jobs: requeued }, "jobs were missing from the queue and were queued again");
     return { requeued, undone };
   }
 }

@@ -110,7 +110,7 @@ export async function readManifest(store: ObjectStore, run: string): Promise<Man
   } catch (error) {
     if (!hasCode(error, "object_corrupt")) throw error;
     throw new FleetError("object_corrupt", error.message, {
-      cure: `remove ${store.url}/${key}, then \`embedfleet seal ${run}\`: everything is read back and it is written again`,
+      cure: `remove ${store.url}/${key}, then \`embedfleet seal ${run}\`: everything is read back and it is recreated`,
       cause: error,
     });
   }
@@ -150,7 +150,7 @@ async function buildManifest(
   });
   for await (const found of mapConcurrent(shards, FILES_IN_FLIGHT, (plan) => findShard(store, record, plan))) {
     if ("absent" in found) {
-      const reason = `the result file of ${found.absent.shard} is listed and is not there`;
+      const reason = `the result file of ${found.absent.shard} is listed but does not exist`;
       return { kind: "open", reason, absent: [found.absent] };
     }
     const { shard } = found;

@@ -16,7 +16,7 @@ export async function readSealed(store: ObjectStore, run: string): Promise<Manif
   const manifest = await readManifest(store, run);
   if (manifest !== null) return manifest;
   await readRun(store, run);
-  throw new FleetError("run_incomplete", `run ${run} is not sealed, so its rows are not all there`, {
+  throw new FleetError("run_incomplete", `run ${run} is not sealed, so its rows are not complete`, {
     cure: `see what it waits for: embedfleet status ${run}`,
   });
 }

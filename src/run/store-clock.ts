@@ -10,7 +10,7 @@ export async function storeNowMs(store: ObjectStore): Promise<number> {
   try {
     const written = await store.stat({ key });
     if (written !== null) return written.modifiedAtMs;
-    throw new FleetError("store_unavailable", `${store.url}/${key} was created and is not there`);
+    throw new FleetError("store_unavailable", `${store.url}/${key} was created but does not exist`);
   } finally {
     await store.remove({ key });
   }

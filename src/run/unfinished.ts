@@ -65,7 +65,7 @@ async function lackOf(run: string, { store, queue, reconciler }: UnfinishedParam
     const cure = trouble instanceof FleetError ? trouble.cure : undefined;
     return { run, why: messageOf(trouble), cure: cure ?? `fix the cause, then: ${resume}` };
   }
-  const why = (await whyOpen(store, run)) ?? "its files are there, and nobody has sealed it";
+  const why = (await whyOpen(store, run)) ?? "its files exist, but it has not been sealed";
   const closed = await readClosed(store, run);
   if (closed === null)
     return { run, why, cure: `repeat the enqueue command with --run ${run}, then start workers again` };

@@ -25,12 +25,12 @@ export class Access {
     const { host, token } = params;
     this.#isLocal = isLoopback(host);
     if (token === undefined && !this.#isLocal) {
-      throw new FleetError("bad_usage", `${host} can be reached from other machines, and there is no token`, {
+      throw new FleetError("bad_usage", `${host} can be reached from other machines, but no token is set`, {
         cure: "set EMBEDFLEET_TOKEN (or --token) to a secret, or listen on 127.0.0.1",
       });
     }
     if (token !== undefined && token.length < 12) {
-      throw new FleetError("bad_usage", `the token has ${token.length} characters, which can be guessed`, {
+      throw new FleetError("bad_usage", `the token has ${token.length} characters and can be guessed`, {
         cure: "use at least 12; `openssl rand -hex 24` makes a good one",
       });
     }
@@ -81,5 +81,5 @@ function isSame(a: string, b: string): boolean {
 
 function refuse(c: Context, status: 401 | 403, message: string): Response {
   if (status === 401) c.header("www-authenticate", 'Bearer realm="embedfleet"');
-  return c.json({ error: { code: "refused", message, cure: "show the token: Authorization: Bearer …" } }, status);
+  return c.json({ error: { code: "refused", message, cure: "send the token: Authorization: Bearer …" } }, status);
 }

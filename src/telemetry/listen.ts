@@ -24,7 +24,7 @@ export async function listen(params: Readonly<{ app: Hono; host: string; port: n
     await once(server, "listening");
   } catch (error) {
     throw new FleetError("bad_usage", `${host}:${port} cannot be listened on: ${messageOf(error)}`, {
-      cure: "another program may have the port; name another one, or 0 for any that is free",
+      cure: "another program may use the port; pass another one, or 0 for any free port",
       cause: error,
     });
   }

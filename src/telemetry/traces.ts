@@ -49,7 +49,7 @@ class OpenShards {
     const [oldest] = this.#spans;
     if (oldest === undefined) return;
     this.#spans.delete(oldest[0]);
-    oldest[1].setStatus({ code: SpanStatusCode.ERROR, message: "it was given back or failed" });
+    oldest[1].setStatus({ code: SpanStatusCode.ERROR, message: "it was returned to the queue or failed" });
     oldest[1].end();
   }
 

@@ -3,17 +3,16 @@ import { FleetError, messageOf } from "../../core/errors.ts";
 
 /** Cures of permanent errors, by code. `{path}` is the file or folder concerned. */
 const CURES: Readonly<Record<string, string>> = {
-  EACCES: "give this process's user read and write permission on {path} and the folders above it",
+  EACCES: "grant this process's user read and write permission on {path} and the folders above it",
   EPERM: "the system forbids this to this process's user; check the owner, mode and attributes of {path}",
   EROFS: "the disk with {path} is mounted read-only; mount it writable or choose another --out",
   ENOSPC: "the disk with {path} is full; free some space and run the same command again, it continues where it stopped",
   EDQUOT: "the disk quota for {path} is used up; raise it or free some space, then run the same command again",
-  EFBIG: "the file system under {path} does not take files of this size; choose another --out",
-  ENOTDIR: "a file lies where a folder is needed on the way to {path}; move it or choose another --out",
-  EISDIR: "a folder lies where the file {path} is to be; move it or choose another --out",
-  ELOOP:
-    "{path} is a symbolic link, and objects are never read or written through one; replace it by what it points to",
-  ENAMETOOLONG: "the file system does not take a name as long as {path}; choose a shorter --out",
+  EFBIG: "the file system under {path} does not support files of this size; choose another --out",
+  ENOTDIR: "there is a file in place of a folder in {path}; move it or choose another --out",
+  EISDIR: "there is a folder in place of the file {path}; move it or choose another --out",
+  ELOOP: "{path} is a symbolic link, and objects are never read or written through one; replace it with its target",
+  ENAMETOOLONG: "the file system does not support a name as long as {path}; choose a shorter --out",
 };
 
 export function errnoOf(error: unknown): string | undefined {
@@ -48,7 +47,7 @@ export function outsideRoot(params: Readonly<{ path: string; real: string; root:
 export function noHardLinks(path: string, cause: unknown): FleetError {
   return new FleetError("store_refused", `the file system of ${path} has no hard links: ${messageOf(cause)}`, {
     cure:
-      "files are published by linking, which is what keeps two workers from writing the same one; " +
+      "files are published by linking, which prevents two workers from writing the same one; " +
       "choose an --out on ext4, xfs, btrfs, zfs, tmpfs, APFS or NFS, or an s3:// store",
     cause,
   });

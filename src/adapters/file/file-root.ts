@@ -114,9 +114,10 @@ export class FileRoot {
 
   async #recognise(identity: string | null): Promise<void> {
     const seen = this.#seen!;
-    if (identity === null) throw vanished(this.path, "is not there any more");
+    if (identity === null) throw vanished(this.path, "no longer exists");
     const real = await realpath(this.path);
-    if (seen.id === null || (await readId(real)) !== seen.id) throw vanished(this.path, "is another one than before");
+    if (seen.id === null || (await readId(real)) !== seen.id)
+      throw vanished(this.path, "is not the same folder as before");
     this.#seen = { real, identity, id: seen.id };
   }
 }
@@ -125,7 +126,7 @@ export class FileRoot {
 async function identityOf(path: string): Promise<string | null> {
   try {
     const stats = await stat(path, { bigint: true });
-    if (!stats.isDirectory()) throw Object.assign(new Error("it is no folder"), { code: "ENOTDIR" });
+    if (!stats.isDirectory()) throw Object.assign(new Error("it is not a folder"), { code: "ENOTDIR" });
     return `${stats.dev}:${stats.ino}`;
   } catch (error) {
     // As a fault at once: readers would take "not a folder" for a missing object.
@@ -158,7 +159,7 @@ async function makeTemps(temp: string, root: string): Promise<void> {
   } catch (error) {
     if (errnoOf(error) !== "EEXIST") throw error;
     const stats = await lstat(temp);
-    if (!stats.isDirectory()) throw outsideRoot({ path: temp, real: "something that is no folder of its own", root });
+    if (!stats.isDirectory()) throw outsideRoot({ path: temp, real: "something that is not a folder", root });
     await removeStaleTemps(temp);
   }
 }
@@ -195,8 +196,8 @@ async function settleId(temp: string, id: string): Promise<string> {
 }
 
 function noRoot(path: string): FleetError {
-  return new FleetError("store_refused", `the store's folder ${path} is not there`, {
-    cure: "mount the disk or share that it is on, or correct --out; a worker makes no store, so run `enqueue` first",
+  return new FleetError("store_refused", `the store's folder ${path} does not exist`, {
+    cure: "mount its disk or share, or correct --out; a worker does not create a store, so run `enqueue` first",
   });
 }
 

@@ -41,7 +41,7 @@ export async function openFileSource(
   } catch (error) {
     await file?.close();
     if (pin !== undefined && errnoOf(error) === "ENOENT")
-      throw changed(name, "it is not there, or not on this machine");
+      throw changed(name, "it does not exist, or not on this machine");
     throw fault(name, error);
   }
 }
@@ -134,9 +134,9 @@ function fault(name: string, error: unknown): unknown {
   const code = errnoOf(error);
   if (error instanceof FleetError || code === undefined) return error;
   if (code === "ENOENT")
-    return new FleetError("source_missing", `${name} is not there: ${messageOf(error)}`, { cause: error });
+    return new FleetError("source_missing", `${name} does not exist: ${messageOf(error)}`, { cause: error });
   return new FleetError("source_unreadable", `${name} cannot be read: ${messageOf(error)}`, {
-    cure: "check its permissions and the disk that it is on",
+    cure: "check its permissions and its disk",
     cause: error,
   });
 }

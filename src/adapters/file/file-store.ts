@@ -162,7 +162,7 @@ export class FileStore implements ObjectStore {
   #pathOf(key: string): string {
     assertKey(key);
     if (key === TEMP_FOLDER || key.startsWith(`${TEMP_FOLDER}/`)) {
-      throw new FleetError("store_refused", `the key ${key} lies in the store's own folder for unfinished files`, {
+      throw new FleetError("store_refused", `the key ${key} is in the store's folder for unfinished files`, {
         cure: "this is a fault of the caller; nothing was read or written",
       });
     }

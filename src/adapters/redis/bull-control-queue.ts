@@ -112,7 +112,7 @@ const TICK = {
 
 async function process(job: Job<TickData>, token: string | undefined, handlers: TickHandlers): Promise<void> {
   const tick = tickOf(job);
-  if (tick === null) throw new UnrecoverableError("the job is no tick of a schedule");
+  if (tick === null) throw new UnrecoverableError("the job is not a tick of a schedule");
   const outcome = await handlers.onTick(tick).catch(async (error: unknown) => {
     if (job.attemptsMade + 1 >= (job.opts.attempts ?? 1)) await handlers.onGivenUp(tick, messageOf(error));
     throw error;

@@ -139,7 +139,7 @@ export class BullLeases implements JobLeases {
       if (this.#giveUp?.aborted === true) return NOTHING_PULLED;
       if (isDamage(error)) await this.#repair();
       else if (!isPassingFault(error)) throw error;
-      this.#log.warn({ reason: messageOf(error) }, "Redis gives out no jobs for now");
+      this.#log.warn({ reason: messageOf(error) }, "Redis hands out no jobs for now");
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       return NOTHING_PULLED;
     }
@@ -190,10 +190,7 @@ export class BullLeases implements JobLeases {
     for (const job of pulled) {
       const id = job.id ?? "";
       if (isEmpty(job)) {
-        this.#log.warn(
-          { job: id },
-          "of a job only its id was left; it is dropped, and queued again where it is planned",
-        );
+        this.#log.warn({ job: id }, "only the id of a job was left; it is dropped, and queued again if it is planned");
         await this.#complete(id);
         continue;
       }

@@ -87,7 +87,7 @@ export class BullParts implements PartQueue {
   async #reasonOf(job: PartJob): Promise<string> {
     try {
       const reason = (await this.#queue.getJob(job.part))?.failedReason;
-      return shown(typeof reason === "string" ? reason : "no reason is given");
+      return shown(typeof reason === "string" ? reason : "no reason was recorded");
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error;
       return `its job in Redis is damaged: ${shown(error.message)}`;

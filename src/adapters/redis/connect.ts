@@ -212,9 +212,9 @@ async function inspect(redis: Redis, where: string, options: RedisCheckOptions):
 }
 
 const TRIED: ReadonlyMap<string, string> = new Map([
-  ["connecting", "no connection came about"],
-  ["connect", "it took the connection and answered neither HELLO nor INFO"],
-  ["ready", "it took the connection and stopped answering"],
+  ["connecting", "no connection was established"],
+  ["connect", "it accepted the connection but answered neither HELLO nor INFO"],
+  ["ready", "it accepted the connection and stopped answering"],
 ]);
 
 /** @throws FleetError `redis_unavailable` when the deadline passes before `over`. */
@@ -225,27 +225,23 @@ async function tooLate(redis: Redis, where: string, over: AbortSignal): Promise<
     "redis_unavailable",
     `Redis at ${where} did not answer within ${CHECK_DEADLINE_MS / 1000} s: ${tried}`,
     {
-      cure: "see that the address leads to a Redis that runs, and not to another service or a firewall; or pass another with --redis or REDIS_URL",
+      cure: "check that the address leads to a running Redis and not to another service or a firewall; or pass another with --redis or REDIS_URL",
     },
   );
 }
 
 function withoutDatabase(where: string, database: number | undefined, cause: unknown): FleetError {
-  return new FleetError(
-    "redis_unsuitable",
-    `Redis at ${where} does not open its database ${database}: ${messageOf(cause)}`,
-    {
-      cure: "name one that it has at the address's end (0 to 15 by default), or raise `databases` in redis.conf",
-      cause,
-    },
-  );
+  return new FleetError("redis_unsuitable", `Redis at ${where} cannot open database ${database}: ${messageOf(cause)}`, {
+    cure: "put the number of an existing one at the end of the address (0 to 15 by default), or raise `databases` in redis.conf",
+    cause,
+  });
 }
 
 /** Refuses a cluster: a queue's keys would be on several nodes, and scripts that use them all fail half-way with MOVED. */
 function assertNoCluster(info: ReadonlyMap<string, string>, where: string): void {
   if (info.get("cluster_enabled") !== "1") return;
   throw new FleetError("redis_unsuitable", `Redis at ${where} is a node of a cluster, which cannot hold the queue`, {
-    cure: "use a Redis without cluster mode; redis+sentinel:// is for one that fails over",
+    cure: "use a Redis without cluster mode; for failover, use redis+sentinel://",
   });
 }
 
@@ -262,7 +258,7 @@ export function primaryOf(info: ReadonlyMap<string, string>): string {
 function assertPrimary(info: ReadonlyMap<string, string>, where: string): void {
   if (!isReplica(info)) return;
   throw new FleetError("redis_unsuitable", `Redis at ${where} is a read-only replica of ${primaryOf(info)}`, {
-    cure: "name the primary, a name that leads to it, or its sentinels: redis+sentinel://host:26379/name",
+    cure: "use the address of the primary, a name that resolves to it, or its sentinels: redis+sentinel://host:26379/name",
   });
 }
 

@@ -99,7 +99,7 @@ export class PrivateRedis {
 
   get #howItEnded(): string {
     const { exitCode, signalCode } = this.#process;
-    if (exitCode === NOT_FOUND) return "there is none on the PATH";
+    if (exitCode === NOT_FOUND) return "redis-server is not on the PATH";
     return `it ended with ${signalCode ?? `exit code ${exitCode}`}`;
   }
 

@@ -10,11 +10,11 @@ interface Rule {
 
 const AWAY: Rule = {
   code: "redis_unavailable",
-  cure: "check that Redis runs and that the address leads to it; what was asked can be repeated",
+  cure: "check that Redis runs and that the address leads to it; the request can be repeated",
 };
 const BUSY: Rule = {
   code: "redis_unavailable",
-  cure: "wait until Redis is ready again; what was asked can be repeated",
+  cure: "wait until Redis is ready again; the request can be repeated",
 };
 const FULL: Rule = {
   code: "redis_unavailable",
@@ -26,11 +26,11 @@ const DISK: Rule = {
 };
 const REPLICA: Rule = {
   code: "redis_unavailable",
-  cure: "name the primary, a name that leads to it, or its sentinels: redis+sentinel://host:26379/name",
+  cure: "use the address of the primary, a name that resolves to it, or its sentinels: redis+sentinel://host:26379/name",
 };
 const LOGIN: Rule = {
   code: "redis_unsuitable",
-  cure: "give the right user and password in the address: redis://user:password@host:port",
+  cure: "put the right user and password in the address: redis://user:password@host:port",
 };
 const PERMISSION: Rule = {
   code: "redis_unsuitable",
@@ -38,7 +38,7 @@ const PERMISSION: Rule = {
 };
 const CLUSTER: Rule = {
   code: "redis_unsuitable",
-  cure: "use a Redis without cluster mode; redis+sentinel:// is for one that fails over",
+  cure: "use a Redis without cluster mode; for failover, use redis+sentinel://",
 };
 const DAMAGED: Rule = {
   code: "redis_unsuitable",

@@ -54,7 +54,7 @@ export function strangerIn(params: Readonly<{ command: string; status: number; h
   if (isPage && headers["content-length"] !== "0" && !(isRead && hasEtag)) return "an HTML page";
   if (hasEtag || !(isRead || command === "PutObjectCommand")) return null;
   // If only the ETag is missing, a proxy stripped it, and reading works without; a stored object always has one.
-  return isRead && isNamed ? null : "neither an ETag nor what else S3 sends";
+  return isRead && isNamed ? null : "neither an ETag nor other S3 headers";
 }
 
 /** @returns Evidence that the text is not a complete listing, or null. */
@@ -83,7 +83,7 @@ async function collect(answer: Answer): Promise<Buffer> {
     }
   } catch (error) {
     if (error instanceof AnswerError) throw error;
-    throw new AnswerError(`the listing broke off after ${bytes} bytes`, { cause: error });
+    throw new AnswerError(`the listing was cut off after ${bytes} bytes`, { cause: error });
   }
   return Buffer.concat(chunks);
 }
@@ -96,7 +96,7 @@ function dropChecksums(headers: Record<string, string>): void {
 function strange(answer: Answer, finding: string): AnswerError {
   if (answer.body instanceof Readable) answer.body.destroy();
   return new AnswerError(`${answer.statusCode} with ${finding}, which no S3 server sends`, {
-    cure: "something between this machine and the store answers in its place (a proxy, load balancer or login page), or the endpoint is none of an S3 server; open the endpoint from this machine to see what it is",
+    cure: "something between this machine and the store answers in its place (a proxy, load balancer or login page), or the endpoint is not an S3 server; open the endpoint from this machine to see what it is",
   });
 }
 

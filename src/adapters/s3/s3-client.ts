@@ -118,13 +118,13 @@ async function collect(stream: Readable, bytes: number): Promise<Uint8Array> {
   try {
     for await (const chunk of stream) {
       const part = chunk as Uint8Array;
-      if (done + part.length > bytes) throw new AnswerError(`more than the ${bytes} bytes that were announced came`);
+      if (done + part.length > bytes) throw new AnswerError(`more than the announced ${bytes} bytes were received`);
       body.set(part, done);
       done += part.length;
     }
   } catch (error) {
     if (messageOf(error).startsWith("Checksum mismatch")) throw wrongChecksum(error);
-    throw new AnswerError(`the body broke off after ${done} of ${bytes} bytes`, { cause: error });
+    throw new AnswerError(`the body was cut off after ${done} of ${bytes} bytes`, { cause: error });
   }
   if (done < bytes) throw new AnswerError(`the body ended after ${done} of ${bytes} bytes`);
   return body;
@@ -132,8 +132,8 @@ async function collect(stream: Readable, bytes: number): Promise<Uint8Array> {
 
 /** The error for a complete body with a wrong checksum: the data was damaged in transit, or the server stores a wrong checksum. */
 function wrongChecksum(cause: unknown): AnswerError {
-  return new AnswerError(`the body is not what its checksum was made of: ${messageOf(cause)}`, {
-    cure: "if this server always says so, it keeps wrong checksums: set AWS_RESPONSE_CHECKSUM_VALIDATION=WHEN_REQUIRED (every file is checked against its SHA-256 all the same); if not, its disk or the line damages bytes",
+  return new AnswerError(`the body does not match its checksum: ${messageOf(cause)}`, {
+    cure: "if this happens every time, the server stores wrong checksums: set AWS_RESPONSE_CHECKSUM_VALIDATION=WHEN_REQUIRED (every file is checked against its SHA-256 anyway); otherwise its disk or the network damages bytes",
     cause,
   });
 }
@@ -144,7 +144,7 @@ function wrongRange(answer: GetObjectCommandOutput, where: string, range: ByteRa
   const got = `${answer.ContentLength} bytes, Content-Range ${answer.ContentRange ?? "missing"}`;
   return new FleetError(
     "store_refused",
-    `bytes ${range.start} to ${range.end} of ${where} were asked for and ${got} came`,
+    `bytes ${range.start} to ${range.end} of ${where} were requested, but ${got} were received`,
     {
       cure: "this server or a proxy before it does not honour byte ranges; use one that does",
     },
@@ -153,7 +153,7 @@ function wrongRange(answer: GetObjectCommandOutput, where: string, range: ByteRa
 
 export function requireLength(bytes: number | undefined, where: string): number {
   if (bytes !== undefined && Number.isSafeInteger(bytes) && bytes >= 0) return bytes;
-  throw new FleetError("store_refused", `the server did not say how long ${where} is`, {
+  throw new FleetError("store_refused", `the server did not send the length of ${where}`, {
     cure: "a proxy before the server may strip Content-Length or compress answers; switch that off",
   });
 }
@@ -162,15 +162,15 @@ export function requireLength(bytes: number | undefined, where: string): number 
 export function requireTime(time: Date | undefined, where: string): number {
   const ms = time?.getTime();
   if (ms !== undefined && Number.isFinite(ms)) return ms;
-  throw new FleetError("store_refused", `the server did not say when ${where} was written`, {
-    cure: "every S3 server sends Last-Modified; a proxy before it may strip it, or this is no S3 server",
+  throw new FleetError("store_refused", `the server did not send the modification time of ${where}`, {
+    cure: "every S3 server sends Last-Modified; a proxy before it may strip it, or this is not an S3 server",
   });
 }
 
 /** @param use Why the ETag is needed, as a sentence. */
 export function requireEtag(etag: string | undefined, where: string, use: string): string {
   if (etag !== undefined && etag !== "") return etag;
-  throw new FleetError("store_refused", `the server gave no ETag of ${where}`, {
-    cure: `${use}; use a server, or a proxy before it, that gives one`,
+  throw new FleetError("store_refused", `the server sent no ETag for ${where}`, {
+    cure: `${use}; use a server, or a proxy before it, that sends one`,
   });
 }

@@ -112,7 +112,7 @@ function inForm(etag: string, form: EtagForm): string {
 function ownEtagRefused({ at, ifVersion }: Replacement): FleetError {
   return new FleetError(
     "store_refused",
-    `${at.operation} ${at.where}: the server says that the ETag is not ${ifVersion}, which is the one that it gives`,
+    `${at.operation} ${at.where}: the server says that the ETag is not ${ifVersion}, which is the one that it sent`,
     { cure: "a proxy before the server may change ETags (compression does); switch that off" },
   );
 }

@@ -146,17 +146,17 @@ function finalFault(at: S3Call, error: unknown): FleetError {
 function cureOf(at: S3Call, error: unknown): string | undefined {
   const { name, status } = describe(error);
   if (CREDENTIAL_NAMES.has(name)) {
-    return "give valid credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role";
+    return "provide valid credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role";
   }
   if (name === "RequestTimeTooSkewed") return "set this machine's clock: it differs from the server's by minutes";
-  if (REGION_NAMES.has(name) || status === 301) return "the bucket lies in another region; name it in AWS_REGION";
+  if (REGION_NAMES.has(name) || status === 301) return "the bucket is in another region; set AWS_REGION to it";
   if (FULL_NAMES.has(name) || status === 507) return "the server is full or its quota used up; free some space there";
   if (name === "NoSuchBucket") return "the bucket does not exist; create it, or correct the URL, endpoint and region";
   if (status === 403) {
     return `allow ${at.permission} on this bucket and prefix to these credentials (without s3:ListBucket, a missing object reads as forbidden too)`;
   }
   if (refusesChecksum(error)) {
-    return "the server refuses the checksum that is sent along; set AWS_REQUEST_CHECKSUM_CALCULATION=WHEN_REQUIRED";
+    return "the server refuses the checksum in the request; set AWS_REQUEST_CHECKSUM_CALCULATION=WHEN_REQUIRED";
   }
   if (status === 405 || status === 501)
     return "this server lacks the operation; use one that has it, or a file:/// store";

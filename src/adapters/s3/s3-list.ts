@@ -21,7 +21,7 @@ export interface ListedObject {
 }
 
 const BAD_LISTING =
-  "a server or proxy that lists like this would hide files; look for a cache or gateway before the store, and update the server";
+  "a server or proxy that lists like this would hide files; look for a cache or gateway in front of the store, and update the server";
 
 /**
  * Every object whose key begins with `prefix`, in S3's order: by the keys' UTF-8 bytes.
@@ -74,7 +74,7 @@ export function flawOfPage(
   const next = page.NextContinuationToken ?? "";
   if (page.Name === undefined || page.IsTruncated === undefined) return "without the bucket's name or IsTruncated";
   if (page.Prefix !== undefined && page.Prefix !== prefix) return `of the prefix ${page.Prefix} in place of ${prefix}`;
-  if (page.IsTruncated && next === "") return "that goes on, without a token to go on with";
+  if (page.IsTruncated && next === "") return "that continues, without a continuation token";
   if (page.IsTruncated && tokens.has(next)) return "whose token is that of an earlier page";
   if (page.KeyCount !== undefined && page.KeyCount !== objects.length)
     return `of ${page.KeyCount} objects with ${objects.length} in it`;
@@ -85,7 +85,7 @@ export function flawOfPage(
 }
 
 function unsorted(where: string, previous: string, key: string): FleetError {
-  return new FleetError("store_refused", `the listing of ${where} gave ${key} after ${previous}`, {
+  return new FleetError("store_refused", `the listing of ${where} returned ${key} after ${previous}`, {
     cure: "this bucket does not list in order of key (S3 Express directory buckets do not); use a general purpose bucket",
   });
 }

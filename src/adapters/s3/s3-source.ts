@@ -97,7 +97,7 @@ export class S3Bucket {
       } catch (error) {
         if (statusOf(error) === 412 || statusOf(error) === 416) throw changed(at.where, error);
         if (nameOf(error) === "NoSuchKey")
-          throw new FleetError("source_missing", `${at.where} is not there any more`, { cause: error });
+          throw new FleetError("source_missing", `${at.where} no longer exists`, { cause: error });
         throw error;
       }
     });
