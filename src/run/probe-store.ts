@@ -218,7 +218,7 @@ async function make(probe: Probe, name: string, body: Uint8Array): Promise<Reado
 
 function differenceOf(wanted: Uint8Array, back: Uint8Array): string {
   if (wanted.length !== back.length) return `${back.length} were returned`;
-  return `byte !== back[index])} on => other bytes were returned, from offset ${wanted.findIndex((byte, index) => byte !== back[index])} on => byte !== back[index])} on`;
+  return `other bytes were returned, from offset ${wanted.findIndex((byte, index) => byte !== back[index])} on`;
 }
 
 function refusal(store: ObjectStore, failures: readonly ProbeFailure[]): FleetError {
