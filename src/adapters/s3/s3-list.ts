@@ -74,7 +74,7 @@ export function flawOfPage(
   const next = page.NextContinuationToken ?? "";
   if (page.Name === undefined || page.IsTruncated === undefined) return "without the bucket's name or IsTruncated";
   if (page.Prefix !== undefined && page.Prefix !== prefix) return `of the prefix ${page.Prefix} in place of ${prefix}`;
-  if (page.IsTruncated && next === "") return "that continues, without a continuation token";
+  if (page.IsTruncated && next === "") return "that is truncated, without a token to continue";
   if (page.IsTruncated && tokens.has(next)) return "whose token is that of an earlier page";
   if (page.KeyCount !== undefined && page.KeyCount !== objects.length)
     return `of ${page.KeyCount} objects with ${objects.length} in it`;
