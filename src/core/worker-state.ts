@@ -29,7 +29,7 @@ export const workerStateSchema = z.object({
   /** Number of rows by length between `LENGTH_BOUNDS`; the last entry is for longer ones. */
   rowsByLength: z.array(figure).max(64),
   residentBytes: figure,
-  /** Time since which its jobs return to the queue because the store fails, with the last reason; null while none do. Absent from older workers. */
+  /** Start of the current store trouble, which returns jobs to the queue, and the last reason; null without. Older workers omit it. */
   storeTrouble: z
     .object({ since: z.iso.datetime(), reason: z.string().max(MAX_REASON_CHARS) })
     .nullable()

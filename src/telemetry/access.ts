@@ -38,7 +38,7 @@ export class Access {
     this.token = token ?? randomBytes(24).toString("hex");
   }
 
-  /** Checks the Host header: a foreign page may point its own name at this machine (DNS rebinding), but its requests still carry that name. */
+  /** Checks the Host header, against pages whose own name points at this machine (DNS rebinding). */
   readonly checkHost: MiddlewareHandler = async (c, next) => {
     const name = new URL(c.req.url).hostname.replace(/^\[|\]$/g, "");
     if (this.#isLocal && !isLoopback(name)) return refuse(c, 403, `this is not ${name}`);

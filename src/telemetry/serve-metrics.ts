@@ -8,7 +8,7 @@ import type { Metrics } from "./metrics.ts";
 
 /** Milliseconds without an event after which a process counts as hung; longer than any wait for a store. */
 const HUNG_AFTER_MS = 10 * 60 * 1000;
-/** Milliseconds after the batch timeout: a worker whose device hangs reports it and ends by itself before a supervisor restarts it. */
+/** Grace period after the batch timeout: a worker with a hung device ends by itself before a supervisor restarts it. */
 const AFTER_BATCH_MS = 60_000;
 
 /** @param params.maxBatchMs Batch timeout in milliseconds, where the process has a device. */

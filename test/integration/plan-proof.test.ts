@@ -65,7 +65,7 @@ test("a plan that was changed, moved or added to is not sealed", async () => {
     [() => void objects.set(keys.plan(windowId(0)), second), /it is the plan of w000001/],
     [() => edit(objects, keys.plan(windowId(1)), (value) => ({ ...value, sourceSha256: "0".repeat(64) })), /digest/],
     [() => edit(objects, keys.closed, (value) => ({ ...value, windows: 1 })), /windows have \d+ documents/],
-    [() => edit(objects, keys.closed, (value) => ({ ...value, rejects: 0 })), /1 rejects and .* records 0/],
+    [() => edit(objects, keys.closed, (value) => ({ ...value, rejects: 0 })), /1 rejects, but .* records 0/],
     [() => edit(objects, keys.closed, (value) => ({ ...value, run: "other" })), /belongs to run other/],
   ];
   for (const [change, message] of changes) {

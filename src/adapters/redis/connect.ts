@@ -135,7 +135,7 @@ export async function untilAnswered<T>(act: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Closes a connection; one that waits for its next attempt has to make it first, because only its failure rejects pending commands. */
+/** Closes a connection. If it waits to reconnect, it must try first: only a failed attempt rejects pending commands. */
 function cut(redis: Redis): void {
   redis.options.retryStrategy = () => null;
   redis.options.sentinelRetryStrategy = () => null;

@@ -124,7 +124,7 @@ end
 return { states, repaired }
 `;
 
-/** Judges the jobs by id, in one atomic step, and removes those that `sweep` selects. The states are in the order of the jobs. */
+/** Judges the jobs in one atomic step and removes those that `sweep` selects. States are in the order of the jobs. */
 export async function sweepJobs(
   redis: Redis,
   params: Readonly<{ base: string; ids: readonly string[]; sweep: Sweep }>,

@@ -130,7 +130,7 @@ async function collect(stream: Readable, bytes: number): Promise<Uint8Array> {
   return body;
 }
 
-/** The error for a complete body with a wrong checksum: the data was damaged in transit, or the server stores a wrong checksum. */
+/** Error for a complete body with a wrong checksum: either data was damaged, or the server stores a wrong checksum. */
 function wrongChecksum(cause: unknown): AnswerError {
   return new AnswerError(`the body does not match its checksum: ${messageOf(cause)}`, {
     cure: "if this happens every time, the server stores wrong checksums: set AWS_RESPONSE_CHECKSUM_VALIDATION=WHEN_REQUIRED (every file is checked against its SHA-256 anyway); otherwise its disk or the network damages bytes",
