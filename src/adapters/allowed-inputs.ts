@@ -1,24 +1,24 @@
-/** Whether what an object of the store has a process read lies below what that process was told to allow. */
+/** Check that inputs named by an object of the store are in locations that this process was configured to allow. */
 import { realpath } from "node:fs/promises";
 import { posix, resolve } from "node:path";
 import picomatch from "picomatch";
 import { messageOf } from "../core/errors.ts";
 import { parseS3Url, STDIN, toPosix } from "./input-address.ts";
 
-/** A place by its parts: `["s3:", "bucket", "folder"]` or `["", "data", "folder"]`. */
+/** A location split into parts: `["s3:", "bucket", "folder"]` or `["", "data", "folder"]`. */
 type Parts = readonly string[];
 
 interface Found {
-  /** Everything that is read lies below it. */
+  /** Common parent of everything that is read. */
   readonly below: Parts;
-  /** What to read, with links resolved, so that they cannot lead elsewhere later. */
+  /** The input with links resolved, so that a later change of a link has no effect. */
   readonly input: string;
 }
 
 /**
  * @param allowed Folders and `s3://bucket/prefix`, compared part by part: `s3://b/a` does not allow `s3://b/ab`. A `*`
- *   stands for one part, or for characters in it.
- * @returns The inputs with links resolved; or of the first that is not below any of them which one, and why.
+ *   matches one part, or characters in it.
+ * @returns The inputs with links resolved; otherwise the first input that is not allowed, with the reason.
  */
 export async function allowedInputs(
   inputs: readonly string[],
@@ -56,7 +56,7 @@ function findInBucket(url: string): Found {
 async function findFile(input: string): Promise<Found> {
   const path = resolve(input);
   const { isGlob, base, glob } = picomatch.scan(toPosix(path));
-  // A file's own name may look like a pattern; listing it goes the same way.
+  // A file's own name may look like a pattern; listing treats it the same way.
   const real = await realpath(path).catch((error: unknown) => {
     if (isGlob) return null;
     throw error;
@@ -68,7 +68,7 @@ async function findFile(input: string): Promise<Found> {
   return { below: filePartsOf(folder), input: pattern };
 }
 
-/** Null for a folder that is not there: nothing is below it. */
+/** Null when the folder does not exist: nothing is below it. */
 async function allowedPlace(entry: string): Promise<Parts | null> {
   if (/^s3:/i.test(entry)) {
     const { bucket = "", key = "" } = /^s3:\/\/(?<bucket>[^/]+)\/?(?<key>.*)$/i.exec(entry)?.groups ?? {};
@@ -81,7 +81,7 @@ async function allowedPlace(entry: string): Promise<Parts | null> {
   return withoutStars([...filePartsOf(folder), ...(isGlob ? partsOf(glob) : [])]);
 }
 
-/** `/data/**` is everything below `/data`, as `/data` is. */
+/** `/data/**` means everything below `/data`, as `/data` does. */
 function withoutStars(parts: Parts): Parts {
   return parts.at(-1) === "**" ? withoutStars(parts.slice(0, -1)) : parts;
 }

@@ -1,4 +1,4 @@
-/** How people name the inputs of a corpus: a path, a pattern, `s3://bucket/key`, or `-` for standard input. */
+/** Addresses of a corpus's inputs: a path, a pattern, `s3://bucket/key`, or `-` for standard input. */
 import { sep } from "node:path";
 import picomatch from "picomatch";
 import { FleetError } from "../core/errors.ts";
@@ -13,7 +13,7 @@ export function toPosix(path: string): string {
   return path.split(sep).join("/");
 }
 
-/** Bucket and key of an S3 URL; null when it names no valid bucket. */
+/** Bucket and key of an S3 URL; null when its bucket name is not valid. */
 export function splitS3Url(url: string): { bucket: string; key: string } | null {
   // Wider than AWS allows today: old buckets and other servers have capitals and underscores.
   const [, bucket, key = ""] = /^s3:\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:\/(.*))?$/is.exec(url) ?? [];
@@ -24,9 +24,9 @@ export function splitS3Url(url: string): { bucket: string; key: string } | null 
 export function parseS3Url(url: string): { bucket: string; key: string } {
   const address = splitS3Url(url);
   if (address !== null) return address;
-  // Not repeated when it may carry a secret into logs.
+  // Not repeated in the message when it may contain a secret.
   const shown = url.includes("@") ? "the s3:// URL of the corpus" : `the corpus ${url}`;
   throw new FleetError("bad_usage", `${shown} names no valid bucket`, {
-    cure: "write s3://bucket/key, s3://bucket/prefix or a pattern like s3://bucket/prefix/*.jsonl.gz; credentials come from the AWS places",
+    cure: "write s3://bucket/key, s3://bucket/prefix or a pattern like s3://bucket/prefix/*.jsonl.gz; credentials come from the standard AWS chain (environment, profile, role)",
   });
 }

@@ -1,4 +1,4 @@
-/** From what people type after `--redis` to the ports of a fleet's queues. Nothing else imports `adapters/redis`. */
+/** Creates the ports of a fleet's queues from a `--redis` address. Nothing else imports `adapters/redis`. */
 import type { Queue } from "bullmq";
 import { type Logger, pino } from "pino";
 import type { PartQueue } from "../core/ingest.ts";
@@ -28,22 +28,22 @@ import { RedisWatch } from "./redis/redis-watch.ts";
 export interface OpenQueueParams {
   /** `redis://…`, `rediss://…`, `redis+sentinel://…` or `unix://…`. */
   readonly url: string;
-  /** Fleets on one server know nothing of each other. */
+  /** Name of the fleet; fleets on one server are independent. */
   readonly fleet: string;
-  /** Silent by default. */
+  /** No logging by default. */
   readonly log?: Logger;
-  /** Aborts when the server is waited for no longer: what still waits for an answer rejects. */
+  /** Aborts to stop waiting for the server: pending calls reject. */
   readonly giveUp?: AbortSignal | undefined;
-  /** For commands that only look: nothing on the server changes, and damage is a fault instead of being repaired. */
+  /** For read-only commands: nothing on the server changes, and damage is a fault instead of being repaired. */
   readonly readOnly?: boolean;
 }
 
-/** @throws FleetError `bad_usage` for what is no address of a queue server. */
+/** @throws FleetError `bad_usage` when it is not the address of a queue server. */
 export function assertQueueUrl(url: string): void {
   optionsOfAddress(url);
 }
 
-/** All of a fleet's queue-side ports from one address. Connects to nothing: each port does when it is opened. */
+/** All of a fleet's queue ports on one address. Each port connects when it is opened. */
 export function openQueue(params: OpenQueueParams): QueueServer {
   const { url: redisUrl, fleet, log = pino({ level: "silent" }), giveUp } = params;
   return {
@@ -71,15 +71,15 @@ function modelQueue(params: OpenQueueParams & { log: Logger }, name: string): Mo
   };
 }
 
-/** BullMQ's own view of a queue, for tools that show it; null where something else is behind the port. */
+/** BullMQ's own queue, for tools that display it; null where the port has another implementation. */
 export function rawQueueOf(queue: ShardQueue): Queue | null {
   return queue instanceof BullQueue ? queue.raw : null;
 }
 
-/** A queue server of this process's own, which ends with it. */
+/** A queue server that belongs to this process and ends with it. */
 export interface PrivateQueueServer {
   readonly url: string;
-  /** How the server ended; never while it runs, nor when it is closed. */
+  /** How the server ended; pending while it runs and after it is closed. */
   readonly lost: Promise<string>;
   close(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** From what people type after `--out` to a store. */
+/** Creates a store from an `--out` URL. */
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { FleetError } from "../core/errors.ts";
@@ -9,16 +9,16 @@ import { FileStore } from "./file/file-store.ts";
 import { splitS3Url } from "./input-address.ts";
 import type { S3Options } from "./s3/s3-client.ts";
 
-/** What the URL does not say. */
+/** Settings that are not in the URL. */
 export interface OpenStoreOptions {
-  /** Only looked at for `s3://` URLs. */
+  /** Used for `s3://` URLs only. */
   readonly s3?: S3Options | undefined;
   /**
-   * Whether the first write makes the folder of a `file:///` store that is not there. Default true. False for what only
-   * works on a store: a folder that is missing then is a disk that is not mounted.
+   * Whether the first write creates the missing folder of a `file:///` store. Default true. False for processes that only
+   * work on a store: for them, a missing folder means a disk that is not mounted.
    */
   readonly makeRoot?: boolean | undefined;
-  /** Told when a `file:///` store's first write begins to wait for a folder that is not there. */
+  /** Called when a `file:///` store's first write begins to wait for a missing folder. */
   readonly onWait?: ((wait: RootWait) => void) | undefined;
 }
 
@@ -26,10 +26,10 @@ type StoreAddress =
   | { readonly kind: "file"; readonly root: string }
   | { readonly kind: "s3"; readonly bucket: string; readonly prefix: string };
 
-const ALLOWED = "give file:///folder, s3://bucket/prefix, or the path of a folder";
+const ALLOWED = "use file:///folder, s3://bucket/prefix, or the path of a folder";
 
 /**
- * A store by its URL. Reads and writes nothing: whether the store is there and can be trusted, `probeStore` finds out.
+ * A store by its URL. Reads and writes nothing; `probeStore` checks whether the store exists and can be trusted.
  *
  * @param url `file:///folder`, `s3://bucket/prefix` or a path.
  * @throws FleetError `bad_usage` for anything else.
@@ -42,7 +42,7 @@ export async function openStore(url: string, options: OpenStoreOptions = {}): Pr
   return new S3Store({ bucket: address.bucket, prefix: address.prefix, ...(options.s3 && { options: options.s3 }) });
 }
 
-/** @throws FleetError `bad_usage` unless it is the URL of a store, or a path; nothing is looked for there. */
+/** @throws FleetError `bad_usage` unless it is the URL of a store, or a path; its existence is not checked. */
 export function assertStoreUrl(url: string): void {
   parseStoreUrl(url);
 }
@@ -52,14 +52,14 @@ function parseStoreUrl(url: string): StoreAddress {
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
   if (scheme === undefined) return { kind: "file", root: resolve(url) };
   if (/^[^:]+:\/\/[^/]*@/.test(url)) {
-    // Not repeated in the message: it would carry the secret into logs.
+    // Not repeated in the message, because it would put the secret into logs.
     throw new FleetError("bad_usage", `the ${scheme}:// URL of the store has credentials in it`, {
       cure: "leave them out of the URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or use a role",
     });
   }
   if (scheme === "file") return parseFileUrl(url);
   if (scheme === "s3") return parseBucketUrl(url);
-  throw badUrl(url, `has the scheme "${scheme}", which is no store`);
+  throw badUrl(url, `has the scheme "${scheme}", which no store supports`);
 }
 
 function parseFileUrl(url: string): StoreAddress {
@@ -68,16 +68,16 @@ function parseFileUrl(url: string): StoreAddress {
   try {
     return { kind: "file", root: resolve(fileURLToPath(url)) };
   } catch (error) {
-    throw badUrl(url, "is no valid file URL", error);
+    throw badUrl(url, "is not a valid file URL", error);
   }
 }
 
-/** Taken letter by letter, like the AWS tools do: a `%20` in a prefix is a `%20` in the keys. */
+/** Taken literally, as the AWS tools do: a `%20` in a prefix is a `%20` in the keys. */
 function parseBucketUrl(url: string): StoreAddress {
   const address = splitS3Url(url);
   if (address === null) throw badUrl(url, "names no valid bucket after s3://");
   const { bucket, key: rest } = address;
-  if (/[?#]/.test(rest)) throw badUrl(url, "has a ? or # in it; endpoint and region are options of their own");
+  if (/[?#]/.test(rest)) throw badUrl(url, "has a ? or # in it; endpoint and region are separate options");
   const prefix = rest.replace(/\/$/, "");
   try {
     if (prefix !== "") assertKey(prefix);

@@ -1,4 +1,4 @@
-/** What every store checks the same way, so that the suite finds one behaviour whatever lies underneath. */
+/** Checks that all stores share, so that they behave alike. */
 import { FleetError } from "../core/errors.ts";
 import { assertKey } from "../core/layout.ts";
 import type { ByteRange } from "../core/ports.ts";
@@ -21,13 +21,17 @@ export function assertRange(key: string, range: ByteRange): void {
   }
 }
 
-/** Holds before a buffer is allocated: `maxBytes` bounds what one read may bring into memory. */
+/** Checked before a buffer is allocated: `maxBytes` limits what one read may load into memory. */
 export function assertWithin(params: Readonly<{ where: string; bytes: number; maxBytes: number | undefined }>): void {
   const { where, bytes, maxBytes } = params;
   if (maxBytes !== undefined && bytes > maxBytes) {
-    throw new FleetError("object_corrupt", `${where} has ${bytes} bytes to read and at most ${maxBytes} are accepted`, {
-      cure: "no writer of this fleet makes an object that large; find out what put it there, and remove it",
-    });
+    throw new FleetError(
+      "object_corrupt",
+      `${where} has ${bytes} bytes to read, but at most ${maxBytes} are accepted`,
+      {
+        cure: "no writer of this fleet makes an object that large; find out what put it there, and remove it",
+      },
+    );
   }
 }
 
@@ -38,7 +42,7 @@ export function shorterThanRange(
   const size = bytes === undefined ? "shorter than that" : `${bytes} bytes long`;
   return new FleetError(
     "object_corrupt",
-    `bytes ${range.start} to ${range.end} of ${where} were asked for and it is ${size}`,
+    `bytes ${range.start} to ${range.end} of ${where} were requested, but it is ${size}`,
     {
       cure: "the object is not the one that the plan describes; verify the run, and remove what was changed by hand",
     },
@@ -47,7 +51,7 @@ export function shorterThanRange(
 
 export function missing(where: string, cause?: unknown): FleetError {
   return new FleetError("object_missing", `there is no object ${where}`, {
-    cure: "check the store's URL and the run's id; if both are right, somebody removed the object",
+    cure: "check the store's URL and the run's id; if both are right, the object was removed",
     cause,
   });
 }

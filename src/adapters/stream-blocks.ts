@@ -1,7 +1,7 @@
-/** A stream made of ranged reads: each can be repeated, none holds a connection while the reader is slow. */
+/** A stream of ranged reads: each can be repeated, and none keeps a connection open while the reader is slow. */
 import type { ByteRange } from "../core/ports.ts";
 
-/** One block is read ahead of the one that is handed out. */
+/** The blocks of a range; one block is read ahead of the current one. */
 export async function* streamBlocks(
   params: Readonly<{ range: ByteRange; blockBytes: number; read: (range: ByteRange) => Promise<Buffer> }>,
 ): AsyncGenerator<Buffer> {
@@ -9,7 +9,7 @@ export async function* streamBlocks(
   const begin = (start: number): Promise<Buffer> | null => {
     if (start >= range.end) return null;
     const block = read({ start, end: Math.min(start + blockBytes, range.end) });
-    // Awaited in turn below; until then, or when nobody reads on, a failure must not count as unhandled.
+    // Awaited in turn below; until then, or when the reader stops, a failure must not count as unhandled.
     block.catch(() => {});
     return block;
   };

@@ -6,7 +6,7 @@
  * https://flatbuffers.dev/internals (tables, vtables, vectors).
  */
 
-/** Kind of value that a field of a flatbuffer table points at; scalars lie in the table itself and need no entry. */
+/** Kind of value that a field of a flatbuffer table points at; scalars are stored in the table itself and need no entry. */
 type Target =
   | { readonly kind: "string" }
   | { readonly kind: "table"; readonly fields: () => Fields }
@@ -23,7 +23,7 @@ const KEY_VALUE: Fields = { 0: STRING, 1: STRING };
 const TIMESTAMP_TYPE = 10;
 const TIMESTAMP: Fields = { 1: STRING };
 const DICTIONARY: Fields = { 1: { kind: "table", fields: () => NO_POINTERS } };
-/** Types without pointers are all alike; ours are among them. */
+/** Fields by type. Types without pointers, such as all of ours, are alike. */
 const TYPES = Array.from({ length: 32 }, (_, type) => () => (type === TIMESTAMP_TYPE ? TIMESTAMP : NO_POINTERS));
 const KEY_VALUES: Target = { kind: "tables", fields: () => KEY_VALUE };
 const FIELD: Fields = {
@@ -48,7 +48,7 @@ const MESSAGE: Fields = {
 };
 const DICTIONARY_BATCH_TYPE = 2;
 const DICTIONARY_BATCH: Fields = { 1: { kind: "table", fields: () => RECORD_BATCH } };
-/** Messages of files that other programs write, which may have dictionaries too. */
+/** Messages in files of other programs, which may have dictionaries too. */
 const FOREIGN_MESSAGE: Fields = {
   [MESSAGE_HEADER]: {
     kind: "union",
@@ -62,8 +62,8 @@ const FOREIGN_MESSAGE: Fields = {
 };
 const COMPRESSION_FIELD = 3;
 /**
- * Limits for a compressed body, whose number of values is not known before it is decoded: a number that any body may
- * have, and one for each of its bytes.
+ * Most values of a compressed body, whose number is not known before it is decoded: this many for any body, plus one for
+ * each of its bytes.
  */
 const MOST_COMPRESSED_VALUES = 64n * 1024n * 1024n;
 const COMPRESSED_VALUES_PER_BYTE = 64n;
@@ -78,12 +78,12 @@ const FOOTER: Fields = {
 const MAGIC = "ARROW1";
 const CONTINUATION = 0xffffffff;
 const MAX_DEPTH = 16;
-/** Ours have about forty tables. */
+/** Most tables; ours have about forty. */
 const MAX_TABLES = 10_000;
-/** A schema, a batch, and room for what cannot be ours and is refused later by name. */
+/** Most messages: a schema, a batch, and some more, so that foreign files are refused later with a better message. */
 const MAX_MESSAGES = 8;
 
-/** @throws Error that says what is out of bounds; the caller knows what the bytes are. */
+/** @throws Error that says what is out of bounds; the caller adds what the bytes are. */
 export function checkArrowMetadata(bytes: Uint8Array): void {
   const isFile =
     Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).subarray(0, 6).toString("latin1") === MAGIC;
@@ -92,17 +92,17 @@ export function checkArrowMetadata(bytes: Uint8Array): void {
 }
 
 /**
- * The same for a file's footer alone, which its schema lies in.
+ * Checks a file's footer alone, which contains its schema.
  * @param bytes A whole file, or its end.
- * @returns The footer with what makes it the end of a file.
+ * @returns The footer, with the file's last bytes.
  */
 export function checkArrowFooter(bytes: Uint8Array): Uint8Array {
   return bytes.subarray(footerOf(bytes).start);
 }
 
 /**
- * What the columns of a file's one batch lie in.
- * @throws Error when the file has not one sound batch.
+ * Body of a file's only batch, which contains the columns.
+ * @throws Error unless the file has exactly one valid batch.
  */
 export function batchBody(bytes: Uint8Array): Uint8Array {
   const { footer } = footerOf(bytes);
@@ -114,10 +114,10 @@ export function batchBody(bytes: Uint8Array): Uint8Array {
 
 export interface MessageInfo {
   readonly kind: "schema" | "dictionary" | "batch";
-  /** Rows of a batch; 0 for other messages. */
+  /** Number of rows of a batch; 0 for other messages. */
   readonly rows: number;
   readonly bodyBytes: number;
-  /** Where the buffers of a compressed body lie, each after eight bytes that say its size; null when it is not. */
+  /** Places of the buffers of a compressed body, each after eight bytes with its size; null when it is not compressed. */
   readonly compressed: readonly BufferPlace[] | null;
 }
 
@@ -127,8 +127,8 @@ export interface BufferPlace {
 }
 
 /**
- * The same for one message of a file that somebody else has written.
- * @param metadata The message's, without its body.
+ * Checks one message of a file from another program.
+ * @param metadata The message's metadata, without its body.
  */
 export function checkForeignMessage(metadata: Uint8Array): MessageInfo {
   const message = new Verifier(metadata);
@@ -154,7 +154,7 @@ function checkFile(bytes: Uint8Array): void {
   if (footer.structs(footer.root, 2, BLOCK_BYTES).length > 0) throw new Error("it has dictionaries");
   for (const block of footer.structs(footer.root, 3, BLOCK_BYTES)) {
     const at = Number(block.getBigInt64(0, true));
-    // Told to read a batch where a schema lies, apache-arrow reads it for ever.
+    // If apache-arrow is asked to read a batch where a schema is, it never returns.
     if (checkMessage(bytes, at)?.type !== RECORD_BATCH_TYPE) throw new Error(`no record batch begins at ${at}`);
   }
 }
@@ -185,7 +185,7 @@ interface MessagePlace {
   readonly end: number;
 }
 
-/** @returns What the message is and where its body lies, or null at the end of the stream. */
+/** @returns Type of the message and place of its body, or null at the end of the stream. */
 function checkMessage(bytes: Uint8Array, at: number): MessagePlace | null {
   if (!Number.isSafeInteger(at) || at < 0 || at + 8 > bytes.length) throw new Error(`a message would begin at ${at}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -203,9 +203,9 @@ function checkMessage(bytes: Uint8Array, at: number): MessagePlace | null {
   return { type, bodyStart: end, end: end + bodyBytes };
 }
 
-/** Lengths that the body could not hold make apache-arrow fill bitmaps and lists of that length itself. */
+/** Checks lengths against the body; for larger ones apache-arrow would fill bitmaps and lists of that length itself. */
 function checkBatch(message: Verifier, batch: number, bodyBytes: number): void {
-  // Every value takes a bit or more, and a list of nothing has its offsets.
+  // Every value takes a bit or more, and an empty list has its offsets.
   const limit = message.has(batch, COMPRESSION_FIELD)
     ? MOST_COMPRESSED_VALUES + BigInt(bodyBytes) * COMPRESSED_VALUES_PER_BYTE
     : BigInt(bodyBytes) * 8n;
@@ -220,7 +220,7 @@ function checkBatch(message: Verifier, batch: number, bodyBytes: number): void {
   }
 }
 
-/** Only after `checkBatch`. */
+/** Call only after `checkBatch`. */
 function placesOf(message: Verifier, batch: number): BufferPlace[] {
   return message.structs(batch, 2, 16).map((buffer) => ({
     offset: Number(buffer.getBigInt64(0, true)),
@@ -244,7 +244,7 @@ class Verifier {
     return this.#pointer(0);
   }
 
-  /** The table that a field of another points at. Only after `check`. */
+  /** The table that a field of another points at. Call only after `check`. */
   tableOf(table: number, field: number): number {
     const at = this.#fieldAt(table, field);
     if (at === null) throw new Error("its metadata lacks a part");
@@ -255,13 +255,13 @@ class Verifier {
     return this.#fieldAt(table, field) !== null;
   }
 
-  /** Which table the union in a field of the root holds. */
+  /** Type of the table in a union field of the root. */
   typeOfUnion(field: number): number {
     const at = this.#fieldAt(this.root, field - 1);
     return at === null ? 0 : this.#view.getUint8(at);
   }
 
-  /** A scalar of a table; 0 when it is left out. */
+  /** A scalar of a table; 0 when it is absent. */
   int64(table: number, field: number): bigint {
     const at = this.#fieldAt(table, field);
     return at === null ? 0n : this.#view.getBigInt64(at, true);
@@ -302,7 +302,7 @@ class Verifier {
     for (let i = 0; i < length; i++) this.#table(this.#pointer(at + 4 + i * 4), target.fields(), depth);
   }
 
-  /** Where the field lies, by the table's vtable; null when it is left out. */
+  /** Position of the field by the table's vtable; null when it is absent. */
   #fieldAt(table: number, index: number): number | null {
     const vtable = table - this.#view.getInt32(table, true);
     const vtableBytes = this.#view.getUint16(vtable, true);

@@ -1,6 +1,6 @@
 /**
- * Arrow columns straight from typed arrays. apache-arrow's builders copy value by value and are
- * 10 to 100 times slower than wrapping the arrays, so nothing here uses them.
+ * Arrow columns that wrap typed arrays. apache-arrow's builders copy value by value and are
+ * 10 to 100 times slower, so they are not used.
  */
 import {
   type Data,
@@ -45,7 +45,7 @@ function wrappedUtf8({ offsets, bytes }: Utf8Texts): Data<Utf8> {
   });
 }
 
-/** Nullable, also when nothing is null, so that all files of a run have one schema. */
+/** A nullable column, even if no value is null, so that all files of a run have one schema. */
 export function optionalUtf8Column(name: string, values: readonly (string | null)[]): Column {
   const nullBitmap = new Uint8Array(Math.ceil(values.length / 8));
   values.forEach((value, i) => {
@@ -92,7 +92,7 @@ export function int32ListColumn(name: string, offsets: Uint32Array, values: Int3
   return column(name, listData(offsets, child));
 }
 
-/** Float32, or the bits of half-precision floats. */
+/** Float32 values, or the bits of half-precision floats. */
 export type VectorValues = Float32Array | Uint16Array;
 
 /** @param values [length, dim] */

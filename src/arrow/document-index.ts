@@ -1,6 +1,6 @@
 /**
- * The document index: what a run knows of the documents it planned, so that a later run can tell what has
- * changed; and the list of rows that a delta takes away. Both are Arrow IPC files of one batch.
+ * The document index, by which a later run detects changes: the documents that a run planned. Also the list of rows that a
+ * delta deletes. Both are Arrow IPC files of one batch.
  */
 import { type RecordBatch, RecordBatchFileWriter } from "apache-arrow";
 import { CONTENT_KEY_BYTES } from "../core/content.ts";
@@ -8,16 +8,16 @@ import { CONTRACT_VERSION } from "../core/contracts.ts";
 import { type Column, fixedBinaryColumn, toRecordBatch, uint32Column, utf8Column } from "./columns.ts";
 import { type BatchView, readSingleBatch } from "./read.ts";
 
-/** One document an entry, in corpus order. */
+/** Columns with one entry per document, in corpus order. */
 export interface DocumentIndex {
   readonly ids: readonly string[];
-  /** The first 16 bytes of `contentHash`: [documents * 16] */
+  /** First 16 bytes of each `contentHash`: [documents * 16] */
   readonly contentKeys: Uint8Array;
-  /** Rows that it was cut into. */
+  /** Number of rows that the document was split into. */
   readonly chunks: Uint32Array;
 }
 
-/** Why a row is taken away: its document is gone, or is there with other content. */
+/** Reason for the deletion of a row: its document is gone, or has other content. */
 export type DeleteReason = "removed" | "changed";
 
 export interface DeletedRows {

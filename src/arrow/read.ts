@@ -1,4 +1,4 @@
-/** Reading our own Arrow bytes back with every length checked: they come from a store. */
+/** Reader of our own Arrow files that checks every length, because the bytes come from a store. */
 import { type Data, DataType, RecordBatchReader, type RecordBatch, type Utf8 } from "apache-arrow";
 import type { VectorType } from "../core/contracts.ts";
 import { FleetError, messageOf } from "../core/errors.ts";
@@ -9,7 +9,7 @@ import { checkArrowFooter, checkArrowMetadata } from "./check-metadata.ts";
 /** Typed, checked access to the columns of one record batch. */
 export class BatchView {
   readonly #batch: RecordBatch;
-  /** For error messages: `the staged rows of shard …`. */
+  /** Name for error messages: `the staged rows of shard …`. */
   readonly what: string;
 
   constructor(batch: RecordBatch, what: string) {
@@ -133,7 +133,7 @@ export class BatchView {
     return { offsets: this.#offsets(name, data, child.length), child };
   }
 
-  /** Vectors as single-precision floats, also where half-precision ones were written. */
+  /** Vectors as single-precision floats, converted where half-precision ones were written. */
   #vectors(name: string, type: VectorType, data: Data, length: number): { dim: number; values: Float32Array } {
     const child = data.children[0];
     if (child === undefined || !DataType.isFixedSizeList(data.type)) this.corrupt(`have no vectors in ${name}`);
@@ -145,7 +145,7 @@ export class BatchView {
     return { dim, values };
   }
 
-  /** Offsets that start at zero, never fall and end within the values: apache-arrow checks none of it. */
+  /** Offsets that start at zero, never decrease and end within the values; apache-arrow checks none of it. */
   #offsets(name: string, data: Data, limit: number): Uint32Array {
     const raw = data.valueOffsets as Int32Array | undefined;
     if (raw === undefined || raw.length < this.rows + 1) this.corrupt(`have too few offsets in ${name}`);
@@ -190,9 +190,9 @@ export function readSingleBatch(bytes: Uint8Array, what: string): BatchView {
 const FILE_START = Buffer.from("ARROW1\0\0", "latin1");
 
 /**
- * The schema metadata of an Arrow IPC file, from its last bytes: the footer, made into a file of its own
- * whose batches are never read.
- * @throws FleetError `object_corrupt`, also when the footer does not lie within `end`.
+ * The schema metadata of an Arrow IPC file, from its last bytes: the footer is read as a file of its own, without its
+ * batches.
+ * @throws FleetError `object_corrupt`, also when the footer is not completely within `end`.
  */
 export function readFileMetadata(end: Uint8Array, what: string): ReadonlyMap<string, string> {
   try {

@@ -1,4 +1,4 @@
-/** Result files: one Arrow IPC file a shard, uncompressed, readable without any code of ours. */
+/** Result files: one uncompressed Arrow IPC file per shard, readable without embedfleet. */
 import { AsyncByteQueue, RecordBatchFileWriter } from "apache-arrow";
 import type { ShardBuffers } from "../core/batch.ts";
 import { CONTRACT_VERSION, type RunOptions, type ShardStats, shardStatsSchema } from "../core/contracts.ts";
@@ -29,7 +29,7 @@ const STAGED_KEY = "embedfleet.staged_sha256";
 const ENGINE_KEY = "embedfleet.engine";
 const ENGINE_VERSION_KEY = "embedfleet.engine_version";
 
-/** The columns of a result file, row by row in the shard's planned order. */
+/** Columns of a result file, in the shard's planned order of rows. */
 export interface ResultRows extends RowVectors {
   readonly ids: readonly string[];
   readonly chunks: Uint32Array;
@@ -42,7 +42,7 @@ export interface ResultRows extends RowVectors {
 }
 
 /**
- * Pairs the planned rows with their vectors, leaving out the rows marked broken. Dense and ColBERT
+ * Pairs the planned rows with their vectors, without the rows marked broken. Dense and ColBERT
  * vectors of a whole shard are passed on without a copy.
  */
 export function assembleResults(rows: PlannedRows, buffers: ShardBuffers): ResultRows {
@@ -123,14 +123,14 @@ export interface ResultMeta {
   readonly stats: ShardStats;
   /** Key of this attempt's rejects, or null when every planned row is in the file. */
   readonly rejectsKey: string | null;
-  /** SHA-256 of the staged rows that the vectors were made of; none where they were taken from other result files. */
+  /** SHA-256 of the staged rows that the vectors were computed from; absent where they were copied from other result files. */
   readonly stagedSha256?: string | undefined;
-  /** Of the engine that made the vectors; none where they were taken from other result files. */
+  /** Version of the engine that computed the vectors; absent where they were copied from other result files. */
   readonly engineVersion?: string | undefined;
 }
 
 /**
- * @param files Where the file's memory comes from, all new by default. It is the caller's to give back.
+ * @param files Allocator of the file's memory, new memory by default. The caller returns it.
  * @returns The bytes of one Arrow IPC file with one record batch.
  */
 export function encodeResults(
@@ -160,7 +160,7 @@ export function encodeResults(
   }
   if (rows.texts) columns.push(utf8Column("text", rows.texts));
   for (const { name, values } of rows.kept) columns.push(optionalUtf8Column(name, values));
-  // A schema other than the first batch's silently drops a batch in apache-arrow 21, so there is
+  // apache-arrow 21 silently drops a batch whose schema differs from the first batch's, so there is
   // never a second batch: one writer, one batch, one file.
   const pieces = new Pieces();
   const writer = new RecordBatchFileWriter().reset(pieces);
@@ -221,9 +221,9 @@ export interface ResultFile {
   readonly rows: ResultRows;
   readonly stats: ShardStats;
   readonly rejectsKey: string | null;
-  /** SHA-256 of the staged rows that the worker embedded, in hex; null where the file does not say. */
+  /** SHA-256 of the staged rows that the worker embedded, in hex; null where the file has none. */
   readonly stagedSha256: string | null;
-  /** Version of the engine that made the vectors; null where the file does not say. */
+  /** Version of the engine that computed the vectors; null where the file has none. */
   readonly engineVersion: string | null;
 }
 
@@ -251,19 +251,19 @@ export function decodeResults(
   };
 }
 
-/** A file cut short still starts well, so its end is looked at first. */
+/** Checks the end of the file first, because a truncated file still starts well. */
 function assertWholeFile(bytes: Uint8Array, what: string): void {
   const tail = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).subarray(-6).toString("latin1");
   if (tail !== "ARROW1")
-    throw new FleetError("object_corrupt", `${what} (${bytes.length} bytes) do not end as an Arrow file does`);
+    throw new FleetError("object_corrupt", `${what} (${bytes.length} bytes) do not end like an Arrow file`);
 }
 
-/** Files of before there was a CRC-32 are taken as they are. */
+/** Checks the CRC-32; files of earlier versions without one are accepted. */
 function assertUnchanged(view: BatchView, bytes: Uint8Array, { run, shard }: ShardName): void {
   const written = view.metadata.get(CRC_KEY);
   const found = findChange(view, bytes, written);
   if (found === null) return;
-  throw new FleetError("object_corrupt", `${view.what} have the CRC-32 ${found}, and ${written} was written`, {
+  throw new FleetError("object_corrupt", `${view.what} have the CRC-32 ${found}, but ${written} was written`, {
     cure: `the store has changed them: delete ${runKeys(run).data(shard)}, then \`embedfleet resume ${run}\`: the shard is computed again`,
   });
 }
@@ -315,13 +315,13 @@ function parseStatsText(text: string | undefined, what: string): ShardStats {
 /** Enough for the footer of a result file, whose options are a few kilobytes. */
 export const RESULT_END_BYTES = 64 * 1024;
 
-/** How a shard was computed, from the last bytes of its file. @throws FleetError `object_corrupt` */
+/** Stats of a shard, from the last bytes of its file. @throws FleetError `object_corrupt` */
 export function decodeResultStats(params: Readonly<{ run: string; shard: string; end: Uint8Array }>): ShardStats {
   const { run, shard, end } = params;
   const what = `the results of shard ${shard} of run ${run}`;
   assertWholeFile(end, what);
   const metadata = readFileMetadata(end, what);
   if (metadata.get("embedfleet.run") !== run || metadata.get("embedfleet.shard") !== shard)
-    throw new FleetError("object_corrupt", `${what} speak of another shard`);
+    throw new FleetError("object_corrupt", `${what} belong to another shard`);
   return parseStatsText(metadata.get(STATS_KEY), what);
 }

@@ -1,14 +1,14 @@
-/** Rows of several result files put together in any order. */
+/** Combination of rows of several result files, in any order. */
 import { TEXT_HASH_BYTES } from "../core/rows.ts";
 import type { ResultRows } from "./results.ts";
 
-/** Row `row` of `from`. */
+/** Reference to row `row` of `from`. */
 export interface PickedRow {
   readonly from: ResultRows;
   readonly row: number;
 }
 
-/** @param picked At least one, all of files with the same columns. Everything is copied. */
+/** @param picked At least one row; all files have the same columns. Everything is copied. */
 export function selectRows(picked: readonly PickedRow[]): ResultRows {
   const { dim, texts, sparse, colbert, dense, kept } = picked[0]!.from;
   const uint32 = (of: (rows: ResultRows) => Uint32Array): Uint32Array =>
@@ -39,7 +39,7 @@ function fixed<T extends Uint8Array | Float32Array>(
   return out;
 }
 
-/** Where each picked row's entries of a list column will lie. */
+/** Offsets of each picked row's entries in a list column. */
 function offsetsOf(picked: readonly PickedRow[], of: (rows: ResultRows) => Uint32Array): Uint32Array {
   const offsets = new Uint32Array(picked.length + 1);
   picked.forEach(({ from, row }, i) => (offsets[i + 1] = offsets[i]! + of(from)[row + 1]! - of(from)[row]!));

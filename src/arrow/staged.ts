@@ -1,4 +1,4 @@
-/** Staged rows: one self-contained Arrow IPC stream a shard, so that one ranged read loads a job. */
+/** Staged rows: one self-contained Arrow IPC stream per shard, so that one ranged read loads a job. */
 import { hash } from "node:crypto";
 import { type RecordBatch, RecordBatchStreamWriter } from "apache-arrow";
 import { CONTRACT_VERSION } from "../core/contracts.ts";
@@ -15,7 +15,7 @@ import {
 } from "./columns.ts";
 import { type BatchView, readSingleBatch } from "./read.ts";
 
-/** One shard's rows as an Arrow IPC stream of one batch. The same rows always give the same bytes. */
+/** One shard's rows as an Arrow IPC stream of one batch. Deterministic for the same rows. */
 export function encodeStagedShard(params: Readonly<{ run: string; shard: string; rows: StagedRows }>): Uint8Array {
   const { run, shard, rows } = params;
   const columns = [
@@ -31,18 +31,18 @@ export function encodeStagedShard(params: Readonly<{ run: string; shard: string;
   return streamBytes(toRecordBatch(columns, stagedMetadata(run, shard)));
 }
 
-/** Names the staged bytes of a shard, and the size that the plan or a piece's header gives. */
+/** Staged bytes of a shard, and their size from the plan or a piece's header. */
 interface StagedParams {
   readonly run: string;
   readonly shard: string;
   readonly rows: number;
-  /** Special tokens included. */
+  /** Number of tokens, special tokens included. */
   readonly tokens: number;
   readonly bytes: Uint8Array;
 }
 
 /**
- * Reads a shard's rows back and proves that they are the ones the job speaks of.
+ * Reads a shard's rows back and proves that they are those of the job.
  * @param params.stagedSha256 SHA-256 of the bytes, in hex, where the plan has it.
  * @throws FleetError `object_corrupt`
  */
@@ -70,7 +70,7 @@ export function decodeStagedShard(params: StagedParams & { readonly stagedSha256
 export type StagedColumns = Omit<StagedRows, "ids" | "chunks" | "texts"> & { readonly texts: Utf8Texts | null };
 
 /**
- * Reads staged rows back for whoever has their documents' ids: nothing but kept fields is copied or decoded.
+ * Reads staged rows back for a caller that has their documents' ids: only kept fields are copied or decoded.
  * @throws FleetError `object_corrupt`
  */
 export function decodeStagedColumns(params: StagedParams): StagedColumns {
@@ -91,7 +91,7 @@ function numbersOf(view: BatchView, { rows, tokens }: StagedParams): NumberColum
   if (view.rows !== rows || values.length !== tokens) {
     throw new FleetError(
       "object_corrupt",
-      `${view.what} are ${view.rows} rows of ${values.length} tokens; the job says ${rows} rows of ${tokens}`,
+      `${view.what} are ${view.rows} rows of ${values.length} tokens; the job expects ${rows} rows of ${tokens}`,
     );
   }
   return {
@@ -109,7 +109,7 @@ function keptOf(view: BatchView): KeptColumn[] {
     .map((name) => ({ name: name.slice(KEPT_PREFIX.length), values: view.optionalStrings(name) }));
 }
 
-/** Apart from the columns of the staging itself, whatever their names are. */
+/** Prefix that separates kept fields, whatever their names, from the columns of the staging itself. */
 const KEPT_PREFIX = "keep:";
 
 function keptName(name: string): string {

@@ -1,4 +1,4 @@
-/** Jobs come from a queue that others can write to: what a worker may take for one, and why not. */
+/** Validation of queued jobs before a worker takes them; others can write to the queue. */
 import { type JobPayload, jobPayloadSchema } from "./contracts.ts";
 import { messageOf } from "./errors.ts";
 import { assertContractKnown } from "./json.ts";
@@ -7,17 +7,17 @@ import { jobId } from "./layout.ts";
 const SHOWN_CHARS = 500;
 
 /**
- * @param id What the queue calls the job.
- * @returns The payload, or why the job cannot be taken.
+ * @param id The job's id in the queue.
+ * @returns The payload, or the reason why the job is refused.
  */
 export function admitJob(id: string, data: unknown): JobPayload | string {
   const parsed = jobPayloadSchema.safeParse(data);
   if (!parsed.success) return `the payload is not a valid job: ${messageOf(parsed.error).slice(0, SHOWN_CHARS)}`;
   const { run, shard } = parsed.data;
-  return id === jobId(run, shard) ? parsed.data : `the payload speaks of ${jobId(run, shard)}`;
+  return id === jobId(run, shard) ? parsed.data : `the payload belongs to job ${jobId(run, shard)}`;
 }
 
-/** @throws FleetError `contract_newer` for a job of a newer program. */
+/** @throws FleetError `contract_newer` for a job that a newer version queued. */
 export function assertJobKnown(id: string, data: unknown): void {
   assertContractKnown((data as { v?: unknown } | null)?.v, `the payload of job ${id}`);
 }

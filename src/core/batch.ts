@@ -1,9 +1,10 @@
-/** A shard's rows while a worker holds them: token ids in, vectors out, in shared memory. */
+/** A shard's rows in a worker: token ids in, vectors out, in shared memory. */
 import { ALL_HEADS, type Head } from "./contracts.ts";
 
 /**
- * All arrays lie in one shared buffer: the model's threads read ids from it and bring their results into it, and
- * the result file is made from it. Row `i` has the ids `ids[offsets[i] .. offsets[i + 1])`, special tokens included.
+ * Input and output arrays of one shard, all in one shared buffer: the model's threads read ids from it and write their
+ * results to it, and the result file is built from it. Row `i` has the ids `ids[offsets[i] .. offsets[i + 1])`, special
+ * tokens included.
  */
 export interface ShardBuffers {
   readonly rows: number;
@@ -12,7 +13,7 @@ export interface ShardBuffers {
   readonly ids: Int32Array;
   /** uint32 [rows + 1] */
   readonly offsets: Uint32Array;
-  /** float32 [rows, dim], unit length; null when the head was not asked for. */
+  /** float32 [rows, dim], unit length; null when the head was not requested. */
   readonly dense: Float32Array | null;
   /** Row `i` owns `[offsets[i], offsets[i] + sparseCounts[i])` of both arrays, indices ascending. */
   readonly sparseIndices: Uint32Array | null;
@@ -20,7 +21,7 @@ export interface ShardBuffers {
   readonly sparseCounts: Uint32Array | null;
   /** float32 [tokens - rows, dim]: `<s>` has no vector, so row `i` starts at `offsets[i] - i`. */
   readonly colbert: Float32Array | null;
-  /** Why the row has no results, as one of `BROKEN`; 0 for a sound row. */
+  /** uint8 [rows]: one of `BROKEN`, the reason why the row has no results; 0 for a valid row. */
   readonly broken: Uint8Array;
 }
 
@@ -32,15 +33,15 @@ export interface RowRef {
   readonly row: number;
 }
 
-/** When the session worked on a batch, in milliseconds since the epoch, with fractions. */
+/** Time that the session spent on a batch, in milliseconds since the epoch, with fractions. */
 export interface BatchReport {
   readonly startedAtMs: number;
   readonly finishedAtMs: number;
 }
 
 /**
- * @param params.lengths Tokens of each row, special tokens included, in row order.
- * @param params.take Gives at least so many bytes, which may hold anything; new ones by default.
+ * @param params.lengths Number of tokens of each row, special tokens included, in row order.
+ * @param params.take Allocates at least so many bytes, with any content; a new buffer by default.
  */
 export function allocateShard(
   params: Readonly<{
@@ -86,12 +87,12 @@ export function allocateShard(
   };
 }
 
-/** V8 copies shared memory word by word, and four times slower where source and target are not aligned to its words. */
+/** V8 copies shared memory word by word, and four times slower where source and target are not word-aligned. */
 function alignedBytes(lengthInWords: number): number {
   return Math.ceil(lengthInWords / 2) * 8;
 }
 
-/** Copies a row's results between shards of one model that were allocated for the same heads. */
+/** Copies a row's results between two shards of one model that were allocated for the same heads. */
 export function copyRow(from: RowRef, to: RowRef): void {
   const source = from.shard;
   const target = to.shard;
@@ -108,12 +109,12 @@ export function copyRow(from: RowRef, to: RowRef): void {
   target.broken[to.row] = source.broken[from.row]!;
 }
 
-/** Whether a shard has buffers for a head: runs differ in the heads they ask for. */
+/** Whether a shard has buffers for a head; runs differ in the heads they request. */
 export function wants(shard: ShardBuffers, head: Head): boolean {
   return (head === "sparse" ? shard.sparseCounts : shard[head]) !== null;
 }
 
-/** Every head that at least one row of a batch asks for. */
+/** Every head that at least one row of a batch requests. */
 export function wantedHeads(rows: readonly RowRef[]): Head[] {
   return ALL_HEADS.filter((head) => rows.some(({ shard }) => wants(shard, head)));
 }

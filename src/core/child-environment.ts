@@ -1,11 +1,11 @@
-/** What a process that is started gets of this one's environment. */
+/** The environment of child processes. */
 
-/** Of the variables that are the command line's. */
+/** Prefix of the command line's environment variables. */
 export const PREFIX = "EMBEDFLEET_";
 
 /**
- * This process's environment without the variables of the command line: a child process gets its settings from its
- * parent alone, and what its parent was told is not told it a second time.
+ * This process's environment without the command line's variables: a child process gets its settings from its parent
+ * alone, and a setting that the parent has already applied is not applied again.
  */
 export function childEnvironment(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith(PREFIX)));

@@ -1,10 +1,10 @@
 /**
- * The `--where` grammar: `field operator value`, with one of `=`, `!=`, `<`, `<=`, `>`, `>=` and white space
- * around the operator as one likes. Pure.
+ * The `--where` grammar: `field operator value`, with one of `=`, `!=`, `<`, `<=`, `>`, `>=` and optional white space
+ * around the operator. Pure.
  *
- * A number is compared with a number as a number, anything else letter by letter; text that looks like a number
- * (as in CSV) counts as one for `<`, `<=`, `>` and `>=` only. A field that is missing, null, a list or an object
- * equals nothing: only `!=` holds for it.
+ * Two numbers are compared as numbers, anything else by code units; text that looks like a number (as in CSV) counts as
+ * one for `<`, `<=`, `>` and `>=` only. A field that is missing, null, a list or an object equals nothing: only `!=`
+ * holds for it.
  */
 import type { Condition } from "./selection.ts";
 import { FleetError } from "./errors.ts";
@@ -16,8 +16,8 @@ export function parseCondition(text: string): Condition {
   const { field, operator, value } = CONDITION.exec(text)?.groups ?? {};
   if (field === undefined || operator === undefined || value === undefined)
     throw badCondition(text, "has no field and operator");
-  if (/^[=!<>]/.test(value)) throw badCondition(text, `has the operator ${operator}${value[0]}, which is none`);
-  if (value === "" && operator !== "=" && operator !== "!=") throw badCondition(text, "compares with nothing");
+  if (/^[=!<>]/.test(value)) throw badCondition(text, `has the unknown operator ${operator}${value[0]}`);
+  if (value === "" && operator !== "=" && operator !== "!=") throw badCondition(text, "has no value to compare with");
   return { field, operator: operator as Condition["operator"], value };
 }
 
@@ -42,7 +42,7 @@ const ORDERS: Readonly<Record<Exclude<Condition["operator"], "!=">, (compared: n
   ">=": (compared) => compared >= 0,
 };
 
-/** Negative, zero or positive like a sort's comparison; null when the two cannot be compared. */
+/** Negative, zero or positive, as in a sort comparison; null when the two cannot be compared. */
 function compare(value: unknown, { operator, value: typed }: Condition): number | null {
   const isEquality = operator === "=" || operator === "!=";
   const other = asNumber(typed);
@@ -55,12 +55,12 @@ function compare(value: unknown, { operator, value: typed }: Condition): number 
   return number !== null && other !== null ? order(number, other) : order(text, typed);
 }
 
-/** Null where nothing is true of the two: NaN. */
+/** Three-way comparison; null for NaN, for which no order holds. */
 function order<T extends number | bigint | string>(a: T, b: T): number | null {
   return a < b ? -1 : a > b ? 1 : a >= b ? 0 : null;
 }
 
-/** Whole numbers that a double would round are kept exact. */
+/** Number of a text; a bigint for integers that a double would round. */
 function asNumber(text: string): number | bigint | null {
   const number = text.trim() === "" ? NaN : Number(text);
   if (Number.isNaN(number)) return null;

@@ -1,4 +1,4 @@
-/** What makes two readings of a document, under two sets of options, come to the same rows. */
+/** Content equality of documents that were read under two sets of options. */
 import { hash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import type { RunOptions } from "./contracts.ts";
@@ -8,8 +8,8 @@ import { knownTo } from "./same-model.ts";
 export const CONTENT_KEY_BYTES = 16;
 
 /**
- * Options that say where documents and their fields are found, and which are taken. What they yield is compared document by
- * document; every other option, those of the future too, is taken to decide what a row or its vectors are.
+ * Options that define where documents and their fields are found, and which are selected. Their effect is compared
+ * document by document; every other option, future ones included, is assumed to decide what a row or its vectors are.
  */
 const READING_OPTIONS: ReadonlySet<string> = new Set([
   "idField",
@@ -22,18 +22,18 @@ const READING_OPTIONS: ReadonlySet<string> = new Set([
   "dedupe",
 ] satisfies (keyof RunOptions)[]);
 
-/** A document's text, and whatever else a source has put on it, in 32 bytes: SHA-256 of the text when that is all. */
+/** SHA-256 (32 bytes) of a document's text and of any other content from its source; of the text alone when there is no other. */
 export function contentHash(document: Document): Buffer {
   const { id: _, origin: __, text, ...carried } = document;
-  // By way of hexadecimal digits: Node's own buffer for each digest costs three times as much.
+  // Via hexadecimal digits: Node's own buffer for each digest costs three times as much.
   const textHash = hash("sha256", text, "hex");
   if (Object.keys(carried).length === 0) return Buffer.from(textHash, "hex");
   return Buffer.from(hash("sha256", `${textHash} ${JSON.stringify(carried)}`, "hex"), "hex");
 }
 
 /**
- * One phrase for each option that makes rows of the two sets incomparable; none when a run with the second
- * may build on a run with the first.
+ * One phrase for each option that makes rows of the two sets incomparable; empty when a run with the second set may
+ * build on a run with the first.
  */
 export function contentDifferences(base: RunOptions, wantedNow: RunOptions): string[] {
   const wanted = knownTo(base, wantedNow);
@@ -43,7 +43,7 @@ export function contentDifferences(base: RunOptions, wantedNow: RunOptions): str
     .flatMap((name) => differences(name, base[name as keyof RunOptions], wanted[name as keyof RunOptions]));
 }
 
-/** Of the model, each field that differs is named by itself. */
+/** Differences of one option; the fields of the model are listed one by one. */
 function differences(name: string, base: unknown, wanted: unknown): string[] {
   if (isDeepStrictEqual(base, wanted)) return [];
   if (isRecord(base) && isRecord(wanted)) {

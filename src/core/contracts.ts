@@ -1,4 +1,4 @@
-/** Everything that crosses a process or comes back from a store or queue, as schemas. */
+/** Schemas of everything that crosses a process boundary or is read from a store or queue. */
 import { z } from "zod";
 import { countSchema, limitSchema, runIdSchema, sha256Schema, shardIdSchema, windowIdSchema } from "./scalars.ts";
 import { selectionSchema } from "./selection.ts";
@@ -7,35 +7,35 @@ import { totalsSchema } from "./stats.ts";
 export { type Limit, limitSchema, runIdSchema } from "./scalars.ts";
 export * from "./stats.ts";
 
-/** Of every record and file that has no version of its own; readers refuse another. */
+/** Version of every record and file that has no version of its own; readers refuse another. */
 export const CONTRACT_VERSION = 1;
 /**
- * Of run records, plans and jobs. A run is planned in the version that its record has, to its end.
- * 1 has no digests of staged rows, of rejects and of the plan as a whole; it is still read and continued.
+ * Version of run records, plans and jobs. A run keeps its record's version until it is fully planned.
+ * Version 1 has no digests of staged rows, of rejects and of the whole plan; it is still read and continued.
  */
 export const PLAN_VERSION = 2;
-/** Upper bounds that hold before anything is allocated. */
+/** Size limit of a staged shard. This and the next limits are checked before any allocation. */
 export const MAX_STAGED_SHARD_BYTES = 256 * 1024 * 1024;
-/** Of one result file. */
+/** Size limit of one result file. */
 export const MAX_DATA_FILE_BYTES = 512 * 1024 * 1024;
-/** Of one plan or manifest. */
+/** Size limit of one plan or manifest. */
 export const MAX_PLAN_BYTES = 32 * 1024 * 1024;
-/** Of one shard. */
+/** Most rows of one shard. */
 export const MAX_SHARD_ROWS = 1 << 20;
-/** Of a document's id, in UTF-16 code units. */
+/** Longest document id, in UTF-16 code units. */
 export const MAX_ID_CHARS = 1024;
 
 const versionSchema = z.literal(CONTRACT_VERSION);
 const planVersionSchema = z.union([z.literal(1), z.literal(PLAN_VERSION)]);
 
-/** A kind of vectors that the model makes of a row. */
+/** A kind of vectors that the model produces for a row. */
 export const headSchema = z.enum(["dense", "sparse", "colbert"]);
-/** One kind of vectors: one for the row, weights of its words, or one for each of its tokens. */
+/** A kind of vectors: one per row, a weight per word of the row, or one per token. */
 export type Head = z.infer<typeof headSchema>;
-/** In the order in which they are listed everywhere. */
+/** All heads, in the order in which they are listed everywhere. */
 export const ALL_HEADS = headSchema.options;
 
-/** Of the weights. A run's rows are all of one. */
+/** Precision of the weights. All rows of a run have the same one. */
 export const precisionSchema = z.enum(["fp32", "fp16", "int8"]);
 /** Precision of the weights. */
 export type Precision = z.infer<typeof precisionSchema>;
@@ -45,12 +45,12 @@ export const engineNameSchema = z
   .string()
   .regex(/^[a-z][a-z0-9-]{0,31}$/, "1 to 32 small letters, digits or '-', starting with a letter");
 
-/** What dense and ColBERT vectors are written as. */
+/** Number type of dense and ColBERT vectors in files. */
 export const vectorTypeSchema = z.enum(["float32", "float16"]);
 /** Number type of written vectors. */
 export type VectorType = z.infer<typeof vectorTypeSchema>;
 
-/** Exactly which model. */
+/** Identity of a model. */
 export const modelRefSchema = z.strictObject({
   id: z.string().min(1).describe("Name of the model."),
   revision: z.string().min(1).describe("Revision of the model."),
@@ -65,13 +65,13 @@ export const modelRefSchema = z.strictObject({
   dim: z.int().min(1).max(65536).describe("Width of dense and ColBERT vectors."),
   maxTokens: z.int().min(3).describe("Longest row in tokens that the model takes, special tokens included."),
 });
-/** Which model, by name, revision and digest. */
+/** A model by name, revision and digest. */
 export type ModelRef = z.infer<typeof modelRefSchema>;
 
-/** How a document that is longer than a chunk is cut. */
+/** Strategy for splitting a document that is longer than a chunk. */
 export const chunkingSchema = z.enum(["document", "tokens", "sentences", "paragraphs", "markdown"]);
 
-/** All that decides what the rows and their vectors are. A run id stands for one of these for ever. */
+/** All options that decide the rows and their vectors. A run id stands for one such set permanently. */
 export const runOptionsSchema = z
   .strictObject({
     model: modelRefSchema.describe("Model that makes the vectors."),
@@ -106,10 +106,10 @@ export const runOptionsSchema = z
     title: "Options of a run",
     description: "Options that decide a run's rows and their vectors.",
   });
-/** The options of a run. */
+/** Options of a run. */
 export type RunOptions = z.infer<typeof runOptionsSchema>;
 
-/** What a run builds on. Absent in `run.json`: a full run that was asked for as one. */
+/** The run's relation to earlier runs. Absent in `run.json` of a full run that was requested as one. */
 export const lineageSchema = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("full").describe("Kind of the run."),
@@ -127,17 +127,17 @@ export const lineageSchema = z.discriminatedUnion("kind", [
     supersedes: runIdSchema.describe("Delta whose effective rows this run holds."),
   }),
 ]);
-/** What a run builds on, or takes the place of. */
+/** The run that this one builds on or replaces. */
 export type Lineage = z.infer<typeof lineageSchema>;
 
-/** What must not be exceeded for the run to be sealed without a person's consent. */
+/** Limits that must hold for the run to be sealed without a person's consent. */
 export const guardsSchema = z.strictObject({
   maxRejects: limitSchema.describe("Most rejected documents, as a number or as a share of those read."),
   maxDeletes: limitSchema.describe(
     "Most documents that the base has and the corpus no longer has, as a number or as a share of the base's.",
   ),
 });
-/** The limits beyond which a run is held. */
+/** Limits beyond which a run is held. */
 export type Guards = z.infer<typeof guardsSchema>;
 
 /** `run.json` */
@@ -172,7 +172,7 @@ export const runRecordSchema = z
     title: "runs/<run>/run.json",
     description: "What a run is: its inputs, its options and the run it builds on.",
   });
-/** What a run is: its inputs, its options, what it builds on. */
+/** A run's record: its inputs, its options and the run it builds on. */
 export type RunRecord = z.infer<typeof runRecordSchema>;
 
 /** One shard of a window's plan. */
@@ -192,7 +192,7 @@ export const shardPlanSchema = z.strictObject({
       "SHA-256 of the bytes `start` to `end` of the staged file; absent in version 1 and where rows were not staged (`compact`).",
     ),
 });
-/** What is planned of one shard. */
+/** Plan of one shard. */
 export type ShardPlan = z.infer<typeof shardPlanSchema>;
 
 /** `plan/w000012.json` */
@@ -225,10 +225,10 @@ export const windowPlanSchema = z
     title: "runs/<run>/plan/w000012.json",
     description: "Plan of one window: its shards and the digests of their rows.",
   });
-/** What is planned of one window. */
+/** Plan of one window. */
 export type WindowPlan = z.infer<typeof windowPlanSchema>;
 
-/** A part of the list of rows that a delta takes away from what it builds on: `deletes.arrow`. */
+/** A part of the list of rows that a delta deletes from its base: `deletes.arrow`. */
 export const deletesFileSchema = z.strictObject({
   key: z.string().describe("Key of the object in the store, below `--out`."),
   rows: z.int().min(1).describe("Number of rows."),
@@ -269,7 +269,7 @@ export const closedRecordSchema = z
 /** Written when the corpus has been read to its end. */
 export type ClosedRecord = z.infer<typeof closedRecordSchema>;
 
-/** `accepted.json`: a person has agreed that a run beyond its guards is sealed. */
+/** `accepted.json`: a person has agreed to seal a run beyond its guards. */
 export const acceptedRecordSchema = z
   .strictObject({
     version: versionSchema.describe("Format version; readers refuse any other."),
@@ -308,7 +308,7 @@ export const jobPayloadSchema = z
     message: `the staged byte range must be 1 to ${MAX_STAGED_SHARD_BYTES} bytes`,
   })
   .meta({ title: "A job of the queue", description: "A pointer to the staged rows of a shard; it holds no text." });
-/** What a job of the queue says. */
+/** Content of a queue job. */
 export type JobPayload = z.infer<typeof jobPayloadSchema>;
 
 /** One line of `rejects/*.jsonl`. */
@@ -327,7 +327,7 @@ export const rejectSchema = z
 /** A document or row that was refused. */
 export type Reject = z.infer<typeof rejectSchema>;
 
-/** One result file as the seal has read it. */
+/** One result file, as read by the seal. */
 export const manifestFileSchema = z.strictObject({
   key: z.string().describe("Key of the object in the store, below `--out`."),
   shard: shardIdSchema.describe("Id of the shard."),
@@ -339,7 +339,7 @@ export const manifestFileSchema = z.strictObject({
 type Keyed = Readonly<{ key: string }>;
 const PATH_IN_RUN = /^[\w-]+(?:[./][\w-]+)*$/;
 
-/** Whoever can write a manifest must not have other objects read through it. */
+/** A forged manifest must not cause other objects to be read. */
 function namesOwnKeysOnly(
   named: Readonly<{ run: string; files: Keyed[]; rejects: Keyed[]; deletes?: Keyed[] | undefined }>,
 ): boolean {
@@ -381,7 +381,7 @@ export const manifestSchema = z
   })
   .refine(namesOwnKeysOnly, { message: "a manifest may only name files of its own run" })
   .meta({ title: "runs/<run>/manifest.json", description: "What a sealed run consists of. It is written last." });
-/** What a sealed run consists of. */
+/** Content list of a sealed run. */
 export type Manifest = z.infer<typeof manifestSchema>;
 
 /** `latest.json` */
@@ -392,5 +392,5 @@ export const latestSchema = z
     sealedAt: z.iso.datetime().describe("Time at which the run was sealed."),
   })
   .meta({ title: "latest.json", description: "Run that was sealed last." });
-/** Which run was sealed last. */
+/** The run that was sealed last. */
 export type Latest = z.infer<typeof latestSchema>;

@@ -1,7 +1,7 @@
 /**
- * How long a device takes for a batch, from its shape. What a transformer computes for `rows` padded to
- * `length` is a fixed part (launches, a call across the thread), a part for each token (projections
- * and feed-forward), and a part for each pair of tokens of a row (attention), so
+ * Time that a device takes for a batch, by its shape. A transformer's work for `rows` padded to `length` has a fixed part
+ * (launches, a call to the other thread), a part per token (projections and feed-forward), and a part per pair of tokens
+ * of a row (attention), so
  *
  *     ms = batchMs + rows * length * (tokenMs + length * pairMs)
  *
@@ -24,7 +24,7 @@ export interface CostSample extends BatchShape {
   readonly ms: number;
 }
 
-/** For a device that nobody has measured: one more batch is worth 128 tokens of padding. */
+/** Costs of a device without measurements: one more batch equals 128 tokens of padding. */
 export const PRESUMED_COST: CostModel = { batchMs: 0.128, tokenMs: 0.001, pairMs: 0 };
 
 export function predictMs(model: CostModel, { rows, length }: BatchShape): number {
@@ -34,10 +34,10 @@ export function predictMs(model: CostModel, { rows, length }: BatchShape): numbe
 /**
  * Non-negative least squares of relative errors: a short batch counts as much as a long one.
  *
- * The best non-negative fit is the best plain fit of the terms that it does not set to zero, and with
- * three terms there are seven such sets, so each is solved and the best one without a negative term wins.
+ * The best non-negative fit is the best unconstrained fit of the terms that it does not set to zero. With three terms
+ * there are seven such sets, so each is solved and the best one without a negative term is chosen.
  *
- * @returns Null when the samples cannot tell what a token costs: too few of them, or all of one size.
+ * @returns Null when the samples do not determine the cost of a token: too few of them, or all of one size.
  */
 export function fitCostModel(samples: readonly CostSample[]): CostModel | null {
   let best: { model: CostModel; error: number } | null = null;
@@ -52,20 +52,20 @@ export function fitCostModel(samples: readonly CostSample[]): CostModel | null {
   return best === null || best.model.tokenMs + best.model.pairMs === 0 ? null : best.model;
 }
 
-/** What multiplies `batchMs`, `tokenMs` and `pairMs` in a batch's time. */
+/** Factors of `batchMs`, `tokenMs` and `pairMs` in a batch's time. */
 const TERMS: readonly ((shape: BatchShape) => number)[] = [
   () => 1,
   ({ rows, length }) => rows * length,
   ({ rows, length }) => rows * length * length,
 ];
-/** Where samples leave a choice, the earlier set has it. */
+/** Sets of terms to fit; on a tie the earlier set wins. */
 const TERM_SETS = [[0, 1, 2], [0, 1], [1, 2], [0, 2], [1], [2], [0]] as const;
 
-/** The normal equations, solved by elimination; null when the samples do not determine them. */
+/** Solution of the normal equations by elimination; null when the samples do not determine them. */
 function leastSquares(samples: readonly CostSample[], terms: readonly number[]): number[] | null {
   const size = terms.length;
   const rows = terms.map(() => Array.from({ length: size + 1 }, () => 0));
-  // Columns differ by orders of magnitude; scaled to their largest value, none is lost to rounding.
+  // Columns differ by orders of magnitude; scaling each to its largest value keeps rounding from losing any.
   const scales = terms.map((term) => Math.max(...samples.map((sample) => TERMS[term]!(sample) / sample.ms), 0));
   for (const sample of samples) {
     const values = terms.map((term, i) => TERMS[term]!(sample) / sample.ms / scales[i]!);
@@ -87,7 +87,7 @@ function eliminate(rows: number[][]): number[] | null {
     let pivot = at;
     for (let i = at + 1; i < size; i++) if (Math.abs(rows[i]![at]!) > Math.abs(rows[pivot]![at]!)) pivot = i;
     [rows[at], rows[pivot]] = [rows[pivot]!, rows[at]!];
-    // Also refuses NaN, which samples of no time at all would give.
+    // Also refuses NaN, which samples with zero time would produce.
     if (!(Math.abs(rows[at]![at]!) > LEAST_PIVOT)) return null;
     for (let i = 0; i < size; i++) {
       if (i === at) continue;

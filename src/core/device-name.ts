@@ -1,19 +1,20 @@
-/** Devices by name, whatever runs a model on them. Which of them an engine can open, it says itself. */
+/** Device names, for every engine. Which devices an engine can open is known to the engine. */
 
 export interface Device {
-  /** `cpu`, or a word of the engine's own, such as `cuda` or `tensorrt`. */
+  /** `cpu`, or a word that the engine defines, such as `cuda` or `tensorrt`. */
   readonly kind: string;
-  /** Which one of several; 0 on the CPU. */
+  /** Index among several devices of the kind; 0 on the CPU. */
   readonly index: number;
 }
 
 export const CPU: Device = { kind: "cpu", index: 0 };
 
-/** A device, or the best that the engine finds on this machine. */
+/** A device, or `auto` for the best that the engine finds on this machine. */
 export type DeviceChoice = Device | "auto";
 
 /**
- * @returns Null for what is no device's name, as in `cuda:0`; without a number it is the first. The CPU has none.
+ * @param text A name such as `cuda:0`; without a number it is the first device. The CPU has no number.
+ * @returns Null when the text is not a device name.
  */
 export function parseDevice(text: string): Device | null {
   const [, kind, index] = /^([a-z][a-z0-9]{0,31})(?::(\d{1,2}))?$/.exec(text) ?? [];

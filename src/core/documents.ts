@@ -1,7 +1,7 @@
-/** What a source yields. */
+/** Documents and rejects, as a source yields them. */
 import type { Reject } from "./contracts.ts";
 
-/** Where in a corpus a document was found. */
+/** Position in a corpus where a document was found. */
 export interface Origin {
   /** The input as the user named it, or a path below a named folder. */
   readonly file: string;
@@ -9,21 +9,21 @@ export interface Origin {
   readonly line?: number;
 }
 
-/** One document as it was read. */
+/** One document, as read. */
 export interface Document {
   readonly id: string;
   readonly text: string;
   readonly origin: Origin;
-  /** The fields to keep, in the order they were asked for; null where the document lacks one. */
+  /** The fields to keep, in the order of the option; null where the document lacks one. */
   readonly kept?: readonly (string | null)[];
 }
 
-/** What a source yields: a document, or a refusal in its place. */
+/** An item that a source yields: a document, or a reject in its place. */
 export type SourceItem =
   | {
       readonly kind: "document";
       readonly document: Document;
-      /** See `contentHash`; where it was computed by whoever read the document. */
+      /** Digest as from `contentHash`; present where the reader of the document computed it. */
       readonly content?: Uint8Array;
     }
   | { readonly kind: "reject"; readonly reject: Reject };
@@ -45,7 +45,7 @@ export type RejectReason =
   | "non_finite"
   | "crashed";
 
-/** The reject of something found at `origin`. */
+/** Creates the reject of an item found at `origin`. */
 export function rejectAt(origin: Origin, reason: RejectReason, detail: string, id: string | null = null): Reject {
   return { id, reason, detail, ...origin };
 }

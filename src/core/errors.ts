@@ -1,4 +1,4 @@
-/** Coded faults. An expected outcome is a union in a return type; a fault is a `FleetError`. */
+/** Faults with codes. An expected outcome is a union in a return type; a fault is a `FleetError`. */
 import { ZodError } from "zod";
 
 /** Kinds of faults. */
@@ -40,14 +40,14 @@ export type ErrorCode =
   | "worker_failed"
   | "producer_failed";
 
-/** What a fault says besides its message. */
+/** Further fields of a fault. */
 export interface FleetErrorOptions {
-  /** What the reader can do about it, as one sentence. */
+  /** What the reader can do about it, in one sentence. */
   readonly cure?: string;
   readonly cause?: unknown;
 }
 
-/** A fault: what failed, where and why, and what to do about it. */
+/** A fault: what failed, where, why, and how to fix it. */
 export class FleetError extends Error {
   readonly code: ErrorCode;
   readonly cure: string | undefined;
@@ -61,7 +61,7 @@ export class FleetError extends Error {
   }
 }
 
-/** A fault as plain data, for other threads and machines; its cause stays behind. */
+/** A fault as plain data, for other threads and machines; its cause is left out. */
 export interface FaultFields {
   readonly code: string;
   readonly message: string;
@@ -80,12 +80,12 @@ export function hasCode(error: unknown, code: ErrorCode): error is FleetError {
   return error instanceof FleetError && error.code === code;
 }
 
-/** Whether it is the store or Redis that cannot be reached now, and nothing is wrong with what was asked for. */
+/** Whether the store or Redis is temporarily unreachable, so that the request itself is not at fault. */
 export function isPassing(error: unknown): boolean {
   return hasCode(error, "store_unavailable") || hasCode(error, "redis_unavailable");
 }
 
-/** The innermost message of an error chain's head, for embedding in another message. */
+/** Message of the outermost error of a chain, for embedding in another message. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0]);
   if (error instanceof ZodError) return issuesOf(error);
@@ -95,7 +95,7 @@ export function messageOf(error: unknown): string {
 
 const SHOWN_ISSUES = 3;
 
-/** What does not fit a schema, in one line: zod's own message is a page of JSON. */
+/** Mismatches with a schema, in one line; zod's own message is a page of JSON. */
 function issuesOf({ issues }: ZodError): string {
   const shown = issues.slice(0, SHOWN_ISSUES).map(({ path, message }) => {
     const where = path.map(String).join(".");

@@ -1,16 +1,16 @@
-/** Figures as people read them. */
+/** Formatting of figures for people. */
 
-/** `1,234,568`: to the nearest whole number. */
+/** `1,234,568`: rounded to a whole number. */
 export function count(value: number): string {
   return Math.round(value).toLocaleString("en-US");
 }
 
-/** `12.3 MB`: a million bytes each. */
+/** `12.3 MB`; a megabyte is a million bytes. */
 export function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
-/** `12.3 %` of a ratio of 0.123. */
+/** `12.3 %` for a ratio of 0.123. */
 export function percent(ratio: number): string {
   return `${(ratio * 100).toFixed(1)} %`;
 }
@@ -22,7 +22,7 @@ const UNITS = [
   [1, "s"],
 ] as const;
 
-/** `2 d 3 h`, `4 min 5 s`: two units say enough. */
+/** `2 d 3 h`, `4 min 5 s`: the two largest units. */
 export function duration(seconds: number): string {
   const rounded = Math.max(0, Math.round(seconds));
   const at = UNITS.findIndex(([size]) => rounded >= size);

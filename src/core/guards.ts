@@ -1,10 +1,10 @@
 /** Limits beyond which a run is held: it is not sealed until a person agrees. */
 import type { ClosedRecord, Guards, Limit, RunRecord } from "./contracts.ts";
 
-/** Without `--max-rejects` and `--max-deletes`. */
+/** Limits that apply without `--max-rejects` and `--max-deletes`. */
 export const DEFAULT_GUARDS: Guards = { maxRejects: "50%", maxDeletes: "10%" };
 
-/** Why a run is held: what was counted, of how many, and the limit. */
+/** The reason why a run is held: the count, its total, and the limit. */
 export interface Hold {
   readonly guard: keyof Guards;
   readonly found: number;
@@ -27,7 +27,7 @@ export function holdOf(record: Pick<RunRecord, "guards">, closed: ClosedRecord):
 
 /**
  * Whether a count is above a limit. A share never forbids a single document while others remain: in a small corpus one
- * document is more than most shares.
+ * document exceeds most shares.
  */
 export function exceeds(limit: Limit, found: number, of: number): boolean {
   if (typeof limit === "number") return found > limit;

@@ -1,16 +1,16 @@
-/** Half-precision floats (IEEE 754 binary16), which Node.js 20 has no typed array for: their bits, as Uint16Array. */
+/** Half-precision floats (IEEE 754 binary16), for which Node.js 20 has no typed array: their bits, as Uint16Array. */
 
 const INFINITY = 0x7c00;
 const NAN = 0x7e00;
 /** Bits of the single-precision floats from which a half is infinite, and below which it is subnormal. */
 const FIRST_INFINITE = 0x477ff000;
 const FIRST_NORMAL = 0x38800000;
-/** What the exponents' biases differ by, 127 - 15, in place. */
+/** Difference of the exponent biases, 127 - 15, shifted to the exponent's position. */
 const BIAS = 112 << 23;
 /** Mantissa bits that a half lacks: 23 - 10. */
 const DROPPED = 13;
 
-/** Rounds to the nearest half, ties to even, as processors do. @param halves Where they go; new memory by default. */
+/** Rounds to the nearest half, ties to even, as processors do. @param halves Output; new memory by default. */
 export function toHalf(values: Float32Array, halves = new Uint16Array(values.length)): Uint16Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < bits.length; i++) {
@@ -37,7 +37,7 @@ function rareHalf(value: number, size: number): number {
 
 let singles: Float32Array | null = null;
 
-/** Exact: every half is a single-precision float. */
+/** Exact conversion: every half is a single-precision float. */
 export function fromHalf(halves: Uint16Array): Float32Array {
   singles ??= Float32Array.from({ length: 2 ** 16 }, (_, half) => singleOf(half));
   const table = singles;

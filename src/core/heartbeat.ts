@@ -1,17 +1,17 @@
 /**
- * Signs of life that the threads of one process share, so that one of them can vouch for the others while
- * they are held up by something long, and stops vouching when they are held up for good.
+ * A heartbeat shared by the threads of one process: one thread can renew leases for the others while they are blocked by
+ * a long operation, and stops when they hang.
  */
 
-/** Slots of the shared memory, in nanoseconds of the system's steady clock. */
+/** Slots of the shared memory, in nanoseconds of the monotonic clock. */
 const LOOP_TURNED = 0;
-/** Zero while the device owes no answer. */
+/** Zero while no batch is on the device. */
 const DEVICE_OWES_SINCE = 1;
 
 export interface HeartbeatParams {
-  /** Longest time without a sign of life that still counts as work. */
+  /** Longest time in milliseconds without a beat that still counts as work. */
   readonly maxSilentMs: number;
-  /** The memory of the heartbeat that another thread made. */
+  /** Memory of a heartbeat that another thread created. */
   readonly shared?: SharedArrayBuffer;
 }
 
@@ -27,12 +27,12 @@ export class Heartbeat {
     if (params.shared === undefined) this.loopTurned();
   }
 
-  /** Said by the main thread, from time to time. */
+  /** Called by the main thread, from time to time. */
   loopTurned(): void {
     Atomics.store(this.#times, LOOP_TURNED, process.hrtime.bigint());
   }
 
-  /** Said when the device gets its first batch, and at each answer while others are still with it. */
+  /** Called when the device gets its first batch, and at each result while others are still on it. */
   deviceWorks(): void {
     Atomics.store(this.#times, DEVICE_OWES_SINCE, process.hrtime.bigint());
   }
@@ -41,7 +41,7 @@ export class Heartbeat {
     Atomics.store(this.#times, DEVICE_OWES_SINCE, 0n);
   }
 
-  /** Since the last sign of life of whatever has been silent longer: the main thread or a working device. */
+  /** Milliseconds since the last beat of the main thread or of a busy device, whichever is longer. */
   get silentMs(): number {
     const turned = Atomics.load(this.#times, LOOP_TURNED);
     const owes = Atomics.load(this.#times, DEVICE_OWES_SINCE);

@@ -1,27 +1,27 @@
-/** JSON objects of the store: written one way, read through a schema. */
+/** JSON records of the store: one format for writing, schemas for reading. */
 import type { z } from "zod";
 import { PLAN_VERSION } from "./contracts.ts";
 import { FleetError, hasCode, messageOf } from "./errors.ts";
 import type { ObjectStore } from "./ports.ts";
 
-/** Small JSON records are never larger; a plan of 4,096 shards is about 1 MB. */
+/** Size limit of small JSON records; a plan of 4,096 shards is about 1 MB. */
 const MAX_RECORD_BYTES = 1024 * 1024;
 
 /**
- * Tells what a newer program wrote from what is damaged: the former is sound, and others can read it.
- * @param name What it was read from, for the message.
+ * Distinguishes a record of a newer version from a damaged one: the former is valid, and newer programs can read it.
+ * @param name Source of the record, for the message.
  * @throws FleetError `contract_newer`
  */
 export function assertContractKnown(version: unknown, name: string): void {
   if (!Number.isInteger(version) || (version as number) <= PLAN_VERSION) return;
   throw new FleetError(
     "contract_newer",
-    `${name} is of contract version ${String(version)}; this program knows versions up to ${PLAN_VERSION}`,
+    `${name} has contract version ${String(version)}; this program supports versions up to ${PLAN_VERSION}`,
     { cure: "install the version of embedfleet here that the run was enqueued with" },
   );
 }
 
-/** Deterministic for the same value, and readable: people look into the store. */
+/** JSON as UTF-8: deterministic for the same value, and indented for people who inspect the store. */
 export function toJsonBytes(value: unknown): Uint8Array {
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }
@@ -36,7 +36,7 @@ export async function readRecord<T>(
   return parseRecord(await store.read({ key, maxBytes }), { schema, name: `${store.url}/${key}` });
 }
 
-/** @throws FleetError `object_corrupt`; `contract_newer` for what a newer program wrote */
+/** @throws FleetError `object_corrupt`; `contract_newer` for a record of a newer version */
 export function parseRecord<T>(bytes: Uint8Array, params: Readonly<{ schema: z.ZodType<T>; name: string }>): T {
   const { schema, name } = params;
   try {
@@ -45,14 +45,14 @@ export function parseRecord<T>(bytes: Uint8Array, params: Readonly<{ schema: z.Z
     return schema.parse(value);
   } catch (error) {
     if (hasCode(error, "contract_newer")) throw error;
-    throw new FleetError("object_corrupt", `${name} is not what its schema says: ${messageOf(error)}`, {
+    throw new FleetError("object_corrupt", `${name} does not match its schema: ${messageOf(error)}`, {
       cure: "it was changed after it was written, or by another version of embedfleet",
       cause: error,
     });
   }
 }
 
-/** The record, or null when it is not there. */
+/** The record, or null when the object does not exist. */
 export async function findRecord<T>(
   store: ObjectStore,
   key: string,

@@ -1,4 +1,4 @@
-/** Names in the store. Every key of a run is made here, from ids that a schema has checked. */
+/** Keys of objects in the store. Every key of a run is built here, from ids that a schema has checked. */
 import { FleetError } from "./errors.ts";
 
 export const LATEST_KEY = "latest.json";
@@ -12,15 +12,15 @@ export function shardId(window: string, index: number): string {
   return `${window}-s${String(index).padStart(4, "0")}`;
 }
 
-/** The window that a shard belongs to: `w000012-s0003` is of `w000012`. */
+/** Window of a shard: `w000012-s0003` belongs to `w000012`. */
 export function windowOfShard(shard: string): string {
   return shard.slice(0, shard.indexOf("-"));
 }
 
-/** Markers of all fleets. */
+/** Prefix of the active-run markers of all fleets. */
 export const FLEETS_PREFIX = "fleets/";
 
-/** Markers of the runs that a fleet is at work on; `fleet` is the name of its queue. */
+/** Keys of a fleet's active-run markers; `fleet` is the name of its queue. */
 export function fleetKeys(fleet: string): { readonly prefix: string; marker(run: string): string } {
   const prefix = `${FLEETS_PREFIX}${fleet}/`;
   return { prefix, marker: (run) => prefix + run };
@@ -32,7 +32,7 @@ export interface ScheduleKeys {
   readonly record: string;
   readonly state: string;
   readonly ticksPrefix: string;
-  /** What became of a tick; see `core/backfill.ts`. */
+  /** Key of an event of a tick; see `core/backfill.ts`. */
   tick(slot: string, event: string): string;
 }
 
@@ -46,7 +46,7 @@ export function scheduleKeys(name: string): ScheduleKeys {
   };
 }
 
-/** Says that a run was removed, for ever: its id is not used again. */
+/** Key of the permanent marker of a removed run, whose id is not used again. */
 export function removedKey(run: string): string {
   return `removed/${run}`;
 }
@@ -55,7 +55,7 @@ export function jobId(run: string, shard: string): string {
   return `${run}-${shard}`;
 }
 
-/** Whether it is the id of one of the run's jobs, and not of a run whose id begins with this one's. */
+/** Whether the id belongs to a job of the run, and not of a run whose id has this one's as prefix. */
 export function isJobOf(run: string, id: string): boolean {
   return id.startsWith(jobId(run, "")) && /^w\d{6}-s\d{4}$/.test(id.slice(jobId(run, "").length));
 }
@@ -65,30 +65,30 @@ export interface RunKeys {
   readonly closed: string;
   readonly manifest: string;
   readonly cancelled: string;
-  /** A person's consent to seal a run beyond its guards. */
+  /** Key of a person's consent to seal a run beyond its guards. */
   readonly accepted: string;
   readonly planPrefix: string;
   readonly dataPrefix: string;
   readonly rejectsPrefix: string;
-  /** What several machines have made of the corpus's parts; gone when the plan is whole. */
+  /** Prefix of the output of all parts of the corpus; empty once the plan is complete. */
   readonly partsPrefix: string;
-  /** Everything of the run. */
+  /** Prefix of all objects of the run. */
   readonly prefix: string;
   plan(window: string): string;
   staged(window: string): string;
-  /** Documents and rows of a part, in pieces of bounded size; see `producers/parts/part-piece.ts`. */
+  /** Key of a part's documents and rows, in pieces of bounded size; see `producers/parts/part-piece.ts`. */
   partPiece(part: string, piece: number): string;
-  /** What the part is; see `partRecordSchema`. */
+  /** Key of a part's record; see `partRecordSchema`. */
   partRecord(part: string): string;
-  /** Says that all pieces are there. */
+  /** Key of the marker that all pieces exist. */
   partDone(part: string): string;
   data(shard: string): string;
-  /** What the run knows of a window's documents; see `arrow/document-index.ts`. */
+  /** Key of a window's document index; see `arrow/document-index.ts`. */
   documentIndex(window: string): string;
-  /** Parts of the list of rows that a delta takes away: `deletes.arrow`, `deletes-0001.arrow`, … */
+  /** Keys of the parts of the list of rows that a delta deletes: `deletes.arrow`, `deletes-0001.arrow`, … */
   deletes(part: number): string;
   windowRejects(window: string): string;
-  /** Named by attempt: of two workers on one shard, only the winner's rejects count. */
+  /** Key of a worker's rejects, by attempt: of two workers on one shard, only the winner's rejects count. */
   shardRejects(shard: string, attempt: string): string;
 }
 

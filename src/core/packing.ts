@@ -1,19 +1,19 @@
 /**
- * Which rows go through the model together. A batch costs what the device's cost model says of its padded
- * shape; the plan of least total cost over rows sorted by length is found by dynamic programming, so a
- * single long row is cut off from short ones exactly when padding would cost more than one more batch.
+ * Assignment of rows to batches. A batch costs what the device's cost model predicts for its padded shape. Dynamic
+ * programming finds the plan of least total cost over rows sorted by length, so a single long row is separated from
+ * short ones exactly when padding would cost more than one more batch.
  */
 import { type CostModel, PRESUMED_COST, predictMs } from "./cost-model.ts";
 
-/** What bounds a batch, and what it costs. */
+/** Limits and costs of a batch. */
 export interface PackingLimits {
-  /** Largest padded area of a batch: what the device's memory holds. A single row may exceed it, alone. */
+  /** Largest padded area of a batch in tokens, bounded by the device's memory. A single row may exceed it, alone. */
   readonly maxBatchTokens: number;
   readonly maxBatchRows: number;
-  /** Longest time of a batch by the cost model, so that a slow device stops soon. A single row may exceed it, alone. */
+  /** Longest predicted time of a batch in milliseconds, so that a slow device can stop soon. A single row may exceed it, alone. */
   readonly maxBatchMs: number;
   readonly cost: CostModel;
-  /** Tokens that the device pads a batch's longest row to. */
+  /** Number of tokens that the device pads a batch's longest row to. */
   readonly paddedLength: (longest: number) => number;
 }
 
@@ -28,9 +28,9 @@ export const DEFAULT_PACKING: PackingLimits = {
 const ROUNDING = 1e-9;
 
 /**
- * Cuts rows, longest first, into consecutive batches of least total time.
+ * Splits rows, longest first, into consecutive batches of least total time.
  *
- * @param lengths Tokens of each row, descending.
+ * @param lengths Number of tokens of each row, descending.
  * @returns The end index of each batch.
  */
 export function planBatches(lengths: ArrayLike<number>, limits: PackingLimits): number[] {
@@ -44,13 +44,13 @@ export function planBatches(lengths: ArrayLike<number>, limits: PackingLimits): 
   );
   for (let end = 1; end <= rows; end++) {
     total[end] = Infinity;
-    // Going back, rows only get longer, so the first start that does not fit ends the search.
+    // Rows only get longer backwards, so the first start that does not fit ends the search.
     for (let start = end - 1; start >= 0; start--) {
       const batchRows = end - start;
       const ms = limits.cost.batchMs + batchRows * rowMs[start]!;
       if (batchRows > 1 && !fits(limits, batchRows, padded[start]!, ms)) break;
       const sum = total[start]! + ms;
-      // Of plans that are equal but for rounding, the one whose last batch is shortest: that one waits for more rows.
+      // Among plans that differ only by rounding, prefer the shortest last batch: that one waits for more rows.
       if (sum < total[end]! * (1 - ROUNDING)) {
         total[end] = sum;
         startOf[end] = start;
@@ -66,7 +66,7 @@ function fits(limits: PackingLimits, rows: number, length: number, ms: number): 
   return rows <= limits.maxBatchRows && rows * length <= limits.maxBatchTokens && ms <= limits.maxBatchMs;
 }
 
-/** Rows looked at in one plan: bounds its time; the pool may hold more. */
+/** Most rows per plan; bounds planning time. The pool may hold more. */
 const PLAN_ROWS = 4096;
 
 /**
@@ -76,7 +76,7 @@ const PLAN_ROWS = 4096;
 export class Packer<Row> {
   readonly #limits: PackingLimits;
   readonly #lengthOf: (row: Row) => number;
-  /** Longest last, so that taking a batch is a cut at the end. */
+  /** Rows in ascending length, so that a batch is taken from the end. */
   #pool: Row[] = [];
   #planned: number[] = [];
   #tokens = 0;
@@ -90,7 +90,7 @@ export class Packer<Row> {
     return this.#pool.length;
   }
 
-  /** Real tokens that wait. */
+  /** Number of real tokens in the pool. */
   get pendingTokens(): number {
     return this.#tokens;
   }
@@ -101,7 +101,7 @@ export class Packer<Row> {
     this.#planned = [];
   }
 
-  /** Takes rows out again, those of a shard that is given back. */
+  /** Removes rows from the pool, as when a shard returns to the queue. */
   remove(isGone: (row: Row) => boolean): void {
     this.#pool = this.#pool.filter((row) => !isGone(row));
     this.#tokens = this.#pool.reduce((sum, row) => sum + this.#lengthOf(row), 0);
@@ -109,8 +109,8 @@ export class Packer<Row> {
   }
 
   /**
-   * The next batch, longest rows first. Without `flush` the last batch of the plan stays: it is the
-   * remainder that rows still to come can fill up.
+   * The next batch, longest rows first. Without `flush` the last batch of the plan stays: later rows can fill up this
+   * remainder.
    */
   next(params: Readonly<{ flush: boolean }>): Row[] | null {
     if (this.#planned.length <= 1) this.#plan();

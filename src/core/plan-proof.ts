@@ -1,9 +1,9 @@
-/** Proves that a run's windows, taken one after the other, are the plan that its closed record speaks of. */
+/** Proof that a run's windows, in sequence, are the plan that its closed record describes. */
 import { createHash, hash } from "node:crypto";
 import type { ClosedRecord, WindowPlan } from "./contracts.ts";
 import { shardId, windowId } from "./layout.ts";
 
-/** What a closed record counts. */
+/** The counts of a closed record. */
 export type PlanTotals = Pick<ClosedRecord, "windows" | "documents" | "rows" | "tokens" | "shards" | "rejects">;
 
 export class PlanProof {
@@ -21,8 +21,8 @@ export class PlanProof {
 
   /**
    * Adds the next window.
-   * @param bytes The plan as it is stored.
-   * @returns What is wrong with it by itself or in its place; null for a sound one.
+   * @param bytes The plan as stored.
+   * @returns What is wrong with the window by itself or in its position; null for a valid one.
    */
   add(plan: WindowPlan, bytes: Uint8Array): string | null {
     const fault = faultOf(plan, this.#totals);
@@ -36,25 +36,25 @@ export class PlanProof {
     return fault;
   }
 
-  /** What the windows and the record disagree about; null when all windows were added and are those of the record. */
+  /** A difference between the windows and the record; null when all windows were added and match it. */
   disagreement(closed: ClosedRecord): string | null {
     for (const [name, found] of Object.entries(this.#totals)) {
       const recorded = closed[name as keyof PlanTotals];
-      if (found !== recorded) return `its windows have ${found} ${name} and plan/closed.json says ${recorded}`;
+      if (found !== recorded) return `its windows have ${found} ${name}, but plan/closed.json records ${recorded}`;
     }
     if (closed.plansSha256 === undefined || closed.plansSha256 === this.plansSha256) return null;
-    return `its windows have the digest ${this.plansSha256} and plan/closed.json says ${closed.plansSha256}`;
+    return `its windows have the digest ${this.plansSha256}, but plan/closed.json records ${closed.plansSha256}`;
   }
 }
 
 function faultOf(plan: WindowPlan, before: PlanTotals): string | null {
   if (plan.window !== windowId(before.windows)) return `it is the plan of ${plan.window}`;
   if (plan.firstDocument !== before.documents)
-    return `it begins at document ${plan.firstDocument} where ${before.documents} were planned before`;
+    return `it begins at document ${plan.firstDocument}, but ${before.documents} were planned before it`;
   const rows = plan.shards.reduce((sum, shard) => sum + shard.rows, 0);
-  if (rows !== plan.rows) return `its shards have ${rows} rows and it says ${plan.rows}`;
+  if (rows !== plan.rows) return `its shards have ${rows} rows, but it records ${plan.rows}`;
   const tokens = plan.shards.reduce((sum, shard) => sum + shard.tokens, 0);
-  if (tokens !== plan.tokens) return `its shards have ${tokens} tokens and it says ${plan.tokens}`;
+  if (tokens !== plan.tokens) return `its shards have ${tokens} tokens, but it records ${plan.tokens}`;
   const misnamed = plan.shards.find(({ shard }, index) => shard !== shardId(plan.window, index));
-  return misnamed === undefined ? null : `it has the shard ${misnamed.shard} out of its place`;
+  return misnamed === undefined ? null : `its shard ${misnamed.shard} is out of place`;
 }

@@ -1,4 +1,4 @@
-/** How a producer cuts a corpus into windows, and the rows of a window into shards. */
+/** Division of a corpus into windows, and of a window's rows into shards. */
 import {
   type Head,
   type JobPayload,
@@ -14,13 +14,13 @@ const MI = 1024 * 1024;
 
 // --- Windows --------------------------------------------------------------------------------
 
-/** A window closes with the document that reaches one of these. */
+/** Limits of a window; it closes with the document that reaches one of them. */
 export interface WindowLimits {
   readonly tokens: number;
   readonly rows: number;
-  /** Documents and rejects; bounds a window that is nothing but rejects. */
+  /** Number of documents and rejects; bounds a window that consists only of rejects. */
   readonly documents: number;
-  /** Bounds a window whose rows keep their texts. */
+  /** UTF-16 code units of text; bounds a window whose rows keep their texts. */
   readonly textChars: number;
 }
 
@@ -28,8 +28,8 @@ const FIRST_WINDOW_TOKENS = MI;
 const LARGEST_WINDOW_TOKENS = 16 * MI;
 
 /**
- * Windows double up to 16 Mi tokens: small first ones let workers begin seconds after the producer,
- * large later ones sort more rows together and pad less, and the last bounds the producer's memory.
+ * Tokens of a window. Windows double up to 16 Mi tokens: small first ones let workers begin seconds after the producer,
+ * large later ones sort more rows together and pad less, and the maximum bounds the producer's memory.
  */
 export function windowTokenLimit(index: number): number {
   return Math.min(FIRST_WINDOW_TOKENS * 2 ** index, LARGEST_WINDOW_TOKENS);
@@ -46,13 +46,13 @@ export function windowLimits(index: number): WindowLimits {
 
 // --- Shards ---------------------------------------------------------------------------------
 
-/** A shard ends before the row that would exceed one of these; a single row may exceed them alone. */
+/** Limits of a shard; it ends before the row that would exceed one. A single row may exceed them alone. */
 export interface ShardLimits {
   readonly rows: number;
   readonly tokens: number;
-  /** Room for two of the longest BGE-M3 rows with every head, 33.6 MB each. */
+  /** Size of the vectors in bytes: enough for two of the longest BGE-M3 rows with every head, 33.6 MB each. */
   readonly outputBytes: number;
-  /** Well below `MAX_STAGED_SHARD_BYTES`, which also covers what Arrow adds. */
+  /** Size of the staged rows in bytes, well below `MAX_STAGED_SHARD_BYTES`, which also covers Arrow's overhead. */
   readonly stagedBytes: number;
 }
 
@@ -63,23 +63,23 @@ export const SHARD_LIMITS: ShardLimits = {
   stagedBytes: MAX_STAGED_SHARD_BYTES / 4,
 };
 
-/** A window's tokens are spread over this many shards, so that as many workers have work at once. */
+/** Number of shards that a window's tokens are spread over, so that as many workers have work at once. */
 const SHARDS_PER_WINDOW = 16;
-/** Below this a shard's own cost (a job, a read, a file) shows next to its inference. */
+/** Smallest shard in tokens: below it a shard's fixed cost (a job, a read, a file) is noticeable next to its inference. */
 const LEAST_SHARD_TOKENS = 8192;
-/** Shard ids have four digits. */
+/** Most shards of a window; shard ids have four digits. */
 const MAX_SHARDS_PER_WINDOW = 10_000;
-/** Of a staged row besides its id, text and tokens: chunk, span, text hash and offsets. */
+/** Bytes of a staged row besides its id, text and tokens: chunk, span, text hash and offsets. */
 const STAGED_ROW_BYTES = 56;
 
-/** What decides the size of a result row. */
+/** The options that decide the size of a result row. */
 export interface OutputShape {
   readonly dim: number;
   readonly heads: readonly Head[];
   readonly vectors: VectorType;
 }
 
-/** Bytes of one row's vectors at most. */
+/** Upper bound of the bytes of one row's vectors. */
 export function outputBytesOfRow(tokens: number, shape: OutputShape): number {
   const vectorBytes = shape.dim * (shape.vectors === "float16" ? 2 : 4);
   let bytes = 0;
@@ -102,19 +102,18 @@ export interface ShardLayout {
 }
 
 /**
- * Sorts a window's rows by length and cuts them into shards. A pure function of its arguments:
- * every producer of a run makes the same shards.
+ * Sorts a window's rows by length and divides them into shards. A pure function of its arguments:
+ * every producer of a run creates the same shards.
  *
- * @param params.lengths Tokens of each row, special tokens included.
- * @param params.carriedBytes Bytes that each row carries besides tokens and vectors: its id, and its
- * text when the run keeps it.
+ * @param params.lengths Number of tokens of each row, special tokens included.
+ * @param params.carriedBytes Bytes of each row besides tokens and vectors: its id, and its text when the run keeps it.
  */
 export function planShards(
   params: Readonly<{
     lengths: ArrayLike<number>;
     carriedBytes: ArrayLike<number>;
     shape: OutputShape;
-    /** For each row, the first row of the same text: rows of equal length and text then lie together. */
+    /** For each row, the first row with the same text; rows of equal length and text are then adjacent. */
     firsts?: ArrayLike<number>;
     limits?: ShardLimits;
   }>,
@@ -157,7 +156,7 @@ export function planShards(
   return { order, shards };
 }
 
-/** One numeric sort: the complement of the length above, the row number in the low 32 bits. */
+/** One numeric sort of keys: the complement of the length in the high bits, the row number in the low 32. */
 function longestFirst(lengths: ArrayLike<number>): Uint32Array {
   const keys = new Float64Array(lengths.length);
   for (let row = 0; row < keys.length; row++) {
@@ -179,7 +178,7 @@ function assertShardCount(shards: number): void {
   throw new FleetError(
     "bad_usage",
     `one window would need ${shards} shards; at most ${MAX_SHARDS_PER_WINDOW} are possible`,
-    { cure: "lower --max-document-bytes or --overlap, or ask for fewer heads" },
+    { cure: "lower --max-document-bytes or --overlap, or request fewer heads" },
   );
 }
 

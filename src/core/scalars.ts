@@ -1,7 +1,7 @@
-/** Ids, digests and counts, as every record writes them. */
+/** Ids, digests and counts, in the format of every record. */
 import { z } from "zod";
 
-/** No slash, no `..`, nothing that needs escaping in a URL or a shell. */
+/** Id of a run: no slash, no `..`, nothing that needs escaping in a URL or a shell. */
 export const runIdSchema = z
   .string()
   .regex(

@@ -1,4 +1,4 @@
-/** Nightly runs: what a schedule is, what becomes of its ticks, and how their runs are called. */
+/** Nightly runs: the records of a schedule and of its ticks, and the ids of their runs. */
 import { z } from "zod";
 import {
   CONTRACT_VERSION,
@@ -9,7 +9,7 @@ import {
   runOptionsSchema,
 } from "./contracts.ts";
 
-/** Short enough that a compacted run's id, `<name>-<slot>-full`, is one. */
+/** Name of a schedule, short enough that a compacted run's id, `<name>-<slot>-full`, is valid. */
 export const scheduleNameSchema = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$/, "1 to 40 letters, digits, '-' or '_', starting with a letter or digit");
@@ -22,8 +22,8 @@ const { heads, vectors, maxTokens, chunking, chunkTokens, overlap, keepText, max
 const { format, idField, textFields, where, sample, keep } = runOptionsSchema.shape;
 
 /**
- * What a schedule may say: options of `enqueue` that decide which rows are made of the corpus. Where the store, Redis
- * and S3 are, who is told what, and what this machine spends, is the business of the process that makes the runs.
+ * Options that a schedule may contain: those of `enqueue` that decide which rows are produced from the corpus. Addresses
+ * of the store, Redis and S3, notifications and resource limits belong to the process that creates the runs.
  */
 export const scheduleOptionsSchema = z.strictObject({
   model: z
@@ -95,7 +95,7 @@ export const scheduleSchema = z
   .meta({ title: "schedules/<name>.json", description: "A schedule of recurring runs." });
 export type Schedule = z.infer<typeof scheduleSchema>;
 
-/** `schedules/<name>/state.json`, the one object of a schedule that is replaced. */
+/** `schedules/<name>/state.json`, the only object of a schedule that is replaced. */
 export const scheduleStateSchema = z
   .strictObject({
     version: z.literal(CONTRACT_VERSION).describe("Format version; readers refuse any other."),
@@ -111,7 +111,7 @@ export type ScheduleState = z.infer<typeof scheduleStateSchema>;
 export const tickEventSchema = z.enum(["started", "waiting", "skipped", "sealed", "failed", "told"]);
 export type TickEvent = z.infer<typeof tickEventSchema>;
 
-/** `schedules/<name>/ticks/<slot>/<event>.json`: each is created once. */
+/** `schedules/<name>/ticks/<slot>/<event>.json`; each is created once. */
 export const tickRecordSchema = z
   .strictObject({
     version: z.literal(CONTRACT_VERSION).describe("Format version; readers refuse any other."),
@@ -123,22 +123,22 @@ export const tickRecordSchema = z
   .meta({ title: "schedules/<name>/ticks/<slot>/<event>.json", description: "An event of one scheduled run." });
 export type TickRecord = z.infer<typeof tickRecordSchema>;
 
-/** `20261124T000000Z` */
+/** Name of a slot: `20261124T000000Z` */
 export function slotName(slotMs: number): string {
   return `${new Date(slotMs).toISOString().slice(0, 19).replaceAll(/[-:]/g, "")}Z`;
 }
 
-/** The instant of a slot's name, in milliseconds since the epoch; null for another name. */
+/** Time of a slot in milliseconds since the epoch; null when the name is not a slot's. */
 export function slotOf(name: string): number | null {
   const parts = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(name);
   if (parts === null) return null;
   const [, year, month, day, hour, minute, second] = parts;
   const slotMs = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-  // There is no 30 February, though some parsers make one of March of it.
+  // Some parsers turn 30 February into a day in March.
   return Number.isNaN(slotMs) || slotName(slotMs) !== name ? null : slotMs;
 }
 
-/** Two processes that are told of one tick come to one run. */
+/** Id of a slot's run, the same in every process that handles the tick. */
 export function runOfSlot(name: string, slotMs: number): string {
   return `${name}-${slotName(slotMs)}`;
 }

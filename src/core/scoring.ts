@@ -1,7 +1,7 @@
-/** How well a row answers a query, head by head and together: BGE-M3's own definitions, without a copy. */
+/** Scores of a row for a query, by head and combined: BGE-M3's own definitions, without copies. */
 import type { Head } from "./contracts.ts";
 
-/** Vectors of many rows, column-wise, as a result file has them. */
+/** Vectors of many rows, column-wise, as in a result file. */
 export interface RowVectors {
   readonly dim: number;
   /** float32 [rows, dim], unit length */
@@ -16,13 +16,13 @@ export interface RowVectors {
   readonly colbert: { readonly offsets: Uint32Array; readonly values: Float32Array } | null;
 }
 
-/** What each head counts in the hybrid score. */
+/** Weight of each head in the hybrid score. */
 export type HeadWeights = Readonly<Record<Head, number>>;
 
-/** The weights that FlagEmbedding's README gives for BGE-M3: dense 0.4, sparse 0.2, ColBERT 0.4. */
+/** Weights from FlagEmbedding's README for BGE-M3: dense 0.4, sparse 0.2, ColBERT 0.4. */
 export const PUBLISHED_WEIGHTS: HeadWeights = { dense: 0.4, sparse: 0.2, colbert: 0.4 };
 
-/** Row `q` of the queries against row `r` of the rows. Null where either has no such vectors. */
+/** Score of row `q` of the queries against row `r` of the rows. Null where either has no such vectors. */
 export function headScore(head: Head, queries: RowVectors, q: number, rows: RowVectors, r: number): number | null {
   if (head === "dense") {
     if (queries.dense === null || rows.dense === null) return null;
@@ -37,8 +37,8 @@ export function headScore(head: Head, queries: RowVectors, q: number, rows: RowV
 }
 
 /**
- * The weighted mean of the scores that are there, as FlagEmbedding's `compute_score` takes it. Null when no
- * head with a weight has a score.
+ * Weighted mean of the available scores, as in FlagEmbedding's `compute_score`. Null when no head with a weight has a
+ * score.
  */
 export function hybridScore(scores: Readonly<Record<Head, number | null>>, weights: HeadWeights): number | null {
   let sum = 0;
@@ -52,11 +52,11 @@ export function hybridScore(scores: Readonly<Record<Head, number | null>>, weigh
   return total === 0 ? null : sum / total;
 }
 
-/** Vector `i` of `a` times vector `j` of `b`; the cosine, both being of unit length. */
+/** Dot product of vector `i` of `a` and vector `j` of `b`; equals the cosine, because both have unit length. */
 export function dot(a: Float32Array, i: number, b: Float32Array, j: number, dim: number): number {
   const left = i * dim;
   const right = j * dim;
-  // Four sums, so that an addition need not wait for the one before it.
+  // Four accumulators, so that an addition need not wait for the previous one.
   let s0 = 0;
   let s1 = 0;
   let s2 = 0;
@@ -72,7 +72,7 @@ export function dot(a: Float32Array, i: number, b: Float32Array, j: number, dim:
   return s0 + s1 + (s2 + s3);
 }
 
-/** Sum over shared ids of the product of their weights; both lists ascend. */
+/** Sum over shared ids of the product of their weights; ids ascend in both lists. */
 export function sparseDot(
   a: NonNullable<RowVectors["sparse"]>,
   i: number,

@@ -1,12 +1,12 @@
-/** Which documents of a corpus are read, and what of each. */
+/** Selection of documents and of their fields. */
 import { z } from "zod";
 
-/** How inputs are read; `auto` goes by first bytes and names. */
+/** Input format; `auto` detects it by first bytes and names. */
 export const formatSchema = z.enum(["auto", "jsonl", "csv", "tsv", "parquet", "arrow", "text", "html"]);
 /** Format of a corpus. */
 export type Format = z.infer<typeof formatSchema>;
 
-/** One `--where`: a field, by dotted path, compared with a value as it was typed. */
+/** One `--where`: a field, by dotted path, compared with a value as typed. */
 export const conditionSchema = z.strictObject({
   field: z.string().min(1).describe("Dotted path of the field."),
   operator: z.enum(["=", "!=", "<", "<=", ">", ">="]).describe("Comparison operator."),
@@ -15,7 +15,7 @@ export const conditionSchema = z.strictObject({
 /** A condition on a field of a document. */
 export type Condition = z.infer<typeof conditionSchema>;
 
-/** Names that a result file's own columns have; see README. */
+/** Names of a result file's own columns; see README. */
 const RESULT_COLUMNS = new Set([
   "id",
   "chunk",
@@ -29,12 +29,12 @@ const RESULT_COLUMNS = new Set([
   "text",
 ]);
 
-/** No field of that name can be carried to the output. */
+/** Whether the name belongs to a result column, so that no field of that name can be copied to the output. */
 export function isResultColumn(name: string): boolean {
   return RESULT_COLUMNS.has(name);
 }
 
-/** Which documents of a corpus are read, and what of each. Fields are dotted paths. */
+/** Selection of documents and of their fields, which are dotted paths. */
 export const selectionSchema = z.strictObject({
   format: formatSchema.describe("Format of the inputs; `auto` recognises it by first bytes and names."),
   idField: z.string().min(1).describe("Dotted path of the field that holds a document's id."),
@@ -60,5 +60,5 @@ export const selectionSchema = z.strictObject({
     )
     .describe("Dotted paths of fields that are copied to the output as text columns of the same names."),
 });
-/** Which documents of a corpus, and what of each. */
+/** Selection of documents and of their fields. */
 export type Selection = z.infer<typeof selectionSchema>;

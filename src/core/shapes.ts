@@ -1,12 +1,12 @@
-/** The few lengths that batches are padded to. */
+/** The set of padded batch lengths. */
 
-/** Below this every length is its own; above, there are this many lengths from one power of two to the next. */
+/** Number of padded lengths per power of two; below this value every length is its own. */
 const LENGTHS_PER_OCTAVE = 32;
 
 /**
- * Rounds a batch's longest row up, so that a device sees a few hundred shapes and not thousands:
- * runtimes keep memory, and some keep compiled kernels, for each shape they have seen.
- * It adds at most 3.1 % to a batch; the packer plans with it and pays less than 0.5 %.
+ * Rounds a batch's longest row up, so that a device sees a few hundred shapes and not thousands: runtimes keep memory, and
+ * some keep compiled kernels, for each shape they have seen. It adds at most 3.1 % to a batch; the packer plans with it
+ * and pays less than 0.5 %.
  *
  * @param maxTokens The model's longest row, which is never exceeded.
  */

@@ -1,12 +1,12 @@
-/** What a shard and a whole run cost. */
+/** Costs of a shard and of a whole run. */
 import { z } from "zod";
 import { countSchema } from "./scalars.ts";
 import { IDLE_CAUSES } from "./telemetry.ts";
 
-/** What the device waited for, in milliseconds: `idleMs` by cause. */
+/** Idle time of the device by cause, in milliseconds; the parts of `idleMs`. */
 const idleSchema = z.partialRecord(z.enum(IDLE_CAUSES), z.number().min(0)).default({});
 
-/** How one shard was computed. Every figure adds up over shards, so totals need no other ledger. */
+/** Costs of one shard. Every figure adds up over shards, so totals need no separate record. */
 export const shardStatsSchema = z
   .strictObject({
     rows: countSchema.describe("Number of rows."),
@@ -46,10 +46,10 @@ export const shardStatsSchema = z
     title: "embedfleet.stats of a result file",
     description: "Cost of one shard, kept in its result file's metadata. All figures but `made` add up over shards.",
   });
-/** What one shard cost. */
+/** Costs of one shard. */
 export type ShardStats = z.infer<typeof shardStatsSchema>;
 
-/** The sums over a run's files; times are in milliseconds. */
+/** Sums over a run's files; times are in milliseconds. */
 export const totalsSchema = z
   .strictObject({
     documents: countSchema.describe("Number of documents, rejects included."),
@@ -68,5 +68,5 @@ export const totalsSchema = z
     deletes: countSchema.optional().describe("In a delta: number of rows that it deletes from its base."),
   })
   .meta({ id: "Totals", title: "Totals", description: "Sums over a run's result files." });
-/** The sums of a sealed run. */
+/** Sums of a sealed run. */
 export type Totals = z.infer<typeof totalsSchema>;

@@ -1,21 +1,21 @@
 /**
- * What the fleet's parts say about their work while they do it. They call one function with one typed
- * event and know nothing of who listens: metrics, traces, `status`, or nobody.
+ * Observability. Components report their work through one function with one typed event and do not depend on the
+ * consumers: metrics, traces, `status`, or none.
  */
 
-/** Where a shard's time goes in a worker, in order. `wait` is a ready batch's wait for the device. */
+/** Stages of a shard in a worker, in order. `wait` is a ready batch's wait for the device. */
 export const STAGES = ["pull", "load", "pack", "wait", "infer", "assemble", "encode", "upload", "complete"] as const;
-/** Part of a worker's pipeline. */
+/** Stage of a worker's pipeline. */
 export type Stage = (typeof STAGES)[number];
 
 /**
- * Why a device had nothing to do while its worker had jobs, or could have had some. `copying` is the time
- * that the device's own thread takes to put a batch together and its results away.
+ * Causes of idle time of a device while its worker had jobs, or could have had some. `copying` is the time that the
+ * device's own thread takes to assemble a batch and to store its results.
  */
 export const IDLE_CAUSES = ["queue-empty", "pulling", "loading", "packing", "copying", "committing"] as const;
-/** Why a device stood still. */
+/** Cause of a device's idle time. */
 export type IdleCause = (typeof IDLE_CAUSES)[number];
-/** Milliseconds by cause. */
+/** Idle milliseconds by cause. */
 export type IdleTime = Partial<Record<IdleCause, number>>;
 
 export function addIdle(sum: IdleTime, more: Readonly<IdleTime>): void {
@@ -24,7 +24,7 @@ export function addIdle(sum: IdleTime, more: Readonly<IdleTime>): void {
   }
 }
 
-/** Which shard. */
+/** Identifier of a shard. */
 export interface ShardName {
   readonly run: string;
   readonly shard: string;
@@ -36,7 +36,7 @@ export interface BatchShare extends ShardName {
   readonly realTokens: number;
 }
 
-/** Times are milliseconds since the epoch, with fractions; durations are milliseconds. */
+/** Event of a component. Times are milliseconds since the epoch, with fractions; durations are milliseconds. */
 export type FleetEvent =
   /** A stage of a worker's pipeline ended, for one shard where it belongs to one. */
   | {
@@ -51,7 +51,7 @@ export type FleetEvent =
   /** A batch went through the model. */
   | {
       readonly kind: "batch";
-      /** Numbered from 1 within the worker, for logs and traces. */
+      /** Batch number from 1 within the worker, for logs and traces. */
       readonly batch: number;
       readonly rowTokens: ArrayLike<number>;
       readonly longestTokens: number;
@@ -62,9 +62,9 @@ export type FleetEvent =
       readonly idleMs: number;
       readonly shares: readonly BatchShare[];
     }
-  /** The device stood still for a known reason. */
+  /** The device was idle for a known cause. */
   | { readonly kind: "idle"; readonly cause: IdleCause; readonly durationMs: number }
-  /** A shard's file is in the store: ours, or another worker's who was first. */
+  /** A shard's file is in the store, written by this worker or by another that was first. */
   | ({
       readonly kind: "shard";
       readonly outcome: "created" | "exists";
@@ -73,26 +73,26 @@ export type FleetEvent =
       readonly rows: number;
       readonly realTokens: number;
     } & ShardName)
-  /** Documents or rows that are not in the output, with the reason that stands in `rejects/`. */
+  /** Documents or rows that are not in the output, with the reason from `rejects/`. */
   | { readonly kind: "rejects"; readonly reason: string; readonly count: number }
-  /** What a worker holds in memory now. */
+  /** Memory use of a worker now. */
   | { readonly kind: "held"; readonly shards: number; readonly bytes: number; readonly poolTokens: number }
-  /** A batch did not fit the device's memory and was cut in two. */
+  /** A batch did not fit the device's memory and was split in two. */
   | { readonly kind: "oom-split"; readonly rows: number; readonly paddedTokens: number }
   /** Work moved from one execution provider or device to another. */
   | { readonly kind: "fallback"; readonly from: string; readonly to: string; readonly reason: string }
   | { readonly kind: "breaker"; readonly name: string; readonly state: "closed" | "half-open" | "open" }
-  /** `failed`: the queue could not be asked, and the leases may live on. */
+  /** `failed`: the queue could not be reached, and the leases may still be valid. */
   | { readonly kind: "leases"; readonly outcome: "renewed" | "lost" | "failed"; readonly count: number }
-  /** Redis was asked whether it can hold the queue, and answered that it can. */
+  /** Redis answered that it can hold the queue. */
   | { readonly kind: "redis-answered" }
-  /** A job went back to the queue for a while because the store could not be reached. */
+  /** A job returned to the queue for a while because the store could not be reached. */
   | { readonly kind: "store-wait"; readonly reason: string }
-  /** A pulled job's lease had lapsed before: a worker died with it, or lost touch. */
+  /** The lease of a pulled job had lapsed before: its worker died or lost the connection. */
   | { readonly kind: "stalled"; readonly count: number }
-  /** Documents became token ids. */
+  /** Documents were tokenised. */
   | { readonly kind: "tokenised"; readonly documents: number; readonly tokens: number; readonly durationMs: number }
-  /** A producer waited because the queue or Redis has enough for now. */
+  /** A producer waited because the backlog or Redis memory reached its limit. */
   | { readonly kind: "backpressure"; readonly limit: "backlog" | "redis-memory"; readonly durationMs: number }
   /** A window is planned and queued. */
   | {
@@ -103,7 +103,7 @@ export type FleetEvent =
       readonly tokens: number;
       readonly shards: number;
     }
-  /** A call on the store ended, retries included. `object` is what the key names: data, plan, rejects, … */
+  /** A call to the store ended, retries included. `object` is the kind of the key: data, plan, rejects, … */
   | {
       readonly kind: "store";
       readonly operation: "create" | "replace" | "read" | "stat" | "list" | "remove";
@@ -113,30 +113,30 @@ export type FleetEvent =
       /** Written by `create` and `replace`, returned by `read`; 0 for the others. */
       readonly bytes: number;
     }
-  /** A run is being sealed, and another of its result files has been read back. */
+  /** The seal of a run has read back one more result file. */
   | { readonly kind: "read-back"; readonly run: string; readonly files: number; readonly plannedFiles: number }
   /** A round of the reconciler ended. */
   | { readonly kind: "reconciled"; readonly runs: number; readonly requeued: number; readonly sealed: number };
 
-/** Must not throw and must return at once: it is called between batches. */
+/** Consumer of events. Must not throw and must return at once: it is called between batches. */
 export type Observe = (event: FleetEvent) => void;
 
-/** Nobody listens. */
+/** Consumer that ignores all events. */
 export const unobserved: Observe = () => {};
 
-/** Several listeners as one. */
+/** Combines several consumers into one. */
 export function observeAll(listeners: readonly Observe[]): Observe {
   return (event) => {
     for (const listener of listeners) listener(event);
   };
 }
 
-/** Milliseconds since the epoch, with fractions, on a clock that never goes back. */
+/** Milliseconds since the epoch, with fractions, on a monotonic clock. */
 export function nowMs(): number {
   return performance.timeOrigin + performance.now();
 }
 
-/** Runs a stage and says how long it took, however it ended. */
+/** Runs a stage and reports its duration, even if it throws. */
 export async function timed<T>(
   observe: Observe,
   stage: Readonly<{ stage: Stage; of?: ShardName }>,
@@ -150,7 +150,7 @@ export async function timed<T>(
   }
 }
 
-/** The same for a stage that does not wait for anything. */
+/** Like `timed`, for a synchronous stage. */
 export function timedSync<T>(observe: Observe, stage: Readonly<{ stage: Stage; of?: ShardName }>, act: () => T): T {
   const startedAtMs = nowMs();
   try {

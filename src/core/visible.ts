@@ -1,6 +1,6 @@
 /**
- * Text that came from data, made safe to show: a terminal obeys control characters, and a reader is deceived by
- * characters that change the direction of the text around them. Both are shown as escapes, such as \u001b.
+ * Escaping of untrusted text for display: a terminal obeys control characters, and characters that change the direction of
+ * the surrounding text deceive a reader. Both are shown as escapes, such as \u001b.
  */
 
 /** C0, DEL, C1, line and paragraph separators, and every character that embeds, overrides or isolates a direction. */
@@ -11,12 +11,12 @@ function escaped(char: string): string {
   return `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }
 
-/** One line: a line break in it is an escape, too. */
+/** Escaped text on one line; line breaks are escaped, too. */
 export function visible(text: string): string {
   return text.replace(UNSAFE, escaped);
 }
 
-/** Line breaks and tabs stay. JSON text that this changed is still valid JSON, and means the same. */
+/** Escaped text that keeps line breaks and tabs. JSON stays valid JSON with the same meaning. */
 export function visibleLines(text: string): string {
   return text.replace(UNSAFE, (char) => (char === "\n" || char === "\t" ? char : escaped(char)));
 }

@@ -1,9 +1,9 @@
-/** What a worker says of itself, for `status` and the dashboard. It crosses Redis, so it has a schema. */
+/** State that a worker reports, for `status` and the dashboard. It crosses Redis, so it has a schema. */
 import { z } from "zod";
 import type { Presence } from "./ports.ts";
 
 const figure = z.number().min(0);
-/** Of what a worker says of its store. */
+/** Longest reason in a worker's report on its store, in UTF-16 code units. */
 export const MAX_REASON_CHARS = 512;
 
 export const workerStateSchema = z.object({
@@ -17,27 +17,27 @@ export const workerStateSchema = z.object({
   batches: figure,
   realTokens: figure,
   paddedTokens: figure,
-  /** Over the last minute. */
+  /** Rate over the last minute. */
   tokensPerSecond: figure,
-  /** Over the last minute; null when nothing ran in it. */
+  /** Ratio over the last minute; null when nothing ran in it. */
   deviceBusyRatio: figure.nullable(),
   /** The runs whose rows it computed in the last minute, with its rate for each. */
   runs: z.array(z.object({ run: z.string().max(64), tokensPerSecond: figure })).max(64),
   lastBatch: z.object({ rows: figure, longestTokens: figure, endedAtMs: figure }).nullable(),
-  /** Seconds by stage since it started. */
+  /** Seconds by stage since the worker started. */
   stageSeconds: z.record(z.string().max(32), figure),
-  /** Rows by length, as counted between `LENGTH_BOUNDS`, the last for longer ones. */
+  /** Number of rows by length between `LENGTH_BOUNDS`; the last entry is for longer ones. */
   rowsByLength: z.array(figure).max(64),
   residentBytes: figure,
-  /** Since when its jobs go back because the store fails, with the last reason; null while none does. Not said by older workers. */
+  /** Start of the current store trouble, which returns jobs to the queue, and the last reason; null without. Older workers omit it. */
   storeTrouble: z
     .object({ since: z.iso.datetime(), reason: z.string().max(MAX_REASON_CHARS) })
     .nullable()
     .optional(),
 });
-/** What a producer says of itself. */
+/** State that a producer reports. */
 export const producerStateSchema = z.object({
-  /** Why planning waits for the workers; null while it goes on. */
+  /** Why planning waits for the workers; null while it does not wait. */
   waitsFor: z.string().max(256).nullable(),
 });
 export type ProducerState = z.infer<typeof producerStateSchema>;
@@ -55,7 +55,7 @@ export async function readWorkers(presence: Presence): Promise<WorkerState[]> {
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** What planning waits for, by run, where its producer reports that it waits. */
+/** Reasons for which planning waits, by run, from the producers that wait. */
 export async function readPlanningWaits(presence: Presence): Promise<Map<string, string>> {
   const states = await presence.states();
   const waits = [...states].flatMap(([run, state]): [string, string][] => {
@@ -65,10 +65,10 @@ export async function readPlanningWaits(presence: Presence): Promise<Map<string,
   return new Map(waits);
 }
 
-/** Upper bounds, in tokens, between which rows are counted by length. */
+/** Upper bounds of the length buckets, in tokens. */
 export const LENGTH_BOUNDS = [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192] as const;
 
-/** The place of a length among `LENGTH_BOUNDS`; one past the last for longer ones. */
+/** Index of a length in `LENGTH_BOUNDS`; one past the last for longer ones. */
 export function lengthBucket(tokens: number): number {
   const at = LENGTH_BOUNDS.findIndex((bound) => tokens <= bound);
   return at < 0 ? LENGTH_BOUNDS.length : at;

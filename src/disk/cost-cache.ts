@@ -1,4 +1,4 @@
-/** Cost models that were measured on this machine, as small files in a cache folder. */
+/** Cost models measured on this machine, as small files in a cache folder. */
 import { createHash, randomUUID } from "node:crypto";
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -9,10 +9,10 @@ import type { CostModel } from "../core/cost-model.ts";
 export interface CostKey {
   readonly modelSha256: string;
   readonly precision: string;
-  /** As in `cpu` or `cuda:0`. */
+  /** Device name, as in `cpu` or `cuda:0`. */
   readonly device: string;
   readonly threads: number;
-  /** Name and version; none is ONNX Runtime of whatever version, whose files of before are still good. */
+  /** Name and version of the engine; absent for ONNX Runtime of any version, so that existing cache files stay valid. */
   readonly engine?: string;
 }
 
@@ -30,7 +30,7 @@ export class CostCache {
     this.#folder = join(folder, "costs");
   }
 
-  /** Null for one that was never saved, and for a file that cannot be read: it is only measured again. */
+  /** Null when none was saved or the file cannot be read, in which case it is only measured again. */
   async find(key: CostKey): Promise<CostModel | null> {
     try {
       return fileSchema.parse(JSON.parse(await readFile(this.#fileOf(key), "utf8"))).cost;

@@ -1,15 +1,15 @@
-/** A table of ids and a few words about each, in bounded memory, for corpora of any size. */
+/** A table of ids with a few words for each, in bounded memory, for corpora of any size. */
 import { hash } from "node:crypto";
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FleetError, messageOf } from "../core/errors.ts";
 
-/** Fingerprints are 128 bits of SHA-256: among 10^12 ids the odds of a collision are 10^-15. */
+/** Words of a fingerprint, which is 128 bits of SHA-256: among 10^12 ids the odds of a collision are 10^-15. */
 const PRINT_WORDS = 4;
 const SLOTS_PER_PAGE = 256;
 const FIRST_PAGE_BITS = 1;
-/** Above this a page is likely to overflow before its neighbours are worth splitting. */
+/** Largest load factor: above it a page is likely to overflow before its neighbours are worth splitting. */
 const MAX_LOAD = 0.7;
 const SPLIT_PAGES = 64;
 const DEFAULT_MEMORY_BYTES = 32 * 1024 * 1024;
@@ -17,17 +17,16 @@ const DEFAULT_MEMORY_BYTES = 32 * 1024 * 1024;
 type MoveBytes = (fd: number, bytes: Uint8Array, offset: number, length: number, position: number) => number;
 
 /**
- * Sees an id's words, all zero when the id is new, and may change them.
+ * Receives an id's words, all zero when the id is new, and may change them.
  * @returns True to keep the change; a new id enters the table only then.
  */
 export type Visit = (words: Int32Array, isNew: boolean) => boolean;
 
 /**
- * A hash table of fixed pages. An id's page is given by the first bits of its fingerprint, and it is
- * probed for within that page only, so the table doubles by splitting each page in two by the next
- * bit: one sequential pass, in place, from the last page to the first. The table begins in memory
- * (up to `memoryBytes`) and then moves to a temporary file, where the kernel's page cache is the
- * memory and an id costs one page read and one write.
+ * A hash table of fixed pages. The first bits of an id's fingerprint select its page, and probing stays within that page,
+ * so the table doubles by splitting each page in two by the next bit: one sequential pass, in place, from the last page to
+ * the first. The table begins in memory (up to `memoryBytes`) and then moves to a temporary file, which the kernel's page
+ * cache buffers; an id then costs one page read and one write.
  */
 export class FingerprintTable {
   readonly #slotWords: number;
@@ -40,7 +39,7 @@ export class FingerprintTable {
   #file: { fd: number; folder: string } | null = null;
   readonly #page: Int32Array;
 
-  /** @param params.words 32-bit words kept with each id. */
+  /** @param params.words Number of 32-bit words per id. */
   constructor(params: Readonly<{ words: number; memoryBytes?: number | undefined }>) {
     this.#slotWords = PRINT_WORDS + params.words;
     this.#pageWords = SLOTS_PER_PAGE * this.#slotWords;
@@ -117,7 +116,7 @@ export class FingerprintTable {
     }
   }
 
-  /** Pages twice as many: each one's slots go to two by bit `pageBits` of their first word. */
+  /** Doubles the pages: bit `pageBits` of its first word decides which of two pages a slot goes to. */
   #splitPages(pages: Int32Array): Int32Array {
     const width = this.#slotWords;
     const split = new Int32Array(pages.length * 2);
@@ -159,8 +158,8 @@ function attempt<T>(folder: string, act: () => T): T {
   try {
     return act();
   } catch (cause) {
-    throw new FleetError("store_refused", `the set of ids in ${folder} cannot be kept: ${messageOf(cause)}`, {
-      cure: "make room in the temporary folder, or point TMPDIR to a larger disk",
+    throw new FleetError("store_refused", `the set of ids in ${folder} cannot be written: ${messageOf(cause)}`, {
+      cure: "free space in the temporary folder, or point TMPDIR to a larger disk",
       cause,
     });
   }
@@ -175,7 +174,7 @@ function fingerprintOf(id: string): Int32Array {
   return fingerprint;
 }
 
-/** The slot that holds the fingerprint or may take it; -1 when the page is full. */
+/** Index of the slot that has the fingerprint or can take it; -1 when the page is full. */
 function findSlot(page: Int32Array, fingerprint: Int32Array, slotWords: number): number {
   const first = fingerprint[1]! & (SLOTS_PER_PAGE - 1);
   for (let probe = 0; probe < SLOTS_PER_PAGE; probe++) {

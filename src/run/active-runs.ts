@@ -1,6 +1,6 @@
 /**
- * Which runs a fleet is at work on: a marker in the store for each, from `enqueue` to the seal. The store
- * and not Redis, because it is for a wiped Redis that a fleet must know them.
+ * Markers in the store of the runs that a fleet works on, from `enqueue` to the seal. They are in the store and not in
+ * Redis, because a fleet needs them after Redis was wiped.
  */
 import { runIdSchema } from "../core/contracts.ts";
 import { fleetKeys } from "../core/layout.ts";
@@ -19,7 +19,7 @@ export async function unmarkActive(
   await store.remove({ key: fleetKeys(params.fleet).marker(params.run) });
 }
 
-/** Oldest first, as far as ids begin with a time. */
+/** Ids of active runs, oldest first where ids begin with a time. */
 export async function listActive(store: ObjectStore, fleet: string): Promise<string[]> {
   const { prefix } = fleetKeys(fleet);
   const runs: string[] = [];

@@ -1,4 +1,4 @@
-/** Cancelling: the run stays as it is, for good. Its marker is in the store, so it outlives the queue. */
+/** Cancelling: the run stays as it is, permanently. Its marker is in the store, so it outlives the queue. */
 import { type CancelledRecord, cancelledRecordSchema, CONTRACT_VERSION } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import { toJsonBytes } from "../core/json.ts";
@@ -10,14 +10,15 @@ import { readRun, readWindows } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
 export interface Cancelled {
-  /** False when it was cancelled before. */
+  /** False when it was already cancelled. */
   readonly isNew: boolean;
-  /** Jobs taken out of the queue; those being worked on end by themselves. */
+  /** Number of jobs removed from the queue; active ones end by themselves. */
   readonly removed: number;
 }
 
 /**
- * Marks the run, then empties the queue of it. May be repeated: what a producer queued meanwhile goes too.
+ * Marks the run, then removes its jobs from the queue. Can be repeated, which also removes jobs that a producer queued
+ * meanwhile.
  * @throws FleetError `run_unknown`; `run_conflict` when the run is sealed.
  */
 export async function cancelRun(
@@ -35,7 +36,7 @@ export async function cancelRun(
   });
   const isNew = (await store.create({ key: runKeys(run).cancelled, body: toJsonBytes(record) })) === "created";
   let removed = 0;
-  // As far as the plan goes: one that is not whole can be cancelled, too.
+  // As far as the plan exists: a run can be cancelled before it is fully planned.
   for await (const { shards } of readWindows(store, run, null)) {
     removed += await queue.remove({ jobs: shards.map((shard) => jobOf(run, shard)) });
   }

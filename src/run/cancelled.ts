@@ -1,4 +1,4 @@
-/** Whether a run was cancelled. */
+/** Check for cancelled runs. */
 import { FleetError } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
@@ -11,6 +11,6 @@ export async function isCancelled(store: ObjectStore, run: string): Promise<bool
 export async function assertNotCancelled(store: ObjectStore, run: string): Promise<void> {
   if (!(await isCancelled(store, run))) return;
   throw new FleetError("run_cancelled", `run ${run} was cancelled`, {
-    cure: "what it has is kept; to embed the corpus, enqueue it again with another --run id",
+    cure: "its results are kept; to embed the corpus, enqueue it again with another --run id",
   });
 }

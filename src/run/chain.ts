@@ -1,6 +1,6 @@
 /**
- * A delta and what it builds on. The effective rows of a chain are its oldest run's, less what each newer
- * run takes away, with what that one adds: the same rows as of a full run over the newest corpus.
+ * A delta and the runs it builds on. The effective rows of a chain are the oldest run's, minus the rows that each newer
+ * run deletes, plus those it adds: the same rows as in a full run over the newest corpus.
  */
 import { IdSet } from "../disk/id-set.ts";
 import type { ClosedRecord, Manifest } from "../core/contracts.ts";
@@ -12,33 +12,33 @@ import { requireClosed } from "./read-plan.ts";
 import { readSealed, sealedRows, type ShardRows } from "./sealed-rows.ts";
 
 /**
- * The manifests of a sealed run and of what it builds on, newest first.
+ * The manifests of a sealed run and of the runs it builds on, newest first.
  * @throws FleetError `run_unknown`, `run_incomplete`, `object_corrupt`
  */
 export async function readChain(store: ObjectStore, run: string): Promise<Manifest[]> {
   const chain: Manifest[] = [];
   for (let next: string | undefined = run; next !== undefined; next = chain.at(-1)!.base) {
     if (chain.some((manifest) => manifest.run === next))
-      throw new FleetError("object_corrupt", `run ${run} builds on itself, by way of ${next}`);
+      throw new FleetError("object_corrupt", `run ${run} builds on itself, via ${next}`);
     chain.push(await readSealed(store, next));
   }
   return chain;
 }
 
 /**
- * Holds a sealed run's manifest against its closed plan: a run that was sealed with rows missing is found.
+ * Checks a sealed run's manifest against its closed plan, to detect a run that was sealed with rows missing.
  * @throws FleetError `plan_invalid`, `object_corrupt`
  */
 export async function proveSealed(store: ObjectStore, manifest: Manifest): Promise<ClosedRecord> {
   const closed = await requireClosed(store, manifest.run);
   const fault = sealFault(manifest, closed);
   if (fault === null) return closed;
-  throw new FleetError("object_corrupt", `run ${manifest.run} is sealed and not whole: ${fault}`, {
-    cure: "run the corpus once more in full, under another id; what is missing cannot be added to a sealed run",
+  throw new FleetError("object_corrupt", `run ${manifest.run} is sealed but incomplete: ${fault}`, {
+    cure: "run the whole corpus again under another id; missing rows cannot be added to a sealed run",
   });
 }
 
-/** What a manifest and the closed plan disagree about; null when every planned row is in the one or rejected. */
+/** A difference between a manifest and the closed plan; null when every planned row is in the manifest or rejected. */
 export function sealFault({ totals, files, deletes }: Manifest, closed: ClosedRecord): string | null {
   const counts: [what: string, sealed: number, planned: number][] = [
     ["documents", totals.documents, closed.documents],
@@ -52,14 +52,14 @@ export function sealFault({ totals, files, deletes }: Manifest, closed: ClosedRe
   return wrong === undefined ? null : `its manifest has ${wrong[1]} ${wrong[0]} where ${wrong[2]} were planned`;
 }
 
-/** The rows of a result file of a chain. */
+/** The rows of one result file of a chain. */
 export interface EffectiveRows extends ShardRows {
   readonly manifest: Manifest;
-  /** Those that no newer run has taken away: row numbers, ascending. */
+  /** Row numbers of the rows that no newer run has deleted, ascending. */
   readonly kept: Uint32Array;
 }
 
-/** Every result file of a chain, newest run first. */
+/** The rows of every result file of a chain, newest run first. */
 export async function* readEffective(store: ObjectStore, chain: readonly Manifest[]): AsyncGenerator<EffectiveRows> {
   for await (const { manifest, isKept } of walkChain(store, chain)) {
     for await (const { shard, rows } of sealedRows(store, manifest)) {
@@ -71,11 +71,11 @@ export async function* readEffective(store: ObjectStore, chain: readonly Manifes
 
 interface ChainStep {
   readonly manifest: Manifest;
-  /** Whether no newer run has taken the row away; for this run's rows, and before the next step. */
+  /** Whether no newer run has deleted the row; valid for this run's rows, and before the next step. */
   readonly isKept: (id: string, chunk: number) => boolean;
 }
 
-/** The runs of a chain, newest first. What they take away is kept on disk: memory is bounded. */
+/** The runs of a chain, newest first. The set of deleted rows is on disk, so memory is bounded. */
 export async function* walkChain(store: ObjectStore, chain: readonly Manifest[]): AsyncGenerator<ChainStep> {
   const gone = new IdSet();
   const isKept = (id: string, chunk: number): boolean => gone.size === 0 || !gone.has(rowKey(id, chunk));

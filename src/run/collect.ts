@@ -1,4 +1,4 @@
-/** Garbage collection: runs that nothing needs any more, found and removed. */
+/** Garbage collection: finds and removes runs that are no longer needed. */
 import { isDeepStrictEqual } from "node:util";
 import { latestSchema, type RunRecord, runIdSchema } from "../core/contracts.ts";
 import { hasCode } from "../core/errors.ts";
@@ -13,10 +13,10 @@ const REMOVALS_IN_FLIGHT = 16;
 export interface Garbage {
   readonly run: string;
   /**
-   * - `superseded`: a sealed run took its place, and no run that stays builds on it.
-   * - `abandoned`: not sealed, no fleet is at work on it, and nothing was written to it for longer than is allowed.
-   * - `cancelled`: as someone said.
-   * - `half-removed`: an earlier removal was cut short.
+   * - `superseded`: a sealed run replaced it, and no remaining run builds on it.
+   * - `abandoned`: not sealed, no fleet works on it, and nothing was written to it for longer than the limit.
+   * - `cancelled`: a person cancelled it.
+   * - `half-removed`: an earlier removal was interrupted.
    */
   readonly why: "superseded" | "abandoned" | "cancelled" | "half-removed";
   readonly objects: number;
@@ -29,19 +29,19 @@ interface Found {
   readonly isSealed: boolean;
   readonly isCancelled: boolean;
   readonly isRemoved: boolean;
-  /** Whether a fleet is at work on it, or will be when it has workers again. */
+  /** Whether a fleet works on it, or will once it has workers again. */
   readonly isActive: boolean;
   readonly objects: number;
   readonly bytes: number;
-  /** When the newest of its objects was written, by the store's clock. */
+  /** Time of the newest write to one of its objects, in milliseconds since the epoch, by the store's clock. */
   readonly writtenAtMs: number;
 }
 
 /**
- * Runs that may go, those that build on others before what they build on. Never the latest run, a run that
- * one that stays builds on, a run that a fleet is at work on, or a sealed run that nothing took the place of.
+ * Runs that may be removed, each before the run it builds on. Never the latest run, a base of a remaining run, an active
+ * run, or a sealed run that nothing replaced.
  *
- * @param params.nowMs By the store's clock, which dates its objects; see `storeNowMs`.
+ * @param params.nowMs Time by the store's clock, which dates its objects; see `storeNowMs`.
  */
 export async function findGarbage(
   params: Readonly<{ store: ObjectStore; nowMs: number; abandonedAfterMs: number }>,
@@ -53,7 +53,7 @@ export async function findGarbage(
   const reasons = new Map<string, Garbage["why"]>();
   for (const [run, { record, isSealed, isCancelled, isRemoved, isActive, writtenAtMs }] of runs) {
     if (isRemoved) reasons.set(run, "half-removed");
-    // Without a record it is no run that we know of, so not ours to remove.
+    // Without a record it may not be a run, so it must not be removed.
     else if (run === latest || record === null) continue;
     else if (isSealed && superseded.has(run)) reasons.set(run, "superseded");
     else if (!isSealed && isCancelled) reasons.set(run, "cancelled");
@@ -67,7 +67,7 @@ export async function findGarbage(
     .map(([run, why]) => ({ run, why, objects: runs.get(run)!.objects, bytes: runs.get(run)!.bytes }));
 }
 
-/** Removes what was found, but for what became the latest run or active since. @returns What was removed. */
+/** Removes the runs found, except those that have become latest or active since. @returns The removed runs. */
 export async function removeGarbage(store: ObjectStore, garbage: readonly Garbage[]): Promise<Garbage[]> {
   const removed: Garbage[] = [];
   for (const item of garbage) {
@@ -86,7 +86,7 @@ interface Size {
   writtenAtMs: number;
 }
 
-/** A listing finds the runs; what each is, is asked by name. */
+/** Runs by id. A listing finds the ids; the state of each is read by name. */
 async function findRuns(store: ObjectStore): Promise<Map<string, Found>> {
   const [sizes, active] = [await measureRuns(store), await markedRuns(store)];
   const runs = new Map<string, Found>();
@@ -105,7 +105,7 @@ async function findRuns(store: ObjectStore): Promise<Map<string, Found>> {
   return runs;
 }
 
-/** Listed twice: a run that one listing leaves out may be what another builds on. */
+/** Size of each run; a second listing, because a run that one listing leaves out may be the base of another. */
 async function measureRuns(store: ObjectStore): Promise<Map<string, Size>> {
   const [first, second] = [await measureListed(store), await measureListed(store)];
   return new Map([...first, ...second]);
@@ -142,14 +142,14 @@ async function findRunRecord(store: ObjectStore, run: string): Promise<RunRecord
 }
 
 /**
- * Each run whose place a sealed one took, and all that it builds on; and what was compacted from one of these,
- * when the one that took the place came later in the same chain.
+ * Runs that a sealed run replaced, and all that they build on; also runs compacted from one of these, when the
+ * replacement came later in the same chain.
  */
 function supersededOf(runs: ReadonlyMap<string, Found>): Set<string> {
   const successors = new Map<string, string[]>();
   for (const [successor, found] of runs) {
     const place = found.isSealed ? placeTaken(found) : null;
-    // `--since latest` may have named a run of another corpus; that one's place is not taken.
+    // `--since latest` may have named a run of another corpus, which is not replaced.
     if (place === null || !isDeepStrictEqual(runs.get(place)?.record?.inputs, found.record?.inputs)) continue;
     for (const run of [place, ...needsOf(runs, place)])
       successors.set(run, [...(successors.get(run) ?? []), successor]);
@@ -167,7 +167,7 @@ function placeTaken({ record }: Found): string | null {
   return lineage === undefined || lineage.kind === "delta" ? null : lineage.supersedes;
 }
 
-/** What a run cannot do without: the runs it builds on, or is being compacted from. */
+/** Runs that a run depends on: the runs it builds on, or is being compacted from. */
 function needsOf(runs: ReadonlyMap<string, Found>, run: string): string[] {
   const needs: string[] = [];
   for (let next = needOf(runs.get(run)); next !== null && !needs.includes(next); next = needOf(runs.get(next)))
@@ -182,8 +182,8 @@ function needOf(found: Found | undefined): string | null {
 }
 
 /**
- * Removes everything of a run. First its id is marked as used up and its manifest goes, so that nobody takes
- * a part for the whole; `run.json` goes last, so that a removal cut short is found again.
+ * Removes everything of a run. First its id is marked as used and its manifest is removed, so that nobody takes a part for
+ * the whole; `run.json` is removed last, so that an interrupted removal is found again.
  */
 export async function removeRun(store: ObjectStore, run: string): Promise<void> {
   const keys = runKeys(run);

@@ -1,7 +1,7 @@
 /**
- * Compaction: the effective rows of a delta and what it builds on, written as a full run of their own, so
- * that readers have one folder to read and the older runs can go. Everything is a function of the chain, so a
- * compaction that was killed is simply repeated.
+ * Compaction: the effective rows of a delta and the runs it builds on, written as a new full run, so that readers have one
+ * folder to read and the older runs can be removed. Everything is a function of the chain, so a compaction that was killed
+ * is simply repeated.
  */
 import { createHash, hash } from "node:crypto";
 import { IdSet } from "../disk/id-set.ts";
@@ -38,20 +38,20 @@ const SHARDS_PER_WINDOW = 512;
 const DOCUMENTS_PER_WINDOW = 262_144;
 const REJECTS_PER_WINDOW = 65_536;
 const ANOTHER_PROGRAM =
-  "another version of embedfleet began it: remove it with `embedfleet gc`, or finish it with that";
+  "another version of embedfleet started it: remove it with `embedfleet gc`, or finish it with that version";
 
-/** The id of the run that a delta is compacted to. @throws FleetError `bad_usage` */
+/** Id of the run that a delta is compacted into. @throws FleetError `bad_usage` */
 export function compactedId(run: string): string {
   const parsed = runIdSchema.safeParse(`${run}-full`);
   if (parsed.success) return parsed.data;
   throw new FleetError("bad_usage", `run ${run} would be compacted to ${run}-full, which is too long for an id`, {
-    cure: "give runs that are to be compacted ids of at most 59 characters",
+    cure: "use ids of at most 59 characters for runs that are to be compacted",
   });
 }
 
 /**
- * @returns The manifest of the new run, `<run>-full`, sealed. `latest.json` points at it when it pointed at the delta.
- * @throws FleetError `bad_usage` for a full run; `run_incomplete`, `object_corrupt` for a chain that is not sound.
+ * @returns The manifest of the new run, `<run>-full`, sealed. `latest.json` is moved to it if it pointed at the delta.
+ * @throws FleetError `bad_usage` for a full run; `run_incomplete`, `object_corrupt` for an invalid chain.
  */
 export async function compactRun(
   params: Readonly<{ store: ObjectStore; run: string; onFile?: (done: number, total: number) => void }>,
@@ -61,7 +61,7 @@ export async function compactRun(
   if (sealed?.supersedes === run) return sealed;
   const chain = await readChain(store, run);
   if (chain.length === 1) {
-    throw new FleetError("bad_usage", `run ${run} is a full run already`, { cure: "name a run made with --since" });
+    throw new FleetError("bad_usage", `run ${run} is a full run already`, { cure: "pass a run made with --since" });
   }
   const record = await openCompacted(store, run);
   const compaction = new Compaction(store, record, chain, params.onFile ?? (() => {}));
@@ -95,7 +95,7 @@ async function openCompacted(store: ObjectStore, run: string): Promise<RunRecord
 interface Draft {
   index: { readonly documents: number; readonly sha256: string } | null;
   readonly rejects: string[];
-  /** Rejects that are documents of the corpus; the others are rows. */
+  /** Number of rejects that are documents of the corpus; the others are rows. */
   rejectedDocuments: number;
   readonly shards: ShardPlan[];
 }
@@ -123,7 +123,7 @@ class Compaction {
     this.#onFile = onFile;
   }
 
-  /** The plan comes last, so that what it says is there is there. */
+  /** Writes the run. The plan is written last, so that everything it refers to exists. */
   async run(): Promise<void> {
     try {
       await this.#copyIndex();
@@ -149,7 +149,7 @@ class Compaction {
       batch = [];
     };
     try {
-      // Nothing was admitted, so this is all that the chain knows.
+      // Nothing was admitted, so `outdated` yields every document of the chain.
       for await (const document of known.outdated()) {
         batch.push(document);
         if (batch.length === DOCUMENTS_PER_WINDOW) await flush();
@@ -173,7 +173,7 @@ class Compaction {
     return createHash("sha256").update(body).digest("hex");
   }
 
-  /** The newest run has read the whole corpus and knows each document refused; rows refused are each run's own. */
+  /** Copies the newest run's document rejects, because it read the whole corpus, and every run's own row rejects. */
   async #copyRejects(): Promise<void> {
     let count = 0;
     for await (const { manifest, isKept } of walkChain(this.#store, this.#chain)) {
@@ -202,7 +202,7 @@ class Compaction {
 
   async #takeFile({ manifest, shard, rows, kept }: EffectiveRows): Promise<void> {
     if (kept.length === 0) return;
-    // A file that gives up few of its rows is not to be held in memory for them.
+    // A file of which few rows are taken should not be kept in memory for them.
     const isWhole = kept.length === rows.ids.length;
     const from = isWhole ? rows : selectRows(Array.from(kept, (row) => ({ from: rows, row })));
     for (let row = 0; row < kept.length; row++) {
@@ -296,7 +296,7 @@ function rejectBytes({ rejects }: Draft): Uint8Array {
   return Buffer.from(rejects.join(""));
 }
 
-/** What a row takes in a result file. */
+/** Bytes of a row in a result file. */
 function bytesOf({ from, row }: PickedRow): number {
   const { dim, dense, sparse, colbert, texts } = from;
   let bytes = from.ids[row]!.length + 56;

@@ -1,4 +1,4 @@
-/** Runs that are held: complete or not, they are not sealed until a person accepts them. */
+/** Held runs: complete or not, they are not sealed until a person accepts them. */
 import {
   acceptedRecordSchema,
   type AcceptedRecord,
@@ -15,7 +15,7 @@ import { assertNotCancelled } from "./cancelled.ts";
 import { readWindowRejects } from "./read-lists.ts";
 import { readClosed, readRun } from "./read-plan.ts";
 
-/** Why a run is held; null when it is within its guards or was accepted. */
+/** The reason why a run is held; null when it is within its guards or was accepted. */
 export async function findHold(
   store: ObjectStore,
   params: Readonly<{ record: RunRecord; closed: ClosedRecord }>,
@@ -30,9 +30,9 @@ async function isAccepted(store: ObjectStore, run: string): Promise<boolean> {
 }
 
 /**
- * Lets a held run be sealed. It is not sealed here. Repeating it changes nothing.
+ * Accepts a held run, so that it can be sealed; does not seal it. Idempotent.
  *
- * @returns What held the run; null when nothing did.
+ * @returns The reason why the run was held; null when it was not.
  * @throws FleetError `run_unknown`, `run_cancelled`; `run_incomplete` while its corpus is being read
  */
 export async function acceptRun(store: ObjectStore, run: string): Promise<Hold | null> {
@@ -54,7 +54,7 @@ export async function acceptRun(store: ObjectStore, run: string): Promise<Hold |
   return hold;
 }
 
-/** Why a run is held and how to allow it, in one sentence; null when it is not, or is damaged and shown as such. */
+/** One sentence on why a run is held and how to accept it; null when it is not held, or is damaged and shown as such. */
 export async function whyHeld(store: ObjectStore, run: string): Promise<string | null> {
   try {
     const closed = await readClosed(store, run);
@@ -66,10 +66,10 @@ export async function whyHeld(store: ObjectStore, run: string): Promise<string |
   }
 }
 
-/** Kinds of rejects that a message names. */
+/** Most kinds of rejects that a message names. */
 const NAMED_REASONS = 5;
 
-/** The fault of a held run, for commands: why, with an example of each kind of reject, and how to allow it. */
+/** The fault of a held run, for commands: the reason, an example of each kind of reject, and how to accept it. */
 export async function heldFault(
   store: ObjectStore,
   params: Readonly<{ hold: Hold; closed: ClosedRecord }>,
@@ -92,7 +92,7 @@ export async function heldFault(
 interface RejectKind {
   readonly reason: string;
   readonly count: number;
-  /** The first one: where it was found, and what is wrong. */
+  /** Position and problem of the first one. */
   readonly example: string;
 }
 

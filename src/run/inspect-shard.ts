@@ -1,4 +1,4 @@
-/** Proves that a result file is exactly the shard that was planned. Used by `seal` and by `verify`. */
+/** Proof that a result file is exactly the planned shard. Used by `seal` and by `verify`. */
 import { createHash } from "node:crypto";
 import { decodeResults, type ResultFile } from "../arrow/results.ts";
 import { MAX_DATA_FILE_BYTES, type Reject, rejectSchema, type RunRecord, type ShardPlan } from "../core/contracts.ts";
@@ -13,7 +13,7 @@ export interface InspectedShard {
   readonly sha256: string;
   readonly file: ResultFile;
   readonly rejects: readonly Reject[];
-  /** Null when file and rejects together are the planned rows; else what is wrong. */
+  /** Null when file and rejects together are the planned rows; otherwise the problem. */
   readonly fault: string | null;
 }
 
@@ -42,10 +42,10 @@ function findFault(file: ResultFile, plan: ShardPlan, rejects: readonly Reject[]
   if (file.stats.rows !== rows || file.stats.rejects !== rejects.length) return "its own figures do not match its rows";
   if (digestOf(file, plan, rejects) !== plan.rowsSha256) return "its rows are not the rows that were planned";
   if (plan.stagedSha256 === undefined || file.stagedSha256 === plan.stagedSha256) return null;
-  return `its vectors were made of staged rows with sha256 ${file.stagedSha256}; ${plan.stagedSha256} was planned`;
+  return `its vectors were computed from staged rows with sha256 ${file.stagedSha256}; ${plan.stagedSha256} was planned`;
 }
 
-/** Digest of the shard's rows in planned order, each rejected one put back in its place. */
+/** Digest of the shard's rows in planned order, each rejected one inserted at its position. */
 function digestOf(file: ResultFile, plan: ShardPlan, rejects: readonly Reject[]): string {
   const rejectAt = new Map(rejects.map((reject) => [reject.row, reject]));
   const digest = new RowDigest();
@@ -71,15 +71,19 @@ async function readShardRejects(
   if (!key.startsWith(`${rejectsPrefix}${plan.shard}.`)) {
     throw new FleetError(
       "object_corrupt",
-      `shard ${plan.shard} names ${JSON.stringify(key)} as its rejects, which is not its own`,
+      `shard ${plan.shard} names ${JSON.stringify(key)} as its reject file, which belongs to another shard`,
     );
   }
   return readRejects(store, key).catch((error: unknown) => {
     if (!hasCode(error, "object_missing")) throw error;
-    throw new FleetError("object_corrupt", `shard ${plan.shard} names ${key} as its rejects, which is not there`, {
-      cure: `delete ${runKeys(record.run).data(plan.shard)}, then \`embedfleet resume ${record.run}\`: the shard is computed again`,
-      cause: error,
-    });
+    throw new FleetError(
+      "object_corrupt",
+      `shard ${plan.shard} names ${key} as its reject file, which does not exist`,
+      {
+        cure: `delete ${runKeys(record.run).data(plan.shard)}, then \`embedfleet resume ${record.run}\`: the shard is computed again`,
+        cause: error,
+      },
+    );
   });
 }
 

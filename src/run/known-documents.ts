@@ -1,4 +1,4 @@
-/** What a chain of runs knows of its documents, in bounded memory. */
+/** The documents of a chain of runs, in bounded memory. */
 import { FingerprintTable } from "../disk/fingerprint-table.ts";
 import { CONTENT_KEY_BYTES } from "../core/content.ts";
 import type { ObjectStore } from "../core/ports.ts";
@@ -6,27 +6,27 @@ import { proveSealed, readChain } from "./chain.ts";
 import { readDeletes, readDocumentIndex } from "./read-lists.ts";
 import { requireClosed } from "./read-plan.ts";
 
-/** What is kept of each document: 96 bits of its content's hash, and one of `STATE`. */
+/** Words per document: 96 bits of its content's hash, and one of `STATE`. */
 const CONTENT_WORDS = 3;
 const STATE_WORD = CONTENT_WORDS;
 const STATE = {
   known: 1,
-  /** Was in an older run of the chain; a newer one took it away. */
+  /** An older run of the chain had it; a newer one deleted it. */
   goneBefore: 2,
   unchanged: 3,
   changed: 4,
   new: 5,
   listed: 6,
-  /** Was refused by the reader; what the chain has of it stays. */
+  /** The reader refused it; the chain's version of it stays. */
   kept: 7,
 } as const;
 type State = (typeof STATE)[keyof typeof STATE];
-/** Held in memory up to 5 million documents; then in a temporary file of 46 to 92 bytes a document. */
+/** Memory limit, enough for 5 million documents; beyond it a temporary file of 46 to 92 bytes a document is used. */
 const MEMORY_BYTES = 256 * 1024 * 1024;
 
 export type AdmissionOutcome = "new" | "unchanged" | "duplicate";
 
-/** A document of the chain that no corpus admitted since holds as it is. */
+/** A document of the chain that no corpus admitted since contains unchanged. */
 export interface OutdatedDocument {
   readonly id: string;
   /** The first 16 bytes of `contentHash`. */
@@ -39,7 +39,7 @@ export interface OutdatedDocument {
 export class KnownDocuments {
   readonly #store: ObjectStore;
   readonly #table: FingerprintTable;
-  /** Oldest first. */
+  /** Run ids, oldest first. */
   readonly #runs: readonly string[];
   #documents = 0;
 
@@ -49,7 +49,7 @@ export class KnownDocuments {
     this.#table = new FingerprintTable({ words: STATE_WORD + 1, memoryBytes });
   }
 
-  /** @throws FleetError when the run is not there, not sealed, or not as it was sealed. */
+  /** @throws FleetError when the run does not exist, is not sealed, or was changed after the seal. */
   static async load(
     params: Readonly<{ store: ObjectStore; run: string; memoryBytes?: number }>,
   ): Promise<KnownDocuments> {
@@ -58,7 +58,7 @@ export class KnownDocuments {
     const runs = chain.map((manifest) => manifest.run);
     const known = new KnownDocuments(store, runs, memoryBytes);
     try {
-      // From the oldest run on, so that what a newer one says of a document stands.
+      // From the oldest run on, so that the newest state of a document remains.
       for (const manifest of chain) {
         const closed = await proveSealed(store, manifest);
         for await (const { ids } of readDeletes(store, manifest)) ids.forEach((id) => known.#forget(id));
@@ -88,17 +88,17 @@ export class KnownDocuments {
     });
   }
 
-  /** How many documents the chain has, whatever was admitted. */
+  /** Number of documents in the chain, whatever was admitted. */
   get documents(): number {
     return this.#documents;
   }
 
-  /** A document that another corpus has and that could not be read: it is not outdated. */
+  /** Keeps a document that the new corpus has but that could not be read: it is not outdated. */
   keep(id: string): void {
     this.#table.visit(id, (words, isNew) => !isNew && words[STATE_WORD] === STATE.known && setState(words, STATE.kept));
   }
 
-  /** A document of another corpus. @param content SHA-256 of its content; its first 12 bytes are compared. */
+  /** Adds a document of the new corpus. @param content SHA-256 of its content; its first 12 bytes are compared. */
   admit(id: string, content: Uint8Array): AdmissionOutcome {
     let admission: AdmissionOutcome = "new";
     const key = contentWords(content, 0);
@@ -117,8 +117,8 @@ export class KnownDocuments {
   }
 
   /**
-   * What the chain knows and the admitted corpus has no more, or with other content: all that the chain
-   * knows, when nothing was admitted. To be asked once; always in the same order.
+   * Documents of the chain that the admitted corpus lacks or has with other content; all of the chain when nothing was
+   * admitted. Can be read once; the order is deterministic.
    */
   async *outdated(): AsyncGenerator<OutdatedDocument> {
     for (const run of this.#runs) {
@@ -135,7 +135,7 @@ export class KnownDocuments {
     }
   }
 
-  /** Null when the document is as it was, was listed before, or was of an older run with other content. */
+  /** Null when the document is unchanged, was listed before, or belongs to an older run with other content. */
   #takeOutdated(id: string, content: Int32Array): OutdatedDocument["reason"] | null {
     let reason: OutdatedDocument["reason"] | null = null;
     this.#table.visit(id, (words) => {

@@ -1,4 +1,4 @@
-/** `latest.json`: the run that readers and the next night begin with. */
+/** `latest.json`: the default run of readers and the base of the next nightly run. */
 import { CONTRACT_VERSION, type Latest, latestSchema, type Manifest } from "../core/contracts.ts";
 import { FleetError, hasCode } from "../core/errors.ts";
 import { parseRecord, toJsonBytes } from "../core/json.ts";
@@ -6,13 +6,13 @@ import { LATEST_KEY, runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { readRun } from "./read-plan.ts";
 
-/** Others move it now and then, so a few tries are many. */
+/** Most attempts; others replace it rarely, so a few are enough. */
 const ATTEMPTS = 10;
 
 /**
- * Points `latest.json` at a sealed run, unless it points at a newer one. What is newer is told by what the runs build on
- * and, of runs that have nothing to do with each other, by when the store got their manifests: the clocks of sealers
- * decide nothing, and neither does how long one of them was held up. May be repeated.
+ * Points `latest.json` at a sealed run, unless it points at a newer one. Which run is newer is decided by the bases of the
+ * runs and, for unrelated runs, by the store's times of their manifests; neither a sealer's clock nor its delay matters.
+ * Can be repeated.
  *
  * @throws FleetError `store_unavailable`; `object_corrupt` when `latest.json` is damaged
  */
@@ -43,7 +43,7 @@ function currentRun(store: ObjectStore, body: Uint8Array): string {
   } catch (error) {
     if (!hasCode(error, "object_corrupt")) throw error;
     throw new FleetError("object_corrupt", error.message, {
-      cure: `remove ${LATEST_KEY}, then \`embedfleet seal\` the run that is to be the latest: it is written again`,
+      cure: `remove ${LATEST_KEY}, then \`embedfleet seal\` the run that should be the latest: this recreates it`,
       cause: error,
     });
   }
@@ -52,9 +52,9 @@ function currentRun(store: ObjectStore, body: Uint8Array): string {
 async function takesPlaceOf(store: ObjectStore, run: string, current: string): Promise<boolean> {
   if (run === current) return false;
   const sealed = await store.stat({ key: runKeys(current).manifest });
-  // It was removed since.
+  // It was removed meanwhile.
   if (sealed === null) return true;
-  // What was compacted is no news: it only takes the place of the run that it was made from.
+  // A compacted run is not newer: it only replaces the run that it was made from.
   const { lineage } = await readRun(store, run);
   if (lineage?.kind === "compact") return lineage.supersedes === current;
   if (await isBuiltOn(store, run, current)) return true;
@@ -63,7 +63,7 @@ async function takesPlaceOf(store: ObjectStore, run: string, current: string): P
   return own !== null && own.modifiedAtMs >= sealed.modifiedAtMs;
 }
 
-/** Whether a run builds on another, or took its place, by way of any number of runs. */
+/** Whether a run builds on another, or replaced it, via any number of runs. */
 async function isBuiltOn(store: ObjectStore, run: string, other: string): Promise<boolean> {
   const seen = new Set<string>();
   for (let next = await predecessor(store, run); next !== null && !seen.has(next);) {
@@ -80,7 +80,7 @@ async function predecessor(store: ObjectStore, run: string): Promise<string | nu
     if (lineage === undefined) return null;
     return lineage.kind === "delta" ? lineage.base : lineage.supersedes;
   } catch (error) {
-    // Removed, because nothing needs it any more.
+    // It was removed, because nothing needs it any more.
     if (hasCode(error, "run_unknown")) return null;
     throw error;
   }

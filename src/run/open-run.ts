@@ -1,4 +1,4 @@
-/** A run's record: created once, and from then on what the run id stands for. */
+/** A run's record: created once; from then on it defines the run id. */
 import { isDeepStrictEqual } from "node:util";
 import { type Guards, PLAN_VERSION, type RunOptions, type RunRecord, runRecordSchema } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
@@ -9,14 +9,14 @@ import { knownTo } from "../core/same-model.ts";
 import { resolveSince } from "./since.ts";
 
 /**
- * Creates the run, or continues the one that is there.
+ * Creates the run, or continues an existing one.
  *
- * @param params.since The run to build on, or `latest`; a full run when absent. Resolved once: a run that
- * is continued keeps the base it began with.
- * @param params.guards Kept as the run was begun with; a later `enqueue` with wider ones accepts it.
- * @param params.program The version of embedfleet that asks.
- * @param params.engineVersion Of the engine that `options` names.
- * @throws FleetError `run_conflict` when the id stands for other options; what `resolveSince` throws.
+ * @param params.since The run to build on, or `latest`; a full run when absent. It is resolved once: a continued run keeps
+ * its base.
+ * @param params.guards Guards of a new run; an existing run keeps its own, and a later `enqueue` with wider ones accepts it.
+ * @param params.program Version of embedfleet that makes the call.
+ * @param params.engineVersion Version of the engine that `options` names.
+ * @throws FleetError `run_conflict` when the id belongs to a run with other options; the errors of `resolveSince`.
  */
 export async function openRun(
   store: ObjectStore,
@@ -40,7 +40,7 @@ export async function openRun(
     version: PLAN_VERSION,
     run,
     createdAt: new Date().toISOString(),
-    // Whoever helps compares what it is to read with these.
+    // Helpers compare their inputs with these.
     inputs: inputs.map((input) => input.replace(/^s3:\/\//i, "s3://")),
     ...(program !== undefined && { program }),
     ...(engineVersion !== undefined && { engineVersion }),
@@ -52,11 +52,11 @@ export async function openRun(
   return { record: isNew ? wanted : assertSame(await readRecord(store, key, runRecordSchema), params), isNew };
 }
 
-/** A worker that was away could still write into a removed run, so its id must not come to stand for another. */
+/** Refuses a removed run's id: a worker that was disconnected could still write into that run. */
 async function assertNotRemoved(store: ObjectStore, run: string): Promise<void> {
   if ((await store.stat({ key: removedKey(run) })) === null) return;
   throw new FleetError("run_conflict", `run ${run} was removed, and the id of a removed run is not used again`, {
-    cure: "take another --run id",
+    cure: "use another --run id",
   });
 }
 
@@ -69,8 +69,8 @@ function assertSame(
   const since = lineage === undefined || lineage.kind === "compact" ? undefined : lineage.since;
   if (since === wanted.since && lineage?.kind !== "compact") return found;
   const began = since === undefined ? "without --since" : `with --since ${since}`;
-  throw new FleetError("run_conflict", `run ${found.run} was begun ${began}`, {
-    cure: "say the same to continue it, or take another --run id for a new run",
+  throw new FleetError("run_conflict", `run ${found.run} was started ${began}`, {
+    cure: "pass the same option to continue it, or use another --run id for a new run",
   });
 }
 

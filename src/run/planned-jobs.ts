@@ -1,16 +1,16 @@
-/** The planned jobs of runs that are looked at again and again: a window never changes, so it is read once. */
+/** Cache of the planned jobs of runs that are reconciled repeatedly: a window never changes, so it is read once. */
 import type { ClosedRecord, JobPayload, ShardPlan } from "../core/contracts.ts";
 import { jobOf } from "../core/planning.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { readWindow, readWindows } from "./read-plan.ts";
 
-/** Jobs of about 300 bytes each. What comes after them is read anew each time. */
+/** Most cached jobs, of about 300 bytes each. Later ones are read again each time. */
 const MAX_KEPT_JOBS = 100_000;
 
 interface KnownRun {
   /** The first windows, as many as fit. */
   readonly windows: (readonly JobPayload[])[];
-  /** Whether all windows were once proved to be those of the closed plan. */
+  /** Whether all windows have been proved to match the closed plan. */
   isProved: boolean;
 }
 
@@ -24,7 +24,7 @@ export class PlannedJobs {
   }
 
   /**
-   * Window by window, in order. A closed plan is proved to be whole before its last job is given.
+   * The jobs of each window, in order. A closed plan is proved to be complete before its last job is yielded.
    * @param closed Null while the corpus is being read.
    * @throws FleetError `plan_invalid`
    */
@@ -59,7 +59,7 @@ export class PlannedJobs {
     this.#kept += jobs.length;
   }
 
-  /** Forgets all other runs. */
+  /** Drops all other runs from the cache. */
   keepOnly(runs: ReadonlySet<string>): void {
     for (const [run, { windows }] of this.#runs) {
       if (runs.has(run)) continue;

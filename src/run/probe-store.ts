@@ -1,20 +1,19 @@
 /**
- * Proves at start that a store keeps what the fleet builds on. Servers exist that accept a conditional
- * write and ignore the condition, or let several writers win; with one of those, rows would be lost or
- * doubled without a word.
+ * Proof at start that a store has the properties that the fleet relies on. Some servers accept a conditional write and
+ * ignore the condition, or let several writers win; with one of those, rows would be lost or duplicated silently.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { FleetError, hasCode, messageOf } from "../core/errors.ts";
 import type { ObjectInfo, ObjectStore } from "../core/ports.ts";
 
 const PROBE_PREFIX = ".probe/";
-/** What the probe of a process that was killed leaves behind, and nothing else. */
+/** Keys of objects that a killed probe leaves behind, and of nothing else. */
 const LEFTOVER = /^\.probe\/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\/[a-z0-9-]+$/;
-/** A probe takes seconds; its objects are this old, by the store's own clock, only when nobody will remove them. */
+/** A probe takes seconds, so objects of this age by the store's own clock have no owner. */
 const LEFT_AFTER_MS = 60 * 60 * 1000;
 const BODY_BYTES = 64 * 1024;
 const RACERS = 16;
-/** A race whose winner lost the reply and was told "exists" on its second attempt proves nothing: run again. */
+/** Most races: one whose winner lost the reply and got "exists" on its second attempt proves nothing and is repeated. */
 const RACES = 3;
 const REPLACERS = 4;
 
@@ -28,31 +27,31 @@ export type StoreProperty =
 
 export interface ProbeFailure {
   readonly property: StoreProperty;
-  /** What was seen instead. */
+  /** What was observed instead. */
   readonly detail: string;
 }
 
 export interface ProbeOptions {
-  /** Returns what failed instead of refusing the store. */
+  /** Returns the failures instead of refusing the store. */
   readonly allowUnsafe?: boolean;
-  /** Ends the probe after the check that it is at; what it made is cleared away first. */
+  /** Ends the probe after its current check; its objects are removed first. */
   readonly signal?: AbortSignal;
 }
 
 interface Probe {
   readonly store: ObjectStore;
-  /** Ends with `/`; drawn at random, so that probes of many workers do not meet. */
+  /** Key prefix, ending with `/`; random, so that probes of many workers do not collide. */
   readonly prefix: string;
   /** Size of each object made so far, by key. */
   readonly made: Map<string, number>;
-  /** Of earlier probes whose process was killed. */
+  /** Keys of earlier probes whose process was killed. */
   readonly leftovers: string[];
 }
 
-/** Null when the property holds, else what was seen instead. */
+/** A check of one property: null when it holds, otherwise what was observed instead. */
 type Check = (probe: Probe) => Promise<string | null>;
 
-/** In this order: the later ones look at what the earlier ones made. */
+/** Checks in order; the later ones use objects of the earlier ones. */
 const CHECKS: Readonly<Record<StoreProperty, Check>> = {
   "bytes-round-trip": checkRoundTrip,
   "ranged-read": checkRangedRead,
@@ -62,7 +61,7 @@ const CHECKS: Readonly<Record<StoreProperty, Check>> = {
   "replace-if-unchanged": checkReplace,
 };
 
-/** Without these the fleet works, and what is lost is said. */
+/** Properties that are not essential: without them the fleet works, and what is lost is reported. */
 const WANTED_ONLY: ReadonlySet<StoreProperty> = new Set(["replace-if-unchanged"]);
 
 /** Whether a store without the property is refused. */
@@ -71,7 +70,7 @@ export function isEssential(property: StoreProperty): boolean {
 }
 
 /**
- * Leaves nothing behind, and clears away what probes left whose process was killed.
+ * Checks a store. Leaves nothing behind, and removes the objects of killed probes.
  *
  * @returns The properties that failed; essential ones only with `allowUnsafe`.
  * @throws FleetError `store_refused` naming them; `store_refused` or `store_unavailable` of the store itself.
@@ -86,7 +85,7 @@ export async function probeStore(store: ObjectStore, options: ProbeOptions = {})
       if (detail !== null) failures.push({ property, detail });
     }
   } catch (error) {
-    // What stopped the checks says more than what then stops the clearing away.
+    // The error of the checks says more than one of the cleanup after it.
     await clearAway(probe).catch(() => undefined);
     throw error;
   }
@@ -98,31 +97,30 @@ export async function probeStore(store: ObjectStore, options: ProbeOptions = {})
 
 const LOST: Readonly<Record<StoreProperty, string>> = {
   "bytes-round-trip":
-    "files may come back with other bytes than were written; `verify` finds them, and nothing mends them",
-  "ranged-read":
-    "workers may read other rows than their jobs name; they refuse what does not add up, and those jobs fail",
+    "files may be returned with other bytes than were written; `verify` finds them, but nothing repairs them",
+  "ranged-read": "workers may read other rows than their jobs name; they refuse inconsistent rows, and those jobs fail",
   "create-if-absent":
     "a worker that repeats a shard replaces its file: after the seal the manifest's hashes may be wrong, and two workers' rejects may be counted against one file",
   "single-winner":
-    "of two workers on one shard both may believe that their file is the one: after the seal the manifest's hashes may be wrong",
+    "two workers on one shard may both believe that their file won: after the seal the manifest's hashes may be wrong",
   "list-after-create":
-    "`seal`, `status` and the fleet's healing may miss files that are there: shards are embedded twice, and a seal comes late",
+    "`seal`, `status` and reconciliation may miss files that exist: shards are embedded twice, and seals are delayed",
   "replace-if-unchanged":
-    "of two processes that change `latest.json` or a schedule in the same moment, one may undo what the other wrote: this server ignores If-Match, so versions are only compared just before the write",
+    "when two processes change `latest.json` or a schedule at the same moment, one may overwrite the other's change: this server ignores If-Match, so versions are only compared just before the write",
 };
 
-/** What a store costs that lacks the property. */
+/** Consequences of using a store that lacks the property. */
 export function whatIsLost(property: StoreProperty): string {
   return LOST[property];
 }
 
 async function clearAway({ store, made, leftovers }: Probe): Promise<void> {
-  // Others' leftovers are a courtesy, and may be another user's.
+  // Removing leftovers is optional; they may belong to another user.
   await Promise.all(leftovers.map((key) => store.remove({ key }).catch(() => undefined)));
   await Promise.all([...made.keys()].map((key) => store.remove({ key })));
 }
 
-/** A lost or damaged object is a verdict on the store; a store that cannot be reached is none. */
+/** Runs a check. A lost or damaged object is a failure of the property; an unreachable store is not. */
 async function runCheck(check: Check, probe: Probe): Promise<string | null> {
   try {
     return await check(probe);
@@ -135,9 +133,9 @@ async function runCheck(check: Check, probe: Probe): Promise<string | null> {
 async function checkRoundTrip(probe: Probe): Promise<string | null> {
   const body = randomBytes(BODY_BYTES);
   const { key, outcome } = await make(probe, "bytes", body);
-  if (outcome !== "created") return `a name drawn at random was answered with "${outcome}"`;
+  if (outcome !== "created") return `creating an object under a random name returned "${outcome}"`;
   const back = await probe.store.read({ key, maxBytes: 2 * BODY_BYTES });
-  return body.equals(back) ? null : `${body.length} random bytes were written and ${differenceOf(body, back)}`;
+  return body.equals(back) ? null : `${body.length} random bytes were written, but ${differenceOf(body, back)}`;
 }
 
 async function checkRangedRead(probe: Probe): Promise<string | null> {
@@ -148,7 +146,7 @@ async function checkRangedRead(probe: Probe): Promise<string | null> {
   const back = await probe.store.read({ key, range });
   return wanted.equals(back)
     ? null
-    : `bytes ${range.start} to ${range.end} were asked for and ${differenceOf(wanted, back)}`;
+    : `bytes ${range.start} to ${range.end} were requested, but ${differenceOf(wanted, back)}`;
 }
 
 async function checkCreateIfAbsent(probe: Probe): Promise<string | null> {
@@ -157,7 +155,7 @@ async function checkCreateIfAbsent(probe: Probe): Promise<string | null> {
   const { outcome } = await make(probe, "twice", randomBytes(BODY_BYTES));
   const kept = first.equals(await probe.store.read({ key, maxBytes: 2 * BODY_BYTES }));
   if (outcome === "exists" && kept) return null;
-  return `a second create of one name was answered with "${outcome}", and the first bytes were ${kept ? "kept" : "overwritten"}`;
+  return `a second create of one name returned "${outcome}", and the first bytes were ${kept ? "kept" : "overwritten"}`;
 }
 
 async function checkSingleWinner(probe: Probe): Promise<string | null> {
@@ -165,14 +163,13 @@ async function checkSingleWinner(probe: Probe): Promise<string | null> {
     const bodies = Array.from({ length: RACERS }, () => randomBytes(1024));
     const results = await Promise.all(bodies.map((body) => make(probe, `race-${race}`, body)));
     const winners = results.flatMap(({ outcome }, index) => (outcome === "created" ? [index] : []));
-    if (winners.length > 1)
-      return `${winners.length} of ${RACERS} simultaneous creates of one name were told that they won`;
+    if (winners.length > 1) return `${winners.length} of ${RACERS} simultaneous creates of one name reported success`;
     const winner = bodies[winners[0] ?? -1];
     if (winner === undefined) continue;
     const back = await probe.store.read({ key: `${probe.prefix}race-${race}` });
     return winner.equals(back) ? null : "the bytes of a simultaneous create that lost replaced the winner's";
   }
-  return `in ${RACES} races of ${RACERS} simultaneous creates of one name, nobody was told that they won`;
+  return `in ${RACES} races of ${RACERS} simultaneous creates of one name, none reported success`;
 }
 
 async function checkListing(probe: Probe): Promise<string | null> {
@@ -186,7 +183,7 @@ async function checkListing(probe: Probe): Promise<string | null> {
       nowMs = Math.max(nowMs, info.modifiedAtMs);
     }
   }
-  // By the store's clock on both sides: machines may disagree about what an hour ago is.
+  // The store's clock on both sides: machines may disagree about what an hour ago is.
   const isLeft = ({ key, modifiedAtMs }: ObjectInfo): boolean =>
     LEFTOVER.test(key) && nowMs - modifiedAtMs > LEFT_AFTER_MS;
   probe.leftovers.push(...others.filter(isLeft).map(({ key }) => key));
@@ -203,15 +200,14 @@ async function checkReplace(probe: Probe): Promise<string | null> {
   const { store } = probe;
   const { key } = await make(probe, "replaced", randomBytes(1024));
   const first = await store.readVersion({ key });
-  if (first === null) return "an object is not there right after it was created";
+  if (first === null) return "an object does not exist right after it was created";
   const ifVersion = first.version;
   const bodies = Array.from({ length: REPLACERS }, () => randomBytes(1024));
   const outcomes = await Promise.all(bodies.map((body) => store.replace({ key, body, ifVersion })));
   const winners = outcomes.filter((outcome) => outcome === "replaced").length;
-  if (winners !== 1)
-    return `${winners} of ${REPLACERS} simultaneous replacements of one version were told that they won`;
+  if (winners !== 1) return `${winners} of ${REPLACERS} simultaneous replacements of one version reported success`;
   const late = await store.replace({ key, body: first.body, ifVersion });
-  return late === "changed" ? null : "an object was replaced by a version that it no longer had";
+  return late === "changed" ? null : "an object was replaced although it no longer had the given version";
 }
 
 async function make(probe: Probe, name: string, body: Uint8Array): Promise<Readonly<{ key: string; outcome: string }>> {
@@ -221,13 +217,13 @@ async function make(probe: Probe, name: string, body: Uint8Array): Promise<Reado
 }
 
 function differenceOf(wanted: Uint8Array, back: Uint8Array): string {
-  if (wanted.length !== back.length) return `${back.length} came back`;
-  return `other bytes came back, from offset ${wanted.findIndex((byte, index) => byte !== back[index])} on`;
+  if (wanted.length !== back.length) return `${back.length} were returned`;
+  return `other bytes were returned, from offset ${wanted.findIndex((byte, index) => byte !== back[index])} on`;
 }
 
 function refusal(store: ObjectStore, failures: readonly ProbeFailure[]): FleetError {
   const seen = failures.map(({ property, detail }) => `${property}: ${detail}`).join("; ");
   return new FleetError("store_refused", `the store ${store.url} cannot be trusted (${seen})`, {
-    cure: "use a store that keeps these promises (a local disk, NFS, AWS S3, Ceph, a current versitygw), or update its server; --unsafe-store takes it as it is",
+    cure: "use a store that provides these guarantees (a local disk, NFS, AWS S3, Ceph, a current versitygw), or update its server; --unsafe-store uses it anyway",
   });
 }

@@ -1,4 +1,4 @@
-/** The lists of a run that a later run builds on: its documents, and the rows it takes away. */
+/** The lists of a run that a later run builds on: its documents, and the rows it deletes. */
 import { createHash } from "node:crypto";
 import { decodeDeletes, decodeDocumentIndex, type DeletedRows, type DocumentIndex } from "../arrow/document-index.ts";
 import {
@@ -14,11 +14,11 @@ import type { ObjectStore } from "../core/ports.ts";
 import { parseRejects, readRejects } from "./inspect-shard.ts";
 import { readWindows } from "./read-plan.ts";
 
-/** As `runKeys` makes them: of a window, or of an attempt at a shard. */
+/** Names from `runKeys`: of a window, or of an attempt at a shard. */
 const REJECTS_NAME = /^w\d{6}(?:-s\d{4}\.[0-9a-f]+)?\.jsonl$/;
 
 /**
- * What a run knows of the documents it planned, window by window.
+ * The document index of a run, window by window.
  * @param closed Null while its corpus is being read.
  * @throws FleetError `plan_invalid`, `object_corrupt`, `object_missing`
  */
@@ -35,7 +35,7 @@ export async function* readDocumentIndex(
 }
 
 /**
- * Documents that producers refused, of each window that has some, as many as were planned.
+ * Documents that producers refused, for each window that has some; their number is checked against the plan.
  * @throws FleetError `plan_invalid`, `object_corrupt`, `object_missing`
  */
 export async function* readWindowRejects(
@@ -60,7 +60,7 @@ async function readRejectsOf(store: ObjectStore, run: string, plan: WindowPlan):
   throw new FleetError("object_corrupt", found);
 }
 
-/** Every list of rejects that a listing shows, those of losing attempts too, one at a time. Other objects mean nothing. */
+/** Every reject file in the listing, those of losing attempts included, one at a time. Other objects are ignored. */
 export async function* listRejects(store: ObjectStore, run: string): AsyncGenerator<readonly Reject[]> {
   const { rejectsPrefix } = runKeys(run);
   for await (const { key } of store.list({ prefix: rejectsPrefix })) {
@@ -68,7 +68,7 @@ export async function* listRejects(store: ObjectStore, run: string): AsyncGenera
   }
 }
 
-/** Rows that a delta takes away from what it builds on, in parts. @throws FleetError `object_corrupt`, `object_missing` */
+/** Rows that a delta deletes from its base, in parts. @throws FleetError `object_corrupt`, `object_missing` */
 export async function* readDeletes(
   store: ObjectStore,
   from: Readonly<{ run: string; deletes?: Manifest["deletes"] | undefined }>,
@@ -83,7 +83,7 @@ export async function* readDeletes(
   }
 }
 
-/** The object, when it is the one that was recorded. @throws FleetError `object_corrupt`, `object_missing` */
+/** The object, if it is the recorded one. @throws FleetError `object_corrupt`, `object_missing` */
 export async function readSame(
   store: ObjectStore,
   recorded: Readonly<{ key: string; sha256: string }>,
@@ -92,7 +92,7 @@ export async function readSame(
   const bytes = await store.read({ key, maxBytes: MAX_DATA_FILE_BYTES });
   const found = createHash("sha256").update(bytes).digest("hex");
   if (found === sha256) return bytes;
-  throw new FleetError("object_corrupt", `${store.url}/${key} has sha256 ${found}; ${sha256} was recorded of it`, {
-    cure: "it was changed after it was written: run the corpus once more in full, under another id",
+  throw new FleetError("object_corrupt", `${store.url}/${key} has sha256 ${found}; ${sha256} was recorded`, {
+    cure: "it was changed after it was written: run the whole corpus again under another id",
   });
 }

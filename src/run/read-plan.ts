@@ -1,4 +1,4 @@
-/** A run's record, plan and data, as they stand in the store. */
+/** Readers of a run's record, plan and data. */
 import {
   type ClosedRecord,
   closedRecordSchema,
@@ -15,7 +15,7 @@ import { PlanProof } from "../core/plan-proof.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
 
-/** Plans read at once, of up to a megabyte each: enough to hide a store's latency. */
+/** Plans read concurrently, of up to a megabyte each: enough to hide a store's latency. */
 const PLANS_IN_FLIGHT = 4;
 
 /** @throws FleetError `run_unknown` */
@@ -31,25 +31,25 @@ export async function readRun(store: ObjectStore, run: string): Promise<RunRecor
   }
 }
 
-/** An answer that belongs to another question is a fault, too. @throws FleetError `object_corrupt` */
+/** Refuses a record of another run. @throws FleetError `object_corrupt` */
 export function assertOfRun<T extends Readonly<{ run: string }>>(store: ObjectStore, run: string, record: T): T {
   if (record.run === run) return record;
-  throw new FleetError("object_corrupt", `a record of run ${run} in ${store.url} speaks of run ${record.run}`, {
-    cure: "it was copied there, or the store answers with another object; the run cannot be read",
+  throw new FleetError("object_corrupt", `a record of run ${run} in ${store.url} belongs to run ${record.run}`, {
+    cure: "it was copied there, or the store returns another object; the run cannot be read",
   });
 }
 
-/** Null while the corpus is still being read. */
+/** The closed record; null while the corpus is still being read. */
 export async function readClosed(store: ObjectStore, run: string): Promise<ClosedRecord | null> {
   const closed = await findRecord(store, runKeys(run).closed, closedRecordSchema);
   return closed === null ? null : assertOfRun(store, run, closed);
 }
 
-/** Of a sealed run, which always has one. @throws FleetError `plan_invalid` */
+/** The closed record of a sealed run, which always has one. @throws FleetError `plan_invalid` */
 export async function requireClosed(store: ObjectStore, run: string): Promise<ClosedRecord> {
   const closed = await readClosed(store, run);
   if (closed !== null) return closed;
-  throw invalidPlan(store, run, "plan/closed.json is not there");
+  throw invalidPlan(store, run, "plan/closed.json does not exist");
 }
 
 /** One window's plan, and its bytes as stored. */
@@ -58,7 +58,7 @@ export interface StoredPlan {
   readonly bytes: Uint8Array;
 }
 
-/** Null when the window is not planned. @throws FleetError `object_corrupt` */
+/** The plan of one window; null when it is not planned. @throws FleetError `object_corrupt` */
 export async function readWindow(store: ObjectStore, run: string, index: number): Promise<StoredPlan | null> {
   const key = runKeys(run).plan(windowId(index));
   try {
@@ -72,12 +72,12 @@ export async function readWindow(store: ObjectStore, run: string, index: number)
 }
 
 /**
- * The windows of a plan in order; a few at a time in memory. They are read by name, never found by a listing: while
- * the corpus is being read up to the first that is not there, and after that all that `closed.json` counts, which
- * they are proved to be.
+ * The windows of a plan in order; a few at a time in memory. They are read by name, never found by a listing. While the
+ * corpus is being read, they end at the first that does not exist; after that, they are all that `closed.json` counts, and
+ * are proved to match it.
  *
- * @param closed By default as it stands in the store.
- * @throws FleetError `plan_invalid` at the first window that is missing or not in its place, or at the end
+ * @param closed By default read from the store.
+ * @throws FleetError `plan_invalid` at the first window that is missing or out of place, or at the end
  */
 export async function* readWindows(
   store: ObjectStore,
@@ -87,7 +87,7 @@ export async function* readWindows(
   const whole = closed === undefined ? await readClosed(store, run) : closed;
   const proof = new PlanProof();
   for await (const { name, found } of whole === null ? walkWindows(store, run) : pickWindows(store, run, whole)) {
-    if (found === null) throw invalidPlan(store, run, `${name} is not there`);
+    if (found === null) throw invalidPlan(store, run, `${name} does not exist`);
     const fault = proof.add(found.plan, found.bytes);
     if (fault !== null) throw invalidPlan(store, run, `${name}: ${fault}`);
     yield found.plan;
@@ -124,12 +124,12 @@ function planName(index: number): string {
 }
 
 function invalidPlan(store: ObjectStore, run: string, finding: string): FleetError {
-  return new FleetError("plan_invalid", `the plan of run ${run} in ${store.url} is not whole: ${finding}`, {
-    cure: `repeat the command that began it (\`embedfleet enqueue … --run ${run}\`) with the same corpus: it writes lost plans again`,
+  return new FleetError("plan_invalid", `the plan of run ${run} in ${store.url} is incomplete: ${finding}`, {
+    cure: `repeat the command that started it (\`embedfleet enqueue … --run ${run}\`) with the same corpus: it recreates lost plans`,
   });
 }
 
-/** Bytes of each result file that a listing shows, by key. Names that the plan did not give mean nothing. */
+/** Bytes of each result file in the listing, by key. Names that are not in the plan's format are ignored. */
 export async function listData(store: ObjectStore, run: string): Promise<Map<string, number>> {
   const files = new Map<string, number>();
   for await (const { key, bytes } of store.list({ prefix: runKeys(run).dataPrefix })) files.set(key, bytes);

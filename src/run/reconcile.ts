@@ -1,4 +1,4 @@
-/** Heals the queue from the store: whatever is planned and not there is queued again. */
+/** Repairs the queue from the store: planned shards without a result are queued again. */
 import type { JobPayload } from "../core/contracts.ts";
 import { jobOf } from "../core/planning.ts";
 import { FleetError } from "../core/errors.ts";
@@ -8,20 +8,20 @@ import { markActive } from "./active-runs.ts";
 import { assertNotCancelled } from "./cancelled.ts";
 import { listData, readWindows } from "./read-plan.ts";
 
-/** Shards, by what was found of them. */
+/** Number of shards by state. */
 export interface Reconciled {
   readonly planned: number;
   readonly done: number;
-  /** Waiting for a worker, or with one: the queue was asked afterwards. */
+  /** Shards that wait for a worker or have one, according to the queue afterwards. */
   readonly queued: number;
-  /** Neither done nor held by the queue although they were queued again; 0 where the queue works. */
+  /** Shards that are neither done nor in the queue although they were queued again; 0 unless the queue is broken. */
   readonly lost: number;
 }
 
 /**
- * Adds the jobs of shards without a result file, and asks whether they are there; those still queued or active are left
- * alone.
- * @throws FleetError `plan_invalid`, after what is planned before the gap has been queued
+ * Adds the jobs of shards without a result file, and checks that the queue holds them; those still queued or active are
+ * left alone.
+ * @throws FleetError `plan_invalid`, after the windows before the gap have been queued
  */
 export async function requeueMissing(
   params: Readonly<{ store: ObjectStore; queue: JobQueue; run: string }>,
@@ -44,7 +44,7 @@ export async function requeueMissing(
   return { planned, done: planned - queued - lost, queued, lost };
 }
 
-/** What the queue does not know any more may just have been done. */
+/** Number of shards without a result file; a job that has left the queue may just have been done. */
 async function countUndone(store: ObjectStore, jobs: readonly JobPayload[]): Promise<number> {
   let undone = 0;
   for (const { run, shard } of jobs) if ((await store.stat({ key: runKeys(run).data(shard) })) === null) undone++;
@@ -52,8 +52,8 @@ async function countUndone(store: ObjectStore, jobs: readonly JobPayload[]): Pro
 }
 
 /**
- * What `resume` does: the fleet knows the run again, and its failed jobs get another chance.
- * @throws FleetError `run_cancelled`; `run_incomplete` when the queue does not hold what was queued
+ * Implements `resume`: the fleet works on the run again, and its failed jobs are retried.
+ * @throws FleetError `run_cancelled`; `run_incomplete` when the queue does not hold the queued jobs
  */
 export async function resumeRun(
   params: Readonly<{ store: ObjectStore; queue: JobQueue; fleet: string; run: string }>,
@@ -63,7 +63,11 @@ export async function resumeRun(
   await markActive(store, { fleet, run });
   const outcome = await requeueMissing({ store, queue, run });
   if (outcome.lost === 0) return outcome;
-  throw new FleetError("run_incomplete", `${outcome.lost} jobs of run ${run} were queued again and are not there`, {
-    cure: `something removes the keys of queue ${fleet} in Redis: end it, then: embedfleet resume ${run}`,
-  });
+  throw new FleetError(
+    "run_incomplete",
+    `${outcome.lost} jobs of run ${run} were queued again but are not in the queue`,
+    {
+      cure: `something deletes the keys of queue ${fleet} in Redis: stop it, then: embedfleet resume ${run}`,
+    },
+  );
 }

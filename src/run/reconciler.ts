@@ -1,6 +1,6 @@
 /**
- * Keeps a fleet's runs moving without anyone watching. Jobs that the queue has lost (a
- * wiped or restored Redis) are queued again from the plan, and a run that is whole is sealed.
+ * Keeps a fleet's runs moving unattended. Jobs that the queue has lost (a wiped or restored Redis) are queued again from
+ * the plan, and a complete run is sealed.
  */
 import type { Logger } from "pino";
 import type { ClosedRecord, JobPayload } from "../core/contracts.ts";
@@ -17,7 +17,7 @@ import { PlannedJobs } from "./planned-jobs.ts";
 import { listData, readClosed } from "./read-plan.ts";
 import { readManifest, type SealOutcome, sealRun } from "./seal.ts";
 
-/** A run whose sealer died is sealed by another after this time. */
+/** Lock duration of a seal; when a sealer dies, another seals the run after this time. */
 const SEAL_TURN_MS = 30_000;
 const STATS_IN_FLIGHT = 16;
 
@@ -27,24 +27,24 @@ export interface ReconcilerParams {
   readonly turn: Turn;
   readonly fleet: string;
   readonly keepStaging: boolean;
-  /** Jobs lost with the queue come back within about this time and one pull. */
+  /** Milliseconds between rounds; jobs lost with the queue come back within about this time and one pull. */
   readonly intervalMs: number;
   readonly log: Logger;
-  /** Told of each round; nobody by default. */
+  /** Consumer of an event per round; none by default. */
   readonly observe?: Observe;
 }
 
-/** What became of a run in one round. */
+/** Outcome of one round for one run. */
 interface Tended {
   readonly requeued: number;
   readonly sealed: number;
-  /** Whether another round may find done, or do, what this one could not. */
+  /** Whether another round may succeed where this one could not. */
   readonly isUnreached?: boolean;
 }
 
 const NOTHING: Tended = { requeued: 0, sealed: 0 };
 
-/** Every worker has one; they take turns, and any number of them may reconcile at once. */
+/** Reconciler of one worker; workers take turns, and any number of them may reconcile at once. */
 export class Reconciler {
   readonly #params: ReconcilerParams;
   readonly #planned: PlannedJobs;
@@ -59,37 +59,37 @@ export class Reconciler {
     this.#planned = new PlannedJobs(params.store);
   }
 
-  /** Reconciles now and at every interval, when it is this one's turn. */
+  /** Reconciles now and at every interval, if it holds the turn. */
   start(): void {
     const { turn, intervalMs, log } = this.#params;
-    // A little less than the interval, or a worker would find its own last turn still running.
+    // A little less than the interval; otherwise a worker would find its own last turn still held.
     const durationMs = Math.round(intervalMs * 0.9);
     const round = (): void => {
       turn
         .take({ durationMs })
         .then((isMine) => (isMine ? this.reconcile() : 0))
-        .catch((error: unknown) => log.warn({ err: error }, "the queue cannot be asked whose turn it is to reconcile"));
+        .catch((error: unknown) => log.warn({ err: error }, "the queue did not answer whose turn it is to reconcile"));
     };
     this.#timer ??= setInterval(round, intervalMs);
     round();
   }
 
-  /** A round that is under way may end early: all it does can be done again. */
+  /** Stops. A round in progress may end early: all its actions can be repeated. */
   async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
   }
 
   /**
-   * Looks after every active run once. Never throws: what fails is logged and tried again next time.
-   * @returns How much is left to do: jobs that were queued again, and runs that the store or the queue did not let it look after or
-   * that another is sealing, who may die.
+   * Reconciles every active run once. Never throws: failures are logged and retried in the next round.
+   * @returns Number of things left to do: jobs that were queued again, runs that could not be reconciled because of the store
+   * or the queue, and runs that another process is sealing, which may die.
    */
   reconcile(): Promise<number> {
     this.#current = this.#current.then(() => this.#tendAll());
     return this.#current;
   }
 
-  /** Why the run could not be looked after the last time; undefined when it could. */
+  /** Error of the last attempt to reconcile the run; undefined when it succeeded. */
   troubleOf(run: string): unknown {
     return this.#troubles.get(run);
   }
@@ -116,7 +116,7 @@ export class Reconciler {
     return sums.requeued + unreached;
   }
 
-  /** A run that was once active is looked after until it has ended, whatever a listing leaves out. */
+  /** Runs to reconcile: a run that was once active is included until it has ended, whatever a listing leaves out. */
   async #activeRuns(): Promise<Set<string>> {
     const { store, fleet } = this.#params;
     const listed = await listActive(store, fleet);
@@ -141,14 +141,14 @@ export class Reconciler {
       return closed === null || undone > 0 ? { requeued, sealed: 0 } : await this.#sealAlone(run);
     } catch (error) {
       this.#troubles.set(run, error);
-      // What stays as it is would fill the log, round after round.
+      // A persistent problem would fill the log, round after round.
       const level = messageOf(before) === messageOf(error) ? "debug" : "error";
       log[level]({ run, err: error }, `the run could not be reconciled: ${messageOf(error)}`);
       return { ...NOTHING, isUnreached: isPassing(error) };
     }
   }
 
-  /** Everything is read back, which takes minutes of a large run, so that one does it while the others do not. */
+  /** Seals under a lock: the seal reads everything back, which takes minutes for a large run. */
   async #sealAlone(run: string): Promise<Tended> {
     const { store, queue, turn, fleet, keepStaging, log, observe = unobserved } = this.#params;
     const onShard = (files: number, plannedFiles: number): void =>
@@ -160,7 +160,7 @@ export class Reconciler {
       if (outcome.kind === "held") return this.#sayHeld(run, outcome.hold);
       if (outcome.kind === "open") return { ...(await this.#queueAbsent(run, outcome)), isUnreached: true };
       if (outcome.isNew) log.info({ run, rows: outcome.manifest.totals.rows }, "the run is sealed");
-      // What a damaged queue still holds of it would count as work to be done.
+      // Remaining jobs of the run in a damaged queue would count as work to be done.
       for await (const jobs of this.#planned.of(run, null)) await queue.remove({ jobs });
       await unmarkActive(store, { fleet, run });
       return { requeued: 0, sealed: outcome.isNew ? 1 : 0 };
@@ -169,7 +169,7 @@ export class Reconciler {
     }
   }
 
-  /** Said once: it stays so until a person acts. */
+  /** Logs a hold once: it lasts until a person acts. */
   #sayHeld(run: string, hold: Hold): Tended {
     if (!this.#held.has(run))
       this.#params.log.warn({ run, ...hold }, `the run is held and not sealed: ${sayHold(hold)}`);
@@ -177,7 +177,7 @@ export class Reconciler {
     return NOTHING;
   }
 
-  /** A listing showed files that are not there: their shards are computed again. */
+  /** Queues shards whose files are in the listing but do not exist. */
   async #queueAbsent(run: string, { absent, reason }: SealOutcome & { kind: "open" }): Promise<Tended> {
     const { queue, log } = this.#params;
     const lost = await queue.unknown({ jobs: absent.map((shard) => jobOf(run, shard)) });
@@ -187,8 +187,8 @@ export class Reconciler {
   }
 
   /**
-   * Failed jobs are still in the queue and stay there: only `resume`, asked for by someone, repeats them.
-   * @returns How many jobs were queued, and how many shards have no result file.
+   * Queues the jobs that the queue has lost. Failed jobs are still in the queue and stay there: only `resume` retries them.
+   * @returns Number of queued jobs, and number of shards without a result file.
    */
   async #queueLost(run: string, closed: ClosedRecord | null): Promise<{ requeued: number; undone: number }> {
     const { store, queue, log } = this.#params;
@@ -198,18 +198,18 @@ export class Reconciler {
     for await (const jobs of this.#planned.of(run, closed)) {
       const unlisted = jobs.filter(({ shard }) => !listed.has(runKeys(run).data(shard)));
       const unknown = await queue.unknown({ jobs: unlisted });
-      // A shard that neither listing nor queue knows may be done all the same: the store is asked by name.
+      // A shard that is neither in the listing nor in the queue may be done anyway: the store is asked by name.
       const lost = await without(unknown, ({ shard }) => store.stat({ key: runKeys(run).data(shard) }));
       await queue.enqueue({ jobs: lost });
       requeued += lost.length;
       undone += unlisted.length - (unknown.length - lost.length);
     }
-    if (requeued > 0) log.warn({ run, jobs: requeued }, "jobs were missing from the queue and are queued again");
+    if (requeued > 0) log.warn({ run, jobs: requeued }, "jobs were missing from the queue and were queued again");
     return { requeued, undone };
   }
 }
 
-/** Each is said by an object of its own name. */
+/** Whether the run was cancelled or removed; each has its own marker object. */
 async function isGivenUp(store: ObjectStore, run: string): Promise<boolean> {
   return (await isCancelled(store, run)) || (await store.stat({ key: removedKey(run) })) !== null;
 }
@@ -218,7 +218,7 @@ async function hasEnded(store: ObjectStore, run: string): Promise<boolean> {
   return (await store.stat({ key: runKeys(run).manifest })) !== null || isGivenUp(store, run);
 }
 
-/** Those for which there is no object. */
+/** The entries for which no object exists. */
 async function without(
   jobs: readonly JobPayload[],
   find: (job: JobPayload) => Promise<ObjectInfo | null>,

@@ -1,4 +1,4 @@
-/** What was refused, a page at a time. */
+/** Rejects of a run, in pages. */
 import type { Reject } from "../core/contracts.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { listRejects } from "./read-lists.ts";
@@ -8,7 +8,7 @@ const PAGE_REJECTS = 100;
 
 export interface RejectsPage {
   readonly rejects: readonly Reject[];
-  /** Where the next page begins; null at the end. */
+  /** Start of the next page; null at the end. */
   readonly next: number | null;
 }
 

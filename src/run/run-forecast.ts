@@ -1,30 +1,30 @@
-/** What can be said of a run's future, and what it waits for. Says "unknown" rather than guess. */
+/** Forecast of a run, and what it waits for. Reports "unknown" instead of a guess. */
 import type { WorkerState } from "../core/worker-state.ts";
 import type { RunReport } from "./run-progress.ts";
 
-/** Who is there. Null members could not be asked. */
+/** Live processes of the fleet. A null member means that it could not be read. */
 export interface FleetPresence {
   readonly workers: readonly WorkerState[] | null;
-  /** Whether there is a Redis that would have to be asked, and does not answer. */
+  /** Whether a Redis is configured and does not answer. */
   readonly isRedisAway?: boolean;
   /** Runs whose corpus is being read now. */
   readonly producers: readonly string[] | null;
-  /** What planning waits for, by run, where it does. */
+  /** Reasons for which planning waits, by run. */
   readonly planningWaits?: ReadonlyMap<string, string>;
-  /** Jobs of this run that failed, as far as they were counted. */
+  /** Number of failed jobs of this run, as far as they were counted. */
   readonly failedJobs: number;
-  /** Why the queue's own keys in Redis could not be read, where they are damaged. */
+  /** Why the queue's own keys in Redis could not be read, if they are damaged. */
   readonly queueDamage?: string;
 }
 
 export interface RunForecast {
-  /** Tokens a second that workers compute for this run now; null when nobody can be asked. */
+  /** Tokens a second that workers compute for this run now; null when no worker can be asked. */
   readonly tokensPerSecondNow: number | null;
   readonly remainingTokens: number;
-  /** From remaining tokens and the rate now; null when it cannot be known, and `etaUnknownBecause` says why. */
+  /** Remaining tokens divided by the current rate; null when unknown, and `etaUnknownBecause` gives the reason. */
   readonly etaSeconds: number | null;
   readonly etaUnknownBecause: string | null;
-  /** Why nothing moves, or what moves next; null when the run is well under way or done. */
+  /** Why nothing moves, or the next step; null when the run makes progress or is done. */
   readonly waitsFor: string | null;
 }
 
@@ -55,7 +55,7 @@ function whyUnknown(report: RunReport, presence: FleetPresence, rate: number | n
   if (report.state === "held") return "a person has to accept it";
   if (workers === null)
     return `${isRedisAway ? "Redis does not answer" : "no Redis was named"}, so the workers cannot be asked`;
-  if (workers.length === 0) return "no worker is at work";
+  if (workers.length === 0) return "no worker is active";
   if (report.state === "planning") return "its corpus is still being read";
   if ((rate ?? 0) === 0) return "no worker has computed a batch of it in the last minute";
   return null;
@@ -66,28 +66,28 @@ function whatItWaitsFor(report: RunReport, presence: FleetPresence, rate: number
   const { state, queue, plannedShards, shards } = report;
   if (state === "held")
     return `a person: ${report.held ?? "it is held"}; \`embedfleet seal ${report.run} --accept\` seals it anyway`;
-  if (state === "complete") return "the seal: every planned shard is there, and the next reconciliation seals it";
+  if (state === "complete") return "the seal: every planned shard is done, and the next reconciliation seals it";
   if (state === "planning" && producers !== null && !producers.includes(report.run))
     return "its producer: its corpus was not read to the end; the same enqueue command continues it";
   const room = presence.planningWaits?.get(report.run);
   if (room !== undefined) return `room in the queue: ${room}`;
-  if (workers?.length === 0) return "a worker: none is at work; start one with `embedfleet work`";
+  if (workers?.length === 0) return "a worker: none is active; start one with `embedfleet work`";
   if (presence.queueDamage !== undefined)
     return `a repair of its queue in Redis (${presence.queueDamage}): workers make it at their next reconciliation, \`embedfleet resume ${report.run}\` at once`;
   const away = storeTroubleOf(workers, rate);
   if (away !== null)
-    return `the store since ${away.since}: ${away.reason}; its jobs are tried again for as long as that lasts`;
+    return `the store since ${away.since}: ${away.reason}; its jobs are retried until the store recovers`;
   if (queue === null) return null;
   const undone = plannedShards - shards;
   if (undone > 0 && presence.failedJobs >= undone)
-    return `someone to look: its jobs that are left have failed; mend the cause, then \`embedfleet resume ${report.run}\``;
+    return `a person: its remaining jobs have failed; fix the cause, then \`embedfleet resume ${report.run}\``;
   if (undone > presence.failedJobs && queue.waiting + queue.active === 0)
     return "the next reconciliation: the queue has lost its jobs, and they are queued again";
-  if (state === "planning" && undone === 0) return "its producer: all that is planned is done";
-  return rate === 0 && queue.waiting > 0 ? "its turn: the workers have not come to its jobs yet" : null;
+  if (state === "planning" && undone === 0) return "its producer: everything planned so far is done";
+  return rate === 0 && queue.waiting > 0 ? "its turn: the workers have not reached its jobs yet" : null;
 }
 
-/** What the workers say of a store that fails them: when nobody else computes for this run, since the earliest. */
+/** Store trouble as reported by the workers, since the earliest; null while another worker computes for this run. */
 function storeTroubleOf(
   workers: readonly WorkerState[] | null,
   rate: number | null,

@@ -1,4 +1,4 @@
-/** How far a run is: from the store, which has the truth, and the queue, which knows what moves. */
+/** Progress of a run: from the store, which is authoritative, and the queue, which knows what is in progress. */
 import type { RunRecord, Totals } from "../core/contracts.ts";
 import { sayHold } from "../core/guards.ts";
 import type { ObjectStore, QueueCounts } from "../core/ports.ts";
@@ -6,27 +6,27 @@ import type { IdleCause } from "../core/telemetry.ts";
 import { type RunSnapshot, RunWatch } from "./run-watch.ts";
 import { countDeletes } from "./seal.ts";
 
-/** How far a run is. */
+/** State of a run. */
 export type RunState = "planning" | "embedding" | "complete" | "held" | "sealed" | "cancelled";
 
 /** The object that `run --json` and `status --json` end with. */
 export interface RunReport {
   readonly run: string;
   readonly state: RunState;
-  /** While it is `held`: why. */
+  /** Reason while it is `held`. */
   readonly held?: string;
-  /** Of a delta: the run whose rows it completes. */
+  /** In a delta: the run whose rows it completes. */
   readonly base?: string;
   readonly documents: number;
-  /** Of a delta: documents that the base holds as they are. */
+  /** In a delta: number of documents that the base holds unchanged. */
   readonly unchanged?: number;
-  /** Of a delta, once its corpus is read: rows of the base that it takes away. */
+  /** In a delta, once its corpus is read: number of rows of the base that it deletes. */
   readonly deletes?: number;
-  /** Rows whose result is in the store. */
+  /** Number of rows whose result is in the store. */
   readonly rows: number;
   readonly plannedRows: number;
   readonly rejects: number;
-  /** Shards whose file is in the store, of those planned so far. */
+  /** Number of shards whose file is in the store, of those planned so far. */
   readonly shards: number;
   readonly plannedShards: number;
   readonly files: number;
@@ -39,14 +39,14 @@ export interface RunReport {
   readonly seconds: number;
   readonly tokensPerSecond: number;
   readonly deviceBusyRatio: number | null;
-  /** What the device waited for, as shares of its busy and idle time; known once sealed. */
+  /** Idle time of the device by cause, as shares of its busy and idle time; known once sealed. */
   readonly deviceIdleRatios: Readonly<Partial<Record<IdleCause, number>>> | null;
-  /** Null when no queue was asked. */
+  /** Null when no queue was passed. */
   readonly queue: QueueCounts | null;
 }
 
 /**
- * How far a run is, from the store alone unless the queue's counts are given.
+ * Progress of a run, from the store alone unless the queue's counts are passed.
  *
  * @throws FleetError `run_unknown`
  */

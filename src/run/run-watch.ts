@@ -1,6 +1,6 @@
 /**
- * A run followed over time. Plans never change and results stay, so what was read once is kept: another
- * look at a run of millions of rows costs one listing of its result files.
+ * Observation of a run over time. Plans never change and results stay, so they are read once: another look at a run of
+ * millions of rows costs one listing of its result files.
  */
 import type { ClosedRecord, Manifest, RunRecord, WindowPlan } from "../core/contracts.ts";
 import type { Hold } from "../core/guards.ts";
@@ -12,7 +12,7 @@ import { findHold } from "./hold.ts";
 import { listData, readClosed, readRun, readWindow } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
-/** What is planned, or of what is planned what is done. */
+/** Sums of what is planned, or of the part that is done. */
 export interface RunSums {
   readonly shards: number;
   readonly rows: number;
@@ -24,7 +24,7 @@ type SealedSums = Pick<Manifest, "totals" | "sealedAt">;
 
 export interface RunSnapshot {
   readonly record: RunRecord;
-  /** Not the whole manifest, which lists every file. */
+  /** The parts of the manifest that are kept; the whole lists every file. */
   readonly sealed: SealedSums | null;
   readonly closed: ClosedRecord | null;
   readonly isCancelled: boolean;
@@ -32,11 +32,11 @@ export interface RunSnapshot {
   readonly hold: Hold | null;
   readonly documents: number;
   readonly windowRejects: number;
-  /** Of a delta: documents that the base holds as they are. */
+  /** In a delta: number of documents that the base holds unchanged. */
   readonly unchanged: number;
   readonly planned: RunSums;
   readonly done: RunSums;
-  /** Planned rows by length, from the mean of each shard, whose rows are of nearly equal length. */
+  /** Planned rows by length, estimated from the mean of each shard, whose rows have nearly equal length. */
   readonly rowsByLength: readonly number[];
 }
 
@@ -44,7 +44,7 @@ interface WatchedWindow {
   readonly plan: Pick<WindowPlan, "documents" | "rejects" | "unchanged">;
   readonly planned: RunSums;
   readonly rowsByLength: readonly number[];
-  /** Shards without a result file when last looked at; empty for good once it is. */
+  /** Shards without a result file at the last look; once empty, it stays empty. */
   undone: { readonly key: string; readonly rows: number; readonly tokens: number }[];
   readonly doneBytes: { bytes: number };
 }
@@ -68,7 +68,7 @@ export class RunWatch {
   async look(): Promise<RunSnapshot> {
     this.#record ??= await readRun(this.#store, this.#run);
     this.#sealed ??= await this.#readSealed();
-    // Of a cancelled run nothing changes any more.
+    // A cancelled run no longer changes.
     if (this.#sealed === null && !this.#isCancelled) await this.#lookAtPlan();
     const windows = this.#windows;
     const planned = sumOf(windows.map((window) => window.planned));

@@ -1,4 +1,4 @@
-/** Sealing: proof that every planned row is there, published as the manifest. */
+/** Sealing: proof that every planned row exists, published as the manifest. */
 import {
   type ClosedRecord,
   CONTRACT_VERSION,
@@ -23,20 +23,20 @@ import { notStored } from "./create-same.ts";
 import { readDeletes, readDocumentIndex, readWindowRejects } from "./read-lists.ts";
 import { assertOfRun, listData, readClosed, readRun, readWindows } from "./read-plan.ts";
 
-/** Result files read at once: enough to hide a store's latency, few enough to bound memory. */
+/** Result files read concurrently: enough to hide a store's latency, few enough to bound memory. */
 const FILES_IN_FLIGHT = 4;
 const MAX_MANIFEST_BYTES = 512 * 1024 * 1024;
 
-/** Sealed, now or before, or why it cannot be yet. */
+/** Sealed (now or before), or the reason why it cannot be yet. */
 export type SealOutcome =
   | { readonly kind: "sealed"; readonly manifest: Manifest; readonly isNew: boolean }
   | {
       readonly kind: "open";
       readonly reason: string;
-      /** Planned shards whose file was not there when it was asked for by name. Not all of them. */
+      /** Some of the planned shards whose file did not exist when it was requested by name. */
       readonly absent: readonly ShardPlan[];
     }
-  /** Beyond its guards, and no one has accepted it. */
+  /** Beyond its guards, and nobody has accepted it. */
   | { readonly kind: "held"; readonly hold: Hold; readonly closed: ClosedRecord };
 
 type Open = SealOutcome & { kind: "open" };
@@ -90,7 +90,7 @@ export async function sealRun(
 }
 
 /**
- * Why the run cannot be sealed yet; null when it can be, or is. No result file is read back.
+ * The reason why the run cannot be sealed yet; null when it can be, or is. No result file is read back.
  *
  * @throws FleetError `run_unknown`, `plan_invalid`
  */
@@ -101,7 +101,7 @@ export async function whyOpen(store: ObjectStore, run: string): Promise<string |
   return unfinished?.reason ?? null;
 }
 
-/** Null while the run is not sealed. */
+/** The manifest; null while the run is not sealed. */
 export async function readManifest(store: ObjectStore, run: string): Promise<Manifest | null> {
   const key = runKeys(run).manifest;
   try {
@@ -110,13 +110,13 @@ export async function readManifest(store: ObjectStore, run: string): Promise<Man
   } catch (error) {
     if (!hasCode(error, "object_corrupt")) throw error;
     throw new FleetError("object_corrupt", error.message, {
-      cure: `remove ${store.url}/${key}, then \`embedfleet seal ${run}\`: everything is read back and it is written again`,
+      cure: `remove ${store.url}/${key}, then \`embedfleet seal ${run}\`: everything is read back and it is recreated`,
       cause: error,
     });
   }
 }
 
-/** A listing says how many files there are; that one is missing is said by the store when it is asked by name. */
+/** Missing parts of a run. A listing only counts the files; whether one is missing is found by reading it by name. */
 async function whatIsMissing(store: ObjectStore, run: string, closed: ClosedRecord): Promise<Open | null> {
   const listed = await listData(store, run);
   const unlisted: ShardPlan[] = [];
@@ -150,7 +150,7 @@ async function buildManifest(
   });
   for await (const found of mapConcurrent(shards, FILES_IN_FLIGHT, (plan) => findShard(store, record, plan))) {
     if ("absent" in found) {
-      const reason = `the result file of ${found.absent.shard} is listed and is not there`;
+      const reason = `the result file of ${found.absent.shard} is listed but does not exist`;
       return { kind: "open", reason, absent: [found.absent] };
     }
     const { shard } = found;
@@ -195,7 +195,7 @@ async function findShard(
   }
 }
 
-/** Creates the manifest, and reads it back: staged rows are only removed when it is there. */
+/** Creates the manifest, and reads it back: staged rows are removed only once it exists. */
 async function publish(
   store: ObjectStore,
   manifest: Manifest,
@@ -217,7 +217,7 @@ function lineageOfManifest({ lineage }: RunRecord): Pick<Manifest, "base" | "sup
   return lineage.supersedes === null ? {} : { supersedes: lineage.supersedes };
 }
 
-/** What is not a result file but is a promise or is built on later: rejects, rows taken away, the index of documents. */
+/** Checks everything else that is guaranteed or used later: rejects, deleted rows, the document index. */
 async function proveLists(store: ObjectStore, manifest: Manifest, closed: ClosedRecord): Promise<void> {
   for await (const _ of readDeletes(store, manifest));
   for await (const _ of readDocumentIndex(store, manifest.run, closed));
@@ -285,6 +285,6 @@ function addShard(totals: Totals, shard: InspectedShard): void {
 async function removeStaging(store: ObjectStore, run: string, closed: ClosedRecord): Promise<void> {
   const keys = runKeys(run);
   for (let window = 0; window < closed.windows; window++) await store.remove({ key: keys.staged(windowId(window)) });
-  // Nothing is left there but what a machine wrote that came late.
+  // Only late writes of a helper can still be there.
   for await (const { key } of store.list({ prefix: keys.partsPrefix })) await store.remove({ key });
 }

@@ -1,4 +1,4 @@
-/** The rows of a sealed run, file by file: what search, evaluation and hand-off read. */
+/** The rows of a sealed run, file by file, for search, evaluation and export. */
 import { decodeResults, type ResultRows } from "../arrow/results.ts";
 import type { Manifest } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
@@ -8,7 +8,7 @@ import { readSame } from "./read-lists.ts";
 import { readRun } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
-/** One file is worked on while the next one is read. */
+/** One file is processed while the next one is read. */
 const FILES_IN_FLIGHT = 2;
 
 /** @throws FleetError `run_unknown`, `run_incomplete` when it is not sealed. */
@@ -16,7 +16,7 @@ export async function readSealed(store: ObjectStore, run: string): Promise<Manif
   const manifest = await readManifest(store, run);
   if (manifest !== null) return manifest;
   await readRun(store, run);
-  throw new FleetError("run_incomplete", `run ${run} is not sealed, so its rows are not all there`, {
+  throw new FleetError("run_incomplete", `run ${run} is not sealed, so its rows are not complete`, {
     cure: `see what it waits for: embedfleet status ${run}`,
   });
 }
@@ -26,7 +26,7 @@ export interface ShardRows {
   readonly rows: ResultRows;
 }
 
-/** In the manifest's order. Holds two files at most, whatever the run's size. */
+/** Rows by file, in the manifest's order. Holds two files at most, whatever the run's size. */
 export async function* sealedRows(
   store: ObjectStore,
   manifest: Manifest,

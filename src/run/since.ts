@@ -1,4 +1,4 @@
-/** What a run that is asked to be incremental builds on. */
+/** Base of an incremental run. */
 import { contentDifferences } from "../core/content.ts";
 import { latestSchema, type Lineage, type RunOptions, runIdSchema } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
@@ -8,14 +8,14 @@ import type { ObjectStore } from "../core/ports.ts";
 import { readRun, readWindow } from "./read-plan.ts";
 import { readManifest } from "./seal.ts";
 
-/** What people type for the run that was sealed last. */
+/** Value of `--since` for the run that was sealed last. */
 export const SINCE_LATEST = "latest";
 
 /**
- * A delta of the run that is asked for where the two can be compared, else a full run that says why not.
+ * Lineage of a new run: a delta of the given run if the two can be compared, otherwise a full run with the reason.
  *
  * @param params.since A run's id, or `latest`.
- * @throws FleetError `run_unknown`, `run_incomplete` when a run is named that cannot be built on yet.
+ * @throws FleetError `run_unknown`, `run_incomplete` when the named run cannot be built on yet.
  */
 export async function resolveSince(
   store: ObjectStore,
@@ -41,7 +41,7 @@ async function latestSealed(store: ObjectStore): Promise<string | null> {
   return (await findRecord(store, LATEST_KEY, latestSchema))?.run ?? null;
 }
 
-/** All windows are of one version, so the first one tells. */
+/** Whether a run has a document index. All windows have one version, so the first one decides. */
 async function hasIndex(store: ObjectStore, run: string): Promise<boolean> {
   const first = await readWindow(store, run, 0);
   return first === null || first.plan.indexSha256 !== undefined;

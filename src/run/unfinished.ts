@@ -1,4 +1,4 @@
-/** What stands between a fleet's runs and their seals: for whoever ends and must not say that all is well. */
+/** What prevents the seal of a fleet's runs, for a process that ends and must not report success. */
 import { FleetError, messageOf } from "../core/errors.ts";
 import { removedKey, runKeys } from "../core/layout.ts";
 import type { JobFailure, JobFailures, JobQueue, ObjectStore } from "../core/ports.ts";
@@ -8,29 +8,29 @@ import { readClosed, readRun } from "./read-plan.ts";
 import { whyOpen } from "./seal.ts";
 import type { Reconciler } from "./reconciler.ts";
 
-/** Failed shards that a message names. */
+/** Most failed shards that a message names. */
 const NAMED_FAILURES = 3;
 
 export interface UnfinishedParams {
   readonly store: ObjectStore;
   readonly fleet: string;
-  /** Runs to look at besides those that the store says the fleet is at work on. */
+  /** Further runs to check, besides those that the store lists as active in the fleet. */
   readonly seen: ReadonlySet<string>;
   readonly queue: Pick<JobQueue, "counts"> & JobFailures;
   readonly reconciler: Pick<Reconciler, "reconcile" | "troubleOf">;
 }
 
 /**
- * Whether a worker that has nothing to do, while no corpus is read, may end.
+ * Whether a worker without work may end, while no corpus is being read.
  * @returns False while there may be more to do, for it or for others.
- * @throws FleetError `run_incomplete` when there is not and a run is not sealed; it names each, what it lacks, and what
- * to do next
+ * @throws FleetError `run_incomplete` when there is not and a run is not sealed; it names each, what it lacks, and the next
+ * step
  */
 export async function mayEnd(params: UnfinishedParams): Promise<boolean> {
   const { waiting, active } = await params.queue.counts();
-  // What a damaged queue still names may be done long ago.
+  // Jobs in a damaged queue may have been done long ago.
   if (waiting + active > 0) return (await openRuns(params)).length === 0;
-  // An empty queue may also be a wiped one: the store has the last word.
+  // An empty queue may also be a wiped one: the store is authoritative.
   if ((await params.reconciler.reconcile()) > 0) return false;
   const lacks = await Promise.all((await openRuns(params)).map((run) => lackOf(run, params)));
   if (lacks.length === 0) return true;
@@ -38,7 +38,7 @@ export async function mayEnd(params: UnfinishedParams): Promise<boolean> {
   throw new FleetError("run_incomplete", message, { cure: lacks.map(({ cure }) => cure).join("\n") });
 }
 
-/** Of the runs that the fleet is at work on and those seen, the ones that are neither sealed nor cancelled nor removed. */
+/** The active runs of the fleet and those seen that are neither sealed nor cancelled nor removed. */
 async function openRuns({ store, fleet, seen }: UnfinishedParams): Promise<string[]> {
   const open: string[] = [];
   for (const run of new Set([...(await listActive(store, fleet)), ...seen]))
@@ -65,7 +65,7 @@ async function lackOf(run: string, { store, queue, reconciler }: UnfinishedParam
     const cure = trouble instanceof FleetError ? trouble.cure : undefined;
     return { run, why: messageOf(trouble), cure: cure ?? `fix the cause, then: ${resume}` };
   }
-  const why = (await whyOpen(store, run)) ?? "its files are there, and nobody has sealed it";
+  const why = (await whyOpen(store, run)) ?? "its files exist, but it has not been sealed";
   const closed = await readClosed(store, run);
   if (closed === null)
     return { run, why, cure: `repeat the enqueue command with --run ${run}, then start workers again` };
@@ -80,7 +80,7 @@ async function lackOf(run: string, { store, queue, reconciler }: UnfinishedParam
   return { run, why: `${why}; failed: ${sayFailures(failed)}`, cure };
 }
 
-/** The first ones, in words. */
+/** The first failures, as text. */
 export function sayFailures(failures: readonly JobFailure[]): string {
   const named = failures.slice(0, NAMED_FAILURES).map(({ shard, reason }) => `${shard}: ${reason}`);
   return named.join("; ") + (failures.length > NAMED_FAILURES ? `; and ${failures.length - NAMED_FAILURES} more` : "");

@@ -1,16 +1,16 @@
-/** What a row's vectors must be: finite, of unit length, sparse weights positive and in order. */
+/** Checks of a row's vectors: finite, of unit length, sparse weights positive and in order. */
 import type { ResultRows } from "../arrow/results.ts";
 
-/** Each value of a float16 vector is off by 1 in 2,048 at most, and so is its length; a float32 one is far closer. */
+/** Tolerance of a vector's length. A float16 value, and so the length, is off by at most 1 in 2,048; float32 is far closer. */
 const NORM_TOLERANCE = 1e-3;
 
-/** Faults of a row's vectors, one a head at most. */
+/** Faults of a row's vectors, at most one per head. */
 export function faultsOfVectors(rows: ResultRows, row: number): Verdict[] {
   const verdicts = [denseVerdict(rows, row), sparseVerdict(rows, row), colbertVerdict(rows, row)];
   return verdicts.filter((verdict) => verdict !== null);
 }
 
-/** What is wrong with a vector. */
+/** A fault of a vector. */
 export interface Verdict {
   readonly kind: "nonFinite" | "badNorm";
   readonly finding: string;

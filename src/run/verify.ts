@@ -1,4 +1,4 @@
-/** Reads a run back as a stranger would and counts what is wrong with it. */
+/** Reads a run back independently and counts its faults. */
 import { IdSet } from "../disk/id-set.ts";
 import type { ResultRows } from "../arrow/results.ts";
 import type { ClosedRecord, Manifest, RunRecord, ShardPlan } from "../core/contracts.ts";
@@ -19,12 +19,12 @@ import { faultsOfVectors } from "./verify-vectors.ts";
 const FILES_IN_FLIGHT = 4;
 const MAX_FINDINGS = 20;
 
-/** What reading a whole run back has shown; the counts of faults are 0 in a sound run. */
+/** Result of reading a whole run back; the counts of faults are 0 in a sound run. */
 export interface VerifyReport {
-  /** Every planned row is there once, or rejected with a reason, and is sound. */
+  /** Whether every planned row exists once, or is rejected with a reason, and is sound. */
   readonly ok: boolean;
   readonly run: string;
-  /** Of a delta: the run whose rows it completes. Its rows are verified by themselves. */
+  /** In a delta: the run whose rows it completes. Its rows are verified separately. */
   readonly base?: string;
   readonly sealed: boolean;
   readonly documents: number;
@@ -38,10 +38,10 @@ export interface VerifyReport {
   readonly badHash: number;
   /**
    * Engine and version that made the vectors, as in `onnx 1.30.0`; several where workers differed, whose vectors then may
-   * differ by rounding. Files of earlier versions do not say.
+   * differ by rounding. Files of earlier versions record none.
    */
   readonly engines: readonly string[];
-  /** Arrow files in `data/` that the plan does not name: no part of the run, but read by whoever reads `data/*.arrow`. */
+  /** Arrow files in `data/` that the plan does not name: not part of the run, but readers of `data/*.arrow` include them. */
   readonly strays: readonly string[];
   /** The first findings, one sentence each, naming file and row. */
   readonly findings: readonly string[];
@@ -86,7 +86,7 @@ export async function verifyRun(
       }
     });
     await checkLists(reading);
-    // Of a plan that is not whole nobody knows which files it named.
+    // An incomplete plan does not tell which files it named.
     if (isWhole) verifier.checkStrays([...listed.keys()]);
     if (closed !== null) verifier.checkTotals(closed);
     return verifier.report();
@@ -102,7 +102,7 @@ interface Reading {
   readonly verifier: Verifier;
 }
 
-/** What is not a result file: rejects, the document index, the rows taken away, and the runs built on, with their plans. */
+/** Checks everything but the result files: rejects, the document index, deleted rows, and the base runs with their plans. */
 async function checkLists({ store, record, closed, verifier }: Reading): Promise<void> {
   const { run, lineage } = record;
   await verifier.gather(async () => {
@@ -224,8 +224,8 @@ class Verifier {
   }
 
   /**
-   * What is damaged is a finding, and the rest is read all the same; a store that fails is a fault.
-   * @returns Whether all was read.
+   * Turns damage into a finding and lets the caller continue; a failing store is still a fault.
+   * @returns Whether everything was read.
    */
   async gather(read: () => Promise<void>): Promise<boolean> {
     try {
@@ -239,7 +239,7 @@ class Verifier {
     }
   }
 
-  /** @param keys Objects beside the result files. They are no part of the run, but whoever reads data/*.arrow reads them. */
+  /** @param keys Objects beside the result files. They are not part of the run, but readers of data/*.arrow include them. */
   checkStrays(keys: readonly string[]): void {
     this.#strays = keys.filter((key) => key.endsWith(".arrow"));
   }
@@ -248,7 +248,7 @@ class Verifier {
     const planned = closed.rows + closed.rejects;
     const found = this.tally.rows + this.tally.rejects;
     if (found !== planned) this.find(`${found} rows and rejects where ${planned} were planned`);
-    // Rows of a window that is not there, of which no shard could be looked for.
+    // Rows of a missing window, whose shards could not be checked.
     this.tally.missing = Math.max(this.tally.missing, planned - found);
     const sealFaulty = this.#manifest === null ? null : sealFault(this.#manifest, closed);
     if (sealFaulty !== null) this.find(sealFaulty);

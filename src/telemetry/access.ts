@@ -1,6 +1,6 @@
 /**
- * Who may do what. Reading is free on this machine unless a token was given, and needs it elsewhere. What
- * changes a run always needs the token, in a header that no other site's page can make a browser send.
+ * Access control. Reading is free on this machine unless a token was set, and needs the token elsewhere. Changing a
+ * run always needs the token, in a header that no other site's page can make a browser send.
  */
 import { createHmac, hash, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Context, MiddlewareHandler } from "hono";
@@ -8,14 +8,14 @@ import { getCookie } from "hono/cookie";
 import { FleetError } from "../core/errors.ts";
 import { isLoopback } from "./listen.ts";
 
-/** Lets the raw queues' page, which cannot send the header, read. It opens nothing else. */
+/** Cookie that lets the raw queues' page, which cannot send the header, read. It grants nothing else. */
 export const QUEUES_COOKIE = "embedfleet_queues";
 
-/** A router answers HEAD with what it has for GET. */
+/** Reading methods; a router answers HEAD like GET. */
 const READING = new Set(["GET", "HEAD"]);
 
 export class Access {
-  /** What an action must show. Made up where none was given. */
+  /** Token that an action requires; random if none was set. */
   readonly token: string;
   readonly #readsAreOpen: boolean;
   readonly #isLocal: boolean;
@@ -25,12 +25,12 @@ export class Access {
     const { host, token } = params;
     this.#isLocal = isLoopback(host);
     if (token === undefined && !this.#isLocal) {
-      throw new FleetError("bad_usage", `${host} can be reached from other machines, and there is no token`, {
+      throw new FleetError("bad_usage", `${host} can be reached from other machines, but no token is set`, {
         cure: "set EMBEDFLEET_TOKEN (or --token) to a secret, or listen on 127.0.0.1",
       });
     }
     if (token !== undefined && token.length < 12) {
-      throw new FleetError("bad_usage", `the token has ${token.length} characters, which can be guessed`, {
+      throw new FleetError("bad_usage", `the token has ${token.length} characters and can be guessed`, {
         cure: "use at least 12; `openssl rand -hex 24` makes a good one",
       });
     }
@@ -38,7 +38,7 @@ export class Access {
     this.token = token ?? randomBytes(24).toString("hex");
   }
 
-  /** A page elsewhere may make its own name point at this machine; its requests still say that name. */
+  /** Checks the Host header, against pages whose own name points at this machine (DNS rebinding). */
   readonly checkHost: MiddlewareHandler = async (c, next) => {
     const name = new URL(c.req.url).hostname.replace(/^\[|\]$/g, "");
     if (this.#isLocal && !isLoopback(name)) return refuse(c, 403, `this is not ${name}`);
@@ -50,7 +50,7 @@ export class Access {
     return next();
   };
 
-  /** By the method: what is not known to read only may change something, whatever it is called. */
+  /** Decides by the method: any but a reading one may change something, whatever its path. */
   readonly forApi: MiddlewareHandler = async (c, next) => {
     if (READING.has(c.req.method)) return this.forReading(c, next);
     if (!this.#showsToken(c)) return refuse(c, 401, "the token is missing or wrong");
@@ -64,7 +64,7 @@ export class Access {
     return next();
   };
 
-  /** What the cookie holds: proof of the token, and not the token. */
+  /** Value of the cookie: a proof of the token, not the token. */
   get queuesPass(): string {
     return createHmac("sha256", this.token).update(QUEUES_COOKIE).digest("hex");
   }
@@ -74,12 +74,12 @@ export class Access {
   }
 }
 
-/** Compares digests, so that neither content nor length can be learnt from the time it takes. */
+/** Compares digests in constant time, so that neither content nor length can be learnt from the duration. */
 function isSame(a: string, b: string): boolean {
   return timingSafeEqual(hash("sha256", a, "buffer"), hash("sha256", b, "buffer"));
 }
 
 function refuse(c: Context, status: 401 | 403, message: string): Response {
   if (status === 401) c.header("www-authenticate", 'Bearer realm="embedfleet"');
-  return c.json({ error: { code: "refused", message, cure: "show the token: Authorization: Bearer …" } }, status);
+  return c.json({ error: { code: "refused", message, cure: "send the token: Authorization: Bearer …" } }, status);
 }

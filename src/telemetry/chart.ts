@@ -1,8 +1,8 @@
-/** Small charts as SVG text: figures that a page can show and a diff can read. */
+/** Small charts as SVG text, which a page can show and a diff can compare. */
 
 export interface Series {
   readonly name: string;
-  /** Ascending in x; of a bar chart, one point a category, in the order of `categories`. */
+  /** Points, ascending in x; in a bar chart, one point per category, in the order of `categories`. */
   readonly points: readonly (readonly [x: number, y: number])[];
 }
 
@@ -17,7 +17,7 @@ export interface LineChart {
 
 export interface BarChart {
   readonly title: string;
-  /** What the bars measure, with its unit. */
+  /** Quantity of the bars, with its unit. */
   readonly xLabel: string;
   readonly bars: readonly (readonly [name: string, value: number])[];
 }
@@ -27,7 +27,7 @@ const HEIGHT = 400;
 const MARGIN = { left: 72, right: 24, top: 44, bottom: 52 };
 const INK = "#24292f";
 const GRID = "#d8dee4";
-/** Told apart by people who see colours differently (Okabe and Ito). */
+/** Colours that people with colour vision deficiency can distinguish (Okabe and Ito). */
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 export function lineChart(chart: LineChart): string {

@@ -1,4 +1,4 @@
-/** An HTTP server with a beginning and an end. */
+/** An HTTP server that can be started and stopped. */
 import { once } from "node:events";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -6,7 +6,7 @@ import { createAdaptorServer } from "@hono/node-server";
 import type { Hono } from "hono";
 import { FleetError, messageOf } from "../core/errors.ts";
 
-/** Connections that a stopping server lets finish what they have begun. */
+/** Milliseconds that a stopping server leaves open connections to finish. */
 const STOP_GRACE_MS = 1000;
 
 export interface Listening {
@@ -15,7 +15,7 @@ export interface Listening {
   close(): Promise<void>;
 }
 
-/** @throws FleetError `bad_usage` when the address cannot be listened on. */
+/** @throws FleetError `bad_usage` when the address cannot be bound. */
 export async function listen(params: Readonly<{ app: Hono; host: string; port: number }>): Promise<Listening> {
   const { app, host, port } = params;
   const server = createAdaptorServer({ fetch: app.fetch, hostname: host }) as Server;
@@ -24,7 +24,7 @@ export async function listen(params: Readonly<{ app: Hono; host: string; port: n
     await once(server, "listening");
   } catch (error) {
     throw new FleetError("bad_usage", `${host}:${port} cannot be listened on: ${messageOf(error)}`, {
-      cure: "another program may have the port; name another one, or 0 for any that is free",
+      cure: "another program may use the port; pass another one, or 0 for any free port",
       cause: error,
     });
   }

@@ -1,10 +1,10 @@
-/** One logger for the process: JSON lines on stderr, readable in a terminal. */
+/** Logger of the process: JSON lines on stderr, human-readable in a terminal. */
 import { type Logger, pino } from "pino";
 import pretty from "pino-pretty";
 import { FleetError } from "../core/errors.ts";
 import { visible, visibleLines } from "../core/visible.ts";
 
-/** Fields that may hold a secret. URLs are redacted where they are made. */
+/** Fields that may hold a secret. URLs are redacted by their sources. */
 const REDACTED = ["redis", "redisUrl", "credentials", "secretAccessKey", "password", "token"];
 
 export function createLogger(level: string): Logger {
@@ -15,7 +15,7 @@ export function createLogger(level: string): Logger {
   return pino(options, before(forPeople, visibleRecord));
 }
 
-/** A destination whose lines are changed on their way. */
+/** A destination whose lines are transformed before they are written. */
 function before(
   destination: { write(line: string): unknown },
   change: (line: string) => string,
@@ -23,7 +23,7 @@ function before(
   return { write: (line) => void destination.write(change(line)) };
 }
 
-/** A log line whose texts a terminal can be shown: pino-pretty takes the escapes of JSON away. */
+/** A log line with texts that are safe for a terminal: pino-pretty decodes the escapes of JSON. */
 export function visibleRecord(line: string): string {
   const record = JSON.parse(line, (name, value: unknown) => {
     if (typeof value !== "string") return value;
@@ -32,7 +32,7 @@ export function visibleRecord(line: string): string {
   return `${JSON.stringify(record)}\n`;
 }
 
-/** An error's own words. What libraries hang on it may hold a password: the command that failed, its request, its headers. */
+/** Message and code of an error. Other properties from libraries may hold a password: the failed command, its request, its headers. */
 function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return { message: String(error) };
   const { name, message, stack } = error;

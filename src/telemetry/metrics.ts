@@ -1,6 +1,6 @@
 /**
- * Every metric of the fleet: its name, unit and meaning, in this one table. `docs/operations.md` is made
- * from it. Units are those of Prometheus: seconds, bytes, and ratios from 0 to 1.
+ * All metrics of the fleet, with name, unit and meaning, in one table, from which `docs/operations.md` is
+ * generated. Units are those of Prometheus: seconds, bytes, and ratios from 0 to 1.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import { LENGTH_BOUNDS } from "../core/worker-state.ts";
@@ -11,7 +11,7 @@ interface Definition {
   readonly type: "counter" | "gauge" | "histogram";
   readonly name: string;
   readonly help: string;
-  /** Which processes have it. */
+  /** Roles of the processes that have it. */
   readonly of: readonly Role[];
   readonly labels?: readonly string[];
   readonly buckets?: readonly number[];
@@ -283,7 +283,7 @@ export class Metrics {
     else this.#histograms.set(key, new Histogram({ ...common, buckets: [...buckets] }));
   }
 
-  /** Metrics that this process's role does not have are left out, so any event may be told to any process. */
+  /** Adds to a metric. Metrics that this process's role lacks are ignored, so any event may be passed in any process. */
   add(key: MetricKey, value: number, labels: Labels = {}): void {
     this.#counters.get(key)?.inc(labels, value);
   }
@@ -297,7 +297,7 @@ export class Metrics {
     this.#histograms.get(key)?.observe(labels, value);
   }
 
-  /** Forgets a gauge's labels: runs and workers come and go. */
+  /** Removes a gauge's labels: runs and workers come and go. */
   clear(key: MetricKey): void {
     this.#gauges.get(key)?.reset();
   }

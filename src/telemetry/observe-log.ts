@@ -1,6 +1,6 @@
 /**
- * Each batch as a log line, at `debug`. What goes wrong on a device is logged where it is dealt with, by the embedders
- * of `models/resilience`, which know more of it than their events say.
+ * Each batch as a log line, at `debug`. Faults of a device are logged where they are handled, by the embedders
+ * of `models/resilience`, which know more of them than their events contain.
  */
 import type { Logger } from "pino";
 import type { Observe } from "../core/telemetry.ts";

@@ -1,4 +1,4 @@
-/** From what the fleet's parts say to the metrics that count it. */
+/** Converts events of the fleet's components to metrics. */
 import type { FleetEvent, Observe } from "../core/telemetry.ts";
 import type { Metrics } from "./metrics.ts";
 import { Rate } from "./rate.ts";
@@ -53,7 +53,7 @@ export function observeMetrics(metrics: Metrics): Observe {
 
 const LEASE_METRIC = { renewed: "leaseRenewals", lost: "leasesLost", failed: "leaseFailures" } as const;
 
-/** What a worker's device and memory are up to. */
+/** Updates the metrics of a worker's device and memory. */
 function setDevice(metrics: Metrics, event: EventOf<"held" | "oom-split" | "fallback" | "breaker">): void {
   switch (event.kind) {
     case "held":

@@ -1,4 +1,4 @@
-/** A store that says how each call on it went. */
+/** A store that reports an event for each call. */
 import type {
   ByteRange,
   CreateOutcome,
@@ -63,7 +63,7 @@ export class ObservedStore implements ObjectStore {
     return this.#tell(call, () => this.#store.stat(params), done);
   }
 
-  /** The time of a listing is that of its reader too, so only what it took to begin is told. */
+  /** The duration of a listing includes its consumer's, so only its start is reported. */
   async *list(params: Readonly<{ prefix: string }>): AsyncGenerator<ObjectInfo> {
     const items = this.#store.list(params)[Symbol.asyncIterator]();
     const call: Call = { operation: "list", object: kindOf(params.prefix) };
@@ -103,7 +103,7 @@ function done(): Ended {
   return { outcome: "ok", bytes: 0 };
 }
 
-/** `runs/r/data/x.arrow` is `data`: few enough names for a label. */
+/** Kind of an object: `runs/r/data/x.arrow` is `data`. The number of kinds is small enough for a label. */
 function kindOf(key: string): string {
   const [root = "", , folder = ""] = key.split("/");
   if (root !== "runs") return root.endsWith(".json") ? "latest" : root === "fleets" ? "marker" : "other";

@@ -1,4 +1,4 @@
-/** A sum over the last minute, in slots of a few seconds: rates that follow what happens now. */
+/** A sum over the last minute, in slots of a few seconds, for current rates. */
 
 const SLOT_MS = 5000;
 const SLOTS = 12;
@@ -22,7 +22,7 @@ export class Rate {
     return this.#sums.reduce((sum, value, at) => sum + (this.#slotOf[at]! >= oldest ? value : 0), 0);
   }
 
-  /** Over the last minute, or since the first value where that is later. */
+  /** Rate over the last minute, or since the first value where that is later. */
   perSecond(nowMs: number): number {
     if (this.#firstMs === null) return 0;
     const windowStartMs = (Math.floor(nowMs / SLOT_MS) - SLOTS + 1) * SLOT_MS;

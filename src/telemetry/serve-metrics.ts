@@ -1,4 +1,4 @@
-/** `/metrics` and `/healthz` of a worker or producer, for a scraper and for whoever restarts what hangs. */
+/** `/metrics` and `/healthz` of a worker or producer, for scrapers and supervisors. */
 import { Hono } from "hono";
 import { secureHeaders } from "hono/secure-headers";
 import { type FleetEvent, nowMs, type Observe } from "../core/telemetry.ts";
@@ -6,25 +6,25 @@ import { type Listening, listen } from "./listen.ts";
 import { Access } from "./access.ts";
 import type { Metrics } from "./metrics.ts";
 
-/** Longer than a store is waited for: a process that says nothing for so long hangs. */
+/** Milliseconds without an event after which a process counts as hung; longer than any wait for a store. */
 const HUNG_AFTER_MS = 10 * 60 * 1000;
-/** A worker whose device hangs says so and ends by itself, before anyone restarts it. */
+/** Grace period after the batch timeout: a worker with a hung device ends by itself before a supervisor restarts it. */
 const AFTER_BATCH_MS = 60_000;
 
-/** @param params.maxBatchMs How long a device may give no answer, where the process has one. */
+/** @param params.maxBatchMs Batch timeout in milliseconds, where the process has a device. */
 export function hungAfterMs({ maxBatchMs = 0 }: Readonly<{ maxBatchMs?: number | undefined }>): number {
   return Math.max(HUNG_AFTER_MS, maxBatchMs + AFTER_BATCH_MS);
 }
 
-/** Leases have lapsed long before. */
+/** Number of job lock durations; leases have lapsed long before. */
 const REDIS_SILENT_LOCKS = 2;
 
-/** How long Redis may give no answer before a process is unhealthy. */
+/** Milliseconds without an answer of Redis after which a process is unhealthy. */
 export function redisSilentAfterMs({ lockSeconds }: Readonly<{ lockSeconds: number }>): number {
   return REDIS_SILENT_LOCKS * lockSeconds * 1000;
 }
 
-/** Events that only come when work moves, or when a producer has looked whether it may. */
+/** Events that occur only when work progresses, or when a producer has checked whether it may continue. */
 const SIGNS_OF_LIFE = new Set<FleetEvent["kind"]>([
   "batch",
   "shard",
@@ -35,7 +35,7 @@ const SIGNS_OF_LIFE = new Set<FleetEvent["kind"]>([
   "backpressure",
 ]);
 
-/** Remembers when a process last got on with its work: health is progress, not an answer to a ping. */
+/** Time of a process's last progress: health means progress, not an answer to a ping. */
 export class ProgressWatch {
   readonly #hungAfterMs: number;
   readonly #redisSilentAfterMs: number;
@@ -43,8 +43,8 @@ export class ProgressWatch {
   #redisAnsweredAtMs: number | null = null;
 
   /**
-   * @param params.hungAfterMs Without a sign of life for so long, the process hangs.
-   * @param params.redisSilentAfterMs Without an answer of Redis for so long, the process can do no work.
+   * @param params.hungAfterMs Milliseconds without progress after which the process counts as hung.
+   * @param params.redisSilentAfterMs Milliseconds without an answer of Redis after which the process cannot work.
    */
   constructor(params: Readonly<{ hungAfterMs: number; redisSilentAfterMs: number }>) {
     this.#hungAfterMs = params.hungAfterMs;
@@ -56,7 +56,7 @@ export class ProgressWatch {
     if (SIGNS_OF_LIFE.has(kind)) this.#lastMs = nowMs();
   };
 
-  /** Milliseconds since the last sign of life. */
+  /** Milliseconds since the last progress. */
   get silentMs(): number {
     return nowMs() - this.#lastMs;
   }
@@ -76,7 +76,7 @@ export class ProgressWatch {
 }
 
 /**
- * `/healthz` says nothing that is worth hiding and answers anyone; `/metrics` beyond this machine needs the token.
+ * `/healthz` contains nothing secret and answers anyone; `/metrics` beyond this machine needs the token.
  * @throws FleetError `bad_usage` beyond loopback without a token.
  */
 export async function serveMetrics(

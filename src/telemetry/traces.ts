@@ -1,12 +1,11 @@
 /**
- * Traces: one span a shard and one a batch, linked both ways, because a batch is of many shards and a shard
- * of many batches. Only OpenTelemetry's API is used: without an SDK that someone registered, all of it does
- * nothing.
+ * Traces: one span per shard and one per batch, linked both ways, because a batch has rows of many shards and a shard
+ * is in many batches. Only OpenTelemetry's API is used: without a registered SDK, all of it is a no-op.
  */
 import { type Span, SpanStatusCode, trace, type Tracer } from "@opentelemetry/api";
 import type { FleetEvent, Observe, ShardName } from "../core/telemetry.ts";
 
-/** Shards given back or failed end without a word; the oldest are let go. */
+/** Most open spans. Shards that are returned or failed end without an event; the oldest spans are closed. */
 const MAX_OPEN_SHARDS = 1024;
 
 type EventOf<K extends FleetEvent["kind"]> = Extract<FleetEvent, { kind: K }>;
@@ -32,7 +31,7 @@ class OpenShards {
     return this.#spans.get(`${run}/${shard}`);
   }
 
-  /** The span of a shard begins with its first stage; each stage is an event in it. */
+  /** Adds a stage as an event of the shard's span, which begins with the first stage. */
   addStage({ stage, startedAtMs, durationMs }: EventOf<"stage">, of: ShardName): void {
     const span = this.find(of) ?? (stage === "load" ? this.#begin(of, startedAtMs) : undefined);
     span?.addEvent(stage, { "embedfleet.duration_ms": durationMs }, startedAtMs);
@@ -50,7 +49,7 @@ class OpenShards {
     const [oldest] = this.#spans;
     if (oldest === undefined) return;
     this.#spans.delete(oldest[0]);
-    oldest[1].setStatus({ code: SpanStatusCode.ERROR, message: "it was given back or failed" });
+    oldest[1].setStatus({ code: SpanStatusCode.ERROR, message: "it was returned to the queue or failed" });
     oldest[1].end();
   }
 

@@ -1,16 +1,16 @@
-/** A worker's own account of its work, told to the fleet with its presence. */
+/** A worker's report of its work, published with its presence. */
 import { type FleetEvent, nowMs, type Observe } from "../core/telemetry.ts";
 import { emptyLengths, lengthBucket, MAX_REASON_CHARS, type WorkerState } from "../core/worker-state.ts";
 import { Rate } from "./rate.ts";
 
 const MAX_RUNS = 16;
-/** A job's next try is half a minute and the store's own timeouts away; what was not said again by then is over. */
+/** Milliseconds after which unrepeated trouble is over; a retry of a job is half a minute and the store's own timeouts away. */
 const TROUBLE_LASTS_MS = 300_000;
 
-/** A store that fails this worker. */
+/** Failures of the store at this worker. */
 interface Trouble {
   readonly sinceMs: number;
-  /** When it was met last. */
+  /** Time of the last failure. */
   readonly lastMs: number;
   readonly reason: string;
 }
@@ -72,7 +72,7 @@ export class WorkerTally {
     for (const { run, realTokens } of event.shares) this.#rateOf(run).add(realTokens, endedAtMs);
   }
 
-  /** Rates of the runs it worked on last; the oldest is forgotten. */
+  /** Rates of the most recent runs; the oldest is forgotten. */
   #rateOf(run: string): Rate {
     const rate = this.#runs.get(run) ?? new Rate();
     this.#runs.delete(run);
@@ -82,7 +82,7 @@ export class WorkerTally {
     return rate;
   }
 
-  /** @param device Where its model runs now; that may change when a device fails. */
+  /** @param device Device on which the model runs now; it may change when a device fails. */
   state(device: string): WorkerState {
     const now = nowMs();
     const heldMs = this.#heldMs.sum(now);

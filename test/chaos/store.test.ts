@@ -39,7 +39,7 @@ chaosTest(
     await fleet.enqueue();
     await rm(join(planFolder(fleet), "w000000.json"));
     fleet.injected++;
-    const lost = /the plan of run r in .* is not whole: plan\/w000000\.json is not there/;
+    const lost = /the plan of run r in .* is incomplete: plan\/w000000\.json does not exist/;
     const { code, stderr } = await fleet.startWorker().finished;
     expect(code, stderr).toBe(1);
     expect(stderr).toMatch(lost);

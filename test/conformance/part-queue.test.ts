@@ -36,15 +36,19 @@ test("a forged job in Redis is never made, and its part says why", async () => {
   const job: PartJob = { v: 1, run, part };
   const place = { kind: "file", path: "/etc/passwd" };
   const forged: [name: string, data: unknown, reason: string][] = [
-    [partId(2, digest), job, `the payload speaks of part ${part} of run ${run}`],
-    [part, { ...job, run: "another" }, `the payload speaks of part ${part} of run another`],
+    [partId(2, digest), job, `the payload belongs to part ${part} of run ${run}`],
+    [part, { ...job, run: "another" }, `the payload belongs to part ${part} of run another`],
     [
       partId(3, digest),
       { ...job, what: { name: "x", id: "x", place, range: null, pin: null } },
-      "the payload is no part",
+      "the payload is not a valid part",
     ],
-    [partId(4, digest), null, "the payload is no part"],
-    [partId(5, digest.slice(0, 16)), { ...job, part: partId(5, digest.slice(0, 16)) }, "the payload is no part"],
+    [partId(4, digest), null, "the payload is not a valid part"],
+    [
+      partId(5, digest.slice(0, 16)),
+      { ...job, part: partId(5, digest.slice(0, 16)) },
+      "the payload is not a valid part",
+    ],
   ];
   for (const [jobId, data] of forged) await queue.add("part", data, { jobId, attempts: 3 });
   const made: PartJob[] = [];

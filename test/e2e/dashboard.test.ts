@@ -43,7 +43,7 @@ describeInBrowser("the dashboard", () => {
     expect(page.url()).not.toContain(TOKEN);
     const card = page.getByRole("article", { name: "first" });
     expect(await card.innerText()).toContain("0 of 60");
-    expect(await card.innerText()).toContain("unknown: no worker is at work");
+    expect(await card.innerText()).toContain("unknown: no worker is active");
     expect(await page.getByText("live,").count()).toBe(1);
   });
 

@@ -165,11 +165,11 @@ test("status --watch goes on without a Redis that dies, sees it come back, and e
     const isSeen = await waitUntil({ ready, alive: () => child.exitCode === null, timeoutMs: 30_000 });
     expect(isSeen, seen).toBe(true);
   };
-  await untilSeen("no worker is at work");
+  await untilSeen("no worker is active");
   await redis.kill();
   await untilSeen("Redis does not answer");
   await redis.start();
-  await untilSeen("no worker is at work");
+  await untilSeen("no worker is active");
   await redis.kill();
   await untilSeen("Redis does not answer");
   child.kill("SIGINT");

@@ -58,7 +58,7 @@ test("every command ends, with what was tried; a worker whose Redis falls silent
   const ended = await Promise.all(commands.map((command) => cli([...command, ...common], { REDIS_URL: silent })));
   for (const [i, { code, stdout, stderr }] of ended.entries()) {
     expect(code, commands[i]![0]).toBe(1);
-    expect(stderr, commands[i]![0]).toContain("did not answer within 10 s: it took the connection");
+    expect(stderr, commands[i]![0]).toContain("did not answer within 10 s: it accepted the connection");
     expect(stdout + stderr).not.toContain("SECRET");
   }
 

@@ -55,7 +55,7 @@ test("a planned run is shown, worked, sealed by control, and everything is behin
   const seen = await firstSnapshot(({ runs }) => runOf(runs, "seen")?.state === "embedding");
   const run = runOf(seen.runs, "seen")!;
   expect(run).toMatchObject({ run: "seen", state: "embedding", isActive: true, plannedRows: 80, rejects: 1 });
-  expect(run).toMatchObject({ etaSeconds: null, etaUnknownBecause: "no worker is at work" });
+  expect(run).toMatchObject({ etaSeconds: null, etaUnknownBecause: "no worker is active" });
   expect(run.waitsFor).toContain("a worker");
   const backlog = (await (await control.call("/api/backlog")).json()) as { jobs: number; tokens: number };
   expect(backlog).toEqual({ jobs: run.plannedShards, tokens: run.plannedTokens });
@@ -163,7 +163,7 @@ test("what is damaged is shown and said once, and costs nothing else", async () 
     ["reaching", "damaged"],
     ["torn", "damaged"],
   ]);
-  expect(views[1]!.problem).toContain("state.json is not what its schema says");
+  expect(views[1]!.problem).toContain("state.json does not match its schema");
   expect(views[3]!.problem).toContain("s3Endpoint");
   expect(await cli(["backfill", "remove", "torn", ...common.slice(0, 2)])).toMatchObject({ code: 0 });
 
@@ -176,7 +176,7 @@ test("what is damaged is shown and said once, and costs nothing else", async () 
 
   const status = await cli(["status", ...common.slice(0, 2)]);
   expect(status.code).toBe(0);
-  expect(status.stdout).toMatch(/^old +damaged +file:.*run\.json is not what its schema says/m);
+  expect(status.stdout).toMatch(/^old +damaged +file:.*run\.json does not match its schema/m);
   expect(status.stdout).toMatch(/^seen +sealed/m);
   expect(status.stdout).not.toContain("\u001b");
 });

@@ -38,8 +38,8 @@ function edit(objects: Map<string, Uint8Array>, key: string, change: (value: Rec
 }
 
 test.each([
-  ["the first window's plan", keys.plan(windowId(0)), /plan\/w000000\.json is not there/],
-  ["a window's plan", keys.plan(windowId(1)), /plan\/w000001\.json is not there/],
+  ["the first window's plan", keys.plan(windowId(0)), /plan\/w000000\.json does not exist/],
+  ["a window's plan", keys.plan(windowId(1)), /plan\/w000001\.json does not exist/],
   ["a window's rejects", keys.windowRejects(windowId(0)), /w000000\.jsonl|w00000\d\.jsonl/],
   ["a window's document index", keys.documentIndex(windowId(1)), /w000001\.arrow/],
 ])("%s is lost: the run is not sealed, and the producer makes it anew", async (_, lost, message) => {
@@ -65,8 +65,8 @@ test("a plan that was changed, moved or added to is not sealed", async () => {
     [() => void objects.set(keys.plan(windowId(0)), second), /it is the plan of w000001/],
     [() => edit(objects, keys.plan(windowId(1)), (value) => ({ ...value, sourceSha256: "0".repeat(64) })), /digest/],
     [() => edit(objects, keys.closed, (value) => ({ ...value, windows: 1 })), /windows have \d+ documents/],
-    [() => edit(objects, keys.closed, (value) => ({ ...value, rejects: 0 })), /1 rejects and .* says 0/],
-    [() => edit(objects, keys.closed, (value) => ({ ...value, run: "other" })), /speaks of run other/],
+    [() => edit(objects, keys.closed, (value) => ({ ...value, rejects: 0 })), /1 rejects, but .* records 0/],
+    [() => edit(objects, keys.closed, (value) => ({ ...value, run: "other" })), /belongs to run other/],
   ];
   for (const [change, message] of changes) {
     change();
@@ -131,8 +131,8 @@ test("a delta is verified with its chain, and is not begun on a run that was sea
   // As an older program could seal it: by what a listing showed.
   edit(objects, keys.manifest, (value) => ({ ...value, files: (value["files"] as unknown[]).slice(1) }));
   const { ok, findings } = await verifyRun({ store, run: "tuesday" });
-  expect([ok, findings.join()]).toEqual([false, expect.stringMatching(/run night is sealed and not whole: .*files/)]);
-  await expect(plan(store, { ...night, run: "wednesday", since: "latest" })).rejects.toThrow(/sealed and not whole/);
+  expect([ok, findings.join()]).toEqual([false, expect.stringMatching(/run night is sealed but incomplete: .*files/)]);
+  await expect(plan(store, { ...night, run: "wednesday", since: "latest" })).rejects.toThrow(/sealed but incomplete/);
   objects.set(keys.manifest, whole);
   await runAll(store, { ...night, run: "wednesday", since: "latest" });
 });
@@ -156,7 +156,7 @@ test("a bit of the staged rows flips: no worker embeds them, and no seal takes w
   const other = text.replaceAll(first!.stagedSha256!, "0".repeat(64));
   expect(other).not.toBe(text);
   objects.set(file, Buffer.from(other, "latin1"));
-  await expect(seal(store)).rejects.toThrow(/made of staged rows with sha256 0{64}/);
+  await expect(seal(store)).rejects.toThrow(/computed from staged rows with sha256 0{64}/);
 });
 
 test("a run that an older version began is continued and sealed in that version", async () => {

@@ -110,7 +110,7 @@ test.concurrent("a server that accepts and never answers, or speaks another prot
   t.expect(silent).toMatchObject({ status: "rejected", reason: { code: "redis_unavailable" } });
   const { message, cure } = (silent as PromiseRejectedResult).reason as { message: string; cure: string };
   t.expect(message).toMatch(
-    /^Redis at redis:\/\/\*\*\*@127\.0\.0\.1:\d+ did not answer within 10 s: it took the connection and answered neither/,
+    /^Redis at redis:\/\/\*\*\*@127\.0\.0\.1:\d+ did not answer within 10 s: it accepted the connection but answered neither/,
   );
   t.expect(cure).toContain("--redis");
   t.expect(wrong).toMatchObject({ status: "rejected", reason: { code: "redis_unavailable" } });
@@ -119,7 +119,7 @@ test.concurrent("a server that accepts and never answers, or speaks another prot
 test.concurrent("a database that the server does not have, a node of a cluster and a replica are refused before anything begins", async (t) => {
   await t.expect(check(`${sharedUrl}/99`)).rejects.toMatchObject({
     code: "redis_unsuitable",
-    message: t.expect.stringMatching(/does not open its database 99: .*DB index is out of range/),
+    message: t.expect.stringMatching(/cannot open database 99: .*DB index is out of range/),
   });
   t.expect(await check(`${sharedUrl}/15`)).toEqual([]);
   const node = await ownRedis(t, { args: ["--cluster-enabled", "yes"] });

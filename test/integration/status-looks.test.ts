@@ -58,7 +58,7 @@ test.each(DAMAGES)("status changes nothing where %s", async (_, damage) => {
   expect(before.size).toBeGreaterThan(3);
   const { code, stdout, stderr } = await cli(["status", "r", "--out", out, "--redis", redisUrl, "--fleet", fleet]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-  expect(stdout).toContain("waits for  a worker: none is at work");
+  expect(stdout).toContain("waits for  a worker: none is active");
   expect(await dumpOf(redis)).toEqual(before);
 });
 

@@ -9,7 +9,7 @@ test.each(["0.0.0.0", "::", "10.1.2.3", "fleet.example", "127.0.0.1.example", "1
   "%s can be reached from elsewhere, so it needs a token",
   (host) => {
     expect(isLoopback(host)).toBe(false);
-    expect(() => new Access({ host, token: undefined })).toThrow("there is no token");
+    expect(() => new Access({ host, token: undefined })).toThrow("no token is set");
     expect(new Access({ host, token: "a-good-long-token" }).token).toBe("a-good-long-token");
   },
 );
@@ -26,7 +26,7 @@ test("a worker's metrics beyond this machine are for who shows the token; its he
   const metrics = new Metrics({ role: "worker", version: "0" });
   const watch = new ProgressWatch({ hungAfterMs: hungAfterMs({}), redisSilentAfterMs: 60_000 });
   await expect(serveMetrics({ metrics, watch, host: "0.0.0.0", port: 0, token: undefined })).rejects.toThrow(
-    "there is no token",
+    "no token is set",
   );
   const token = "a-good-long-token";
   // On loopback, since nothing else is to be reached from a test; a token that is given is asked for there, too.

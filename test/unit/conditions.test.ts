@@ -19,7 +19,7 @@ describe("what is written", () => {
     ["=en", /no field and operator/],
     ["lang==en", /operator ==/],
     ["year=>2020", /operator =>/],
-    ["year>=", /compares with nothing/],
+    ["year>=", /has no value to compare with/],
     ["", /no field and operator/],
   ])("%j is refused with a cure", (text, message) => {
     expect(() => parseCondition(text)).toThrow(

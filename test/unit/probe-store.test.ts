@@ -231,7 +231,7 @@ describe("a store that", () => {
         return params.key.includes("race") ? "exists" : outcome;
       },
     }));
-    await expect(probeStore(store)).rejects.toThrow(/single-winner: .*nobody/);
+    await expect(probeStore(store)).rejects.toThrow(/single-winner: .*none reported success/);
   });
 
   test("loses what it was given is refused, and not taken for one that is away", async () => {

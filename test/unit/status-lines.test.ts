@@ -73,7 +73,7 @@ describe("the forecast", () => {
   });
 
   test.each([
-    ["no worker is at work", {}, { workers: [] }, "a worker"],
+    ["no worker is active", {}, { workers: [] }, "a worker"],
     ["no Redis was named, so the workers cannot be asked", {}, { workers: null, producers: null }, null],
     [
       "Redis does not answer, so the workers cannot be asked",
@@ -125,7 +125,7 @@ describe("a store that fails the workers", () => {
       {},
       { workers: [troubled("spring", 0, "2026-01-02T04:00:00.000Z"), troubled("spring", 0)] },
     );
-    const says = `the store since ${TROUBLE.since}: ${TROUBLE.reason}; its jobs are tried again`;
+    const says = `the store since ${TROUBLE.since}: ${TROUBLE.reason}; its jobs are retried`;
     expect(status.waitsFor).toContain(says);
     const lines = statusLines(status, { columns: 60 });
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(60);

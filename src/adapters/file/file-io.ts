@@ -1,4 +1,4 @@
-/** File operations of the file store: whole reads, synced writes, and what is not there as an answer. */
+/** File operations of the file store: whole reads, synced writes, and absence as a result instead of an error. */
 import { randomUUID } from "node:crypto";
 import { constants, type Stats } from "node:fs";
 import { link, lstat, open, unlink } from "node:fs/promises";
@@ -6,10 +6,10 @@ import { dirname, join } from "node:path";
 import { errnoOf, noHardLinks } from "./file-faults.ts";
 import { shorterThanRange } from "../store-rules.ts";
 
-/** What `link(2)` answers on FAT, exFAT, some FUSE and SMB mounts. */
+/** Error codes of `link(2)` on FAT, exFAT, some FUSE and SMB mounts. */
 const NO_LINK_CODES = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EXDEV"]);
 
-/** @returns The path of a complete, synced file that no other writer has the name of. */
+/** @returns The path of a complete, synced file with a unique name. */
 export async function writeTemp(folder: string, body: Uint8Array): Promise<string> {
   const temp = join(folder, `${process.pid}-${randomUUID()}`);
   const file = await open(temp, "wx", 0o644);
@@ -29,7 +29,7 @@ export async function readFully(
   params: Readonly<{ file: Awaited<ReturnType<typeof open>>; path: string; start: number; bytes: number }>,
 ): Promise<Uint8Array> {
   const { file, path, start, bytes } = params;
-  // Not from the pool: the caller may build typed arrays on it or hand its memory to a thread.
+  // Not from the pool: the caller may create typed arrays on it or transfer its memory to a thread.
   const body = Buffer.allocUnsafeSlow(bytes);
   for (let done = 0; done < bytes;) {
     const { bytesRead } = await file.read(body, done, bytes - done, start + done);
@@ -66,7 +66,7 @@ export async function unlinkIfThere(path: string): Promise<void> {
   }
 }
 
-/** With a file where a folder would be, nothing can lie beneath it either. */
+/** Whether the path does not exist; ENOTDIR means that a parent is a file, so nothing can exist below it. */
 export function isGone(error: unknown): boolean {
   const code = errnoOf(error);
   return code === "ENOENT" || code === "ENOTDIR";

@@ -1,14 +1,13 @@
 /**
  * A lock on one object of a file store, between processes and machines, held for milliseconds.
  *
- * It is a hard link `.tmp/lock-<digest of the key>.<generation>` to the new bytes, and to publish them is to rename that
- * link onto the object. So the lock is given up by the very step that it guards: a holder whose lock was taken over
- * finds nothing to rename.
+ * The lock is a hard link `.tmp/lock-<digest of the key>.<generation>` to the new bytes; renaming that link onto the object
+ * publishes them. So the guarded step itself releases the lock: a holder whose lock was taken over finds nothing to rename.
  *
- * Staleness is judged without comparing clocks: a waiter that has seen the same file (inode and times) for `STALE_MS` by
- * its own steady clock makes the next generation. Only one can, and it removes the older one before it looks at the
- * object. What is left open: a holder that is frozen for that long exactly between its last look at the lock and the
- * rename after it, with another holder of the same generation by then.
+ * Staleness is decided without comparing clocks: a waiter that has seen the same file (inode and times) for `STALE_MS` by
+ * its own monotonic clock creates the next generation. Only one waiter can, and it removes the older one before it looks at
+ * the object. One race remains: a holder that is suspended for that long exactly between its last look at the lock and the
+ * rename, if another holder has the same generation by then.
  */
 import { createHash } from "node:crypto";
 import { lstat, readdir, rename } from "node:fs/promises";
@@ -17,19 +16,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf } from "./file-faults.ts";
 import { unlinkIfThere } from "./file-io.ts";
 
-/** A lock is held for a few file operations: a thousand times longer than these take on a slow share. */
+/** Age in milliseconds of a stale lock. A lock is held for a few file operations, a thousandth of this on a slow share. */
 const STALE_MS = 5000;
 const LONGEST_POLL_MS = 20;
 
 export interface FileLock {
   readonly path: string;
-  /** Of the file that was made; another one under this name is another's lock. */
+  /** Identity of the lock file; another file under this name is another holder's lock. */
   readonly identity: string;
 }
 
 /**
  * Waits until the lock is free.
- * @param params.make Makes the file of that path, and fails with EEXIST when there is one.
+ * @param params.make Creates the file at that path; throws EEXIST when it exists.
  */
 export async function takeLock(
   params: Readonly<{ folder: string; key: string; make: (path: string) => Promise<void> }>,
@@ -42,7 +41,7 @@ export async function takeLock(
     const identity = current === undefined ? null : await identityOf(join(folder, prefix + current));
     if (identity === null) {
       const lock = current === undefined ? await claim(join(folder, `${prefix}0`), make) : null;
-      // Somebody may have taken over a later generation since the folder was read.
+      // Another process may have taken over a later generation since the folder was read.
       if (lock !== null && (await generationsOf(folder, prefix)).at(-1) === 0) return lock;
       if (lock !== null) await releaseLock(lock);
     } else if (identity !== watched.identity) {
@@ -55,7 +54,7 @@ export async function takeLock(
   }
 }
 
-/** @returns False when the lock was taken over; nothing was published then. */
+/** @returns False when the lock was taken over, in which case nothing was published. */
 export async function publishLocked(lock: FileLock, path: string): Promise<boolean> {
   if ((await identityOf(lock.path)) !== lock.identity) return false;
   try {
@@ -84,7 +83,7 @@ async function takeOver(
   const lock = await claim(join(folder, `${prefix}${stale + 1}`), make);
   if (lock === null) return null;
   if ((await identityOf(join(folder, prefix + stale))) !== identity) {
-    // It was given up or taken over in the meantime.
+    // It was released or taken over in the meantime.
     await releaseLock(lock);
     return null;
   }

@@ -1,9 +1,9 @@
 /**
- * The folder that a file store lies in. It is made once, by the command that begins a store, and never by a process that
- * has seen it or that only works on it: a folder that vanished is an unmounted disk or a store that was deleted, and one
- * made in its place would fill the disk below, with results that nobody looks for.
+ * The folder of a file store. It is created once, by the command that starts a store, and never by a process that has seen
+ * it or that only works on it: a folder that vanished is an unmounted disk or a deleted store, and a new one in its place
+ * would fill the disk below with results that nobody looks for.
  *
- * It is known again by device and inode, and after a new mount, which may change both, by the id in `.tmp/store-id`.
+ * It is identified by device and inode and, because a new mount may change both, by the id in `.tmp/store-id`.
  */
 import { randomUUID } from "node:crypto";
 import { lstat, mkdir, readdir, readFile, realpath, stat } from "node:fs/promises";
@@ -13,17 +13,17 @@ import { FleetError } from "../../core/errors.ts";
 import { errnoOf, fileFault, outsideRoot } from "./file-faults.ts";
 import { linkFile, lstatOrNull, unlinkIfThere, writeTemp } from "./file-io.ts";
 
-/** Half-written files live here, on the same file system as the names they are linked to. */
+/** Folder of unfinished files, on the same file system as the names they are linked to. */
 export const TEMP_FOLDER = ".tmp";
 const ID_FILE = "store-id";
-/** A temporary file this old belongs to a process that was killed. Generous: clocks on a share differ. */
+/** Age in milliseconds from which a temporary file belongs to a killed process. Generous: clocks on a share differ. */
 const STALE_TEMP_MS = 24 * 60 * 60 * 1000;
-/** Machines come up in any order: a worker may be there before the store that it is to work on. */
+/** Milliseconds to wait for the folder: machines start in any order, so a worker may start before its store exists. */
 const WAIT_MS = 30_000;
 const POLL_MS = 100;
 
 interface Seen {
-  /** With its own links resolved. */
+  /** Path with links resolved. */
   readonly real: string;
   readonly identity: string;
   /** Null in a store that nothing was written to yet. */
@@ -33,15 +33,15 @@ interface Seen {
 export interface FileRootOptions {
   readonly makeRoot?: boolean | undefined;
   readonly waitMs?: number | undefined;
-  /** Told once when a write begins to wait for the folder. */
+  /** Called once when a write begins to wait for the folder. */
   readonly onWait?: ((wait: RootWait) => void) | undefined;
 }
 
-/** A write that waits for a folder that is not there. */
+/** A write that waits for a missing folder. */
 export interface RootWait {
-  /** The folder, absolute. */
+  /** Absolute path of the folder. */
   readonly path: string;
-  /** How long it waits at most. */
+  /** Longest wait in milliseconds. */
   readonly waitMs: number;
 }
 
@@ -51,12 +51,12 @@ export class FileRoot {
   readonly #onWait: (wait: RootWait) => void;
   #mayMake: boolean;
   #seen: Seen | undefined;
-  /** Of the first write, which several may wait for. A failure is not remembered. */
+  /** Result of the first write's check, shared by concurrent writes. A failure is not cached. */
   #ready: Promise<string> | undefined;
 
   /**
-   * @param options.makeRoot Whether the first write makes the folder, and those above it, if it is not there. Default true.
-   * @param options.waitMs How long the first write waits for a folder that it may not make.
+   * @param options.makeRoot Whether the first write creates a missing folder and its parents. Default true.
+   * @param options.waitMs Longest wait in milliseconds of the first write for a folder that it may not create.
    */
   constructor(path: string, options: FileRootOptions = {}) {
     this.path = path;
@@ -65,7 +65,7 @@ export class FileRoot {
     this.#onWait = options.onWait ?? (() => {});
   }
 
-  /** For reading. @returns False when there is no folder and has been none since this process looked first. */
+  /** Check before reads. @returns False when the folder does not exist and has not since this process first looked. */
   async isThere(): Promise<boolean> {
     const identity = await identityOf(this.path);
     if (this.#seen === undefined) {
@@ -76,7 +76,7 @@ export class FileRoot {
     return true;
   }
 
-  /** For writing, with a folder for unfinished files. @returns The real path. */
+  /** Check before writes; also creates the folder for unfinished files. @returns The real path. */
   async ready(): Promise<string> {
     await this.isThere();
     this.#ready ??= this.#prepare().catch((error: unknown) => {
@@ -86,7 +86,7 @@ export class FileRoot {
     return this.#ready;
   }
 
-  /** Somebody cleared the folder for unfinished files away; the next write makes it again. */
+  /** The folder for unfinished files was deleted; the next write creates it again. */
   forgetTemps(): void {
     this.#ready = undefined;
   }
@@ -103,7 +103,7 @@ export class FileRoot {
     return real;
   }
 
-  /** Until the folder is there, or has been waited for long enough. */
+  /** Waits until the folder exists; rejects after the longest wait. */
   async #untilThere(): Promise<void> {
     if (await this.isThere()) return;
     const { path } = this;
@@ -114,29 +114,30 @@ export class FileRoot {
 
   async #recognise(identity: string | null): Promise<void> {
     const seen = this.#seen!;
-    if (identity === null) throw vanished(this.path, "is not there any more");
+    if (identity === null) throw vanished(this.path, "no longer exists");
     const real = await realpath(this.path);
-    if (seen.id === null || (await readId(real)) !== seen.id) throw vanished(this.path, "is another one than before");
+    if (seen.id === null || (await readId(real)) !== seen.id)
+      throw vanished(this.path, "is not the same folder as before");
     this.#seen = { real, identity, id: seen.id };
   }
 }
 
-/** Null when there is nothing of that name. @throws FleetError `store_refused` when it is no folder, or may not be seen. */
+/** Null when the path does not exist. @throws FleetError `store_refused` when it is not a folder, or access is denied. */
 async function identityOf(path: string): Promise<string | null> {
   try {
     const stats = await stat(path, { bigint: true });
-    if (!stats.isDirectory()) throw Object.assign(new Error("it is no folder"), { code: "ENOTDIR" });
+    if (!stats.isDirectory()) throw Object.assign(new Error("it is not a folder"), { code: "ENOTDIR" });
     return `${stats.dev}:${stats.ino}`;
   } catch (error) {
-    // As a fault at once: to those who read, "not a folder" would mean that an object is not there.
+    // As a fault at once: readers would take "not a folder" for a missing object.
     if (errnoOf(error) !== "ENOENT") throw fileFault({ error, doing: "open the store's folder", path });
     return null;
   }
 }
 
 /**
- * Level by level. `mkdir` with `recursive` hides what the system said: of a read-only disk it says that something is not
- * there, and on /proc it never comes back.
+ * Creates folders level by level. `mkdir` with `recursive` hides the system's error: on a read-only disk it reports a
+ * missing path, and on /proc it never returns.
  */
 async function makeFolders(path: string): Promise<void> {
   try {
@@ -158,7 +159,7 @@ async function makeTemps(temp: string, root: string): Promise<void> {
   } catch (error) {
     if (errnoOf(error) !== "EEXIST") throw error;
     const stats = await lstat(temp);
-    if (!stats.isDirectory()) throw outsideRoot({ path: temp, real: "something that is no folder of its own", root });
+    if (!stats.isDirectory()) throw outsideRoot({ path: temp, real: "something that is not a folder", root });
     await removeStaleTemps(temp);
   }
 }
@@ -173,13 +174,13 @@ async function removeStaleTemps(temp: string): Promise<void> {
 
 async function readId(real: string): Promise<string | null> {
   const path = join(real, TEMP_FOLDER, ID_FILE);
-  // Not a pipe that somebody put there, and not through a link.
+  // Neither a pipe nor a link that another program may have put there.
   const stats = await lstatOrNull(path);
   if (stats?.isFile() !== true || stats.size > 100) return null;
   return readFile(path, "utf8");
 }
 
-/** @returns The id that the store has from now on: of several who open it first, that of one. */
+/** @returns The id of the store from now on; one of several concurrent writers wins. */
 async function settleId(temp: string, id: string): Promise<string> {
   const there = await readId(dirname(temp));
   if (there !== null) return there;
@@ -195,8 +196,8 @@ async function settleId(temp: string, id: string): Promise<string> {
 }
 
 function noRoot(path: string): FleetError {
-  return new FleetError("store_refused", `the store's folder ${path} is not there`, {
-    cure: "mount the disk or share that it is on, or correct --out; a worker makes no store, so run `enqueue` first",
+  return new FleetError("store_refused", `the store's folder ${path} does not exist`, {
+    cure: "mount its disk or share, or correct --out; a worker does not create a store, so run `enqueue` first",
   });
 }
 

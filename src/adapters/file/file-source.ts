@@ -1,4 +1,4 @@
-/** `ByteSource` on a local file, or on a pipe. */
+/** `ByteSource` on a local file or a pipe. */
 import type { Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
@@ -9,20 +9,20 @@ import { streamBlocks } from "../stream-blocks.ts";
 
 const BLOCK_BYTES = 1024 * 1024;
 
-/** What a file is known again by. */
+/** Identity of a file version. */
 export interface FilePin {
   readonly bytes: number;
   readonly mtimeMs: number;
 }
 
-/** Null for what is not a plain file, or cannot be looked at. */
+/** Null when the path is not a plain file, or cannot be inspected. */
 export async function pinFile(path: string): Promise<FilePin | null> {
   const stats = await stat(path).catch(() => null);
   return stats?.isFile() === true ? { bytes: stats.size, mtimeMs: stats.mtimeMs } : null;
 }
 
 /**
- * @param params.pin Of the file that was looked at before; by default it is pinned now.
+ * @param params.pin Version of the file that was inspected before; by default the current one.
  * @throws FleetError `source_missing`, `source_unreadable`, `source_changed`
  */
 export async function openFileSource(
@@ -36,12 +36,12 @@ export async function openFileSource(
     if (pin !== undefined && (stats.size !== pin.bytes || stats.mtimeMs !== pin.mtimeMs))
       throw changed(name, "it was written to");
     if (stats.isFile()) return new FileSource(name, file, stats);
-    // Not opened a second time: whoever writes into a named pipe would see its reader go.
+    // Not opened a second time: the writer of a named pipe would see its reader disconnect.
     return pipeSource({ stream: file.createReadStream({ highWaterMark: BLOCK_BYTES }), name });
   } catch (error) {
     await file?.close();
     if (pin !== undefined && errnoOf(error) === "ENOENT")
-      throw changed(name, "it is not there, or not on this machine");
+      throw changed(name, "it does not exist, or not on this machine");
     throw fault(name, error);
   }
 }
@@ -129,14 +129,14 @@ function changed(name: string, finding: string): FleetError {
   });
 }
 
-/** The system's errors have a code; anything else is a fault of ours. */
+/** Maps errors of the system, which have a code; others are bugs and stay as they are. */
 function fault(name: string, error: unknown): unknown {
   const code = errnoOf(error);
   if (error instanceof FleetError || code === undefined) return error;
   if (code === "ENOENT")
-    return new FleetError("source_missing", `${name} is not there: ${messageOf(error)}`, { cause: error });
+    return new FleetError("source_missing", `${name} does not exist: ${messageOf(error)}`, { cause: error });
   return new FleetError("source_unreadable", `${name} cannot be read: ${messageOf(error)}`, {
-    cure: "check its permissions and the disk that it is on",
+    cure: "check its permissions and its disk",
     cause: error,
   });
 }

@@ -1,7 +1,7 @@
 /**
  * `ObjectStore` on a folder. An object appears by `link(2)`, which fails when the name is taken: that is
  * the create-if-absent, and it holds between processes and, on NFS, between machines. Bytes are synced
- * before the link and the folder after it, so "created" and "exists" both survive a power cut.
+ * before the link and the folder after it, so "created" and "exists" both survive a power failure.
  */
 import { createHash } from "node:crypto";
 import { constants, type Dirent, type Stats } from "node:fs";
@@ -35,9 +35,9 @@ import { assertPrefix, assertRange, assertWithin, missing, shorterThanRange } fr
 
 /** `lstat` calls in flight while listing: enough to hide latency, few enough for the thread pool. */
 const LIST_CONCURRENCY = 32;
-/** Neither through a link, nor waiting for the other end of a pipe that somebody put there. */
+/** Flags that follow no link and do not block on a pipe that another program put there. */
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-/** How often folders may be pruned by a `remove` while we make them and link into them. */
+/** Most attempts to create folders and link into them while a `remove` may prune them. */
 const LINK_ATTEMPTS = 20;
 
 export class FileStore implements ObjectStore {
@@ -56,7 +56,7 @@ export class FileStore implements ObjectStore {
     const path = this.#pathOf(params.key);
     try {
       await this.#folder.ready();
-      // Spares writing megabytes for a name that is taken; the link below is what decides.
+      // Avoids writing megabytes for a name that is taken; the link below decides.
       if (await this.#isTaken(path)) return "exists";
       const temp = await this.#writeTemp(params.body);
       try {
@@ -86,7 +86,7 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  /** The version is a digest of the bytes, so that it does not depend on what a file system keeps of times. */
+  /** The version is a digest of the bytes, so that it does not depend on the timestamps of a file system. */
   async readVersion(params: Readonly<{ key: string; maxBytes?: number }>): Promise<VersionedBody | null> {
     try {
       const body = await this.read(params);
@@ -156,13 +156,13 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  /** Nothing is held open between calls. */
+  /** No-op: nothing is open between calls. */
   async close(): Promise<void> {}
 
   #pathOf(key: string): string {
     assertKey(key);
     if (key === TEMP_FOLDER || key.startsWith(`${TEMP_FOLDER}/`)) {
-      throw new FleetError("store_refused", `the key ${key} lies in the store's own folder for unfinished files`, {
+      throw new FleetError("store_refused", `the key ${key} is in the store's folder for unfinished files`, {
         cure: "this is a fault of the caller; nothing was read or written",
       });
     }
@@ -179,7 +179,7 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  /** A link on the way to an object may stay within the store, and no more. */
+  /** Refuses links on the path to an object that lead out of the store. */
   async #assertInside(folder: string): Promise<void> {
     const [real, root] = await Promise.all([realpath(folder), realpath(this.#root)]);
     if (real !== root && !real.startsWith(root.endsWith(sep) ? root : root + sep)) {
@@ -187,7 +187,7 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  /** @param replacement.ifVersion Left out: whatever is there. */
+  /** @param replacement.ifVersion When omitted, replaces any version. */
   async #replaceBy(
     temp: string,
     replacement: Readonly<{ key: string; path: string; ifVersion?: string | null }>,
@@ -210,7 +210,7 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  /** One at a time among all that replace or remove the object. @param make Makes the lock's file. */
+  /** Runs one at a time among all calls that replace or remove the object. @param make Creates the lock's file. */
   async #locked<T>(
     key: string,
     make: (path: string) => Promise<void>,
@@ -231,7 +231,7 @@ export class FileStore implements ObjectStore {
     try {
       await this.#assertInside(dirname(path));
     } catch (error) {
-      // Removed since, and its folder pruned.
+      // It was removed meanwhile, and its folder pruned.
       if (errnoOf(error) === "ENOENT") return false;
       throw error;
     }
@@ -239,7 +239,7 @@ export class FileStore implements ObjectStore {
     return true;
   }
 
-  /** Folders on the way may be pruned by a `remove` at any step, so what is not there is made again. */
+  /** Links the file to its name. A `remove` may prune folders at any step, so missing ones are created again. */
   async #publish(temp: string, path: string): Promise<CreateOutcome> {
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -261,17 +261,17 @@ export class FileStore implements ObjectStore {
       await this.#isTaken(path);
       outcome = "exists";
     }
-    // After "exists", too: the winner may not have come to its own sync yet, and our caller takes it for durable.
+    // After "exists", too: the winner may not have synced yet, and the caller assumes durability.
     await syncFolder(folder);
     return outcome;
   }
 
-  /** Level by level, so that no level is made beyond a link that leads out. */
+  /** Creates folders level by level, so that none is created beyond a link that leads out. */
   async #makeFolder(folder: string): Promise<void> {
     try {
       return await this.#assertInside(folder);
     } catch (error) {
-      // The root itself is made by `FileRoot` alone: one that vanished may be an unmounted disk.
+      // Only `FileRoot` creates the root itself: one that vanished may be an unmounted disk.
       if (errnoOf(error) !== "ENOENT" || folder === this.#root) throw error;
     }
     const parent = dirname(folder);
@@ -285,7 +285,7 @@ export class FileStore implements ObjectStore {
     await this.#assertInside(folder);
   }
 
-  /** Stores have no folders of their own: one without objects is gone. Stops at the first that is in use. */
+  /** Removes empty folders, because a store has no folders of its own. Stops at the first that is in use. */
   async #pruneEmptyFolders(from: string): Promise<void> {
     for (let folder = from; folder !== this.#root; folder = dirname(folder)) {
       try {
@@ -343,13 +343,13 @@ function infoOf(key: string, stats: Stats): ObjectInfo {
   return { key, bytes: stats.size, modifiedAtMs: stats.mtimeMs };
 }
 
-/** Null for what is neither a file nor a folder: links, sockets and devices are no objects. */
+/** Null for links, sockets and devices, which are not objects. */
 function nameInKeyOrder(entry: Dirent): string | null {
   if (entry.isDirectory()) return `${entry.name}/`;
   return entry.isFile() ? entry.name : null;
 }
 
-/** Names that `create` would refuse were put there by somebody else. */
+/** False for names that `create` would refuse; another program put them there. */
 function isObjectName(name: string): boolean {
   try {
     assertKey(name);

@@ -1,4 +1,4 @@
-/** Redis addresses: one server, the primary that Sentinel names, or a socket. */
+/** Redis addresses: one server, the primary according to Sentinel, or a socket. */
 import type { RedisOptions } from "ioredis";
 import { FleetError, messageOf } from "../../core/errors.ts";
 import { redactUrl } from "../../core/redact-url.ts";
@@ -16,8 +16,8 @@ const PARAMETERS = new Set(["family"]);
 const SENTINEL_PARAMETERS = new Set(["family", "sentinelUsername", "sentinelPassword"]);
 
 /**
- * What ioredis is to be given for an address.
- * @throws FleetError `bad_usage` when it is none.
+ * The options of ioredis for an address.
+ * @throws FleetError `bad_usage` when it is not valid.
  */
 export function optionsOfAddress(url: string): RedisOptions {
   if (url.startsWith("unix://")) return { path: url.slice("unix://".length) };
@@ -35,7 +35,8 @@ export function optionsOfAddress(url: string): RedisOptions {
       return { host, port, db: databaseOf(path), ...login, ...tls };
     }
     const [name = "", database = "", ...rest] = path.split("/");
-    if (name === "" || rest.length > 0) throw new Error("after the sentinels comes the name that they watch: /name");
+    if (name === "" || rest.length > 0)
+      throw new Error("the sentinels must be followed by the name that they monitor: /name");
     return {
       sentinels: hosts.split(",").map((each) => ({ host: "localhost", port: SENTINEL_PORT, ...placeOf(each) })),
       name: decodeURIComponent(name),
@@ -46,7 +47,10 @@ export function optionsOfAddress(url: string): RedisOptions {
       ...("tls" in tls && { enableTLSForSentinelMode: true, sentinelTLS: {} }),
     };
   } catch (error) {
-    throw notAnAddress(url, error instanceof URIError ? "a % in it begins no percent-encoded byte" : messageOf(error));
+    throw notAnAddress(
+      url,
+      error instanceof URIError ? "a % in it does not start a percent-encoded byte" : messageOf(error),
+    );
   }
 }
 
@@ -65,9 +69,9 @@ function credentialsOf(user: string): { username: string; password: string } {
 
 function placeOf(text: string): { host?: string; port?: number } {
   const [matched, v6, name, port] = HOST_AND_PORT.exec(text) ?? [];
-  // Not the text itself: of a password with special characters it may be a part.
+  // The text is not repeated: it may be a part of a password with special characters.
   if (matched === undefined || Number(port ?? 1) < 1 || Number(port ?? 1) > 65_535)
-    throw new Error("where host:port should be, there is something else");
+    throw new Error("host:port is missing or not valid");
   const host = v6 ?? name;
   return { ...(host && { host }), ...(port !== undefined && { port: Number(port) }) };
 }
@@ -80,15 +84,15 @@ function sentinelLoginOf(parameters: URLSearchParams): Pick<RedisOptions, "senti
 function databaseOf(text: string): number {
   if (text === "") return 0;
   if (/^\d{1,6}$/.test(text)) return Number(text);
-  throw new Error(`databases of Redis have numbers from 0 on, and not the name ${JSON.stringify(text)}`);
+  throw new Error(`databases of Redis are numbered from 0; ${JSON.stringify(text)} is not a valid database number`);
 }
 
 function parametersOf(query: string, known: ReadonlySet<string>): URLSearchParams {
   // In a form's encoding + is a space; in a password it is itself.
   const parameters = new URLSearchParams(query.replaceAll("+", "%2B"));
   for (const name of parameters.keys()) {
-    // Not its name: after an unencoded ? in a password that is a part of the password.
-    if (!known.has(name)) throw new Error(`after the ? only these are known: ${[...known].join(", ")}`);
+    // The name is not repeated: after an unencoded ? in a password it is a part of the password.
+    if (!known.has(name)) throw new Error(`only these parameters are supported after the ?: ${[...known].join(", ")}`);
   }
   return parameters;
 }
@@ -96,5 +100,5 @@ function parametersOf(query: string, known: ReadonlySet<string>): URLSearchParam
 function familyOf(family: string | null): { family?: number } {
   if (family === null) return {};
   if (["0", "4", "6"].includes(family)) return { family: Number(family) };
-  throw new Error("family is 4, 6 or 0 for either");
+  throw new Error("family must be 4, 6, or 0 for either");
 }

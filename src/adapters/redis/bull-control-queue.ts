@@ -1,4 +1,4 @@
-/** `ControlQueue` on BullMQ: its job schedulers make the ticks, and an ordinary processor works on them. */
+/** `ControlQueue` on BullMQ: its job schedulers create the ticks, and an ordinary processor works on them. */
 import { DelayedError, type Job, Queue, UnrecoverableError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
@@ -15,7 +15,7 @@ const WAITING_STATES = ["active", "waiting", "prioritized", "delayed"] as const;
 
 interface TickData {
   readonly schedule: string;
-  /** Absent in a tick of a job scheduler: its job's id says when it was due. */
+  /** Absent in a tick of a job scheduler, whose job id contains its due time. */
   readonly slotMs?: number;
   readonly isTriggered?: boolean;
 }
@@ -82,7 +82,7 @@ export class BullControlQueue implements ControlQueue {
       connection: this.#workerRedis,
       prefix: QUEUE_PREFIX,
       concurrency: TICKS_AT_ONCE,
-      // A tick whose process died is another's to go on with, as often as it takes.
+      // When a tick's process dies, another continues it, as often as needed.
       maxStalledCount: 1000,
     });
     this.#worker.on("error", (error) => log.warn({ err: error }, "the control queue reported an error"));
@@ -105,14 +105,14 @@ export class BullControlQueue implements ControlQueue {
 const TICK = {
   attempts: ATTEMPTS,
   backoff: { type: "exponential", delay: FIRST_PAUSE_MS },
-  // The store has the record of what became of it.
+  // The store has the record of a tick's outcome.
   removeOnComplete: true,
   removeOnFail: true,
 } as const;
 
 async function process(job: Job<TickData>, token: string | undefined, handlers: TickHandlers): Promise<void> {
   const tick = tickOf(job);
-  if (tick === null) throw new UnrecoverableError("the job is no tick of a schedule");
+  if (tick === null) throw new UnrecoverableError("the job is not a tick of a schedule");
   const outcome = await handlers.onTick(tick).catch(async (error: unknown) => {
     if (job.attemptsMade + 1 >= (job.opts.attempts ?? 1)) await handlers.onGivenUp(tick, messageOf(error));
     throw error;
@@ -123,7 +123,7 @@ async function process(job: Job<TickData>, token: string | undefined, handlers: 
   throw new DelayedError();
 }
 
-/** `repeat:<schedule>:<milliseconds>` is the id of a job scheduler's tick. */
+/** The job id of a job scheduler's tick is `repeat:<schedule>:<milliseconds>`. */
 function tickOf(job: Job<TickData>): Tick | null {
   if (typeof job.data?.schedule !== "string") return null;
   const { schedule, slotMs, isTriggered } = job.data;

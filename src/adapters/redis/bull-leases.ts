@@ -1,7 +1,7 @@
 /**
- * The worker's side of the queue, on BullMQ in manual mode: jobs are pulled many at a time, so that
- * they can be packed together, and everything `Worker.run()` would do for us is done here: renewing
- * locks (from a thread of its own), checking for stalled jobs, honouring the queue's own verdict on a job.
+ * The worker's side of the queue, on BullMQ in manual mode: jobs are pulled in bulk, so that they can be packed together,
+ * and the tasks of `Worker.run()` are implemented here: renewing locks (from a separate thread), checking for stalled jobs,
+ * handling jobs that the queue itself has failed.
  */
 import { randomUUID } from "node:crypto";
 import { type Job, UnrecoverableError, Worker } from "bullmq";
@@ -19,24 +19,23 @@ import { type Ask, askingServer, isPassingFault } from "./redis-faults.ts";
 import { QUEUE_PREFIX, queueBase } from "./queue-options.ts";
 
 /**
- * Renewals and checks for stalled jobs, as a share of a lock's duration: two renewals may be lost before
- * the lock is. Jobs of a worker that was killed are back within lock + 2 x check: 50 s for 30 s.
+ * Interval of renewals and of checks for stalled jobs, as a share of a lock's duration: two renewals may fail before
+ * the lock is lost. Jobs of a killed worker are available again within lock + 2 x check: 50 s for 30 s.
  */
 const RENEW_SHARE = 1 / 3;
 const STALLED_CHECK_SHARE = 1 / 3;
 /**
- * Machines that are taken away stall every job they hold, again and again in a bad night, and no job may fail
- * for that; one that is at fault itself is found by its second stall and run alone. So this only ends what
- * would otherwise go round for ever.
+ * Preempted machines stall every job they hold, repeatedly in a bad night, and no job may fail for that; a job that is at
+ * fault itself is detected by its second stall and run alone. So this limit only ends an infinite loop.
  */
 const MAX_STALLED_COUNT = 1000;
 const WAIT_SECONDS = 2;
-/** Longer than BullMQ waits for jobs, and for its own answer to that. */
+/** Longer than BullMQ waits for jobs, including its own answer. */
 const MIN_ANSWER_TIMEOUT_MS = (WAIT_SECONDS + 2) * 1000;
 const PAUSE_MS = 1000;
 const DEFAULT_MAX_SILENT_MS = 600_000;
 
-/** BullMQ's answers when a lock is gone, was taken by another, the job is gone, or is not active. */
+/** BullMQ's codes for: the lock is gone, another has it, the job is gone, the job is not active. */
 const LEASE_LOST_CODES = new Set([-1, -2, -3, -6]);
 
 const NOTHING_PULLED: Pulled = { jobs: [], refused: [] };
@@ -46,17 +45,17 @@ interface Lease {
   readonly token: string;
 }
 
-/** Which queue, who asks, and for how long a lease holds. */
+/** Queue, worker and lock duration. */
 export interface BullLeasesParams {
   readonly redisUrl: string;
   readonly name: string;
   readonly workerId: string;
   readonly lockDurationMs: number;
-  /** Leases are renewed while this process shows signs of life, and left to lapse when it does not. */
+  /** Heartbeat on which renewals depend; without signs of life, leases lapse. */
   readonly heartbeat?: Heartbeat;
   readonly log: Logger;
   readonly observe?: Observe;
-  /** Aborts when Redis is waited for no longer: there are no more jobs then, and leases are left to lapse. */
+  /** Aborts to stop waiting for Redis: no more jobs are pulled, and leases lapse. */
   readonly giveUp?: AbortSignal;
 }
 
@@ -77,7 +76,7 @@ export class BullLeases implements JobLeases {
     this.#log = params.log;
     this.#observe = params.observe ?? unobserved;
     this.#giveUp = params.giveUp;
-    // A job that is completed is renewed no more, and its lease outlives two renewals.
+    // A completed job is no longer renewed, and its lease outlives two renewals.
     const aRenewalMs = params.lockDurationMs * RENEW_SHARE;
     const answerTimeoutMs = Math.min(ANSWER_TIMEOUT_MS, Math.max(MIN_ANSWER_TIMEOUT_MS, aRenewalMs));
     this.#redis = connectRedis(params.redisUrl, { answerTimeoutMs }, params.giveUp);
@@ -88,7 +87,7 @@ export class BullLeases implements JobLeases {
       prefix: QUEUE_PREFIX,
       name: params.workerId,
       lockDuration: params.lockDurationMs,
-      // Redis takes whole milliseconds only; with a fraction every check would fail.
+      // Redis accepts whole milliseconds only; with a fraction every check would fail.
       stalledInterval: Math.ceil(params.lockDurationMs * STALLED_CHECK_SHARE),
       maxStalledCount: MAX_STALLED_COUNT,
       drainDelay: WAIT_SECONDS,
@@ -118,7 +117,7 @@ export class BullLeases implements JobLeases {
   }
 
   async pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled> {
-    // The stalled check is what brings back the jobs of workers that died; manual mode lacks it.
+    // The stalled check returns the jobs of dead workers to the queue; manual mode lacks it.
     await this.#ask("check for stalled jobs", () => this.#start());
     return this.#ask("give out jobs", () => this.#pullOrPause(params));
   }
@@ -140,19 +139,19 @@ export class BullLeases implements JobLeases {
       if (this.#giveUp?.aborted === true) return NOTHING_PULLED;
       if (isDamage(error)) await this.#repair();
       else if (!isPassingFault(error)) throw error;
-      this.#log.warn({ reason: messageOf(error) }, "Redis gives out no jobs for now");
+      this.#log.warn({ reason: messageOf(error) }, "Redis hands out no jobs for now");
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       return NOTHING_PULLED;
     }
   }
 
-  /** Never throws: jobs that it cannot mend are queued again by whoever reconciles their run. */
+  /** Never throws: a reconciler queues the jobs again that it cannot repair. */
   async #repair(): Promise<void> {
     const keys = await repairKeys(this.#redis, this.#base).catch(() => []);
     if (keys.length > 0) this.#log.warn({ keys }, "keys of the queue were damaged and have been removed");
   }
 
-  /** BullMQ waits for jobs on a connection of its own, which may hang. */
+  /** Stops waiting for a pull on abort. BullMQ waits for jobs on a separate connection, which may hang. */
   #orGivenUp(pulled: Promise<Pulled>): Promise<Pulled> {
     return new Promise((resolve, reject) => {
       const leave = (): void => resolve(NOTHING_PULLED);
@@ -170,7 +169,7 @@ export class BullLeases implements JobLeases {
       Array.from({ length: more }, () => this.#worker.getNextJob(token, { block: false })),
     );
     const failed = rest.find((answer) => answer.status === "rejected");
-    // Some may have got a job all the same, and those are leased.
+    // Some calls may have pulled a job anyway, and those jobs are leased.
     const jobs = rest.map((answer) => (answer.status === "fulfilled" ? answer.value : undefined));
     const pulled = await this.#admit(
       [first, ...jobs].filter((job) => job !== undefined),
@@ -191,10 +190,7 @@ export class BullLeases implements JobLeases {
     for (const job of pulled) {
       const id = job.id ?? "";
       if (isEmpty(job)) {
-        this.#log.warn(
-          { job: id },
-          "of a job only its id was left; it is dropped, and queued again where it is planned",
-        );
+        this.#log.warn({ job: id }, "only the id of a job was left; it is dropped, and queued again if it is planned");
         await this.#complete(id);
         continue;
       }
@@ -210,7 +206,7 @@ export class BullLeases implements JobLeases {
     return { jobs, refused };
   }
 
-  /** A job of a newer program is for others, and so is all that was pulled with it: this worker will end. */
+  /** Returns all pulled jobs when one is of a newer version, because this worker will then end. */
   async #assertKnown(pulled: readonly Job<unknown>[]): Promise<void> {
     try {
       for (const { id = "", data } of pulled) assertJobKnown(id, data);
@@ -242,7 +238,7 @@ export class BullLeases implements JobLeases {
   async retry(params: Readonly<{ job: LeasedJob; afterMs: number; reason: string }>): Promise<void> {
     const { job, afterMs, reason } = params;
     await this.#settle(job.id, (lease) => {
-      // How often is the worker's to say.
+      // The worker limits the number of attempts.
       lease.job.opts.attempts = Infinity;
       lease.job.opts.backoff = { type: "fixed", delay: afterMs };
       return lease.job.moveToFailed(new Error(reason), lease.token, false);
@@ -258,9 +254,8 @@ export class BullLeases implements JobLeases {
   }
 
   /**
-   * @returns false when the lease was lost, which proves nothing about the work: a reply may have
-   * been cut off after the command ran, Redis may have been wiped, or is waited for no longer. The
-   * store has the truth.
+   * @returns False when the lease was lost, which proves nothing about the work: a reply may have been cut off after the
+   * command ran, Redis may have been wiped, or the wait for it may have ended. The store is authoritative.
    */
   #settle(id: string, act: (lease: Lease) => Promise<unknown>): Promise<boolean> {
     return this.#ask(`settle job ${id}`, () => this.#trySettle(id, act));
@@ -277,7 +272,7 @@ export class BullLeases implements JobLeases {
     } catch (error) {
       const code = (error as { code?: unknown }).code;
       const isLost = typeof code === "number" && LEASE_LOST_CODES.has(code);
-      // Whoever reconciles the run queues the job again where it is missing; nothing about it is this job's fault.
+      // A reconciler queues the job again if it is missing; the damage is not the job's fault.
       const isDamaged = isDamage(error);
       if (isDamaged) await this.#repair();
       if (!isLost && !isDamaged && this.#giveUp?.aborted !== true) throw error;
@@ -287,7 +282,7 @@ export class BullLeases implements JobLeases {
     }
   }
 
-  /** Leases still held lapse by themselves; give them back first where that matters. */
+  /** Closes the connections. Leases still held lapse by themselves; return them first where that matters. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
       await this.#renewal.close();
@@ -298,7 +293,7 @@ export class BullLeases implements JobLeases {
   }
 }
 
-/** What a job's list still named when its hash was gone, or what is in a list twice. */
+/** Whether a list still contains the id of a job whose hash is gone, or contains it twice. */
 function isEmpty(job: Job<unknown>): boolean {
   return typeof job.data === "object" && job.data !== null && Object.keys(job.data).length === 0;
 }

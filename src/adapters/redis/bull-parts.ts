@@ -1,4 +1,4 @@
-/** `PartQueue` on BullMQ: a queue of its own for each run, worked on by an ordinary processor, which renews its locks. */
+/** `PartQueue` on BullMQ: a separate queue for each run, worked on by an ordinary processor, which renews its locks. */
 import { type Job, Queue, UnrecoverableError, WaitingError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
@@ -15,14 +15,14 @@ import { BLOCKING_ANSWER_TIMEOUT_MS, connectRedis } from "./connect.ts";
 import { type Ask, askingServer } from "./redis-faults.ts";
 import { partsQueueName, QUEUE_PREFIX } from "./queue-options.ts";
 
-/** A part that ends every process that takes it ends the run, and not the fleet. */
+/** Most stalls of a part: one that ends every process that takes it fails the run, and not the fleet. */
 const MAX_STALLED_COUNT = 10;
 const STALLED_CHECK_SHARE = 1 / 3;
-/** Of a part for which a server could not be reached from where it was taken: others may reach it. */
+/** Attempts at a part when its worker could not reach a server; other workers may reach it. */
 const ATTEMPTS = 3;
 const FIRST_PAUSE_MS = 500;
 
-/** States of a job that somebody takes sooner or later, or has taken. */
+/** States of a job that waits for a worker or has one. */
 const ON_ITS_WAY: ReadonlySet<string> = new Set(["waiting", "prioritized", "delayed", "active"]);
 const SHOWN_CHARS = 500;
 
@@ -30,7 +30,7 @@ export interface BullPartsParams {
   readonly redisUrl: string;
   readonly fleet: string;
   readonly run: string;
-  /** How long a dead process keeps its parts from the others, by two thirds more at most. */
+  /** Job lock duration in milliseconds; a dead process's parts are retried after at most 5/3 of this. */
   readonly lockDurationMs: number;
   readonly log: Logger;
 }
@@ -60,7 +60,7 @@ export class BullParts implements PartQueue {
   }
 
   async #add(job: PartJob): Promise<void> {
-    // One that failed, or of which there is a remnant: with that the new one would count as there, and nobody take it.
+    // A failed job or remains of one would count as existing, and no worker would take the new one.
     if (!ON_ITS_WAY.has(await this.#queue.getJobState(job.part))) await this.#queue.remove(job.part);
     // The store knows what is done, so a kept job would only cost memory.
     await this.#queue.add("part", job, {
@@ -77,7 +77,7 @@ export class BullParts implements PartQueue {
   }
 
   async #state(job: PartJob): Promise<PartState> {
-    // Nobody of the fleet pauses it, and a lead would wait for ever.
+    // Nobody in the fleet pauses it, and a lead would wait forever.
     if (await this.#queue.isPaused()) await this.#queue.resume();
     const state = await this.#queue.getJobState(job.part);
     if (state === "failed") return { kind: "failed", reason: await this.#reasonOf(job) };
@@ -87,7 +87,7 @@ export class BullParts implements PartQueue {
   async #reasonOf(job: PartJob): Promise<string> {
     try {
       const reason = (await this.#queue.getJob(job.part))?.failedReason;
-      return shown(typeof reason === "string" ? reason : "no reason is given");
+      return shown(typeof reason === "string" ? reason : "no reason was recorded");
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error;
       return `its job in Redis is damaged: ${shown(error.message)}`;
@@ -142,7 +142,7 @@ export class BullParts implements PartQueue {
   }
 }
 
-/** Others can write to Redis, and a reason is printed. */
+/** Escaped and shortened reason for display: others can write to Redis. */
 function shown(reason: string): string {
   return reason.replaceAll(/\p{Cc}+/gu, " ").slice(0, SHOWN_CHARS);
 }

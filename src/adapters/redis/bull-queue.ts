@@ -10,9 +10,9 @@ import { type Ask, askingServer } from "./redis-faults.ts";
 import { isDamage, type JobState, repairKeys, type Sweep, sweepJobs } from "./queue-health.ts";
 import { JOB_NAME, jobPriority, QUEUE_PREFIX, queueBase } from "./queue-options.ts";
 
-/** Jobs a call: about 80 ms of Redis time, measured; one call for all would hold them all in memory. */
+/** Jobs per call: about 80 ms of Redis time, measured; one call for all would hold them all in memory. */
 const JOBS_PER_CALL = 500;
-/** Of failed jobs that are looked through. */
+/** Ids of failed jobs per call. */
 const IDS_PER_CALL = 1000;
 const MAX_FAILED_IDS = 100_000;
 
@@ -24,7 +24,7 @@ export class BullQueue implements ShardQueue {
   readonly #repaired = new Set<string>();
   readonly #readOnly: boolean;
 
-  /** @param params.readOnly For commands that only look: nothing in Redis changes, and what is damaged there is a fault. */
+  /** @param params.readOnly For read-only commands: nothing in Redis changes, and damage there is a fault. */
   constructor(
     params: Readonly<{ redisUrl: string; name: string; giveUp?: AbortSignal | undefined; readOnly?: boolean }>,
   ) {
@@ -43,18 +43,18 @@ export class BullQueue implements ShardQueue {
     this.#queue.on("error", () => {});
   }
 
-  /** For tools that show BullMQ's own view of it. */
+  /** BullMQ's own queue, for tools that display it. */
   get raw(): Queue {
     return this.#queue;
   }
 
-  /** Those of another type than BullMQ's, mostly. */
+  /** Repaired keys, mostly keys of another type than BullMQ's. */
   get repaired(): readonly string[] {
     return [...this.#repaired].toSorted();
   }
 
   async enqueue(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<void> {
-    // What is left of a lost job would block its id.
+    // Remains of a lost job would block its id.
     await this.#ask("queue jobs", () => this.#add(params.jobs, "lost", ["lost"]));
   }
 
@@ -65,7 +65,7 @@ export class BullQueue implements ShardQueue {
   async #add(jobs: readonly JobPayload[], sweep: Sweep, wanted: readonly JobState[]): Promise<void> {
     await this.#sweep(jobs, sweep, async (part, states) => {
       const missing = part.filter((_, i) => wanted.includes(states[i]!));
-      // A job id that exists is left alone, so others may add it meanwhile, and a call cut short is simply repeated.
+      // An existing job id is left alone, so others may add it meanwhile, and an interrupted call is simply repeated.
       await untilAnswered(() =>
         this.#queue.addBulk(missing.map((data) => ({ name: JOB_NAME, data, opts: jobOptions(data) }))),
       );
@@ -106,7 +106,7 @@ export class BullQueue implements ShardQueue {
     }
   }
 
-  /** A damaged key is repaired where it is met, so that nobody has to be there to heal the queue; not by who only looks. */
+  /** Repairs a damaged key when a call finds it, so that no process has to stay to repair the queue; not in read-only mode. */
   async #mending<T>(act: () => Promise<T>): Promise<T> {
     try {
       return await act();
@@ -146,8 +146,8 @@ export class BullQueue implements ShardQueue {
   }
 
   /**
-   * A queue's runs share one list of failed jobs, which is looked through by ids; beyond its newest 100,000 nothing is
-   * found.
+   * Failed jobs of a run. A queue's runs share one list of failed jobs, which is searched by ids; only its newest 100,000
+   * are searched.
    */
   failures(params: Readonly<{ run: string; limit: number }>): Promise<JobFailure[]> {
     return this.#ask("list failed jobs", () => this.#failures(params));
@@ -155,7 +155,7 @@ export class BullQueue implements ShardQueue {
 
   async #failures(params: Readonly<{ run: string; limit: number }>): Promise<JobFailure[]> {
     const { run, limit } = params;
-    // What fails meanwhile moves the others on, so that a page may begin with what the one before ended with.
+    // Jobs that fail meanwhile shift the list, so that a page may begin with the end of the one before.
     const own = new Set<string>();
     for (let at = 0; at < MAX_FAILED_IDS && own.size < limit; at += IDS_PER_CALL) {
       const ids = await this.#mending(() => this.#queue.getRanges(["failed"], at, at + IDS_PER_CALL - 1));

@@ -1,4 +1,4 @@
-/** Connections to Redis, all made here, and the proof that the server is fit to hold a queue. */
+/** All connections to Redis, and the check that the server is fit to hold a queue. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis, type RedisOptions } from "ioredis";
 import { FleetError, hasCode, messageOf } from "../../core/errors.ts";
@@ -7,23 +7,23 @@ import { optionsOfAddress } from "./address.ts";
 import { redisFault } from "./redis-faults.ts";
 
 const MIN_VERSION = [6, 2] as const;
-/** Above the deadline of the check at start, which says more. */
+/** Longer than the deadline of the check at start, whose message says more. */
 const CONNECT_TIMEOUT_MS = 12_000;
-/** Of each sentinel: a dead one must not use up the time for the others. */
+/** Timeout for each sentinel: a dead one must not use up the time for the others. */
 const SENTINEL_TIMEOUT_MS = 3000;
 const DISCONNECT_TIMEOUT_MS = 500;
-/** Middleboxes forget connections that are idle for minutes. */
+/** Interval of TCP keep-alive; middleboxes drop connections that are idle for minutes. */
 const KEEP_ALIVE_MS = 15_000;
-/** A connection on which something was asked and nothing came for so long is dead, whatever TCP thinks of it. */
+/** Timeout of an answer, after which a connection counts as dead, whatever its TCP state. */
 export const ANSWER_TIMEOUT_MS = 10_000;
-/** Where BullMQ's own workers wait for jobs: their blocking calls take up to 10 s. */
+/** Answer timeout where BullMQ's workers wait for jobs: their blocking calls take up to 10 s. */
 export const BLOCKING_ANSWER_TIMEOUT_MS = 15_000;
-/** Before a server that refuses is asked again. */
+/** Pause before a server that refuses is asked again. */
 const REFUSED_PAUSE_MS = 500;
 
 /**
- * Answers of a server that is not, or not yet, the one to ask: a primary that has become a replica, or one that loads
- * its data. Before Redis 7 a script wraps the code in words of its own.
+ * Replies of a server that is not, or not yet, the right one: a primary that has become a replica, or one that loads
+ * its data. Before Redis 7 a script wraps the code in its own message.
  */
 const REFUSAL = /(?:^|[\s-])(?:READONLY|LOADING|MASTERDOWN|UNBLOCKED) /;
 
@@ -31,17 +31,17 @@ export interface ConnectionTuning extends Pick<
   RedisOptions,
   "retryStrategy" | "maxRetriesPerRequest" | "enableOfflineQueue" | "lazyConnect" | "sentinelRetryStrategy"
 > {
-  /** The connection is made anew when something was asked and nothing has come for so long. */
+  /** Reconnects when a command was sent and no answer has come for this long. */
   readonly answerTimeoutMs?: number;
 }
 
 /**
- * A connection that is made at once, and made anew when it is lost, when it gives no answer, or when its server refuses
- * because another is the primary now. What had no answer by then is asked again.
+ * Connects at once, and reconnects when the connection is lost, when it gives no answer, or when its server refuses
+ * because another is the primary now. Commands without an answer by then are sent again.
  *
  * @param url See `optionsOfAddress`.
- * @param giveUp When it aborts, the connection is cut, and what still waits for an answer rejects.
- * @throws FleetError `bad_usage` when the address is none
+ * @param giveUp On abort, the connection is closed, and pending commands reject.
+ * @throws FleetError `bad_usage` when the address is not valid
  */
 export function connectRedis(url: string, tuning: ConnectionTuning = {}, giveUp?: AbortSignal): Redis {
   const address = optionsOfAddress(url);
@@ -54,7 +54,7 @@ export function connectRedis(url: string, tuning: ConnectionTuning = {}, giveUp?
 function optionsOf({ answerTimeoutMs = ANSWER_TIMEOUT_MS, ...tuning }: ConnectionTuning): RedisOptions {
   let refusedAtMs = -Infinity;
   return {
-    // BullMQ blocks and retries by itself; a bound here would surface as failed jobs in an outage.
+    // BullMQ blocks and retries by itself; a limit here would show up as failed jobs in an outage.
     maxRetriesPerRequest: null,
     sentinelCommandTimeout: SENTINEL_TIMEOUT_MS,
     disconnectTimeout: DISCONNECT_TIMEOUT_MS,
@@ -64,7 +64,7 @@ function optionsOf({ answerTimeoutMs = ANSWER_TIMEOUT_MS, ...tuning }: Connectio
       const wasRefused = performance.now() - refusedAtMs < 2 * REFUSED_PAUSE_MS;
       return Math.max(Math.min(100 * 2 ** attempt, 3000), wasRefused ? REFUSED_PAUSE_MS : 0);
     },
-    // Without one, a connection that finds no sentinel would end for good.
+    // Without it, a connection that finds no sentinel would end permanently.
     sentinelRetryStrategy: (attempt) => Math.min(100 * attempt, 3000),
     reconnectOnError: ({ message }) => {
       if (!REFUSAL.test(message)) return false;
@@ -75,10 +75,10 @@ function optionsOf({ answerTimeoutMs = ANSWER_TIMEOUT_MS, ...tuning }: Connectio
   };
 }
 
-/** ioredis connects anew and asks again what was refused. */
+/** Value by which ioredis reconnects and resends the refused command. */
 const ASK_AGAIN = 2;
 
-/** The connections of this process, for whoever finds that their address leads to another server now. */
+/** Connections of this process, to be reconnected when their address resolves to another server. */
 const connections = new Set<Redis>();
 
 function newConnection(options: RedisOptions): Redis {
@@ -86,18 +86,18 @@ function newConnection(options: RedisOptions): Redis {
   redis.on("ready", () => connections.add(redis));
   redis.on("close", () => connections.delete(redis));
   redis.on("error", (error: unknown) => {
-    // ioredis would go on in database 0, which is another's.
+    // ioredis would continue in database 0, which belongs to another user.
     if (isOfSelect(error)) redis.disconnect(true);
   });
   redis.on("end", () => rejectForgotten(redis));
-  // BullMQ waits for jobs on one.
+  // BullMQ waits for jobs on a duplicate.
   redis.duplicate = (override) => newConnection({ ...redis.options, ...override });
   return redis;
 }
 
 /**
- * Rejects what was to be asked again when the connection ended before it was ready once more: ioredis forgets it, and
- * whoever asked would wait for ever.
+ * Rejects commands that were to be resent when the connection ended before it was ready again: ioredis forgets them, and
+ * their callers would wait forever.
  */
 function rejectForgotten(redis: Redis): void {
   const { prevCommandQueue: queue } = redis as unknown as { prevCommandQueue?: Redis["commandQueue"] | null };
@@ -110,8 +110,7 @@ function isOfSelect(error: unknown): boolean {
 }
 
 /**
- * Makes those connections anew that lead to another server than `runId`: one that was the primary before and may well
- * answer, with what it knew then.
+ * Reconnects connections to another server than `runId`: a former primary may still answer, with outdated data.
  */
 export function leaveServersOtherThan(runId: string): void {
   for (const redis of connections) {
@@ -123,8 +122,8 @@ export function leaveServersOtherThan(runId: string): void {
 }
 
 /**
- * Repeats a call of many commands that a lost connection has cut in two: of those ioredis asks none again.
- * @param act What may be done twice.
+ * Repeats a call of many commands that a lost connection has interrupted: ioredis resends none of those.
+ * @param act An idempotent call.
  */
 export async function untilAnswered<T>(act: () => Promise<T>): Promise<T> {
   for (;;) {
@@ -136,7 +135,7 @@ export async function untilAnswered<T>(act: () => Promise<T>): Promise<T> {
   }
 }
 
-/** One that waits for its next attempt to connect has to make it: only its failure rejects what is asked of it. */
+/** Closes a connection. If it waits to reconnect, it must try first: only a failed attempt rejects pending commands. */
 function cut(redis: Redis): void {
   redis.options.retryStrategy = () => null;
   redis.options.sentinelRetryStrategy = () => null;
@@ -146,16 +145,16 @@ function cut(redis: Redis): void {
 export interface RedisKeyParams {
   readonly redisUrl: string;
   readonly key: string;
-  /** Aborts when Redis is waited for no longer. */
+  /** Aborts to stop waiting for Redis. */
   readonly giveUp?: AbortSignal | undefined;
 }
 
 export interface RedisCheckOptions {
-  /** Warns of a server that keeps nothing on disk instead of refusing it. */
+  /** Warns about a server without persistence instead of refusing it. */
   readonly allowVolatile: boolean;
 }
 
-/** From the first attempt to connect to the last answer. */
+/** Deadline from the first attempt to connect to the last answer. */
 const CHECK_DEADLINE_MS = 10_000;
 
 /**
@@ -167,7 +166,7 @@ export async function checkRedis(url: string, options: RedisCheckOptions): Promi
   const where = redactUrl(url);
   let failure: unknown;
   const redis = connectRedis(url, ONCE);
-  // What a sentinel said is the reason; that none was of use is not.
+  // The reason is a sentinel's own error, not the summary that none was usable.
   redis.on("sentinelError", (error: unknown) => (failure = error));
   redis.on("error", (error: Error) => {
     if (!error.message.startsWith("All sentinels are unreachable")) failure = error;
@@ -213,12 +212,12 @@ async function inspect(redis: Redis, where: string, options: RedisCheckOptions):
 }
 
 const TRIED: ReadonlyMap<string, string> = new Map([
-  ["connecting", "no connection came about"],
-  ["connect", "it took the connection and answered neither HELLO nor INFO"],
-  ["ready", "it took the connection and stopped answering"],
+  ["connecting", "no connection was established"],
+  ["connect", "it accepted the connection but answered neither HELLO nor INFO"],
+  ["ready", "it accepted the connection and stopped answering"],
 ]);
 
-/** @throws FleetError `redis_unavailable` when the deadline has come before `over`. */
+/** @throws FleetError `redis_unavailable` when the deadline passes before `over`. */
 async function tooLate(redis: Redis, where: string, over: AbortSignal): Promise<never> {
   await sleep(CHECK_DEADLINE_MS, undefined, { signal: over }).catch(() => {});
   const tried = TRIED.get(redis.status) ?? "the connection was lost";
@@ -226,36 +225,32 @@ async function tooLate(redis: Redis, where: string, over: AbortSignal): Promise<
     "redis_unavailable",
     `Redis at ${where} did not answer within ${CHECK_DEADLINE_MS / 1000} s: ${tried}`,
     {
-      cure: "see that the address leads to a Redis that runs, and not to another service or a firewall; or pass another with --redis or REDIS_URL",
+      cure: "check that the address leads to a running Redis and not to another service or a firewall; or pass another with --redis or REDIS_URL",
     },
   );
 }
 
 function withoutDatabase(where: string, database: number | undefined, cause: unknown): FleetError {
-  return new FleetError(
-    "redis_unsuitable",
-    `Redis at ${where} does not open its database ${database}: ${messageOf(cause)}`,
-    {
-      cure: "name one that it has at the address's end (0 to 15 by default), or raise `databases` in redis.conf",
-      cause,
-    },
-  );
-}
-
-/** A queue's keys would be on several nodes, and scripts that touch them all fail half-way with MOVED. */
-function assertNoCluster(info: ReadonlyMap<string, string>, where: string): void {
-  if (info.get("cluster_enabled") !== "1") return;
-  throw new FleetError("redis_unsuitable", `Redis at ${where} is a node of a cluster, which cannot hold the queue`, {
-    cure: "use a Redis without cluster mode; redis+sentinel:// is for one that fails over",
+  return new FleetError("redis_unsuitable", `Redis at ${where} cannot open database ${database}: ${messageOf(cause)}`, {
+    cure: "put the number of an existing one at the end of the address (0 to 15 by default), or raise `databases` in redis.conf",
+    cause,
   });
 }
 
-/** Whether a server that answers takes no writes: another is the primary, perhaps since a moment ago. */
+/** Refuses a cluster: a queue's keys would be on several nodes, and scripts that use them all fail half-way with MOVED. */
+function assertNoCluster(info: ReadonlyMap<string, string>, where: string): void {
+  if (info.get("cluster_enabled") !== "1") return;
+  throw new FleetError("redis_unsuitable", `Redis at ${where} is a node of a cluster, which cannot hold the queue`, {
+    cure: "use a Redis without cluster mode; for failover, use redis+sentinel://",
+  });
+}
+
+/** Whether the server is read-only because another is the primary, perhaps since a moment ago. */
 export function isReplica(info: ReadonlyMap<string, string>): boolean {
   return info.get("role") === "slave";
 }
 
-/** @returns What a replica is the replica of. */
+/** @returns The primary of a replica. */
 export function primaryOf(info: ReadonlyMap<string, string>): string {
   return `${info.get("master_host")}:${info.get("master_port")}`;
 }
@@ -263,7 +258,7 @@ export function primaryOf(info: ReadonlyMap<string, string>): string {
 function assertPrimary(info: ReadonlyMap<string, string>, where: string): void {
   if (!isReplica(info)) return;
   throw new FleetError("redis_unsuitable", `Redis at ${where} is a read-only replica of ${primaryOf(info)}`, {
-    cure: "name the primary, a name that leads to it, or its sentinels: redis+sentinel://host:26379/name",
+    cure: "use the address of the primary, a name that resolves to it, or its sentinels: redis+sentinel://host:26379/name",
   });
 }
 
@@ -278,7 +273,7 @@ const KEEPS = {
   unknown: "no append-only file",
 };
 
-/** Of a server without an append-only file. Managed servers do not let their configuration be read. */
+/** Persistence of a server without an append-only file. Managed servers do not let their configuration be read. */
 async function persistenceOf(redis: Redis): Promise<keyof typeof KEEPS> {
   try {
     const [, save] = await redis.config("GET", "save");
@@ -288,7 +283,7 @@ async function persistenceOf(redis: Redis): Promise<keyof typeof KEEPS> {
   }
 }
 
-/** redis-cli does not ask sentinels. */
+/** Call of redis-cli for a cure; redis-cli does not support sentinels. */
 function cliOf(where: string): string {
   return where.includes("+sentinel:") ? "on each server: redis-cli" : `redis-cli -u ${where}`;
 }

@@ -1,4 +1,4 @@
-/** Keeps a worker's leases alive from a thread and a connection of their own. */
+/** Renews a worker's leases from a separate thread and connection. */
 import { Worker } from "node:worker_threads";
 import type { Logger } from "pino";
 import { messageOf } from "../../core/errors.ts";
@@ -10,7 +10,7 @@ const HEARTBEAT_MS = 1000;
 const RESTART_MS = 1000;
 
 export class LeaseRenewal {
-  /** No lease should be taken before. */
+  /** Resolves when renewal works; no lease should be taken before. */
   readonly ready: Promise<void>;
   readonly #params: RenewalParams;
   readonly #log: Logger;

@@ -1,4 +1,4 @@
-/** A redis-server of our own for one command: on a socket in a private folder, gone with the process, however that ends. */
+/** A private redis-server for one command: on a socket in a private folder; it ends with the process, however that ends. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -9,12 +9,12 @@ import { childEnvironment } from "../../core/child-environment.ts";
 import { FleetError, messageOf } from "../../core/errors.ts";
 import { checkRedis } from "./connect.ts";
 
-/** Of a shell that finds no such program. */
+/** Exit code of a shell that does not find the program. */
 const NOT_FOUND = 127;
 const START_ATTEMPTS = 100;
 const ATTEMPT_INTERVAL_MS = 50;
 /**
- * The server in place of the shell, and beside it who ends it when this process is gone: descriptor 3 is a pipe
+ * Replaces the shell by the server, beside a watcher that ends it when this process is gone: descriptor 3 is a pipe
  * whose other end only this process has.
  */
 const WITH_ITS_PARENT = '(read -r _; kill $$) <&3 2>/dev/null & exec redis-server "$@"';
@@ -23,7 +23,7 @@ export class PrivateRedis {
   readonly url: string;
   readonly #folder: string;
   readonly #process: ChildProcess;
-  /** How the server ended; never while it runs, nor when it is closed. */
+  /** How the server ended; pending while it runs and after it is closed. */
   readonly lost: Promise<string>;
   #isClosing = false;
 
@@ -42,7 +42,7 @@ export class PrivateRedis {
   static async start(): Promise<PrivateRedis> {
     const folder = await mkdtemp(join(tmpdir(), "embedfleet-redis-"));
     const socket = join(folder, "redis.sock");
-    // Nothing is persisted: the store has the truth, and the run is repeated with the same id.
+    // Nothing is persisted: the store is authoritative, and the run is repeated with the same id.
     const args = [
       "--port",
       "0",
@@ -57,7 +57,7 @@ export class PrivateRedis {
       "--maxmemory-policy",
       "noeviction",
     ];
-    // Out of the terminal's process group: it outlives Ctrl-C until those who need it to end well have ended.
+    // Outside the terminal's process group: it outlives Ctrl-C until the processes that use it have ended.
     const child = spawn("sh", ["-c", WITH_ITS_PARENT, "sh", ...args], {
       env: childEnvironment(),
       stdio: ["ignore", "ignore", "ignore", "pipe"],
@@ -99,7 +99,7 @@ export class PrivateRedis {
 
   get #howItEnded(): string {
     const { exitCode, signalCode } = this.#process;
-    if (exitCode === NOT_FOUND) return "there is none on the PATH";
+    if (exitCode === NOT_FOUND) return "redis-server is not on the PATH";
     return `it ended with ${signalCode ?? `exit code ${exitCode}`}`;
   }
 

@@ -1,36 +1,36 @@
 /**
- * What a queue's Redis still knows of its jobs, after it may have lost or spoiled a part of it. A job is held only
- * when it will come to a worker: a hash that no list names is as lost as one that is gone.
+ * State of a queue's jobs in a Redis that may have lost or damaged a part of them. A job counts as held only if a worker
+ * will get it: a hash that is in no list is as lost as a missing one.
  *
- * The scripts know the keys of the BullMQ that is installed. They are scripts because others pull, complete and
- * heal at the same time: what is judged is removed in the same step.
+ * The scripts depend on the keys of the installed BullMQ version. They are scripts because others pull, complete and
+ * repair at the same time: a job is judged and removed in one atomic step.
  */
 import type { Redis } from "ioredis";
 import { messageOf } from "../../core/errors.ts";
 
 /**
- * - `queued`: will be handed to a worker; also what a dead worker held, until the check for stalled jobs.
+ * - `queued`: will be handed to a worker; also a dead worker's jobs, until the check for stalled jobs.
  * - `active`: a worker has its lease.
- * - `failed`: stays until it is asked for again.
- * - `lost`: nobody will ever get it.
+ * - `failed`: stays until someone asks for a retry.
+ * - `lost`: no worker will ever get it.
  */
 export type JobState = "queued" | "active" | "failed" | "lost";
 
-/** What is removed of the jobs that are looked at: nothing, what is left of lost ones, failed ones too, or all not active. */
+/** Jobs to remove: none, remains of lost ones, also failed ones, or all that are not active. */
 export type Sweep = "look" | "lost" | "finished" | "all";
 
-/** What was found, and which of the queue's own keys were unusable and have been removed. */
+/** States of the jobs, and the queue's own keys that were unusable and have been removed. */
 export interface Swept {
   readonly states: readonly JobState[];
   readonly repaired: readonly string[];
 }
 
-/** A job that is due later was delayed by a clock that is wrong; ours wait for half a minute at most. */
+/** Longest plausible delay: ours are half a minute at most, and a later due time comes from a wrong clock. */
 const MAX_DELAY_MS = 600_000;
-/** No lease is given for longer. */
+/** Longest plausible lease. */
 const MAX_LOCK_MS = 86_400_000;
 
-/** Key types that BullMQ expects; a key of another one makes each of its scripts fail, at whatever job. */
+/** Key types that BullMQ expects; a key of another type makes each of its scripts fail, whatever the job. */
 const REPAIR = `
 local base = KEYS[1]
 local function typeOf(key) return redis.call('TYPE', key)['ok'] end
@@ -124,7 +124,7 @@ end
 return { states, repaired }
 `;
 
-/** Judges the jobs by id, in one step, and removes what `sweep` says. Their order is that of the states. */
+/** Judges the jobs in one atomic step and removes those that `sweep` selects. States are in the order of the jobs. */
 export async function sweepJobs(
   redis: Redis,
   params: Readonly<{ base: string; ids: readonly string[]; sweep: Sweep }>,
@@ -137,12 +137,12 @@ export async function sweepJobs(
   return { states, repaired };
 }
 
-/** Removes the queue's own keys that are unusable: what they said of jobs is gone, and the store knows it. @returns Their names. */
+/** Removes the queue's own keys that are unusable: the lost information is in the store. @returns Their names. */
 export async function repairKeys(redis: Redis, base: string): Promise<string[]> {
   return (await redis.eval(`${REPAIR} return repaired`, 1, base)) as string[];
 }
 
-/** Whether a server's answer, or what became of it, says that a key is not what BullMQ has put there. */
+/** Whether an error of the server, or one caused by its answer, shows that a key is not what BullMQ has written. */
 export function isDamage(error: unknown): boolean {
   if (error instanceof SyntaxError) return true;
   return /WRONGTYPE|not an integer|would overflow|not a valid float|Lua redis lib command arguments/.test(

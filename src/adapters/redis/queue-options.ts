@@ -1,4 +1,4 @@
-/** What producers and workers must agree on about the queue. */
+/** Names and priorities of the queue that producers and workers share. */
 
 export const QUEUE_PREFIX = "embedfleet";
 export const JOB_NAME = "shard";
@@ -8,17 +8,17 @@ export function queueName(fleet: string, model: string): string {
   return plainName(`${fleet}-${model}`);
 }
 
-/** What the names of all of a fleet's queues begin with; another fleet's name may begin with it, too. */
+/** Name prefix of all queues of a fleet; another fleet's name may begin with it, too. */
 export function queueNamePrefix(fleet: string): string {
   return queueName(fleet, "");
 }
 
-/** The queue of a fleet's schedules. */
+/** Name of the queue of a fleet's schedules. */
 export function controlQueueName(fleet: string): string {
   return plainName(`${fleet}--backfill`);
 }
 
-/** The queue of the parts of a run's corpus. */
+/** Name of the queue of the parts of a run's corpus. */
 export function partsQueueName(fleet: string, run: string): string {
   return plainName(`${fleet}--parts-${run}`);
 }
@@ -28,12 +28,12 @@ function plainName(name: string): string {
   return name.replaceAll(/[^A-Za-z0-9_.-]/g, "_");
 }
 
-/** What all of a queue's keys begin with. */
+/** Prefix of all keys of a queue. */
 export function queueBase(queue: string): string {
   return `${QUEUE_PREFIX}:${queue}:`;
 }
 
-/** Longer rows first: the largest allocation comes first, and no long job is left for the end. */
+/** Priority by length, longest rows first: the largest allocation comes first, and no long job is left for the end. */
 export function jobPriority(longestTokens: number): number {
   const maxPriority = 2_097_151;
   return Math.max(1, maxPriority - longestTokens);
@@ -44,7 +44,7 @@ export function workersKey(queue: string): string {
   return `${QUEUE_PREFIX}:${queue}:workers`;
 }
 
-/** Key that says that one of the workers reconciles the fleet's runs. */
+/** Key that shows that one of the workers reconciles the fleet's runs. */
 export function turnKey(queue: string): string {
   return `${QUEUE_PREFIX}:${queue}:turn`;
 }

@@ -1,4 +1,4 @@
-/** From what a Redis server, ioredis or BullMQ says to a coded fault, and to what a person can do. */
+/** Mapping of errors of a Redis server, ioredis or BullMQ to faults with cures. */
 import { type ErrorCode, FleetError, messageOf } from "../../core/errors.ts";
 import { redactUrl } from "../../core/redact-url.ts";
 import { isDamage } from "./queue-health.ts";
@@ -10,11 +10,11 @@ interface Rule {
 
 const AWAY: Rule = {
   code: "redis_unavailable",
-  cure: "check that Redis runs and that the address leads to it; what was asked can be repeated",
+  cure: "check that Redis runs and that the address leads to it; the request can be repeated",
 };
 const BUSY: Rule = {
   code: "redis_unavailable",
-  cure: "wait until Redis is ready again; what was asked can be repeated",
+  cure: "wait until Redis is ready again; the request can be repeated",
 };
 const FULL: Rule = {
   code: "redis_unavailable",
@@ -26,11 +26,11 @@ const DISK: Rule = {
 };
 const REPLICA: Rule = {
   code: "redis_unavailable",
-  cure: "name the primary, a name that leads to it, or its sentinels: redis+sentinel://host:26379/name",
+  cure: "use the address of the primary, a name that resolves to it, or its sentinels: redis+sentinel://host:26379/name",
 };
 const LOGIN: Rule = {
   code: "redis_unsuitable",
-  cure: "give the right user and password in the address: redis://user:password@host:port",
+  cure: "put the right user and password in the address: redis://user:password@host:port",
 };
 const PERMISSION: Rule = {
   code: "redis_unsuitable",
@@ -38,7 +38,7 @@ const PERMISSION: Rule = {
 };
 const CLUSTER: Rule = {
   code: "redis_unsuitable",
-  cure: "use a Redis without cluster mode; redis+sentinel:// is for one that fails over",
+  cure: "use a Redis without cluster mode; for failover, use redis+sentinel://",
 };
 const DAMAGED: Rule = {
   code: "redis_unsuitable",
@@ -49,7 +49,7 @@ const OTHER: Rule = {
   cure: "use Redis 6.2 or newer, with no command renamed or switched off",
 };
 
-/** By the word with which an error reply begins. */
+/** Rules by the first word of an error reply. */
 const RULE_OF_REPLY: Readonly<Record<string, Rule>> = {
   LOADING: BUSY,
   BUSY,
@@ -71,10 +71,10 @@ const RULE_OF_REPLY: Readonly<Record<string, Rule>> = {
   ASK: CLUSTER,
   CROSSSLOT: CLUSTER,
 };
-/** Before Redis 7 a script wraps the word in words of its own. */
+/** Before Redis 7 a script wraps the word in its own message. */
 const REPLY_WORD = new RegExp(String.raw`(?:^|[\s-])(${Object.keys(RULE_OF_REPLY).join("|")}) `);
 
-/** Replies that begin with ERR and say all the rest in prose. */
+/** Rules for replies that begin with ERR, by their text. */
 const RULE_OF_PROSE: readonly (readonly [RegExp, Rule])[] = [
   [/max number of clients/i, BUSY],
   [/invalid password|AUTH/, LOGIN],
@@ -85,17 +85,17 @@ const CONNECTION_NAMES = new Set(["AbortError", "MaxRetriesPerRequestError", "Co
 const CONNECTION_WORDS =
   /^(?:Connection is closed|Command timed out|Command aborted due to connection close|Socket timeout|Socket closed|Stream isn't writeable|All sentinels are unreachable|connect ETIMEDOUT|timeout$)/;
 /**
- * Of Node.js: `ECONNREFUSED`, `ENOTFOUND`, `CERT_HAS_EXPIRED`. Not `ERR_INVALID_ARG_TYPE`, which is a mistake in a
- * program, and not `ENOMEM`, which is this machine's.
+ * Network error codes of Node.js: `ECONNREFUSED`, `ENOTFOUND`, `CERT_HAS_EXPIRED`. Not `ERR_INVALID_ARG_TYPE`, which is a
+ * bug, and not `ENOMEM`, which is a problem of this machine.
  */
 const NETWORK_CODE = /^(?:E(?!NOMEM|RR_)[A-Z]|CERT|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO|ERR_(?:TLS|SSL|SOCKET|STREAM))/;
 
-/** Of which server an adapter asks something. */
+/** Runs a call to a server and maps its faults. */
 export type Ask = <T>(what: string, act: () => Promise<T>) => Promise<T>;
 
 /**
- * What an adapter asks its server with: `ask("count jobs", () => …)`.
- * @returns A function that throws FleetErrors for faults of the server and the connection, and anything else as it is.
+ * Creates the function that wraps an adapter's calls: `ask("count jobs", () => …)`.
+ * @returns A function that throws FleetErrors for faults of the server and the connection, and other errors unchanged.
  */
 export function askingServer(redisUrl: string): Ask {
   const where = redactUrl(redisUrl);
@@ -109,9 +109,9 @@ export function askingServer(redisUrl: string): Ask {
 }
 
 /**
- * @param problem What could not be done, and where.
- * @returns A FleetError for a fault of the server or the connection. What is none, a mistake in a program for one, stays
- * as it is: nobody may take it for an outage and wait for it to pass.
+ * @param problem The failed operation and its server.
+ * @returns A FleetError for a fault of the server or the connection. Any other error, such as a bug, stays unchanged, so
+ * that no caller takes it for an outage and waits.
  */
 export function redisFault(error: unknown, problem: string): unknown {
   if (error instanceof FleetError) return error;
@@ -120,7 +120,7 @@ export function redisFault(error: unknown, problem: string): unknown {
   return new FleetError(rule.code, `${problem}: ${messageOf(error)}`, { cure: rule.cure, cause: error });
 }
 
-/** Whether the server will be well again without anyone's help, or the connection be made anew. */
+/** Whether the server will recover by itself, or the connection be re-established. */
 export function isPassingFault(error: unknown): boolean {
   return ruleOf(error)?.code === "redis_unavailable";
 }
@@ -135,7 +135,7 @@ function ruleOf(error: unknown): Rule | null {
   return CONNECTION_NAMES.has(error.name) || CONNECTION_WORDS.test(said) ? AWAY : null;
 }
 
-/** BullMQ throws plain errors with what a server has replied, too. */
+/** Whether the error is a server's reply, which BullMQ may throw as a plain error. */
 function isReply(error: Error): boolean {
   return error.name === "ReplyError" || (error.name === "Error" && REPLY_WORD.test(error.message));
 }

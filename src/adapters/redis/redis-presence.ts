@@ -8,7 +8,7 @@ import { repeat } from "./repeat.ts";
 
 const LIFETIME_MS = 15_000;
 const ANNOUNCE_INTERVAL_MS = 5_000;
-/** A name that Redis is not told of fades away by itself. */
+/** Longest wait in milliseconds for a withdrawal; a name that is not withdrawn expires by itself. */
 const WITHDRAW_PATIENCE_MS = 2_000;
 
 export class RedisPresence implements Presence {
@@ -19,7 +19,7 @@ export class RedisPresence implements Presence {
 
   readonly #readOnly: boolean;
 
-  /** @param params.readOnly For commands that only look: the names of those gone stay in Redis for others to clear away. */
+  /** @param params.readOnly For read-only commands: expired names stay in Redis for others to remove. */
   constructor(params: RedisKeyParams & Readonly<{ readOnly?: boolean }>) {
     this.#readOnly = params.readOnly ?? false;
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
@@ -28,7 +28,7 @@ export class RedisPresence implements Presence {
   }
 
   async announce(name: string, describe: () => unknown = () => null): Promise<void> {
-    // Redis's clock decides who has faded away: those of the machines may differ.
+    // Redis's clock decides which names have expired: those of the machines may differ.
     const tell = async (): Promise<void> => {
       await this.#redis.set(this.#stateKey(name), JSON.stringify(describe()), "PX", LIFETIME_MS);
       await this.#redis.zadd(this.#key, 0, name);
@@ -67,7 +67,7 @@ export class RedisPresence implements Presence {
   }
 
   async close(): Promise<void> {
-    // A name that cannot be withdrawn fades away by itself.
+    // A name that cannot be withdrawn expires by itself.
     for (const name of this.#announced.keys()) await this.withdraw(name).catch(() => {});
     this.#redis.disconnect();
   }

@@ -1,4 +1,4 @@
-/** Whose turn it is to do what one of a fleet has to do: keys that fade away. */
+/** Locks for tasks that one process of a fleet has to do: keys that expire. */
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { HeldTurn, Turn } from "../../core/ports.ts";
@@ -6,10 +6,10 @@ import { connectRedis, type RedisKeyParams } from "./connect.ts";
 import { type Ask, askingServer } from "./redis-faults.ts";
 import { repeat } from "./repeat.ts";
 
-/** Two renewals may fail before a turn lapses. */
+/** Renewals per lock duration; two may fail before the lock expires. */
 const RENEWALS_A_TURN = 3;
 
-/** A turn that lapsed may be another's by now, which its last holder must leave alone. */
+/** Scripts check the holder, because another process may have taken an expired lock. */
 const RENEW = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("PEXPIRE", KEYS[1], ARGV[2]) end`;
 const RELEASE = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end`;
 

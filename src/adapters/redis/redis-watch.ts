@@ -1,6 +1,6 @@
 /**
- * Asks a Redis once a second, on a connection of its own, whether it can hold the queue: says so when it cannot, for
- * whoever reads the log or asks for the process's health, and when it can again. Work itself just waits.
+ * Asks a Redis once a second, on a separate connection, whether it can hold the queue. Reports when it cannot and when it
+ * can again, in the log and to health checks. Work itself just waits.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Redis } from "ioredis";
@@ -13,14 +13,14 @@ import { connectRedis, isReplica, leaveServersOtherThan, parseInfo, primaryOf } 
 
 const ASK_INTERVAL_MS = 1000;
 const ANSWER_TIMEOUT_MS = 2000;
-/** Restarts and failovers that are shorter are nobody's concern. */
+/** Shortest outage in milliseconds that is reported; restarts and failovers take less. */
 const SAY_AFTER_MS = 5000;
-/** One may have been answered while this thread was held up, and is taken for unanswered. */
+/** Fewest failures that are reported: one may be an answer that came while this thread was blocked. */
 const SAY_AFTER_FAILURES = 2;
 
 export interface RedisWatchParams {
   readonly redisUrl: string;
-  /** Silent by default. */
+  /** No logging by default. */
   readonly log?: Logger;
   readonly observe?: Observe;
 }
@@ -44,7 +44,7 @@ export class RedisWatch implements QueueWatch {
     this.#redis = connectRedis(params.redisUrl, {
       answerTimeoutMs: ANSWER_TIMEOUT_MS,
       retryStrategy: () => ASK_INTERVAL_MS / 2,
-      // A question is answered now or has none.
+      // A query is answered now or fails.
       maxRetriesPerRequest: 0,
       enableOfflineQueue: false,
     });
@@ -83,7 +83,7 @@ export class RedisWatch implements QueueWatch {
       const role = parseInfo(replication);
       if (!isReplica(role)) return this.#answered(parseInfo(server).get("run_id"));
       this.#lostBecause = `it is a read-only replica of ${primaryOf(role)}`;
-      // The address may lead to another by now.
+      // The address may resolve to another server by now.
       this.#redis.disconnect(true);
     } catch (error) {
       // Without a connection the reason is why there is none.

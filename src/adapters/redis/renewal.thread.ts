@@ -1,4 +1,4 @@
-/** The thread that renews a worker's leases, whatever the main thread is busy with. */
+/** Thread that renews a worker's leases independently of the main thread. */
 import { parentPort, workerData } from "node:worker_threads";
 import { Queue } from "bullmq";
 import { messageOf } from "../../core/errors.ts";
@@ -15,7 +15,7 @@ export interface RenewalParams {
   readonly heartbeat: Required<HeartbeatParams>;
 }
 
-/** A lease taken, or settled. */
+/** A lease that was taken, or settled. */
 export type LeaseChange =
   | { readonly kind: "held"; readonly id: string; readonly token: string }
   | { readonly kind: "settled"; readonly id: string };
@@ -25,7 +25,7 @@ export type RenewalNotice =
   | { readonly kind: "renewed"; readonly count: number }
   | { readonly kind: "lost"; readonly count: number; readonly jobs: readonly string[] }
   | { readonly kind: "failed"; readonly count: number; readonly reason: string }
-  /** The process shows no sign of life: its leases are left to lapse. */
+  /** The process shows no sign of life, so its leases are left to lapse. */
   | { readonly kind: "silent"; readonly count: number; readonly silentMs: number };
 
 const { redisUrl, name, lockDurationMs, intervalMs, heartbeat: pulseParams } = workerData as RenewalParams;
@@ -36,7 +36,7 @@ let isSilent = false;
 // A lease outlives two renewals: the second must not wait for a dead connection.
 const redis = connectRedis(redisUrl, { answerTimeoutMs: Math.min(ANSWER_TIMEOUT_MS, intervalMs) });
 const queue = new Queue(name, { connection: redis, prefix: QUEUE_PREFIX });
-// ioredis reconnects by itself; what fails meanwhile is said by the renewal.
+// ioredis reconnects by itself; the renewal reports failures meanwhile.
 queue.on("error", () => {});
 
 function say(notice: RenewalNotice): void {
@@ -56,7 +56,7 @@ async function renew(): Promise<void> {
     const ids = held.map(([id]) => id);
     const tokens = held.map(([, token]) => token);
     const lost = await queue.getBackend().extendLocks(ids, tokens, lockDurationMs);
-    // Those settled while the call was under way are not lost.
+    // Leases settled during the call are not lost.
     const jobs = lost.filter((id) => leases.has(id));
     say({ kind: "renewed", count: held.length - lost.length });
     if (jobs.length > 0) say({ kind: "lost", count: jobs.length, jobs });

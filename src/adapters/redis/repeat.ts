@@ -1,6 +1,6 @@
 /**
- * Acts at an interval, and never twice at a time: what is asked of a Redis that is away is asked of it when it is back,
- * and must not pile up until then. Failures are left to the next time.
+ * Calls a function at an interval, never concurrently: commands to an unreachable Redis are sent once it is back, and
+ * must not pile up until then. Failures are left to the next call.
  */
 export function repeat(act: () => Promise<unknown>, intervalMs: number): NodeJS.Timeout {
   let isActing = false;

@@ -1,17 +1,17 @@
 /**
- * Whether it was an S3 server that answered. A proxy, a load balancer's page or a login page answers 200 as well, and the
- * SDK makes an empty listing of an HTML page and a stored object of any 200: a run would be sealed without its rows.
- * What is asked for is what AWS, Ceph, versitygw, SeaweedFS, moto, s3rver and gofakes3 all send.
+ * Check that an S3 server sent a response. A proxy, a load balancer's page or a login page answers 200 as well, and the
+ * SDK takes an HTML page for an empty listing and any 200 for a stored object: a run would be sealed without its rows.
+ * The check requires only what AWS, Ceph, versitygw, SeaweedFS, moto, s3rver and gofakes3 all send.
  */
 import type { S3Client } from "@aws-sdk/client-s3";
 import { Readable } from "node:stream";
 import { AnswerError } from "./s3-faults.ts";
 
-/** A thousand keys of 1,024 bytes, each escaped, take half of this. */
+/** Size limit of a listing; a thousand keys of 1,024 bytes, each escaped, take half of this. */
 const MAX_LISTING_BYTES = 16 * 1024 * 1024;
 const LISTING_BEGINS = /^\uFEFF?\s*(?:<\?xml[^>]*\?>\s*)?<(?:\w+:)?ListBucketResult[\s>]/;
 const LISTING_ENDS = /<\/(?:\w+:)?ListBucketResult>\s*$/;
-/** Of AWS and nearly all others, of moto, and of Google. */
+/** Headers of AWS and nearly all others, of moto, and of Google. */
 const REQUEST_IDS = ["x-amz-request-id", "x-amzn-requestid", "x-amz-id-2", "x-guploader-uploadid"];
 
 type Headers = Readonly<Record<string, string | undefined>>;
@@ -22,7 +22,7 @@ interface Answer {
   body?: unknown;
 }
 
-/** Makes every call of the client fail with `AnswerError` when what answered is no S3 server. */
+/** Makes every call of the client fail with `AnswerError` when the response is not from an S3 server. */
 export function distrustAnswers(client: S3Client): void {
   client.middlewareStack.add(
     (next, context) => async (args) => {
@@ -35,29 +35,29 @@ export function distrustAnswers(client: S3Client): void {
       if (answer.statusCode === 206) dropChecksums(answer.headers);
       return result;
     },
-    // Between the SDK's parsing and the network: it sees what came.
+    // Between the SDK's parser and the network, where the raw response is visible.
     { step: "deserialize", priority: "low", name: "distrustAnswers" },
   );
 }
 
-/** @returns What shows that it is no S3 server, or null. */
+/** @returns Evidence that the response is not from an S3 server, or null. */
 export function strangerIn(params: Readonly<{ command: string; status: number; headers: Headers }>): string | null {
   const { command, status, headers } = params;
   const isNamed = REQUEST_IDS.some((name) => isSet(headers[name]));
   const isPage = !isNamed && (headers["content-type"] ?? "").startsWith("text/html");
-  // A missing object is a finding; that of a gateway which lost its server is none.
+  // A missing object is a valid result; a 404 page of a gateway that lost its server is not.
   if (status === 404) return isPage ? "an HTML page" : null;
   if (status < 200 || status > 299) return null;
   const hasEtag = isSet(headers["etag"]);
   const isRead = command === "GetObjectCommand" || command === "HeadObjectCommand";
-  // Empty answers of moto have that type, and an object of a corpus may be a page.
+  // Moto sends empty responses with that type, and an object of a corpus may be a page.
   if (isPage && headers["content-length"] !== "0" && !(isRead && hasEtag)) return "an HTML page";
   if (hasEtag || !(isRead || command === "PutObjectCommand")) return null;
-  // A stripped ETag alone is a proxy's doing, and reading works without; a stored object always has one.
-  return isRead && isNamed ? null : "neither an ETag nor what else S3 sends";
+  // If only the ETag is missing, a proxy stripped it, and reading works without; a stored object always has one.
+  return isRead && isNamed ? null : "neither an ETag nor other S3 headers";
 }
 
-/** @returns What shows that it is no whole listing, or null. */
+/** @returns Evidence that the text is not a complete listing, or null. */
 export function flawOfListing(text: string): string | null {
   if (text.trim() === "") return "an empty body";
   if (!LISTING_BEGINS.test(text)) return `no ListBucketResult but ${JSON.stringify(text.trim().slice(0, 40))}`;
@@ -83,12 +83,12 @@ async function collect(answer: Answer): Promise<Buffer> {
     }
   } catch (error) {
     if (error instanceof AnswerError) throw error;
-    throw new AnswerError(`the listing broke off after ${bytes} bytes`, { cause: error });
+    throw new AnswerError(`the listing was cut off after ${bytes} bytes`, { cause: error });
   }
   return Buffer.concat(chunks);
 }
 
-/** Some servers send with a part of an object the checksum of the whole, which no part matches. AWS sends none. */
+/** Removes checksum headers: some servers send the whole object's checksum with a part, which never matches. AWS sends none. */
 function dropChecksums(headers: Record<string, string>): void {
   for (const name of Object.keys(headers)) if (/^x-amz-checksum-/i.test(name)) delete headers[name];
 }
@@ -96,7 +96,7 @@ function dropChecksums(headers: Record<string, string>): void {
 function strange(answer: Answer, finding: string): AnswerError {
   if (answer.body instanceof Readable) answer.body.destroy();
   return new AnswerError(`${answer.statusCode} with ${finding}, which no S3 server sends`, {
-    cure: "something between this machine and the store answers in its place (a proxy, load balancer or login page), or the endpoint is none of an S3 server; open the endpoint from this machine to see what it is",
+    cure: "something between this machine and the store answers in its place (a proxy, load balancer or login page), or the endpoint is not an S3 server; open the endpoint from this machine to see what it is",
   });
 }
 

@@ -1,4 +1,4 @@
-/** What every reader and writer of S3 shares: the client and bodies whose length is proved. */
+/** The client that all readers and writers of S3 share, and reading of bodies whose length is verified. */
 import { type GetObjectCommandOutput, S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
 import { Readable } from "node:stream";
 import { FleetError, messageOf } from "../../core/errors.ts";
@@ -7,38 +7,38 @@ import { distrustAnswers } from "./s3-answers.ts";
 import { AnswerError, type RetryLimits } from "./s3-faults.ts";
 import { assertWithin, shorterThanRange } from "../store-rules.ts";
 
-// Which Node.js versions embedfleet needs is said in package.json; the SDK would say its own in every command.
+// package.json declares the Node.js versions for embedfleet; the SDK would print its own requirement in every command.
 process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
 
 const DEFAULT_REGION = "us-east-1";
 const DEFAULT_MAX_ATTEMPTS = 8;
 const DEFAULT_BACKOFF_MS = 200;
 const CONNECT_TIMEOUT_MS = 10_000;
-/** Without a byte in either direction. No limit on the whole: a large shard over a slow line is no fault. */
+/** Timeout without a byte in either direction. The whole call has none: a large shard over a slow line is not a fault. */
 const DEFAULT_IDLE_TIMEOUT_MS = 60_000;
 const MAX_SOCKETS = 64;
 
 type ChecksumMode = "WHEN_SUPPORTED" | "WHEN_REQUIRED";
 
-/** Whatever is left out comes from the AWS SDK: its environment variables, profile, or the machine's role. */
+/** Options of the client. Defaults come from the AWS SDK: its environment variables, profile, or the machine's role. */
 export interface S3Options {
-  /** Of a server that is not AWS: `http://minio:9000`. */
+  /** URL of a server that is not AWS: `http://minio:9000`. */
   readonly endpoint?: string | undefined;
-  /** Default: what the SDK finds, else `us-east-1`. */
+  /** Default: the region that the SDK finds, otherwise `us-east-1`. */
   readonly region?: string | undefined;
-  /** `endpoint/bucket/key` instead of `bucket.endpoint/key`. Default: true with an endpoint of one's own. */
+  /** Whether URLs are `endpoint/bucket/key` instead of `bucket.endpoint/key`. Default: true with a custom endpoint. */
   readonly forcePathStyle?: boolean | undefined;
   readonly credentials?: Readonly<{ accessKeyId: string; secretAccessKey: string; sessionToken?: string }> | undefined;
-  /** `WHEN_REQUIRED` for servers that refuse the checksum header which the SDK adds. */
+  /** `WHEN_REQUIRED` for servers that refuse the checksum header of the SDK. */
   readonly requestChecksums?: ChecksumMode | undefined;
   readonly responseChecksums?: ChecksumMode | undefined;
   /** Attempts of one call, the first included. */
   readonly maxAttempts?: number | undefined;
-  /** Longest pause before the second attempt; it doubles each time, up to 10 s. */
+  /** Longest pause in milliseconds before the second attempt; it doubles each time, up to 10 s. */
   readonly backoffMs?: number | undefined;
-  /** How long a connection may be silent. */
+  /** Longest silence of a connection in milliseconds. */
   readonly idleTimeoutMs?: number | undefined;
-  /** Keys a listing asks for at once, at most 1000. */
+  /** Keys per page of a listing, at most 1000. */
   readonly pageSize?: number | undefined;
 }
 
@@ -56,7 +56,7 @@ export function retryLimitsOf(options: S3Options): RetryLimits {
 }
 
 function clientConfig(options: S3Options): S3ClientConfig {
-  // The SDK reads its own endpoint variables by itself, but does not draw the conclusion about the path style.
+  // The SDK reads its endpoint variables by itself, but does not adapt the path style.
   const { AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL } = process.env;
   const hasOwnEndpoint = (options.endpoint ?? AWS_ENDPOINT_URL_S3 ?? AWS_ENDPOINT_URL) !== undefined;
   return {
@@ -76,7 +76,7 @@ function clientConfig(options: S3Options): S3ClientConfig {
   };
 }
 
-/** The SDK looks into its variables and profile, and refuses to work when neither names a region. */
+/** The region from the SDK's variables and profile, without which the SDK refuses to work, or a default. */
 async function regionOrDefault(): Promise<string> {
   const finder = new S3Client({});
   try {
@@ -88,7 +88,7 @@ async function regionOrDefault(): Promise<string> {
   }
 }
 
-/** Checks everything that the headers tell before a byte is read or a buffer allocated. */
+/** Reads a body. Checks all information in the headers before a byte is read or a buffer allocated. */
 export async function readBody(
   params: Readonly<{
     answer: GetObjectCommandOutput;
@@ -106,34 +106,34 @@ export async function readBody(
     assertWithin({ where, bytes, maxBytes });
     return await collect(body, bytes);
   } finally {
-    // A body that is not read to its end holds one of the sockets for ever.
+    // A body that is not read to its end keeps one of the sockets open forever.
     body.destroy();
   }
 }
 
 async function collect(stream: Readable, bytes: number): Promise<Uint8Array> {
-  // Not from the pool: the caller may build typed arrays on it or hand its memory to a thread.
+  // Not from the pool: the caller may create typed arrays on it or transfer its memory to a thread.
   const body = Buffer.allocUnsafeSlow(bytes);
   let done = 0;
   try {
     for await (const chunk of stream) {
       const part = chunk as Uint8Array;
-      if (done + part.length > bytes) throw new AnswerError(`more than the ${bytes} bytes that were announced came`);
+      if (done + part.length > bytes) throw new AnswerError(`more than the announced ${bytes} bytes were received`);
       body.set(part, done);
       done += part.length;
     }
   } catch (error) {
     if (messageOf(error).startsWith("Checksum mismatch")) throw wrongChecksum(error);
-    throw new AnswerError(`the body broke off after ${done} of ${bytes} bytes`, { cause: error });
+    throw new AnswerError(`the body was cut off after ${done} of ${bytes} bytes`, { cause: error });
   }
   if (done < bytes) throw new AnswerError(`the body ended after ${done} of ${bytes} bytes`);
   return body;
 }
 
-/** All bytes came; either one was damaged on the way, or the server keeps a checksum of something else. */
+/** Error for a complete body with a wrong checksum: either data was damaged, or the server stores a wrong checksum. */
 function wrongChecksum(cause: unknown): AnswerError {
-  return new AnswerError(`the body is not what its checksum was made of: ${messageOf(cause)}`, {
-    cure: "if this server always says so, it keeps wrong checksums: set AWS_RESPONSE_CHECKSUM_VALIDATION=WHEN_REQUIRED (every file is checked against its SHA-256 all the same); if not, its disk or the line damages bytes",
+  return new AnswerError(`the body does not match its checksum: ${messageOf(cause)}`, {
+    cure: "if this happens every time, the server stores wrong checksums: set AWS_RESPONSE_CHECKSUM_VALIDATION=WHEN_REQUIRED (every file is checked against its SHA-256 anyway); otherwise its disk or the network damages bytes",
     cause,
   });
 }
@@ -144,7 +144,7 @@ function wrongRange(answer: GetObjectCommandOutput, where: string, range: ByteRa
   const got = `${answer.ContentLength} bytes, Content-Range ${answer.ContentRange ?? "missing"}`;
   return new FleetError(
     "store_refused",
-    `bytes ${range.start} to ${range.end} of ${where} were asked for and ${got} came`,
+    `bytes ${range.start} to ${range.end} of ${where} were requested, but ${got} were received`,
     {
       cure: "this server or a proxy before it does not honour byte ranges; use one that does",
     },
@@ -153,7 +153,7 @@ function wrongRange(answer: GetObjectCommandOutput, where: string, range: ByteRa
 
 export function requireLength(bytes: number | undefined, where: string): number {
   if (bytes !== undefined && Number.isSafeInteger(bytes) && bytes >= 0) return bytes;
-  throw new FleetError("store_refused", `the server did not say how long ${where} is`, {
+  throw new FleetError("store_refused", `the server did not send the length of ${where}`, {
     cure: "a proxy before the server may strip Content-Length or compress answers; switch that off",
   });
 }
@@ -162,15 +162,15 @@ export function requireLength(bytes: number | undefined, where: string): number 
 export function requireTime(time: Date | undefined, where: string): number {
   const ms = time?.getTime();
   if (ms !== undefined && Number.isFinite(ms)) return ms;
-  throw new FleetError("store_refused", `the server did not say when ${where} was written`, {
-    cure: "every S3 server sends Last-Modified; a proxy before it may strip it, or this is no S3 server",
+  throw new FleetError("store_refused", `the server did not send the modification time of ${where}`, {
+    cure: "every S3 server sends Last-Modified; a proxy before it may strip it, or this is not an S3 server",
   });
 }
 
-/** @param use What the ETag is needed for, as a sentence. */
+/** @param use Why the ETag is needed, as a sentence. */
 export function requireEtag(etag: string | undefined, where: string, use: string): string {
   if (etag !== undefined && etag !== "") return etag;
-  throw new FleetError("store_refused", `the server gave no ETag of ${where}`, {
-    cure: `${use}; use a server, or a proxy before it, that gives one`,
+  throw new FleetError("store_refused", `the server sent no ETag for ${where}`, {
+    cure: `${use}; use a server, or a proxy before it, that sends one`,
   });
 }

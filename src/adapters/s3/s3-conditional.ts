@@ -1,7 +1,7 @@
 /**
- * Replacing an S3 object only if it is unchanged. `If-Match` decides where the server honours it. Before it the ETag is
- * asked for and compared, for servers that take the header and ignore it: there, a writer between the two requests is
- * overwritten, and that one round trip is all that is open.
+ * Replaces an S3 object only if it is unchanged. `If-Match` decides where the server honours it. Before it the ETag is
+ * read and compared, for servers that accept the header and ignore it: there, a writer between the two requests is
+ * overwritten, and that window of one round trip is the only one.
  */
 import { HeadObjectCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { FleetError } from "../../core/errors.ts";
@@ -18,7 +18,7 @@ interface Replacement {
   readonly read: () => Promise<VersionedBody | null>;
 }
 
-/** Precondition Failed, and what some servers answer to If-Match on an object that is not there. */
+/** Precondition Failed, and the answer of some servers to If-Match on a missing object. */
 const NOT_MET = new Set([404, 412]);
 
 type EtagForm = "quoted" | "bare";
@@ -32,14 +32,14 @@ export class ConditionalWriter {
     this.#client = client;
   }
 
-  /** @throws FleetError `store_refused` when the server does not recognise its own ETag, and what `withRetries` says */
+  /** @throws FleetError `store_refused` when the server does not recognise its own ETag; the errors of `withRetries` */
   async replace(params: Replacement): Promise<ReplaceOutcome> {
     let maybeDone = false;
     return withRetries(params.at, params.limits, async () => {
       try {
         if (await this.#write(params)) return "replaced";
       } catch (error) {
-        // It may have taken effect all the same, and then our own next attempt is told that the object has changed.
+        // It may have taken effect anyway; the next attempt then reports that the object has changed.
         maybeDone = true;
         throw error;
       }
@@ -72,14 +72,14 @@ export class ConditionalWriter {
     } catch (error) {
       const status = statusOf(error) ?? 0;
       if (NOT_MET.has(status) && nameOf(error) !== "NoSuchBucket") return false;
-      // It met another write. Usually that one has won; if not, S3 asks for a new attempt.
+      // It collided with another write, which has usually won; if not, S3 asks for a new attempt.
       if (lacksConditions(error)) return this.#putWithout(params, condition, error);
       if (status === 409 && (await this.#versionNow(params)) !== params.ifVersion) return false;
       throw error;
     }
   }
 
-  /** The version was compared a moment ago; that is all that a server without If-Match can be given. */
+  /** Writes without a condition: for a server without If-Match, the comparison a moment ago has to suffice. */
   async #putWithout(
     { at, target, body }: Replacement,
     condition: Readonly<{ IfNoneMatch: string } | { IfMatch: string }>,
@@ -112,7 +112,7 @@ function inForm(etag: string, form: EtagForm): string {
 function ownEtagRefused({ at, ifVersion }: Replacement): FleetError {
   return new FleetError(
     "store_refused",
-    `${at.operation} ${at.where}: the server says that the ETag is not ${ifVersion}, which is the one that it gives`,
+    `${at.operation} ${at.where}: the server says that the ETag is not ${ifVersion}, which is the one that it sent`,
     { cure: "a proxy before the server may change ETags (compression does); switch that off" },
   );
 }

@@ -1,11 +1,11 @@
-/** From what an S3 server or the network said to whether to try again, and to what a person can do. */
+/** Classification of S3 and network errors: whether to retry, and the cure. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { FleetError, messageOf } from "../../core/errors.ts";
 
-/** 409 is a conditional write that met another one in flight: S3 asks for a new attempt. */
+/** Status codes worth a retry. 409 is a conditional write that collided with one in flight: S3 asks for a new attempt. */
 const TRANSIENT_STATUS = new Set([408, 409, 429, 500, 502, 503, 504]);
 const TRANSIENT_NAMES = new Set(["RequestTimeout", "SlowDown", "TimeoutError", "Throttling", "ThrottlingException"]);
-/** Of a bad name, address or certificate, a new attempt learns nothing. */
+/** Codes that a retry cannot change: a bad name, address or certificate. */
 const FINAL_NETWORK_CODES = /^E(?:CONF|INVAL|PROTO)|^ERR_|CERT|SELF_SIGNED|UNABLE_TO/;
 const CREDENTIAL_NAMES = new Set([
   "CredentialsProviderError",
@@ -21,16 +21,16 @@ const REGION_NAMES = new Set([
   "PermanentRedirect",
 ]);
 const FULL_NAMES = new Set(["QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"]);
-/** What servers call the headers that newer SDKs add to a write. */
+/** Words of servers for the headers that newer SDKs add to a write. */
 const CHECKSUM_WORDS = /checksum|crc32|trailer|aws-chunked|content-?md5|content-?encoding|digest/i;
 const MAX_BACKOFF_MS = 10_000;
 
 /**
- * An answer that cannot be taken: a body that stopped short or does not match its checksum, a listing that contradicts
- * itself, a page of something that is no S3 server. A new attempt may get a better one.
+ * A response that is not acceptable: a truncated body or one that does not match its checksum, a contradictory listing, a
+ * page that is not from an S3 server. A retry may get a better one.
  */
 export class AnswerError extends Error {
-  /** What to do if no attempt gets a better one. */
+  /** Cure if no attempt gets a better one. */
   readonly cure: string | undefined;
 
   constructor(message: string, options: Readonly<{ cure?: string; cause?: unknown }> = {}) {
@@ -40,17 +40,17 @@ export class AnswerError extends Error {
 }
 
 export interface S3Call {
-  /** As S3 names it: `PutObject`. */
+  /** S3's name of the operation: `PutObject`. */
   readonly operation: string;
   /** `s3://bucket/key` */
   readonly where: string;
-  /** The permission that it takes: `s3:PutObject`. */
+  /** The required permission: `s3:PutObject`. */
   readonly permission: string;
 }
 
 export interface RetryLimits {
   readonly maxAttempts: number;
-  /** Longest first pause; it doubles with each attempt. */
+  /** Longest first pause in milliseconds; it doubles with each attempt. */
   readonly backoffMs: number;
 }
 
@@ -64,9 +64,9 @@ interface ServerError {
 
 /**
  * The only retry loop: the SDK's own is off, because it stops early when many calls fail at once (one
- * budget for all calls of a client) and cannot repeat a body that broke off.
+ * budget for all calls of a client) and cannot repeat a truncated body.
  *
- * @throws FleetError always: one thrown by `call` goes through as it is, anything else is mapped here.
+ * @throws FleetError always: one thrown by `call` is passed through, any other error is mapped here.
  */
 export async function withRetries<T>(at: S3Call, limits: RetryLimits, call: () => Promise<T>): Promise<T> {
   const startedAt = performance.now();
@@ -80,7 +80,7 @@ export async function withRetries<T>(at: S3Call, limits: RetryLimits, call: () =
         throw exhausted(at, error, { attempts: attempt, seconds: (performance.now() - startedAt) / 1000 });
       }
       const longest = Math.min(MAX_BACKOFF_MS, limits.backoffMs * 2 ** (attempt - 1));
-      // At least half of it: of sixteen workers that failed together, none should come back at once.
+      // At least half of it: of sixteen workers that failed together, none should retry at once.
       await sleep(longest * (0.5 + Math.random() / 2));
     }
   }
@@ -94,7 +94,7 @@ export function nameOf(error: unknown): string {
   return describe(error).name;
 }
 
-/** The SDK sends one along with every write, and some servers know none, or another one. */
+/** Whether the server refuses the checksum that the SDK sends with every write; some know none, or another one. */
 export function refusesChecksum(error: unknown): boolean {
   const { status } = describe(error);
   return (status === 400 || status === 501) && CHECKSUM_WORDS.test(messageOf(error));
@@ -107,7 +107,7 @@ function describe(error: unknown): ServerError {
   };
   return {
     name: typeof fields.name === "string" ? fields.name : "Error",
-    // A proxy's HTML page has no S3 code in it and leaves only the bare response.
+    // A proxy's HTML page contains no S3 code, so only the raw response is available.
     status: fields.$metadata?.httpStatusCode ?? fields.$response?.statusCode,
     requestId: fields.$metadata?.requestId,
     networkCode: typeof fields.code === "string" ? fields.code : undefined,
@@ -146,17 +146,17 @@ function finalFault(at: S3Call, error: unknown): FleetError {
 function cureOf(at: S3Call, error: unknown): string | undefined {
   const { name, status } = describe(error);
   if (CREDENTIAL_NAMES.has(name)) {
-    return "give valid credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role";
+    return "provide valid credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role";
   }
   if (name === "RequestTimeTooSkewed") return "set this machine's clock: it differs from the server's by minutes";
-  if (REGION_NAMES.has(name) || status === 301) return "the bucket lies in another region; name it in AWS_REGION";
+  if (REGION_NAMES.has(name) || status === 301) return "the bucket is in another region; set AWS_REGION to it";
   if (FULL_NAMES.has(name) || status === 507) return "the server is full or its quota used up; free some space there";
   if (name === "NoSuchBucket") return "the bucket does not exist; create it, or correct the URL, endpoint and region";
   if (status === 403) {
     return `allow ${at.permission} on this bucket and prefix to these credentials (without s3:ListBucket, a missing object reads as forbidden too)`;
   }
   if (refusesChecksum(error)) {
-    return "the server refuses the checksum that is sent along; set AWS_REQUEST_CHECKSUM_CALCULATION=WHEN_REQUIRED";
+    return "the server refuses the checksum in the request; set AWS_REQUEST_CHECKSUM_CALCULATION=WHEN_REQUIRED";
   }
   if (status === 405 || status === 501)
     return "this server lacks the operation; use one that has it, or a file:/// store";

@@ -1,4 +1,4 @@
-/** Objects of a bucket, listed page by page. A page that contradicts itself is asked for again, and then a fault. */
+/** Objects of a bucket, listed page by page. A contradictory page is requested again, and then becomes a fault. */
 import { ListObjectsV2Command, type ListObjectsV2CommandOutput, type S3Client } from "@aws-sdk/client-s3";
 import { FleetError } from "../../core/errors.ts";
 import { requireLength, requireTime } from "./s3-client.ts";
@@ -8,7 +8,7 @@ export interface ListParams {
   readonly client: S3Client;
   readonly bucket: string;
   readonly prefix: string;
-  /** Keys a page, at most 1,000. */
+  /** Keys per page, at most 1,000. */
   readonly pageSize: number;
   readonly limits: RetryLimits;
 }
@@ -21,12 +21,12 @@ export interface ListedObject {
 }
 
 const BAD_LISTING =
-  "a server or proxy that lists like this would hide files; look for a cache or gateway before the store, and update the server";
+  "a server or proxy that lists like this would hide files; look for a cache or gateway in front of the store, and update the server";
 
 /**
- * Every object whose key begins with `prefix`, as S3 sorts them: by the keys' UTF-8 bytes.
+ * Every object whose key begins with `prefix`, in S3's order: by the keys' UTF-8 bytes.
  * @throws FleetError `store_refused` when the server sorts them otherwise, `store_unavailable` when its listings stay
- *   incredible, and what `withRetries` says
+ *   contradictory; the errors of `withRetries`
  */
 export async function* listObjects(params: ListParams): AsyncGenerator<ListedObject> {
   const { client, bucket, prefix, pageSize, limits } = params;
@@ -61,9 +61,9 @@ export async function* listObjects(params: ListParams): AsyncGenerator<ListedObj
 }
 
 /**
- * An object that a listing leaves out is one that the seal believes not to be there.
- * @param tokens Of the pages before: one that comes again would list for ever.
- * @returns What is wrong with the page, as in "a listing …", or null.
+ * Checks a page; the seal would take an object that a listing leaves out for missing.
+ * @param tokens Tokens of the pages before; a repeated one would list forever.
+ * @returns The problem of the page, as in "a listing …", or null.
  */
 export function flawOfPage(
   page: Partial<ListObjectsV2CommandOutput>,
@@ -74,7 +74,7 @@ export function flawOfPage(
   const next = page.NextContinuationToken ?? "";
   if (page.Name === undefined || page.IsTruncated === undefined) return "without the bucket's name or IsTruncated";
   if (page.Prefix !== undefined && page.Prefix !== prefix) return `of the prefix ${page.Prefix} in place of ${prefix}`;
-  if (page.IsTruncated && next === "") return "that goes on, without a token to go on with";
+  if (page.IsTruncated && next === "") return "that is truncated, without a token to continue";
   if (page.IsTruncated && tokens.has(next)) return "whose token is that of an earlier page";
   if (page.KeyCount !== undefined && page.KeyCount !== objects.length)
     return `of ${page.KeyCount} objects with ${objects.length} in it`;
@@ -85,7 +85,7 @@ export function flawOfPage(
 }
 
 function unsorted(where: string, previous: string, key: string): FleetError {
-  return new FleetError("store_refused", `the listing of ${where} gave ${key} after ${previous}`, {
+  return new FleetError("store_refused", `the listing of ${where} returned ${key} after ${previous}`, {
     cure: "this bucket does not list in order of key (S3 Express directory buckets do not); use a general purpose bucket",
   });
 }

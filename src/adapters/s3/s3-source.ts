@@ -7,7 +7,7 @@ import { nameOf, type RetryLimits, type S3Call, statusOf, withRetries } from "./
 import { listObjects } from "./s3-list.ts";
 import { streamBlocks } from "../stream-blocks.ts";
 
-/** Large enough that a request's latency is small beside its transfer. */
+/** Large enough that a request's latency is small compared to its transfer. */
 const BLOCK_BYTES = 4 * 1024 * 1024;
 const PINNED = "a corpus object is pinned by its ETag";
 
@@ -34,7 +34,7 @@ export class S3Bucket {
     this.#pageSize = options.pageSize ?? 1000;
   }
 
-  /** The object of exactly this key, or null. */
+  /** The object with exactly this key, or null. */
   async find(key: string): Promise<S3Entry | null> {
     const at = this.#call("HeadObject", key, "s3:GetObject");
     return withRetries(at, this.#limits, async () => {
@@ -46,21 +46,21 @@ export class S3Bucket {
           etag: requireEtag(answer.ETag, at.where, PINNED),
         };
       } catch (error) {
-        // An answer to HEAD has no body to tell a missing bucket from a missing key; the listing after it does.
+        // A HEAD response has no body to distinguish a missing bucket from a missing key; the listing after it does.
         if (statusOf(error) === 404) return null;
         throw error;
       }
     });
   }
 
-  /** Every object whose key begins with `prefix`, as the server sorts them: by the keys' UTF-8 bytes. */
+  /** Every object whose key begins with `prefix`, in the server's order: by the keys' UTF-8 bytes. */
   async *list(prefix: string): AsyncGenerator<S3Entry> {
     const place = { client: this.#client, bucket: this.#bucket, limits: this.#limits, pageSize: this.#pageSize };
     for await (const { key, bytes, etag } of listObjects({ ...place, prefix }))
       yield { key, bytes, etag: requireEtag(etag, `${this.url}/${key}`, PINNED) };
   }
 
-  /** Reads nothing yet. */
+  /** Creates the source; reads nothing yet. */
   open(entry: S3Entry): ByteSource {
     const readRange = (range: ByteRange): Promise<Buffer> => this.#read(entry, range);
     return {
@@ -97,7 +97,7 @@ export class S3Bucket {
       } catch (error) {
         if (statusOf(error) === 412 || statusOf(error) === 416) throw changed(at.where, error);
         if (nameOf(error) === "NoSuchKey")
-          throw new FleetError("source_missing", `${at.where} is not there any more`, { cause: error });
+          throw new FleetError("source_missing", `${at.where} no longer exists`, { cause: error });
         throw error;
       }
     });

@@ -1,7 +1,7 @@
 /**
- * `ObjectStore` on S3 and servers that speak it. One `PutObject` with `If-None-Match: *` is the whole
+ * `ObjectStore` on S3 and compatible servers. One `PutObject` with `If-None-Match: *` is the whole
  * commit: no multipart, no rename, no staging. Bodies are Buffers and never streams, because a stream's
- * checksum travels in a trailer, which some servers refuse and one stores as part of the object.
+ * checksum is sent in a trailer, which some servers refuse and one stores as part of the object.
  */
 import {
   DeleteObjectCommand,
@@ -128,7 +128,7 @@ export class S3Store implements ObjectStore {
         const bytes = requireLength(ContentLength, at.where);
         return { key: params.key, bytes, modifiedAtMs: requireTime(LastModified, at.where) };
       } catch (error) {
-        // An answer to HEAD has no body to tell a missing bucket from a missing key; the probe at start does.
+        // A HEAD response has no body to distinguish a missing bucket from a missing key; the probe at start does.
         if (statusOf(error) === 404) return null;
         throw error;
       }
