@@ -8,12 +8,12 @@ export function loggerOf(settings: LogSettings): Logger {
   return createLogger(settings.logLevel);
 }
 
-/** Reports go to standard output, alone, so that they can be piped. */
+/** Prints a report as JSON; standard output carries nothing else, so that it can be piped. */
 export function printJson(value: unknown): void {
   console.log(visibleLines(JSON.stringify(value, null, 2)));
 }
 
-/** One line of a report for people. Ids, names and messages come from data: a terminal shows them and does not obey them. */
+/** Prints one report line, escaped: ids, names and messages come from data, and a terminal must not obey them. */
 export function printLine(line = ""): void {
   console.log(visible(line));
 }
