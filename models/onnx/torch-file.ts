@@ -124,7 +124,7 @@ class PickleReader {
   }
 
   pop(): unknown {
-    if (this.#stack.length === 0) throw new Error("its pickle takes what it never put down");
+    if (this.#stack.length === 0) throw new Error("its pickle pops from an empty stack");
     return this.#stack.pop();
   }
 
