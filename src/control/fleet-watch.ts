@@ -210,7 +210,7 @@ export class FleetWatch {
   }
 
   /**
-   * Snapshot of a run. Null when it was deleted, which ends the watch, and when it is damaged: one run's problem must not
+   * Snapshot of a run. Null when it was deleted, which ends the watch, or is damaged: one run's problem must not
    * hide the others. @throws FleetError when the store cannot be read
    */
   async #lookAt(run: string): Promise<RunSnapshot | null> {

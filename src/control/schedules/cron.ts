@@ -32,7 +32,7 @@ function assertZone(tz: string): void {
   try {
     new Intl.DateTimeFormat("en", { timeZone: tz }).format(0);
   } catch (cause) {
-    throw new FleetError("bad_usage", `${JSON.stringify(tz)} is not a time zone`, {
+    throw new FleetError("bad_usage", `there is no time zone ${JSON.stringify(tz)}`, {
       cure: "use a name of the IANA database, such as Europe/Helsinki or UTC",
       cause,
     });

@@ -213,7 +213,7 @@ export class BackfillScheduler {
     }
   }
 
-  /** Reconciles all schedules once: registers them in Redis, makes up for missed ticks, records and announces runs' ends. */
+  /** Reconciles all schedules once: registers them in Redis, makes up for missed ticks, records how runs ended. */
   look(): Promise<void> {
     this.#round = this.#round.then(() => this.#lookAtAll());
     return this.#round;
@@ -346,7 +346,7 @@ function isOver({ events }: KnownTick): boolean {
   return events.has("skipped") || events.has("sealed") || events.has("failed");
 }
 
-/** Whether the tick is plausible. A day exceeds clock differences; a tick further in the future would block all later. */
+/** Whether the tick is plausible. A day exceeds clock differences; a tick beyond that would block all later ones. */
 function isTick({ schedule, slotMs }: Tick, nowMs: number): boolean {
   return scheduleNameSchema.safeParse(schedule).success && isSlot(slotMs) && slotMs <= nowMs + 24 * 60 * 60 * 1000;
 }
