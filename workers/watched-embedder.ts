@@ -68,7 +68,7 @@ export class WatchedEmbedder implements Embedder {
     const seconds = this.#heartbeat.maxSilentMs / 1000;
     this.#fault = new FleetError(
       "inference_hung",
-      `${this.device} has given no answer for ${seconds} seconds, with ${rows} rows on it`,
+      `${this.device} has not answered for ${seconds} seconds, with ${rows} rows on it`,
       {
         cure: "the device or its driver hangs; if it is only slow, raise --max-batch-seconds or lower --max-batch-tokens",
       },
