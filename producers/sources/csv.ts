@@ -32,7 +32,7 @@ type Parsed = { readonly row: Row } | { readonly refused: SourceItem };
 
 /**
  * Documents of the rows. The delimiter of CSV is the most frequent of comma, semicolon, tab and bar in the header. A
- * row with more or fewer fields than the header is a reject; a quote that is never closed takes the rest of the file with it.
+ * row with more or fewer fields than the header is a reject; an unclosed quote takes the rest of the file with it.
  */
 export async function* readCsv(source: ByteSource, options: CsvOptions): AsyncGenerator<SourceItem> {
   let header: readonly string[] | null = null;

@@ -91,7 +91,7 @@ async function* listGlob(pattern: string): AsyncGenerator<Listed> {
 
 type Found = { readonly path: string } | { readonly reject: ReturnType<typeof rejectAt> };
 
-/** Files below a folder as POSIX paths relative to it. Links, which could form cycles or leave the folder, are skipped. */
+/** Files below a folder as POSIX paths relative to it. Links could form cycles or leave the folder, so none is followed. */
 async function* walk(root: string, below: string): AsyncGenerator<Found> {
   const entries: { name: string; isFolder: boolean }[] = [];
   try {

@@ -14,7 +14,7 @@ const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
 /** Size above which a stream that expands more than this often is refused as a decompression bomb. */
 const MAX_RATIO_FROM_BYTES = 1024 * 1024 * 1024;
 const MAX_RATIO = 2048;
-/** Frame header with the largest blocks, no size, no checksum, and a window of one block; `History` has the real one. */
+/** Frame header: largest blocks, no size, no checksum, and a window of one block; `History` has the real one. */
 const PLAIN_HEADER = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x00, 7 << 3);
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const RLE_BLOCK = 1;
