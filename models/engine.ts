@@ -9,7 +9,7 @@ import type { Embedder } from "../src/core/ports.ts";
 import type { ModelManifest } from "./registry/manifest.ts";
 import type { Model, PrecisionChoice } from "./registry/open-model.ts";
 
-/** What an engine can compute of a model. */
+/** The capabilities of an engine for one model. */
 export interface Offer {
   /** Most precise first; empty when the engine cannot run the model. */
   readonly precisions: readonly Precision[];
@@ -62,7 +62,7 @@ export interface InferenceEngine {
    * @throws FleetError `bad_usage` when it cannot open that device here
    */
   chooseDevice(choice: DeviceChoice): Device;
-  /** What it can compute of a model; no precisions for one that it cannot run. */
+  /** Its capabilities for a model; no precisions for one that it cannot run. */
   offers(manifest: ModelManifest): Offer;
   /**
    * Loads a model, checked against the digests in `model.files`, and returns once it accepts batches.

@@ -72,7 +72,7 @@ class RowIndex {
     });
   }
 
-  /** For each row the first row with the same text. */
+  /** The first row with the same text, for each row. */
   firstsOfTexts(): Uint32Array {
     const firsts = new Map<string, number>();
     return this.lengths.map((_, row) => {

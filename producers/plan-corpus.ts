@@ -340,6 +340,6 @@ function tooManyRejects(examples: readonly Reject[], limit: number): FleetError 
       ? "a document was rejected, which --strict does not allow"
       : `${limit + 1} documents were rejected and --max-rejects is ${limit}; the first`;
   return new FleetError("too_many_rejects", `${found}: ${shown.join("; ")}`, {
-    cure: "fix the corpus, or leave --strict out or raise --max-rejects, and run the same command again to continue",
+    cure: "fix the corpus, or omit --strict or raise --max-rejects, and run the same command again to continue",
   });
 }

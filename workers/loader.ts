@@ -13,7 +13,7 @@ import { HeldShard } from "./held-shard.ts";
 import { openShardMemory } from "./shard-memory.ts";
 
 /**
- * Why a job needs no work: its file already exists, since the job was repeated; or its
+ * Reasons why a job needs no work: its file already exists, since the job was repeated; or its
  * run was cancelled or removed.
  */
 export type Unneeded = "done" | "cancelled" | "removed";

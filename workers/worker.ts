@@ -113,7 +113,7 @@ export class FleetWorker {
     this.#changed.notify();
   }
 
-  /** Why the device is idle, if it is. */
+  /** The reason why the device is idle, if it is. */
   get #cause(): IdleCause {
     if (this.#batchesInFlight > 0) return "copying";
     if (this.#memory.isCongested || (this.#memory.isFull && this.#held.size === 0)) return "committing";

@@ -15,7 +15,7 @@ export interface BatchShape {
 }
 
 /**
- * Of the engines that accept the shape, chooses the one for the shortest rows, which wastes least.
+ * Chooses the engine for the shortest rows among those that accept the shape, as it wastes least.
  * @returns Its index, or -1 when none accepts the shape.
  */
 export function chooseTier(engines: readonly Pick<Engine, "min" | "max">[], shape: BatchShape): number {

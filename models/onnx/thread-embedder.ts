@@ -64,7 +64,7 @@ export class ThreadEmbedder implements Embedder {
     for (const [name, thread] of Object.entries(threads) as [keyof Threads, Worker][]) {
       thread.on("message", (message: ThreadReply) => this.#receive(message));
       thread.on("error", (error) => this.#die(`the ${name} thread failed: ${messageOf(error)}`, error));
-      thread.on("exit", () => this.#die(`the ${name} thread is gone: it ended`));
+      thread.on("exit", () => this.#die(`the ${name} thread exited`));
     }
   }
 

@@ -131,7 +131,7 @@ export const onnxManifestSchema = z.strictObject({
 /** The manifest of a model whose files are ONNX graphs. */
 export type OnnxManifest = z.infer<typeof onnxManifestSchema>;
 
-/** What an engine needs to know of a head; the engine checks it. */
+/** A head's settings for another engine, which checks them itself. */
 const foreignHeadSchema = z.record(z.string(), z.json());
 
 /** A model whose files are for another engine. */
@@ -147,7 +147,7 @@ const foreignManifestSchema = z.strictObject({
 
 type ForeignManifest = z.infer<typeof foreignManifestSchema>;
 
-/** What the fleet knows of a model: its files, its size, and the data that its engine needs. */
+/** A model's manifest: its files, its size, and the data that its engine needs. */
 export type ModelManifest = OnnxManifest | ForeignManifest;
 
 /** A manifest, parsed by its engine's schema so that errors name the fields that it should have. */

@@ -26,11 +26,11 @@ export interface Model extends FoundModel {
 /** Precision of the weights; `auto` is the most precise that the model has. */
 export type PrecisionChoice = Precision | "auto";
 
-/** How a model is opened. */
+/** Parameters of opening a model. */
 export interface OpenModelParams {
   /** `auto` by default. */
   readonly precision?: PrecisionChoice;
-  /** Where digests of large files are cached; without it, the files are hashed at every start. */
+  /** Folder in which digests of large files are cached; without it, the files are hashed at every start. */
   readonly cacheFolder?: string;
 }
 

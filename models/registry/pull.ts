@@ -16,7 +16,7 @@ import { pulledFolder } from "./registry.ts";
 
 /** The hub, or a mirror of it. */
 export interface ModelSource {
-  /** For messages; without credentials. */
+  /** The source's name in messages, without credentials. */
   readonly name: string;
   /** @throws FleetError `model_unavailable` when it is missing or may not be read; any other error may be retried. */
   open(params: Readonly<{ path: string; start: number }>): Promise<OpenedFile>;
@@ -93,7 +93,7 @@ export async function pullModel(params: PullParams): Promise<Pulled> {
   }
 }
 
-/** Each file once, over all precisions. */
+/** The model's files over all precisions, each once. */
 function filesOf(manifest: ModelManifest): ModelFile[] {
   const engines = isOnnx(manifest) ? (manifest.engines ?? []).flatMap(({ files }) => files) : [];
   const all = [manifest.tokenizer, ...precisionSchema.options.flatMap((each) => weightsOf(manifest, each)), ...engines];

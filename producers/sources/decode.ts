@@ -139,7 +139,7 @@ async function* fromUtf16(
     yield Buffer.from(decoder.decode());
   } catch (error) {
     if (error instanceof FleetError) throw error;
-    throw new FleetError("source_unreadable", `${name} begins as ${encoding} text and goes on otherwise`, {
+    throw new FleetError("source_unreadable", `${name} begins as ${encoding} text but continues differently`, {
       cause: error,
     });
   }

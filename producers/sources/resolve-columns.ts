@@ -1,4 +1,4 @@
-/** For formats with a schema: checks the requested fields against it once, before a row is read. */
+/** Checks requested fields against the schema of a format that has one, once, before a row is read. */
 import { rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { neededFields, type RecordOptions } from "./record.ts";
 

@@ -1,4 +1,4 @@
-/** What a command does when a person or the system asks it to stop, and how its run is continued. */
+/** Handling of requests to stop, by a person or the system, and how the stopped run is continued. */
 import { constants } from "node:os";
 import { FleetError } from "../core/errors.ts";
 import { reportFailure } from "./report-failure.ts";

@@ -1,4 +1,4 @@
-/** What commands have beside the settings of the fleet: a log and a report. */
+/** Output of commands: a log and a report. */
 import type { Logger } from "pino";
 import { visible, visibleLines } from "../core/visible.ts";
 import { createLogger } from "../telemetry/log.ts";

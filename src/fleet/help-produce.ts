@@ -107,6 +107,6 @@ async function assertMayRead({ run, inputs }: RunRecord, below: readonly string[
   const outcome = await allowedInputs(inputs, below);
   if (!("refused" in outcome)) return;
   throw new FleetError("source_refused", `run ${run} reads ${JSON.stringify(outcome.refused)}: ${outcome.why}`, {
-    cure: "name the folder or s3://bucket/prefix of its corpus with --inputs-below, if this machine may read it",
+    cure: "pass the folder or s3://bucket/prefix of its corpus with --inputs-below, if this machine may read it",
   });
 }

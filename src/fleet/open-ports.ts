@@ -136,7 +136,7 @@ export function engineOf(settings: Pick<ModelSettings, "model" | "models" | "eng
 /** The Redis address. @throws FleetError `bad_usage` when none was passed. */
 export function redisOf(settings: Pick<QueueSettings, "redis">): string {
   if (settings.redis !== undefined) return settings.redis;
-  throw new FleetError("bad_usage", "no Redis was named", {
+  throw new FleetError("bad_usage", "no Redis server was given", {
     cure: "pass --redis redis://host:port or set REDIS_URL; `embedfleet run` starts a private one",
   });
 }

@@ -16,7 +16,7 @@ export interface Worked {
 export interface Busy {
   readonly startMs: number;
   readonly slotMs: number;
-  /** For each worker, the fraction of each slot in which its device was busy, 0 to 1. */
+  /** Fraction of each slot in which the device was busy, 0 to 1, per worker. */
   readonly workers: readonly { readonly worker: string; readonly busy: readonly number[] }[];
   /** Number of workers beyond those shown. */
   readonly more: number;

@@ -185,7 +185,7 @@ test("who helps a run of another version, of a corpus that is not to be read her
   expect(await cli(["produce", "r", ...where, "--inputs-below", await tempFolder()])).toMatchObject({
     code: 1,
     stderr: expect.stringMatching(
-      /run r reads ".*corpus\.md": it is not below .*\n {2}name the folder .*--inputs-below/,
+      /run r reads ".*corpus\.md": it is not below .*\n {2}pass the folder .*--inputs-below/,
     ),
   });
   const file = join(root, "runs/r/run.json");

@@ -36,7 +36,7 @@ export async function evaluate(out: string, run: string | undefined, settings: E
         const shown = unknownIds.slice(0, UNKNOWN_SHOWN);
         log.warn(
           { run, ids: unknownIds.length, such: shown },
-          "relevant documents that the run has no row of count as not found",
+          "relevant documents without a row in the run count as not found",
         );
       }
       evaluations.push(evaluation);

@@ -61,7 +61,7 @@ function describePulled({ path, bytes, sha256, digest, isNew }: PulledFile): str
   const because = {
     manifest: "matches embedfleet's manifest",
     source: "matches its source",
-    recorded: "not known before; recorded, and it holds from now on",
+    recorded: "not known before; recorded for later checks",
   };
   const what = `${path}, ${megabytes(bytes)}, sha256 ${sha256.slice(0, 16)}… ${because[digest]}`;
   return isNew ? what : `${what} (already present)`;

@@ -3,7 +3,7 @@ import { barTable, histogram } from "./charts.js";
 import { h } from "./dom.js";
 import { ago, ahead, bytes, count, duration, percent, short, time } from "./format.js";
 
-/** As in `src/core/worker-state.ts`. */
+/** Row length bounds, as in `src/core/worker-state.ts`. */
 export const LENGTH_BOUNDS = [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
 const STAGES = ["pull", "load", "pack", "wait", "infer", "assemble", "encode", "upload", "complete"];
 

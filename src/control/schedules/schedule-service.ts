@@ -97,7 +97,7 @@ export class ScheduleService implements Schedules {
     const { schedule } = await this.#schedules.get(name);
     await this.#policy?.admit(schedule);
     if (this.#queue === null) {
-      throw new FleetError("bad_usage", "a schedule is triggered through Redis, and none was named", {
+      throw new FleetError("bad_usage", "a schedule is triggered through Redis, and no Redis server was given", {
         cure: "pass --redis redis://host:port or set REDIS_URL",
       });
     }
