@@ -205,7 +205,7 @@ function frameOf({ kind, isRepeated }: Child, end: number): Frame {
 
 /** @throws Error for text that is not UTF-8, which the runtime could resolve to another path than this reader. */
 function textOf(pair: Frame | undefined, what: string): string {
-  if (pair?.text == null || pair.text.length === 0) throw new Error(`${what} does not name a file for its data`);
+  if (pair?.text == null || pair.text.length === 0) throw new Error(`${what} names no file for its data`);
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(pair.text);
   } catch (error) {
