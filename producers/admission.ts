@@ -1,4 +1,4 @@
-/** Which documents of a corpus a run has to plan, and which rows of its base are no more. */
+/** Decides which documents of a corpus a run must plan, and which rows of its base are removed. */
 import { IdSet } from "../src/disk/id-set.ts";
 import type { DeletedRows, DeleteReason } from "../src/arrow/document-index.ts";
 import type { RunRecord } from "../src/core/contracts.ts";
@@ -6,21 +6,21 @@ import type { ObjectStore } from "../src/core/ports.ts";
 import { type AdmissionOutcome, KnownDocuments } from "../src/run/known-documents.ts";
 
 export interface Admission {
-  /** @param content See `contentHash`. */
+  /** @param content Digest; see `contentHash`. */
   admit(id: string, content: Uint8Array): AdmissionOutcome;
-  /** The reader refused this document: the corpus still has it, so the rows that the base has of it stay. */
+  /** Called for a document that the reader rejected: the corpus still has it, so its rows in the base are kept. */
   keep(id: string): void;
   /**
-   * Rows of the base whose document the corpus has no more, or with other content, in parts. To be asked
+   * Rows of the base whose document is no longer in the corpus, or has other content, in parts. Called
    * once, when the whole corpus has been admitted; the same corpus gives the same parts.
    */
   gone(): AsyncGenerator<DeletedRows>;
-  /** Documents that the base has, and how many of them were listed as removed; to be asked after `gone`. */
+  /** Number of documents in the base, and of those listed as removed; valid after `gone`. */
   readonly base: Readonly<{ documents: number; removed: number }>;
   close(): void;
 }
 
-/** @throws FleetError when the base is not there, not sealed or not as it was sealed. */
+/** @throws FleetError when the base is missing, not sealed or changed since its seal. */
 export async function openAdmission(params: Readonly<{ store: ObjectStore; record: RunRecord }>): Promise<Admission> {
   const { store, record } = params;
   if (record.lineage?.kind !== "delta") return new FullAdmission();

@@ -1,19 +1,19 @@
 /**
- * Keeps producers from filling Redis. At its memory limit Redis refuses new leases and their renewal along
- * with new jobs, so a producer that runs ahead would stop the very workers that make room.
+ * Prevents producers from filling Redis. At its memory limit Redis refuses new leases and their renewal along
+ * with new jobs, so a producer that runs ahead would stop the very workers that free memory.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { QueueGauge, QueueLoad } from "../src/core/ports.ts";
 import { nowMs, type Observe } from "../src/core/telemetry.ts";
 
-/** Redis memory of one job: about 1,000 bytes measured, and half as much again for buffers and the event stream. */
+/** Redis memory of one job in bytes: about 1,000 measured, and half as much again for buffers and the event stream. */
 const BYTES_PER_JOB = 1500;
-/** Share of the server's memory limit that jobs may use; the rest is for leases, events and other clients. */
+/** Share of the server's memory limit for jobs; the rest is for leases, events and other clients. */
 const MEMORY_SHARE = 0.6;
-/** Share of either limit from which on each window waits, in proportion to the excess. */
+/** Share of either limit above which each window waits, in proportion to the excess. */
 const SLOW_FROM = 0.8;
-/** A producer that stopped goes on below this, so that it does not stop again at once. */
+/** A paused producer resumes below this share, so that it does not pause again at once. */
 const GO_ON_BELOW = 0.9;
 const CHECK_INTERVAL_MS = 1000;
 /** Pause before a window just below the limit, in check intervals. */
@@ -21,7 +21,7 @@ const LONGEST_PAUSE_CHECKS = 5;
 
 export interface BackpressureParams {
   readonly gauge: QueueGauge;
-  /** Jobs waiting or active. */
+  /** Maximum number of jobs waiting or active. */
   readonly maxBacklog: number;
   readonly log: Logger;
   readonly observe: Observe;
@@ -29,7 +29,7 @@ export interface BackpressureParams {
 }
 
 interface Fullness {
-  /** 1 at the limit. */
+  /** Load as a share of the limit, 1 at the limit. */
   readonly share: number;
   readonly limit: "backlog" | "redis-memory";
   readonly reason: string;
@@ -49,9 +49,9 @@ export class Backpressure {
   }
 
   /**
-   * Resolves when that many jobs more have room. To be asked before a window is planned: what is planned, anyone may queue.
+   * Resolves when this many more jobs fit. Called before a window is planned, since anyone may queue a planned one.
    *
-   * @param params.signal Ends the waiting with its reason.
+   * @param params.signal Aborts the wait with its reason.
    */
   async untilRoom(params: Readonly<{ jobs: number; signal?: AbortSignal | undefined }>): Promise<void> {
     const { log } = this.#params;
@@ -72,7 +72,7 @@ export class Backpressure {
     } finally {
       this.#waitsFor = null;
     }
-    log.info({ waitedMs: Math.round(nowMs() - startedMs) }, "planning goes on");
+    log.info({ waitedMs: Math.round(nowMs() - startedMs) }, "planning continues");
   }
 
   async #wait(checks: number, { limit }: Fullness, signal: AbortSignal | undefined): Promise<void> {
@@ -84,7 +84,7 @@ export class Backpressure {
 
   async #fullness(jobs: number): Promise<Fullness> {
     const load = await this.#params.gauge.load();
-    // An empty queue takes a window of any size, or one larger than the limit would wait for ever.
+    // An empty queue accepts a window of any size; otherwise one larger than the limit would wait for ever.
     const added = load.jobs === 0 ? 0 : jobs;
     const backlog = backlogOf(load, added, this.#params.maxBacklog);
     const memory = memoryOf(load, added);

@@ -1,4 +1,4 @@
-/** A corpus: what people named, as one bounded stream of documents that is the same each time. */
+/** A corpus: the named inputs as one bounded stream of documents that is the same each time. */
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
@@ -17,7 +17,7 @@ import type { Section } from "./parts/sections.ts";
 import { readObject, sniff } from "./sources/read-object.ts";
 import { selectItems } from "./sources/select.ts";
 
-/** An object that is no larger is read as soon as its turn comes, so that it may be asked for before that. */
+/** Size limit, in bytes, of an object that is read at once in its turn, so that it may be requested earlier. */
 const SMALL_BYTES = 1024 * 1024;
 const SMALL_TOGETHER = 100;
 
@@ -25,13 +25,13 @@ const SMALL_TOGETHER = 100;
 export interface CorpusParams extends Selection {
   /** Files, folders, patterns, `s3://…`, or `-` for standard input, in the order they are read. */
   readonly inputs: readonly string[];
-  /** Longest accepted line, row or file, in bytes. */
+  /** Maximum length of a line, row or file, in bytes. */
   readonly maxDocumentBytes: number;
   readonly stdin?: Readable;
   readonly s3?: S3Options | undefined;
 }
 
-/** The documents of files, folders, patterns, buckets or standard input, in one order everywhere. */
+/** The documents of files, folders, patterns, buckets or standard input, in the same order on every machine. */
 export class Corpus {
   readonly #params: CorpusParams;
   readonly #buckets: Buckets;
@@ -42,17 +42,17 @@ export class Corpus {
   }
 
   /**
-   * Refuses what cannot work before anything is started.
-   * @throws FleetError `bad_usage`, `source_unreadable` and a server's faults
+   * Refuses unusable inputs before anything is started.
+   * @throws FleetError `bad_usage`, `source_unreadable` and a server's errors
    */
   async check(): Promise<void> {
     const { inputs } = this.#params;
     if (inputs.length === 0)
-      throw new FleetError("bad_usage", "no corpus was named", {
-        cure: "name files, folders, patterns or s3:// URLs, or - for standard input",
+      throw new FleetError("bad_usage", "no corpus was given", {
+        cure: "pass files, folders, patterns or s3:// URLs, or - for standard input",
       });
     if (inputs.filter((input) => input === STDIN).length > 1)
-      throw new FleetError("bad_usage", "standard input is named twice", { cure: "name - once" });
+      throw new FleetError("bad_usage", "standard input (-) was given twice", { cure: "give it once" });
     let isRepeatable = !inputs.includes(STDIN);
     for (const input of inputs) if (input !== STDIN && !(await this.#checkInput(input))) isRepeatable = false;
     if (isRepeatable) await this.#readFirst();
@@ -60,7 +60,7 @@ export class Corpus {
 
   /** A wrong column name shows at the first row: better here than in a run that was already created. */
   async #readFirst(): Promise<void> {
-    const items = this.#all();
+    const items = this.items();
     try {
       await items.next();
     } finally {
@@ -68,26 +68,26 @@ export class Corpus {
     }
   }
 
-  /** Every object of the corpus in order, and what could not be listed. */
+  /** Every object of the corpus in order, and rejects for those that could not be listed. */
   async *objects(): AsyncGenerator<Listed> {
     for (const input of this.#params.inputs) yield* this.#list(input);
   }
 
   /**
-   * Every document of the corpus that is asked for, in order, and every reject in its place.
-   * @param reader Reads parts of it at the same time; the documents are the same.
+   * Every selected document of the corpus, in order, and every reject in its place.
+   * @param reader Reads parts concurrently; the documents are the same.
    */
   items(reader?: PartReader, how: CutHow = {}): AsyncGenerator<ReadItem> {
     const items: AsyncIterable<ReadItem> = reader === undefined ? this.#all() : readParts(this.sections(how), reader);
     return selectItems(items, this.#params.limit);
   }
 
-  /** The corpus in parts that can be read apart. */
+  /** The corpus in parts that can be read separately. */
   sections(how: CutHow = {}): AsyncGenerator<Section> {
     return sectionsOf({ objects: this.objects(), options: this.#params, ...how });
   }
 
-  /** Ends its connections. */
+  /** Closes its connections. */
   async close(): Promise<void> {
     await this.#buckets.close();
   }
@@ -112,14 +112,14 @@ export class Corpus {
   /** @returns Whether it can be read more than once. */
   async #checkInput(input: string): Promise<boolean> {
     const isRemote = /^s3:/i.test(input);
-    // A pipe can be read once, so it is looked at when it is read.
+    // A pipe can be read only once, so it is checked when it is read.
     if (!isRemote && !isGlob(input) && !(await assertReadable(input)).isSeekable) return false;
     const objects = this.#list(input);
     const first = await objects.next();
     await objects.return(undefined);
     if (first.done === true || (first.value.kind === "reject" && isGlob(input)))
       throw new FleetError("source_unreadable", `nothing to read was found at ${input}`, {
-        cure: `check the name; of folders and prefixes ${KNOWN_NAMES} are read, and names without an ending when --format is said`,
+        cure: `check the name; in folders and prefixes ${KNOWN_NAMES} are read, and names without an extension if --format is set`,
       });
     if (first.value.kind === "object" && first.value.object.isNamed) await this.#assertFormat(first.value.object);
     return true;
@@ -133,13 +133,17 @@ export class Corpus {
     } finally {
       await source.close();
     }
-    throw new FleetError("bad_usage", `the format of ${object.name} cannot be told from its name or its first bytes`, {
-      cure: `${KNOWN_NAMES} are known by name; say --format`,
-    });
+    throw new FleetError(
+      "bad_usage",
+      `the format of ${object.name} cannot be determined from its name or its first bytes`,
+      {
+        cure: `${KNOWN_NAMES} are known by name; set --format`,
+      },
+    );
   }
 }
 
-/** Objects of a bucket that are asked for at the same time: one after another, most of the time would be waiting. */
+/** Small objects of a bucket in groups, requested concurrently: one by one, most of the time would be latency. */
 async function* smallTogether(listing: AsyncIterable<Listed>): AsyncGenerator<readonly Listed[]> {
   let small: Listed[] = [];
   for await (const listed of listing) {
@@ -166,7 +170,7 @@ async function assertReadable(path: string): Promise<{ readonly isSeekable: bool
       cause: error,
     });
   const info = await stat(path).catch((error: unknown) => {
-    throw unreadable(error, "check the path; a folder, a file, a pattern, s3:// or - for standard input is understood");
+    throw unreadable(error, "check the path; it must be a folder, a file, a pattern, s3:// or - for standard input");
   });
   await access(path, constants.R_OK).catch((error: unknown) => {
     throw unreadable(error, "check its permissions");

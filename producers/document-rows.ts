@@ -1,4 +1,4 @@
-/** Documents with their rows in the columns that they were cut into, and those rows gathered in any order. */
+/** Documents with their rows in the columns that they were cut into, which can be gathered in any order. */
 import { type KeptColumn, type StagedRows, TEXT_HASH_BYTES, textHashOf, type Utf8Texts } from "../src/core/rows.ts";
 import type { Document } from "../src/core/documents.ts";
 import type { RowSpan } from "./chunking/row-columns.ts";
@@ -6,7 +6,7 @@ import type { RowSpan } from "./chunking/row-columns.ts";
 interface Entry extends RowSpan {
   readonly id: string;
   readonly kept: readonly (string | null)[];
-  /** The document's first row among all rows. */
+  /** Number of the document's first row among all rows. */
   readonly start: number;
 }
 
@@ -21,12 +21,12 @@ export class DocumentRows {
     return this.#rows;
   }
 
-  /** Tokens of all rows, special tokens included. */
+  /** Number of tokens of all rows, special tokens included. */
   get tokens(): number {
     return this.#tokens;
   }
 
-  /** UTF-16 code units of all texts and kept fields, those of a document counted for each of its rows. */
+  /** UTF-16 code units of all texts and kept fields; those of a document count for each of its rows. */
   get textChars(): number {
     return this.#textChars;
   }
@@ -40,20 +40,20 @@ export class DocumentRows {
     this.#textChars += keptChars * count + (columns.texts === null ? 0 : charsOf(columns.texts, first, first + count));
   }
 
-  /** An index of all rows, with the columns that decide their order. */
+  /** An index of all rows, with the columns that determine their order. */
   index(): RowIndex {
     return new RowIndex(this.#documents, this.#rows);
   }
 }
 
-/** Where each row lies. Rows are numbered in corpus order from 0. */
+/** The location of each row. Rows are numbered in corpus order from 0. */
 class RowIndex {
-  /** Tokens of each row, special tokens included. */
+  /** Number of tokens of each row, special tokens included. */
   readonly lengths: Uint32Array;
   /** UTF-8 bytes of each row's id, text and kept fields. */
   readonly carriedBytes: Uint32Array;
   readonly #documents: readonly Entry[];
-  /** The document of each row. */
+  /** Index of each row's document. */
   readonly #documentOf: Uint32Array;
 
   constructor(documents: readonly Entry[], rows: number) {
@@ -72,7 +72,7 @@ class RowIndex {
     });
   }
 
-  /** For each row the first row of the same text. */
+  /** The first row with the same text, for each row. */
   firstsOfTexts(): Uint32Array {
     const firsts = new Map<string, number>();
     return this.lengths.map((_, row) => {
@@ -116,7 +116,7 @@ class RowIndex {
   }
 }
 
-/** @param at For each row, where it lies in its document's columns. */
+/** @param at For each row, its index in its document's columns. */
 function gatherTexts(documents: readonly Entry[], at: Uint32Array): Utf8Texts | null {
   if (documents[0] === undefined || documents[0].columns.texts === null) return null;
   const offsets = new Uint32Array(at.length + 1);
@@ -136,7 +136,7 @@ const UTF8_CONTINUATION = 0b1000_0000;
 const UTF8_LEAD_MASK = 0b1100_0000;
 const FIRST_LEAD_OF_FOUR = 0xf0;
 
-/** UTF-16 code units of texts `from` to `to`: one for each character, two for each that has four bytes. */
+/** UTF-16 code units of texts `from` to `to`: one per character, two for each that has four bytes. */
 function charsOf({ offsets, bytes }: Utf8Texts, from: number, to: number): number {
   let chars = 0;
   for (let at = offsets[from]!; at < offsets[to]!; at++) {

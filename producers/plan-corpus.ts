@@ -48,30 +48,30 @@ interface CommonParams {
   readonly queue: JobQueue;
   readonly record: RunRecord;
   readonly items: AsyncIterable<ReadItem>;
-  /** Null for no limit. */
+  /** Maximum number of rejects; null for no limit. */
   readonly maxRejects: number | null;
   /** Waits until the queue has room for a window's jobs. */
   readonly untilRoom?: (params: Readonly<{ jobs: number; signal?: AbortSignal | undefined }>) => Promise<void>;
-  /** How large windows are, `windowLimits` by default: the same for all producers of a run. */
+  /** Size limits of windows, `windowLimits` by default: the same for all producers of a run. */
   readonly limitsOf?: (window: number) => WindowLimits;
-  /** Told after every window. */
+  /** Called after every window. */
   readonly onProgress?: (progress: ProduceProgress) => void;
-  /** Told of what was tokenised, planned and rejected; nobody by default. */
+  /** Observes what was tokenised, planned and rejected; none by default. */
   readonly observe?: Observe;
-  /** Stops between documents; what was planned stays and the next run goes on from there. */
+  /** Stops planning between documents; planned windows are kept and the next run continues from there. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Dependencies of a producer. Documents are cut on this thread, or wherever the chunker does it; every chunker makes
+ * Dependencies of a producer. Documents are cut on this thread, or by the chunker on others; every chunker makes
  * the same chunks.
  */
 export type ProduceParams = CommonParams & ({ readonly tokenizer: Tokenizer } | { readonly chunker: Chunker });
 
 /**
- * Plans and queues a run's documents window by window, and goes on from the windows that are planned already.
+ * Plans and queues a run's documents window by window, and continues after the windows that are already planned.
  *
- * @throws FleetError `run_conflict`, `run_cancelled`, `too_many_rejects` and whatever store and queue throw.
+ * @throws FleetError `run_conflict`, `run_cancelled`, `too_many_rejects` and errors of store and queue.
  */
 export async function produce(params: ProduceParams): Promise<ClosedRecord> {
   const admission = await openAdmission(params);
@@ -90,7 +90,7 @@ class Producer {
   readonly #chunker: Chunker;
   readonly #proof = new PlanProof();
   #unchanged = 0;
-  /** Windows that an earlier producer had planned and the store has. */
+  /** Number of windows in the store that an earlier producer planned. */
   #replayed = 0;
 
   constructor(params: ProduceParams, admission: Admission) {
@@ -123,7 +123,7 @@ class Producer {
       ...this.#proof.totals,
       ...(record.version === PLAN_VERSION && { plansSha256: this.#proof.plansSha256 }),
       ...(deletes !== undefined && { unchanged: this.#unchanged, deletes }),
-      // Runs of earlier versions have none, and an earlier producer may have closed the plan.
+      // Runs of earlier versions have no base, and an earlier producer may have closed the plan.
       ...(deletes !== undefined && record.guards !== undefined && { base: this.#admission.base }),
     };
     await this.#createSame(runKeys(record.run).closed, toJsonBytes(closedRecordSchema.parse(closed)));
@@ -131,7 +131,7 @@ class Producer {
     return closed;
   }
 
-  /** The documents, each id once, those that the base holds marked as such, with the limit on rejects. */
+  /** The documents, each id once, those in the base marked as such, subject to the limit on rejects. */
   async *#admitted(): AsyncGenerator<AdmittedItem> {
     const { items, maxRejects, signal } = this.#params;
     const examples: Reject[] = [];
@@ -160,8 +160,8 @@ class Producer {
   }
 
   /**
-   * Reads past the windows planned before, proves that they are the same, and queues what they lack. They are found by
-   * name: at the first one that is not there planning goes on, and writes those after it once more, the same to the byte.
+   * Reads past the windows planned before, proves that they match, and queues missing jobs. Windows are found by
+   * name: planning continues at the first missing one, and rewrites those after it, identical to the byte.
    */
   async #replay(before: ClosedRecord | null): Promise<void> {
     const { store, queue, record } = this.#params;
@@ -186,7 +186,7 @@ class Producer {
     if (digest.hex() !== plan.sourceSha256) throw this.#isAnother(plan);
   }
 
-  /** Objects of a planned window that are not in the store any more are made again from its documents. */
+  /** Recreates objects of a planned window that are missing in the store from its documents. */
   async #cutAgain({ plan, bytes }: StoredPlan, lost: readonly string[]): Promise<void> {
     const window = this.#newWindow();
     for await (const batch of tokenise(this.#documentsOf(plan), { chunker: this.#chunker, observe: this.#observe }))
@@ -217,11 +217,11 @@ class Producer {
   #goesOn(): FleetError {
     const { documents } = this.#proof.totals;
     return this.#conflict(
-      `the corpus goes on after the ${documents} documents that run ${this.#params.record.run} has planned`,
+      `the corpus continues after the ${documents} documents that run ${this.#params.record.run} has planned`,
     );
   }
 
-  /** While one window is written the next is read, and no further. */
+  /** Plans the rest: while one window is written the next is read, but no further. */
   async #planRest(before: ClosedRecord | null): Promise<void> {
     let window = this.#newWindow();
     const writer = new Background();
@@ -246,7 +246,7 @@ class Producer {
     }
   }
 
-  /** @param before Not counted yet. */
+  /** @param before Window that is not counted yet. */
   #newWindow(before?: WindowPlan): Window {
     const index = this.#proof.totals.windows + (before === undefined ? 0 : 1);
     const firstDocument = this.#proof.totals.documents + (before?.documents ?? 0);
@@ -254,7 +254,7 @@ class Producer {
     return new Window({ record, index, firstDocument, limits: limitsOf(index) });
   }
 
-  /** The plan is written after what it points at, and queued after it is written: nothing of it while there is no room. */
+  /** Writes the plan after the objects it refers to, and queues it afterwards; waits for room before it writes. */
   async #write(cut: CutWindow): Promise<void> {
     const { plan } = cut;
     const { store, queue, record, signal } = this.#params;
@@ -276,7 +276,7 @@ class Producer {
     this.#params.onProgress?.(this.#proof.totals);
   }
 
-  /** Writes down which rows of the base are no more. */
+  /** Lists the removed rows of the base in the store. */
   async #listGone(): Promise<DeletesFile[]> {
     const { run } = this.#params.record;
     const files: DeletesFile[] = [];
@@ -299,22 +299,22 @@ class Producer {
   }
 }
 
-/** One piece of work beside the caller's own; its fault is the caller's. */
+/** One background task; its error is rethrown to the caller. */
 class Background {
   #work = Promise.resolve();
   #fault: { readonly error: unknown } | null = null;
 
-  /** Only when idle. */
+  /** Starts a task; only when idle. */
   begin(work: () => Promise<void>): void {
     this.#work = work().catch((error: unknown) => void (this.#fault = { error }));
   }
 
-  /** @throws the work's fault, as soon as it is known */
+  /** @throws The task's error, once it is known. */
   assertWell(): void {
     if (this.#fault !== null) throw this.#fault.error;
   }
 
-  /** Waits for the work's end. @throws its fault */
+  /** Waits for the task's end. @throws Its error. */
   async idle(): Promise<void> {
     await this.#work;
     this.assertWell();
@@ -337,9 +337,9 @@ function tooManyRejects(examples: readonly Reject[], limit: number): FleetError 
   );
   const found =
     limit === 0
-      ? "a document was rejected and none may be (--strict)"
+      ? "a document was rejected, which --strict does not allow"
       : `${limit + 1} documents were rejected and --max-rejects is ${limit}; the first`;
   return new FleetError("too_many_rejects", `${found}: ${shown.join("; ")}`, {
-    cure: "mend the corpus, or leave --strict out or raise --max-rejects, and run the same command again to continue",
+    cure: "fix the corpus, or omit --strict or raise --max-rejects, and run the same command again to continue",
   });
 }

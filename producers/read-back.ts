@@ -8,7 +8,7 @@ import { notStored } from "../src/run/create-same.ts";
 import { readWindow } from "../src/run/read-plan.ts";
 import type { CutWindow } from "./window.ts";
 
-/** Objects that a window's plan points at, each with its key. */
+/** Objects that a window's plan refers to, each with its key. */
 export function objectsOf({ plan, staged, index, rejectLines }: CutWindow): [key: string, body: Uint8Array][] {
   const keys = runKeys(plan.run);
   return [
@@ -19,8 +19,8 @@ export function objectsOf({ plan, staged, index, rejectLines }: CutWindow): [key
 }
 
 /**
- * Keys of the objects that a window's plan points at and that the store lacks or has in another size.
- * @param params.needsStaged True if the staged rows must be there; those of a sealed run are removed and never missed.
+ * Keys of the objects that a window's plan refers to and that the store lacks or has in another size.
+ * @param params.needsStaged True if the staged rows must exist; those of a sealed run are deleted and not missing.
  */
 export async function findLost(
   store: ObjectStore,
@@ -43,9 +43,9 @@ export async function findLost(
 }
 
 /**
- * Reads every window's plan back by name, and looks for what those that were just written point at.
+ * Reads every window's plan back by name, and checks the objects of those that were just written.
  * @param params.from The first window that was just written.
- * @throws FleetError `store_unavailable` when something is not there: the same command writes it again
+ * @throws FleetError `store_unavailable` when an object is missing: the same command writes it again
  */
 export async function proveWritten(
   store: ObjectStore,
@@ -64,7 +64,7 @@ export async function proveWritten(
   for (const { key } of deletes) if ((await store.stat({ key })) === null) throw notStored(store, key);
 }
 
-/** @throws FleetError `store_unavailable` */
+/** Reads the closed record back. @throws FleetError `store_unavailable` */
 export async function proveClosed(store: ObjectStore, closed: ClosedRecord): Promise<void> {
   const key = runKeys(closed.run).closed;
   const isThere = (await store.stat({ key })) !== null;

@@ -1,4 +1,4 @@
-/** Documents to chunks, in order: batches of documents go to a chunker, several at a time. */
+/** Converts documents to chunks, in order: batches of documents go to a chunker, several at a time. */
 import type { Document, SourceItem } from "../src/core/documents.ts";
 import { nowMs, type Observe } from "../src/core/telemetry.ts";
 import { type Chunker, rowsOfTexts } from "./chunking/chunker.ts";
@@ -6,14 +6,14 @@ import type { RowSpan } from "./chunking/row-columns.ts";
 
 type RejectedItem = SourceItem & { readonly kind: "reject" };
 
-/** A document whose id was not met before. */
+/** A document with a new id. */
 export interface AdmittedDocument {
   /** `unchanged`: the run's base holds its rows. */
   readonly kind: "document" | "unchanged";
   readonly document: Document;
-  /** See `contentHash`. */
+  /** Digest; see `contentHash`. */
   readonly content: Uint8Array;
-  /** Present where it was cut already. */
+  /** Present if the document was already cut. */
   readonly rows?: RowSpan;
 }
 
@@ -30,7 +30,7 @@ const BATCH_CHARS = 2 * 1024 * 1024;
 export type TokeniseParams = Readonly<{ chunker: Chunker; observe: Observe }>;
 
 /**
- * Documents with their rows and rejects in their place, in batches: awaiting each of millions of documents takes longer
+ * Documents with their rows, and rejects in their place, in batches: awaiting millions of single documents takes longer
  * than adding it to a window.
  */
 export async function* tokenise(

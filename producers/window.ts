@@ -12,7 +12,7 @@ import type { RowSpan } from "./chunking/row-columns.ts";
 import { DocumentRows } from "./document-rows.ts";
 import type { AdmittedDocument, AdmittedItem, TokenisedItem } from "./tokenise.ts";
 
-/** Digest of documents as read, in order; tells whether a corpus is still the one that was planned. */
+/** Digest of documents as read, in order, to detect a corpus that changed since it was planned. */
 export class SourceDigest {
   readonly #hash: Hash = createHash("sha256");
 
@@ -107,7 +107,7 @@ export class Window {
     this.#rows.add(item.document, rows);
   }
 
-  /** Sorts and cuts. The same documents always give the same bytes. */
+  /** Sorts and cuts. The same documents always yield the same bytes. */
   cut(): CutWindow {
     const { version, run, options } = this.#record;
     const isDigested = version === PLAN_VERSION;

@@ -1,11 +1,11 @@
-/** What a worker's batches cost: shared out to the shards in them, summed up, and told to whoever listens. */
+/** Records the cost of a worker's batches: divides it between their shards, sums it up, and reports it to observers. */
 import { type BatchReport, type RowRef, rowLength, type ShardBuffers } from "../src/core/batch.ts";
 import type { Clock } from "../src/core/clock.ts";
 import type { BatchShare, IdleCause, Observe } from "../src/core/telemetry.ts";
 import { DeviceClock } from "./device-clock.ts";
 import type { HeldShard } from "./held-shard.ts";
 
-/** What a worker has done since it began. */
+/** A worker's totals since it started. */
 export interface WorkerCounts {
   shards: number;
   rows: number;
@@ -34,15 +34,15 @@ export class BatchLedger {
     this.#clock = new DeviceClock(() => clock.nowMs());
   }
 
-  /** See `DeviceClock`. */
+  /** Sets the reason for idle time; see `DeviceClock`. */
   waitsFor(cause: IdleCause): void {
     this.#clock.waitsFor(cause);
   }
 
   /**
-   * Books a batch that has ended, so that the shards' sums are the run's.
-   * @param params.rows Longest first.
-   * @param params.length What the rows were padded to.
+   * Records a finished batch, so that the shards' sums are the run's.
+   * @param params.rows The batch's rows, longest first.
+   * @param params.length Tokens that the rows were padded to.
    */
   record(
     params: Readonly<{

@@ -1,34 +1,34 @@
-/** What the device does all day: when it works, and why it stands still in between. */
+/** Measures when the device is busy, and why it is idle in between. */
 import type { BatchReport } from "../src/core/batch.ts";
 import { IDLE_CAUSES, type IdleCause, nowMs } from "../src/core/telemetry.ts";
 
 export interface DeviceTime {
   readonly deviceMs: number;
-  /** While the worker had jobs, or was about to: a night without work is not a slow device. */
+  /** Idle milliseconds while the worker had or expected jobs: a night without work does not make a device slow. */
   readonly idleMs: number;
-  /** The same by cause, and `queue-empty` beside it. */
+  /** The same by cause, plus `queue-empty`. */
   readonly idle: ReadonlyMap<IdleCause, number>;
 }
 
 export class DeviceClock {
   readonly #now: () => number;
-  /** What a device that stands still waits for, from when on; the last one holds until told otherwise. */
+  /** Reasons for an idle device, with their start; the last one holds until changed. */
   readonly #causes: { readonly cause: IdleCause; readonly fromMs: number }[];
   #freeSinceMs: number;
 
-  /** @param now Milliseconds since the epoch, as in `BatchReport`. */
+  /** @param now Returns milliseconds since the epoch, as in `BatchReport`. */
   constructor(now: () => number = nowMs) {
     this.#now = now;
     this.#freeSinceMs = now();
     this.#causes = [{ cause: "queue-empty", fromMs: this.#freeSinceMs }];
   }
 
-  /** Says what the device would be waiting for from now on, were it to stand still. */
+  /** Sets the reason for which the device would be idle from now on. */
   waitsFor(cause: IdleCause): void {
     if (this.#causes.at(-1)!.cause !== cause) this.#causes.push({ cause, fromMs: this.#now() });
   }
 
-  /** Books a batch that has ended: batches are booked in the order in which they ran. */
+  /** Records a finished batch; batches are recorded in the order in which they ran. */
   record(report: BatchReport): DeviceTime {
     const { startedAtMs, finishedAtMs } = report;
     const idle = new Map<IdleCause, number>();

@@ -1,4 +1,4 @@
-/** A shard from the moment a worker has loaded its rows until its file is committed. */
+/** A shard from the moment its rows are loaded until its file is committed. */
 import { hash, randomBytes } from "node:crypto";
 import { assembleResults, encodeResults } from "../src/arrow/results.ts";
 import { allocateShard, BROKEN, copyRow, rowLength, type RowRef, type ShardBuffers } from "../src/core/batch.ts";
@@ -12,10 +12,10 @@ import { openShardMemory, type ShardMemory } from "./shard-memory.ts";
 
 type ShardCost = Pick<ShardStats, "paddedTokens" | "batches" | "deviceMs" | "idleMs" | "idle">;
 
-/** Who makes a shard, and who hears of it. */
+/** The worker that makes a shard, and its observer. */
 export interface Committer {
   readonly worker: string;
-  /** As the shard's file records it; none where the engine is not known. */
+  /** Engine version for the shard's file; undefined if the engine is unknown. */
   readonly engineVersion?: string | undefined;
   readonly observe: Observe;
 }
@@ -28,13 +28,13 @@ export class HeldShard {
   readonly rows: PlannedRows;
   readonly buffers: ShardBuffers;
   readonly loadedAtMs: number;
-  /** What it takes of the worker's memory, vectors included. */
+  /** Bytes of the worker's memory that it occupies, vectors included. */
   readonly bytes: number;
-  /** How long it took to load. */
+  /** Milliseconds that loading took. */
   loadMs = 0;
   #firstBatchAtMs = 0;
   #lastBatchAtMs = 0;
-  /** With `--dedupe`: for each row the first one of the same tokens, itself when it is the first. */
+  /** With `--dedupe`: for each row the first one with the same tokens, possibly itself. */
   readonly #firsts: Uint32Array | null;
   #rowsLeft: number;
   #hasStarted = false;
@@ -68,7 +68,7 @@ export class HeldShard {
     this.#rowsLeft = this.rowRefs.length;
   }
 
-  /** The rows that have to go through the model. */
+  /** The rows that must go through the model. */
   get rowRefs(): RowRef[] {
     const rows = Array.from(this.rows.ids.keys()).filter((row) => this.#firstOf(row) === row);
     return rows.map((row) => ({ shard: this.buffers, row }));
@@ -91,7 +91,7 @@ export class HeldShard {
     this.#hasStarted = true;
   }
 
-  /** Books `rows` of this shard's rows as run in a batch, with their share of its cost. */
+  /** Records `rows` of this shard's rows as computed in a batch, with their share of its cost. */
   finish(rows: number, cost: Readonly<ShardCost>): void {
     this.#rowsLeft -= rows;
     this.#lastBatchAtMs = this.#clock.nowMs();
@@ -120,7 +120,7 @@ export class HeldShard {
     };
   }
 
-  /** How many of its rows are rejected, by the reason that stands in `rejects/`. */
+  /** Number of rejected rows by the reason given in `rejects/`. */
   get rejectCounts(): ReadonlyMap<string, number> {
     const counts = new Map<string, number>();
     for (const broken of this.buffers.broken) {
@@ -130,8 +130,8 @@ export class HeldShard {
   }
 
   /**
-   * Encodes the shard's file and creates it, its rejects first, so that a file never names rejects
-   * that are not there.
+   * Encodes the shard's file and creates it, after its rejects, so that a file never refers to rejects
+   * that are missing.
    */
   async commit(store: ObjectStore, by: Committer = NOBODY): Promise<"created" | "exists"> {
     const { worker, engineVersion, observe } = by;
@@ -156,12 +156,12 @@ export class HeldShard {
     const { files } = this.#memory;
     const body = timedSync(observe, { stage: "encode", of }, () => encodeResults(results, meta, files));
     const outcome = await timed(observe, { stage: "upload", of }, () => store.create({ key: keys.data(shard), body }));
-    // Not after a fault: something that was given up may still be reading it.
+    // A buffer is not reused after a failed upload: an abandoned request may still be reading it.
     files.give(body.buffer);
     return outcome;
   }
 
-  /** Gives its memory to the next shard: only when all its batches are done and its file is written, and once. */
+  /** Returns its memory for reuse: once, and only when all its batches are done and its file is written. */
   free(): void {
     this.#memory.shards.give(this.buffers.ids.buffer as SharedArrayBuffer);
   }
@@ -188,7 +188,7 @@ export class HeldShard {
   }
 }
 
-/** Rows of the same tokens have the same vectors, whoever's they are. */
+/** Rows with the same tokens have the same vectors, in any document. */
 function firstsOf({ offsets, tokenIds, ids }: PlannedRows): Uint32Array {
   const firsts = new Map<string, number>();
   return Uint32Array.from(ids.keys(), (row) => {
@@ -200,7 +200,7 @@ function firstsOf({ offsets, tokenIds, ids }: PlannedRows): Uint32Array {
   });
 }
 
-/** @param broken One of `BROKEN`. */
+/** @param broken One of the values of `BROKEN`. */
 function reasonOf(broken: number): string {
   return broken === BROKEN.crashed ? "crashed" : "non_finite";
 }

@@ -1,4 +1,4 @@
-/** From a queue job to the rows it points at. */
+/** Loads the rows that a queue job refers to. */
 import type { Logger } from "pino";
 import { decodeStagedShard } from "../src/arrow/staged.ts";
 import { type Clock, systemClock } from "../src/core/clock.ts";
@@ -13,24 +13,24 @@ import { HeldShard } from "./held-shard.ts";
 import { openShardMemory } from "./shard-memory.ts";
 
 /**
- * Why there is nothing to do for a job: its file is there already, since the job was repeated; or someone cancelled its
- * run, or removed it.
+ * Reasons why a job needs no work: its file already exists, since the job was repeated; or its
+ * run was cancelled or removed.
  */
 export type Unneeded = "done" | "cancelled" | "removed";
 
-/** What becomes of a job that is loaded. */
+/** The outcome of loading a job. */
 export type Loaded = { readonly kind: "held"; readonly shard: HeldShard } | { readonly kind: Unneeded };
 
-/** A cancelled run's jobs stop within this time; asking for every job would double the store's calls. */
+/** A cancelled run's jobs stop within this time; checking for every job would double the store's calls. */
 const CANCEL_LOOK_INTERVAL_MS = 5000;
 
-/** Which engine, and which release of it. */
+/** An engine and its version. */
 export interface EngineId {
   readonly name: string;
   readonly version: string | null;
 }
 
-/** From a job to rows in memory: refuses those of other engines, models, precisions or runs. */
+/** Loads a job's rows into memory; refuses those of other engines, models, precisions or runs. */
 export class Loader {
   readonly #store: ObjectStore;
   readonly #model: ModelRef;
@@ -51,11 +51,11 @@ export class Loader {
       precision: Precision;
       heads: readonly Head[];
       vocabSize: number;
-      /** ONNX Runtime, of a version that is not known, by default. */
+      /** ONNX Runtime of unknown version by default. */
       engine?: EngineId;
-      /** Told of runs that another version of the engine began; nobody by default. */
+      /** Logs runs that another version of the engine started; none by default. */
       log?: Logger;
-      /** This machine's by default. */
+      /** This machine's clock by default. */
       clock?: Clock;
     }>,
   ) {
@@ -77,7 +77,7 @@ export class Loader {
       if (!hasCode(error, "run_unknown") && !hasCode(error, "object_missing")) throw error;
       const { run } = job.payload;
       if (await this.#isThere(removedKey(run))) return { kind: "removed" };
-      // Its staged ids go when the run is sealed, and another may have written the file and sealed meanwhile.
+      // Staged ids are deleted at the seal, and another worker may have written the file and sealed meanwhile.
       const unneeded = await this.#unneeded(job);
       if (unneeded !== null) return unneeded;
       throw error;
@@ -126,11 +126,11 @@ export class Loader {
     return record;
   }
 
-  /** @throws FleetError `worker_unfit`: others of the fleet may have what the run wants. */
+  /** @throws FleetError `worker_unfit`: other workers of the fleet may have what the run needs. */
   #assertFit({ run, options }: RunRecord): void {
     const { model, heads, precision } = options;
     const unfit = (wanted: string, had: string, cure: string): never => {
-      throw new FleetError("worker_unfit", `run ${run} wants ${wanted}; this worker has ${had}`, { cure });
+      throw new FleetError("worker_unfit", `run ${run} needs ${wanted}; this worker has ${had}`, { cure });
     };
     const engine = engineNameOf(options);
     if (engine !== this.#engine.name)
@@ -143,7 +143,7 @@ export class Loader {
       );
     if (model.id !== this.#model.id || !givesSameVectors(model, this.#model)) {
       const cure =
-        "start workers with the model, of the same revision, tokenizer and configuration, that the run was enqueued with";
+        "start workers with the model that the run was enqueued with, at the same revision, tokenizer and configuration";
       unfit(modelName(model), modelName(this.#model), cure);
     }
     const missing = heads.filter((head) => !this.#heads.includes(head));
@@ -153,18 +153,18 @@ export class Loader {
     }
   }
 
-  /** Once a run. Another version is no reason to refuse it: see `engineNameOf`. */
+  /** Logged once per run. Another version is no reason to refuse it: see `engineNameOf`. */
   #sayVersion({ run, options, engineVersion }: RunRecord): void {
     const { name, version } = this.#engine;
     if (engineVersion === undefined || version === null || version === engineVersion) return;
     if (engineNameOf(options) !== name) return;
     this.#log?.warn(
       { run, engine: name, version, engineVersion },
-      "the run was begun with another version of the engine; this worker's vectors may differ from others of it by rounding",
+      "the run was started with another version of the engine; this worker's vectors may differ from its others by rounding",
     );
   }
 
-  /** Ids outside the embedding table would read foreign memory in some runtimes. */
+  /** Ids outside the embedding table would read out of bounds in some runtimes. */
   #assertIdsFit(ids: Int32Array, record: RunRecord): void {
     let worst = 0;
     // As unsigned, a negative id is larger than any vocabulary.

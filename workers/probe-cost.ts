@@ -15,10 +15,10 @@ import type { Embedder } from "../src/core/ports.ts";
 
 /** Each shape runs twice: the first time a runtime may allocate, and choose kernels. */
 const TIMES_EACH = 2;
-/** From 64 tokens to the largest batch, four times as many each step; the longest rows first. */
+/** Batch areas in tokens, from 64 to the largest batch, by factors of four; the longest rows first. */
 const AREAS = [64, 256, 1024, 4096, 16_384];
 const SHORTEST = 64;
-/** A batch is never free: noise that hides its own cost would make the packer cut one for each length. */
+/** Minimum cost: noise that hid a batch's own cost would make the packer cut one batch per length. */
 const LEAST_BATCH_TOKENS = 16;
 
 export interface ProbeParams {
@@ -28,11 +28,11 @@ export interface ProbeParams {
   readonly maxTokens: number;
   readonly vocabSize: number;
   readonly maxBatchTokens: number;
-  /** About how long it may take: a batch that would last beyond it is not tried. */
+  /** Approximate time limit in milliseconds; a batch expected to exceed it is not tried. */
   readonly budgetMs: number;
 }
 
-/** The cost model of the cache, or else a measured one, which is put there. A cache that fails is only told of. */
+/** The cached cost model, or else a measured one, which is then cached. A failing cache is only logged. */
 export async function costOf(
   params: ProbeParams & Readonly<{ cache: CostCache; key: CostKey; log: Logger }>,
 ): Promise<CostModel> {
@@ -45,7 +45,7 @@ export async function costOf(
   const cost = { ...fitted, batchMs: Math.max(fitted.batchMs, LEAST_BATCH_TOKENS * fitted.tokenMs) };
   log.info({ ...key, samples: samples.length, cost }, "the device was measured");
   await cache.save(key, cost).catch((error: unknown) => {
-    log.warn(`the device's cost model cannot be kept, so each start measures it again: ${messageOf(error)}`);
+    log.warn(`the device's cost model cannot be cached, so each start measures it again: ${messageOf(error)}`);
   });
   return cost;
 }
@@ -56,7 +56,7 @@ export async function probeCost(params: ProbeParams): Promise<CostSample[]> {
   for (const shape of shapesOf(params)) {
     const last = samples.at(-1);
     const growth = last === undefined ? 0 : (shape.rows * shape.length) / (last.rows * last.length);
-    // Attention may make a longer row dearer than in proportion; the factor leaves room for it.
+    // Attention may cost more than proportionally on longer rows; the factor allows for it.
     if (last !== undefined && last.ms * Math.max(growth, 1) * TIMES_EACH > leftMs) break;
     const ms: number[] = [];
     for (let time = 0; time < TIMES_EACH; time++) ms.push(await runOnce(params, shape));
@@ -78,7 +78,7 @@ function shapesOf({ maxTokens, maxBatchTokens }: ProbeParams): BatchShape[] {
 async function runOnce(params: ProbeParams, { rows, length }: BatchShape): Promise<number> {
   const { embedder, dim, heads, vocabSize } = params;
   const shard = allocateShard({ lengths: new Uint32Array(rows).fill(length), dim, heads });
-  // Any ids do, as long as they are spread over the embedding table as a text's are.
+  // Any ids spread over the embedding table, as a text's are.
   for (let i = 0; i < shard.ids.length; i++) shard.ids[i] = (i * 7919) % vocabSize;
   const refs = Array.from({ length: rows }, (_, row): RowRef => ({ shard, row }));
   const { startedAtMs, finishedAtMs } = await embedder.embed({ rows: refs });

@@ -1,7 +1,7 @@
 /**
- * Jobs that are suspected of killing workers. They run one at a time, never beside other jobs' rows, in a
- * model that may crash without taking the worker along; where it does, the rows are halved until the one
- * that did it stands alone, and is rejected.
+ * Jobs suspected of killing workers. They run one at a time, never beside other jobs' rows, in a
+ * model whose crash does not end the worker; after a crash, the rows are halved until the one
+ * responsible is isolated and rejected.
  */
 import type { Logger } from "pino";
 import { BROKEN, type RowRef, rowLength } from "../src/core/batch.ts";
@@ -12,17 +12,17 @@ import type { HeldShard } from "./held-shard.ts";
 import type { Loaded, Unneeded } from "./loader.ts";
 
 export interface QuarantineParams {
-  /** May crash on any batch with `inference_crashed`, and takes the next one all the same. */
+  /** May crash on any batch with `inference_crashed`, and accepts the next one anyway. */
   readonly sandbox: Embedder;
   readonly packing: PackingLimits;
   readonly log: Logger;
   readonly load: (job: LeasedJob) => Promise<Loaded>;
-  /** There is nothing to do for the job. */
+  /** Called when the job needs no work. */
   readonly onDone: (job: LeasedJob, why: Unneeded) => Promise<void>;
   readonly onComplete: (shard: HeldShard) => Promise<void>;
   readonly onUnfinished: (job: LeasedJob) => Promise<void>;
   readonly onFault: (job: LeasedJob, error: unknown) => Promise<void>;
-  /** After any of these, when the job counts no more. */
+  /** Called after each of these, when the job no longer counts. */
   readonly onSettled: () => void;
 }
 
@@ -36,7 +36,7 @@ export class Quarantine {
     this.#params = params;
   }
 
-  /** Jobs waiting or running. */
+  /** Number of jobs waiting or running. */
   get size(): number {
     return this.#jobs.size;
   }
@@ -45,7 +45,7 @@ export class Quarantine {
     if (this.#jobs.has(job.id)) return;
     this.#jobs.add(job.id);
     const { log } = this.#params;
-    log.warn({ ...job.payload, stalls: job.stalls }, "a job whose workers died is run alone, in a sandbox");
+    log.warn({ ...job.payload, stalls: job.stalls }, "a job whose workers died runs alone, in a sandbox");
     this.#turn = this.#turn
       .then(() => this.#run(job))
       .finally(() => {
@@ -54,7 +54,7 @@ export class Quarantine {
       });
   }
 
-  /** Hands back what is not finished after the batch that runs now. */
+  /** Returns unfinished jobs to the queue after the current batch. */
   async stop(): Promise<void> {
     this.#isStopping = true;
     await this.#turn;
@@ -72,12 +72,12 @@ export class Quarantine {
     } catch (error) {
       await onFault(job, error);
     } finally {
-      // The memory of a second model is wanted only while there are suspects.
+      // A second model is kept in memory only while there are suspects.
       if (this.#jobs.size === 1) await sandbox.close();
     }
   }
 
-  /** @returns false when told to stop before the end. */
+  /** @returns False when stopped before the end. */
   async #embedAll(shard: HeldShard): Promise<boolean> {
     const packer = new Packer<RowRef>(this.#params.packing, rowLength);
     packer.add(shard.rowRefs);

@@ -1,4 +1,4 @@
-/** Gives up a job after a fault, as `verdict.ts` says. A queue that cannot be told lets the job's lease lapse. */
+/** Gives up a job after a fault, by the rules of `verdict.ts`. If the queue is unreachable, the job's lease lapses. */
 import type { Logger } from "pino";
 import type { Clock } from "../src/core/clock.ts";
 import { hasCode, messageOf } from "../src/core/errors.ts";
@@ -6,12 +6,12 @@ import type { JobLeases, LeasedJob } from "../src/core/ports.ts";
 import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { MAX_FAULTS, retryAfterMs, type Verdict, verdictOf } from "./verdict.ts";
 
-/** Of a server that is away: the next job would fare no better at once. */
+/** Pause when a server is unavailable: the next job would fail as well. */
 const PAUSE_MS = 1000;
 
 export interface Refusal {
   readonly job: LeasedJob;
-  /** What could not be done with its shard. */
+  /** The operation that failed. */
   readonly what: "loaded" | "written" | "completed";
   readonly error: unknown;
 }
@@ -29,18 +29,18 @@ export class Refuser {
     this.#observe = params.observe ?? unobserved;
   }
 
-  /** @returns What has become of the job; with `end` the worker has to end. */
+  /** @returns The verdict on the job; with `end` the worker must end. */
   async refuse({ job, what, error }: Refusal): Promise<Verdict> {
     const verdict = verdictOf(error);
     const { starts = 1, faults = 0 } = job;
     const of = { run: job.payload.run, shard: job.payload.shard, err: error };
     if (verdict === "end") {
-      this.#log.error(of, "this worker cannot do a job, which goes back to the queue for others; the worker ends");
+      this.#log.error(of, "this worker cannot do a job, which returns to the queue for others; the worker stops");
       await this.giveBack(job);
       return "end";
     }
     if (verdict === "wait") {
-      // As often as it takes: an outage says nothing of the job, and `status` says what it waits for.
+      // Without a limit: an outage is not the job's fault, and `status` shows what it waits for.
       if (hasCode(error, "store_unavailable")) this.#observe({ kind: "store-wait", reason: error.message });
       const afterMs = retryAfterMs(starts);
       this.#log.warn({ ...of, starts, afterMs }, `a shard could not be ${what} and goes back to the queue for a while`);
@@ -66,7 +66,7 @@ export class Refuser {
 
   async #tell(job: LeasedJob, told: Promise<void>): Promise<void> {
     await told.catch((error: unknown) => {
-      this.#log.warn({ shard: job.id, err: error }, "a job could not be handed back or failed; its lease will lapse");
+      this.#log.warn({ shard: job.id, err: error }, "a job could not be returned or failed; its lease will lapse");
     });
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Lets loops sleep until something has changed. Check and `wait` must be in one synchronous stretch:
- * then no notice can fall between them.
+ * Lets loops sleep until something has changed. Check and `wait` must be in the same synchronous section,
+ * so that no notification falls between them.
  */
 export class Signal {
   #waiters: (() => void)[] = [];

@@ -1,6 +1,6 @@
 /**
- * Keeps a number of worker processes alive: one that crashes is started again, later each time. One that says that it
- * would only end again is not: with wrong weights, a wrong store or a full disk it would take jobs and spoil time.
+ * Keeps a number of worker processes alive: a crashed one is restarted, with growing delays. One that reports that it
+ * would fail again is not: with wrong weights, a wrong store or a full disk it would take jobs and fail.
  */
 import { type ChildProcess, type Serializable, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -8,30 +8,30 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { FleetError } from "../src/core/errors.ts";
 
-/** It doubles with each crash in a row. */
+/** Delay before the first restart; it doubles with each consecutive crash. */
 const FIRST_RESTART_MS = 500;
-/** A worker that fails this often in a row will not mend by itself. */
+/** Number of consecutive crashes after which a worker is not restarted. */
 const MAX_CRASHES_IN_A_ROW = 5;
-/** One that lived this long is not counted as crashing in a row. */
+/** A process that ran this long resets the count of consecutive crashes. */
 const STABLE_AFTER_MS = 60_000;
-/** With what a command ends that was asked for in a way that cannot work, however often it is tried. */
+/** Exit code of a command with invalid arguments, which would always fail. */
 const EXIT_USAGE = 2;
-/** What a child tells its supervisor before it ends for a reason that a restart would not mend. */
+/** Message of a child to its supervisor before it exits for a reason that a restart would not fix. */
 const STAY_DOWN = "stay-down";
 
-/** To be said by a worker's process before it ends. Nobody hears it where nobody supervises. */
+/** Sent by a worker's process before it exits. Ignored without a supervisor. */
 export function tellStayDown(): void {
   process.send?.(STAY_DOWN, undefined, undefined, () => {});
 }
 
 export interface SupervisorParams {
-  /** For each worker, arguments for this Node.js: a script and what it is given. */
+  /** Arguments of Node.js for each worker: a script and its arguments. */
   readonly argvs: readonly string[][];
-  /** For each worker, what it is sent when it has started: what a command line would show to everybody, too. */
+  /** Message for each worker after its start, with settings that a command line would expose. */
   readonly messages?: readonly Serializable[];
   readonly env: NodeJS.ProcessEnv;
   readonly log: Logger;
-  /** Pause after a first crash. */
+  /** Delay before the restart after a first crash. */
   readonly firstRestartMs?: number;
 }
 
@@ -47,11 +47,11 @@ export class Supervisor {
 
   start(): void {
     this.#params.argvs.forEach((argv, i) => this.#lives.push(this.#keepAlive(i, argv)));
-    // A rejection is seen by whoever awaits `ended`; until then it is not unhandled.
+    // A rejection reaches whoever awaits `ended`; until then it must not count as unhandled.
     for (const life of this.#lives) life.catch(() => {});
   }
 
-  /** Rejects when a worker cannot be kept alive; resolves when all have ended. */
+  /** Rejects when a worker cannot be kept alive; resolves when all have exited. */
   async ended(): Promise<void> {
     await Promise.all(this.#lives);
   }
@@ -70,13 +70,13 @@ export class Supervisor {
       const startedMs = Date.now();
       const child = spawn(process.execPath, argv, { env, stdio: ["ignore", "inherit", "inherit", "ipc"] });
       this.#children.add(child);
-      // One that ended before it heard it is told of by its exit.
+      // The exit event covers a process that exited before it received the message.
       if (messages?.[index] !== undefined) child.send(messages[index], () => {});
       let staysDown = false;
       child.on("message", (message) => (staysDown ||= message === STAY_DOWN));
       const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
       this.#children.delete(child);
-      // What it said last may be read after its end.
+      // Its last message may arrive after its exit.
       if (child.connected) await once(child, "disconnect");
       if (code === 0 || stopping.aborted) return;
       crashes = Date.now() - startedMs > STABLE_AFTER_MS ? 1 : crashes + 1;
@@ -84,11 +84,11 @@ export class Supervisor {
       if (staysDown || code === EXIT_USAGE || crashes === MAX_CRASHES_IN_A_ROW) {
         const often = crashes === 1 ? "" : ` ${crashes} times in a row, last`;
         throw new FleetError("worker_failed", `worker ${index} ended${often} with ${how}`, {
-          cure: "its last lines above say why: fix that, then start the workers again",
+          cure: "fix the cause given in its last lines above, then start the workers again",
         });
       }
       const pauseMs = firstRestartMs * 2 ** (crashes - 1);
-      log.warn({ worker: index, how, pauseMs }, "a worker crashed and is started again");
+      log.warn({ worker: index, how, pauseMs }, "a worker crashed and is being restarted");
       await sleep(pauseMs, undefined, { signal: stopping }).catch(() => {});
     }
   }

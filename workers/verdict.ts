@@ -1,20 +1,20 @@
 /**
- * What becomes of a job and of its worker after a fault. One question decides: whose is it? What another worker could
- * do goes back to the queue; only what none could do fails.
+ * The consequences of a fault for a job and its worker, by whose fault it is. A job that another worker could
+ * do returns to the queue; one that no worker could do fails.
  */
 import { type ErrorCode, FleetError, messageOf } from "../src/core/errors.ts";
 
 /**
- * - `end`: the fault is this worker's own. The job goes back at once, and the worker ends: it would spoil the next one.
- * - `wait`: a server is away. The job goes back for a while, as often as it takes.
- * - `retry`: it may be the job's or this worker's. The job goes back a few times and then fails.
+ * - `end`: the fault is this worker's own. The job returns at once, and the worker ends: it would fail the next one.
+ * - `wait`: a server is unavailable. The job returns after a delay, without a limit.
+ * - `retry`: the fault may be the job's or this worker's. The job returns a few times and then fails.
  * - `fail`: no worker can do the job.
  */
 export type Verdict = "end" | "wait" | "retry" | "fail";
 
 interface Rule {
   readonly job: Verdict;
-  /** Whether a worker that ended with it may do better when it is started again as it was. */
+  /** Whether a restarted worker with the same settings may succeed. */
   readonly restart: boolean;
 }
 
@@ -25,7 +25,7 @@ const UNCLEAR: Rule = { job: "retry", restart: true };
 const HOPELESS: Rule = { job: "fail", restart: true };
 
 const RULES: Readonly<Record<ErrorCode, Rule>> = {
-  // Wrong store, model, options or program, or a machine that lacks something: for people to mend.
+  // A wrong store, model, option or program, or a deficient machine: people must fix it.
   bad_usage: OWN,
   run_unknown: OWN,
   worker_unfit: OWN,
@@ -36,24 +36,24 @@ const RULES: Readonly<Record<ErrorCode, Rule>> = {
   model_unknown: OWN,
   model_invalid: OWN,
   model_unavailable: OWN,
-  // A machine that is too small now, or a device that hangs.
+  // A machine that is too small now, or a hung device.
   device_memory: OWN_FOR_NOW,
   inference_hung: OWN_FOR_NOW,
-  // Servers that will be back.
+  // Servers that will be available again.
   store_unavailable: PASSING,
   redis_unavailable: PASSING,
-  // The plan or the staged bytes are wrong, or the run is nobody's: the same everywhere.
+  // The plan or the staged bytes are invalid, or the run does not exist: the same for every worker.
   job_invalid: HOPELESS,
   plan_invalid: HOPELESS,
   object_missing: HOPELESS,
   object_corrupt: HOPELESS,
   run_cancelled: HOPELESS,
-  // A device's fault, or the rows'.
+  // A fault of the device or the rows.
   inference_failed: UNCLEAR,
   inference_crashed: UNCLEAR,
-  // How a worker ends that leaves runs unsealed; they say what is missing.
+  // Errors of a worker that leaves runs unsealed; they state what is missing.
   run_incomplete: { job: "retry", restart: false },
-  // No worker meets these over a job.
+  // Not raised by a worker's jobs.
   run_held: UNCLEAR,
   run_conflict: UNCLEAR,
   source_unreadable: UNCLEAR,
@@ -70,12 +70,12 @@ const RULES: Readonly<Record<ErrorCode, Rule>> = {
   producer_failed: UNCLEAR,
 };
 
-/** What is no `FleetError` is unclear, unless it says that memory has run out. */
+/** An error that is not a `FleetError` is unclear, unless it reports exhausted memory. */
 export function verdictOf(error: unknown): Verdict {
   return ruleOf(error).job;
 }
 
-/** Whether a worker that ended with this may be started again as it was; false when it would only end again. */
+/** Whether a worker that ended with this error may be restarted; false when it would only end again. */
 export function mayRestart(error: unknown): boolean {
   return ruleOf(error).restart;
 }
@@ -85,19 +85,19 @@ function ruleOf(error: unknown): Rule {
   return isOutOfMemory(error) ? RULES.device_memory : UNCLEAR;
 }
 
-/** What Node.js throws for memory that the system does not give. */
+/** Whether Node.js reports that the system denied memory. */
 function isOutOfMemory(error: unknown): boolean {
   if ((error as { code?: unknown } | null)?.code === "ENOMEM") return true;
   return error instanceof RangeError && /allocation failed|out of memory/i.test(messageOf(error));
 }
 
-/** Attempts at a job whose fault is unclear, the last one included. */
+/** Maximum number of attempts at a job whose fault is unclear. */
 export const MAX_FAULTS = 5;
 const FIRST_RETRY_MS = 500;
-/** Of a store that is away: short enough to go on soon when it is back. */
+/** Maximum delay of a retry: short enough to continue soon after an outage. */
 const MAX_RETRY_MS = 30_000;
 
-/** @param times How often it was tried. @returns Doubling from half a second up to half a minute. */
+/** @param times Number of attempts so far. @returns Delay, doubling from half a second up to half a minute. */
 export function retryAfterMs(times: number): number {
   return Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(times - 1, 16));
 }

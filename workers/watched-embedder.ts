@@ -1,4 +1,4 @@
-/** A device that is watched: one that owes an answer for too long hangs, and is given up. */
+/** A device with a watchdog: one that owes an answer for too long counts as hung, and is given up. */
 import type { BatchReport, RowRef } from "../src/core/batch.ts";
 import { FleetError } from "../src/core/errors.ts";
 import type { Embedder } from "../src/core/ports.ts";
@@ -29,19 +29,19 @@ export class WatchedEmbedder implements Embedder {
     return this.#embedder.paddedLength(longest);
   }
 
-  /** @throws FleetError `inference_hung` for every batch that the device has when it hangs. */
+  /** Computes rows. @throws FleetError `inference_hung` for every batch on the device when it hangs. */
   async embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {
     if (this.#fault !== null) throw this.#fault;
     let owed: Owed | undefined;
     const hung = new Promise<never>((_, giveUp) => (owed = { rows: params.rows.length, giveUp }));
-    // A device that works already owes its answer since it began, not since now.
+    // A busy device owes its answer since it started, not since now.
     if (this.#owed.size === 0) this.#watch();
     this.#owed.add(owed!);
     try {
       return await Promise.race([this.#embedder.embed(params), hung]);
     } finally {
       this.#owed.delete(owed!);
-      // A hung device is not at rest: its heartbeat stops, so that no lease is renewed any more.
+      // A hung device is not idle: its heartbeat stops, so that no lease is renewed.
       if (this.#fault === null) this.#answered();
     }
   }
@@ -50,7 +50,7 @@ export class WatchedEmbedder implements Embedder {
     this.#heartbeat.deviceWorks();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      // Where this thread was held up, the answer may lie here already and is looked at first.
+      // If this thread was blocked, the answer may already be queued, and is processed first.
       const timer = this.#timer;
       setImmediate(() => timer === this.#timer && this.#giveUp());
     }, this.#heartbeat.maxSilentMs);
@@ -68,7 +68,7 @@ export class WatchedEmbedder implements Embedder {
     const seconds = this.#heartbeat.maxSilentMs / 1000;
     this.#fault = new FleetError(
       "inference_hung",
-      `${this.device} has given no answer for ${seconds} seconds, with ${rows} rows on it`,
+      `${this.device} has not answered for ${seconds} seconds, with ${rows} rows on it`,
       {
         cure: "the device or its driver hangs; if it is only slow, raise --max-batch-seconds or lower --max-batch-tokens",
       },

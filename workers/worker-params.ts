@@ -1,4 +1,4 @@
-/** What a worker is put together from. */
+/** The parts of a worker. */
 import type { Logger } from "pino";
 import type { Clock } from "../src/core/clock.ts";
 import type { PackingLimits } from "../src/core/packing.ts";
@@ -6,28 +6,28 @@ import type { Embedder, JobLeases, ObjectStore } from "../src/core/ports.ts";
 import type { Observe } from "../src/core/telemetry.ts";
 import type { Loader } from "./loader.ts";
 
-/** The ports and limits a worker works with. */
+/** Ports and limits of a worker. */
 export interface WorkerParams {
   readonly store: ObjectStore;
   readonly leases: JobLeases;
   readonly embedder: Embedder;
-  /** Batches handed to the embedder at once, as its engine says; 3 by default. */
+  /** Number of batches in flight to the embedder, as its engine sets it; 3 by default. */
   readonly batchesInFlight?: number;
-  /** Of the embedder's engine, for result files. */
+  /** Version of the embedder's engine, for result files. */
   readonly engineVersion?: string;
-  /** Runs the jobs suspected of killing workers; it may crash and be used again. Null when the engine has none. */
+  /** Runs the jobs suspected of killing workers; usable again after a crash. Null when the engine has none. */
   readonly sandbox: Embedder | null;
   readonly loader: Loader;
   readonly packing: PackingLimits;
-  /** What all shards may take, vectors and files that are being written included; one that is larger comes alone. */
+  /** Maximum bytes of all shards, including vectors and files being written; a larger shard is processed alone. */
   readonly maxHeldBytes: number;
   readonly log: Logger;
-  /** Who made a shard, as its file says. */
+  /** Name of the worker in a shard's file. */
   readonly name?: string;
-  /** Told of stages, batches and shards; nobody by default. */
+  /** Observes stages, batches and shards; none by default. */
   readonly observe?: Observe;
-  /** This machine's by default. */
+  /** This machine's clock by default. */
   readonly clock?: Clock;
-  /** Called when the queue has nothing for this worker and it holds nothing. Return true to end. */
+  /** Called when the queue is empty for this worker and it holds nothing. Returns true to end. */
   readonly onIdle: (runs: ReadonlySet<string>) => Promise<boolean>;
 }

@@ -19,12 +19,12 @@ import { MAX_FAULTS } from "./verdict.ts";
 import { Signal } from "./signal.ts";
 import type { WorkerParams } from "./worker-params.ts";
 
-/** Of an embedder whose engine says nothing: one batch runs, the next is ready, and the last one's results are copied. */
+/** Default when the engine sets none: one batch runs, the next is ready, and the previous one's results are copied. */
 const DEFAULT_BATCHES_IN_FLIGHT = 3;
-/** Rows kept ready, in batches' worth: enough to choose from for little padding. */
+/** Size of the pool of ready rows, in batches: enough choice for little padding. */
 const POOL_BATCHES = 24;
 const MAX_JOBS_PER_PULL = 16;
-/** One lapsed lease is a spot machine's ordinary end; a second one on the same job is a pattern. */
+/** One lapsed lease is a spot machine's normal end; a second one on the same job is suspicious. */
 const SUSPECT_AFTER_STALLS = 2;
 const MAX_SUSPECTS = 16;
 
@@ -43,9 +43,9 @@ export class FleetWorker {
   readonly #held = new Map<ShardBuffers, HeldShard>();
   readonly #commits = new Map<HeldShard, Promise<void>>();
   readonly #memory: MemoryBudget;
-  /** Runs whose shards this worker committed since it was last idle. */
+  /** Runs with shards that this worker committed since it was last idle. */
   readonly #runs = new Set<string>();
-  /** Wakes both loops: rows came, a batch ended, a file was committed, or the worker is to stop. */
+  /** Wakes both loops when rows arrive, a batch or a commit ends, or the worker is to stop. */
   readonly #changed = new Signal();
   #queueIsDry = false;
   #isStopping = false;
@@ -54,7 +54,7 @@ export class FleetWorker {
   #isDeviceAtFault = false;
   #batchesInFlight = 0;
   #loads = 0;
-  /** How many jobs the last pull brought, and the tokens and memory of the largest ones lately. */
+  /** Number of jobs in the last pull, and tokens and bytes of the largest recent ones. */
   #lately = { jobs: 0, largest: 0, bytes: 0 };
   #done: Promise<void> | null = null;
 
@@ -87,19 +87,19 @@ export class FleetWorker {
     });
   }
 
-  /** So far. */
+  /** Counts so far. */
   get counts(): Readonly<WorkerCounts> {
     return this.#ledger.counts;
   }
 
-  /** Works until stopped, or until `onIdle` says there is nothing left. Rejects on a fault of the device. */
+  /** Runs until stopped, or until `onIdle` returns true. Rejects on a fault of the device. */
   run(): Promise<void> {
     this.#done ??= this.#run();
     return this.#done;
   }
 
   /**
-   * Stops pulling, hands back the shards not begun, finishes and commits the others.
+   * Stops pulling, returns the shards not started, finishes and commits the others.
    * Safe to call before `run` and more than once.
    */
   async stop(): Promise<void> {
@@ -113,7 +113,7 @@ export class FleetWorker {
     this.#changed.notify();
   }
 
-  /** What keeps the device waiting, if it waits. */
+  /** The reason why the device is idle, if it is. */
   get #cause(): IdleCause {
     if (this.#batchesInFlight > 0) return "copying";
     if (this.#memory.isCongested || (this.#memory.isFull && this.#held.size === 0)) return "committing";
@@ -133,7 +133,7 @@ export class FleetWorker {
     }
   }
 
-  /** What a failing device had begun is left to lapse: a job that does this to every worker is known by its stalls. */
+  /** Shards to return. Those started on a failing device lapse: a job that ends every worker is known by its stalls. */
   get #handedBack(): HeldShard[] {
     return [...this.#held.values()].filter((shard) => !this.#isDeviceAtFault || !shard.hasStarted);
   }
@@ -156,7 +156,7 @@ export class FleetWorker {
       const isIdle = !this.#isBusy && this.#suspects === 0;
       if (isIdle && this.#queueIsDry && (await this.#params.onIdle(this.#takeRuns()))) break;
       await this.#pull(!this.#isBusy);
-      // Nothing to pull while rows are held or written: look again when that has moved on.
+      // Nothing to pull while rows are held or written: check again after progress.
       if (this.#queueIsDry && this.#isBusy) await this.#changed.wait();
     }
     await this.#giveBackUnstarted();
@@ -184,9 +184,9 @@ export class FleetWorker {
   }
 
   /**
-   * As many jobs as there is room for if they are as large as those lately, and at most twice the last pull's: a
-   * worker that takes more for the size of a small one keeps them from others. Of a queue that was empty the last
-   * time one is asked for: sixty-four workers at a run's end would ask for sixteen each.
+   * As many jobs as fit if they are as large as recent ones, and at most twice the last pull's: a
+   * worker that takes more because of one small job keeps them from others. A queue that was empty last
+   * time is asked for one: at a run's end sixty-four workers would ask for sixteen each.
    */
   get #wantedJobs(): number {
     const { jobs, largest, bytes } = this.#lately;
@@ -203,7 +203,7 @@ export class FleetWorker {
     const max = this.#wantedJobs;
     const startedAtMs = this.#clock.nowMs();
     const { jobs, refused } = await leases.pull({ max, wait });
-    // Waiting for work that is not there is no stage of the work.
+    // Waiting for jobs is not counted as a stage.
     if (jobs.length > 0)
       this.#observe({ kind: "stage", stage: "pull", startedAtMs, durationMs: this.#clock.nowMs() - startedAtMs });
     this.#observe({ kind: "polled", jobs: jobs.length });
@@ -252,7 +252,7 @@ export class FleetWorker {
     const { run, shard } = job.payload;
     await this.#params.leases.complete({ job });
     this.#runs.add(run);
-    const message = why === "done" ? "the shard was done already" : `the run was ${why}; its job is dropped`;
+    const message = why === "done" ? "the shard was already done" : `the run was ${why}; its job is dropped`;
     this.#params.log.info({ run, shard }, message);
   }
 
@@ -304,12 +304,12 @@ export class FleetWorker {
     const isReady =
       this.#fault === null && this.#batchesInFlight < this.#maxBatchesInFlight && !this.#memory.isCongested;
     if (!isReady) return null;
-    // With no room for more shards nothing can come that would fill a remainder up, unless a batch or a commit ends.
+    // Without room for more shards, only the end of a batch or a commit can add rows to a partial batch.
     const isStuck = this.#isFull && this.#batchesInFlight === 0 && this.#commits.size === 0;
     const nothingComes = this.#hasFed || ((this.#queueIsDry || isStuck) && this.#loads === 0);
     const startedAtMs = this.#clock.nowMs();
     const batch = this.#packer.next({ flush: nothingComes });
-    // A look that finds no batch ready is part of waiting for rows.
+    // A search that finds no batch ready is part of waiting for rows.
     if (batch !== null)
       this.#observe({ kind: "stage", stage: "pack", startedAtMs, durationMs: this.#clock.nowMs() - startedAtMs });
     return batch;
@@ -337,14 +337,14 @@ export class FleetWorker {
     this.#commits.set(shard, commit);
   }
 
-  /** The store first, the queue after: a job is done when its file is there, whatever Redis says. */
+  /** The store first, then the queue: a job is done when its file exists, whatever Redis says. */
   async #commitNow(shard: HeldShard): Promise<void> {
     const { store, leases, log } = this.#params;
     const { run, shard: id } = shard.job.payload;
     const of = { run, shard: id };
     let step: "written" | "completed" = "written";
     try {
-      // Encoding blocks this thread, so a batch that ends meanwhile has no follower.
+      // Encoding blocks this thread, so the device gets no next batch meanwhile.
       this.#ledger.waitsFor("committing");
       const committed = shard.commit(store, this.#committer);
       this.#ledger.waitsFor(this.#cause);
@@ -356,7 +356,7 @@ export class FleetWorker {
       const { rows, rejects, realTokens } = shard.stats;
       const durationMs = this.#clock.nowMs() - shard.loadedAtMs;
       this.#observe({ kind: "shard", ...of, outcome, startedAtMs: shard.loadedAtMs, durationMs, rows, realTokens });
-      // Of two workers on one shard, only the first one's rejects count.
+      // If two workers computed one shard, only the first one's rejects count.
       if (outcome === "created" && rejects > 0) this.#observeRejects(shard);
       log.debug({ run, shard: id, outcome, settled, ...shard.stats }, "a shard was committed");
     } catch (error) {
@@ -371,9 +371,9 @@ export class FleetWorker {
   }
 }
 
-/** Without a sandbox nobody can find the row that did it. */
+/** Without a sandbox the responsible row cannot be found. */
 function deadly({ payload: { run, shard }, stalls }: LeasedJob): FleetError {
   return new FleetError("job_invalid", `${stalls} workers died with shard ${shard} of run ${run}`, {
-    cure: "see how they ended; this engine has no sandbox in which the row that does it could be found",
+    cure: "see how they ended; this engine has no sandbox to find the responsible row",
   });
 }

@@ -1,4 +1,4 @@
-/** Runs the Python exporter in `models/export`, in an environment that is made for it once. */
+/** Runs the Python exporter in `models/export`, in an environment that is created once. */
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -11,25 +11,25 @@ import { modelsFolder } from "../registry/registry.ts";
 export interface ExportParams {
   /** A folder in the hub's layout, or `generated:mini`, `generated:tiny`, `generated:large`. */
   readonly source: string;
-  /** The folder to write, which `--model` then takes. */
+  /** The folder to write, for use with `--model`. */
   readonly into: string;
   readonly precisions: readonly string[];
-  /** Patterns of layers that int8 leaves in float32; none named, those that the model is known to need. */
+  /** Patterns of layers that int8 leaves in float32; empty for those that the model is known to need. */
   readonly keepFloat: readonly string[];
   readonly tensorrt: boolean;
-  /** Where the environment is made and kept. */
+  /** Folder in which the environment is created and kept. */
   readonly cacheFolder: string;
 }
 
-/** What the exporter writes, all of it by default; engines may compute others. */
+/** Precisions that the exporter writes, all by default; engines may compute others. */
 export const EXPORT_PRECISIONS = ["fp32", "fp16", "int8"] as const satisfies readonly Precision[];
 
 const GENERATED = "generated:";
-/** Written last, so that an environment that was broken off is made anew. */
+/** Marker written last, so that an incomplete environment is recreated. */
 const READY = "embedfleet-ready";
 const SUPPORTED = "import sys; sys.exit(sys.version_info < (3, 11))";
 
-/** @throws FleetError `model_invalid` when the source cannot be exported, `bad_usage` when Python is missing. */
+/** Exports a model. @throws FleetError `model_invalid` for an unsuitable source, `bad_usage` when Python is missing. */
 export async function exportModel(params: ExportParams): Promise<void> {
   const { source, into, precisions, keepFloat, tensorrt } = params;
   const python = pythonFor(params);
@@ -50,7 +50,7 @@ export async function exportModel(params: ExportParams): Promise<void> {
   );
 }
 
-/** A made-up model needs numpy and onnx alone, which the system's Python may have. */
+/** A generated model needs only numpy and onnx, which the system's Python may have. */
 function pythonFor({ source, cacheFolder, tensorrt }: ExportParams): string {
   const own = ["python3", "/usr/bin/python3"].find((each) => succeeds(each, ["-c", "import numpy, onnx"]));
   if (source.startsWith(GENERATED) && !tensorrt && own !== undefined) return own;
@@ -62,7 +62,7 @@ function pythonFor({ source, cacheFolder, tensorrt }: ExportParams): string {
 }
 
 function makeEnvironment(folder: string, requirements: string): void {
-  console.log(`making a Python environment with PyTorch in ${folder}; this is done once and takes some minutes`);
+  console.log(`creating a Python environment with PyTorch in ${folder}; this happens once and takes some minutes`);
   rmSync(folder, { recursive: true, force: true });
   const steps = succeeds("uv", ["--version"])
     ? [
@@ -77,7 +77,7 @@ function makeEnvironment(folder: string, requirements: string): void {
     const { status } = spawnSync(command!, args, { env: childEnvironment(), stdio: ["ignore", "inherit", "inherit"] });
     if (status === 0) continue;
     throw new FleetError("model_unavailable", `${[command, ...args].join(" ")} failed`, {
-      cure: "see its message above; the packages come from pip's configured index, about 5 GB with PyTorch's CUDA libraries",
+      cure: "see the message above; the packages come from pip's configured index, about 5 GB with PyTorch's CUDA libraries",
     });
   }
   writeFileSync(join(folder, READY), "");
@@ -86,7 +86,7 @@ function makeEnvironment(folder: string, requirements: string): void {
 function basePython(): string {
   const found = ["python3", "python3.13", "python3.12", "python3.11"].find((each) => succeeds(each, ["-c", SUPPORTED]));
   if (found !== undefined) return found;
-  throw new FleetError("bad_usage", "models export needs Python 3.11 or newer, and there is none", {
+  throw new FleetError("bad_usage", "models export needs Python 3.11 or newer, which is not installed", {
     cure: "install uv, which brings a Python of its own, or python3 with python3-venv",
   });
 }
@@ -95,7 +95,7 @@ function succeeds(command: string, args: readonly string[]): boolean {
   return spawnSync(command, args, { env: childEnvironment(), stdio: "ignore" }).status === 0;
 }
 
-/** What it prints goes on to this process's output as it comes; what it says of errors is returned. */
+/** Forwards the process's output to this process's as it arrives; its error output is returned. */
 function runAloud(python: string, args: readonly string[]): Promise<{ status: number | null; errors: string }> {
   return new Promise((resolve, reject) => {
     const env = { ...childEnvironment(), PYTHONPATH: modelsFolder() };

@@ -1,4 +1,4 @@
-/** The files that a graph loads, found on the disk: inside the model's folder, and long enough for what the graph takes. */
+/** Finds the files that a graph loads on the disk: inside the model's folder, and as long as the graph needs. */
 import { realpathSync } from "node:fs";
 import { dirname, isAbsolute, join, posix, relative, sep, win32 } from "node:path";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
@@ -6,14 +6,14 @@ import { filesOfGraph, type GraphFile } from "./onnx-reader.ts";
 import { statPlain, withPlainFile } from "../registry/plain-file.ts";
 
 /**
- * @param graph Relative to the folder.
+ * @param graph Path relative to the folder.
  * @returns Paths relative to the folder, in order.
  * @throws `UnreadableGraph`, and FleetError `model_invalid` for a file that the runtime may not load.
  */
 export function externalFilesOf(folder: string, graph: string): string[] {
   const path = join(folder, graph);
   const files = readGraph(path);
-  // A hub's cache has a model's files as links into one folder, the graph too: beside it, they are the model's.
+  // In a hub's cache, a model's files and the graph are links into one folder; files beside the target are the model's.
   const homes = [folder, dirname(realpathSync(path))].map((home) => realpathSync(home));
   const paths = files.map(({ location, leastBytes }) => {
     assertRelative(path, location);
@@ -24,7 +24,7 @@ export function externalFilesOf(folder: string, graph: string): string[] {
   return [...new Set(paths)].sort();
 }
 
-/** A graph in which the runtime may find what was not found here. */
+/** A graph that cannot be read here, although the runtime may find files in it. */
 export class UnreadableGraph extends FleetError {
   constructor(path: string, reason: string, cause?: unknown) {
     super("model_invalid", `ONNX Runtime cannot load ${path}: ${reason}`, {
@@ -35,9 +35,9 @@ export class UnreadableGraph extends FleetError {
 }
 
 /**
- * Whatever the runtime loads beside a graph must be among the files whose digests were taken.
+ * Requires every file that the runtime loads beside a graph to be among those with digests.
  *
- * @param params.graph Relative to the folder, like `listed`.
+ * @param params.graph Path relative to the folder, like `listed`.
  * @throws FleetError `model_invalid`
  */
 export function assertListed(params: Readonly<{ folder: string; graph: string; listed: readonly string[] }>): void {
@@ -62,7 +62,7 @@ function someOf(paths: readonly string[]): string {
 }
 
 function readGraph(path: string): GraphFile[] {
-  // The runtime takes a name that ends so for a format of its own, of which nothing is known here.
+  // The runtime treats a name with this ending as its own format, which cannot be read here.
   if (path.toLowerCase().endsWith(".ort")) throw new UnreadableGraph(path, "it is in ONNX Runtime's own format");
   try {
     return withPlainFile(path, filesOfGraph);
@@ -71,7 +71,7 @@ function readGraph(path: string): GraphFile[] {
   }
 }
 
-/** Stars: names of such are the runtime's own for places in memory. */
+/** Stars: the runtime uses names with them for places in memory. */
 const NEVER_IN_A_PATH = /[\\*\p{Cc}]/u;
 
 function assertRelative(graph: string, location: string): void {

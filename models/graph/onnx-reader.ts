@@ -1,38 +1,38 @@
 /**
- * Which files a graph loads besides its own: the external data of its tensors, wherever in the graph they are, and the
- * compiled engines that EPContext nodes point at. Only the structure is read and weights are skipped, so memory does
+ * Finds the files that a graph loads besides its own: the external data of its tensors, anywhere in the graph, and the
+ * compiled engines that EPContext nodes refer to. Only the structure is read and weights are skipped, so memory does
  * not grow with the graph. Field numbers are those of `onnx.proto` (onnx/onnx on GitHub).
  */
 import { WireReader, type WireSource } from "./wire-reader.ts";
 
 /** A file that a graph loads. */
 export interface GraphFile {
-  /** As the graph has it: relative to the graph's own folder. */
+  /** Path as written in the graph, relative to the graph's own folder. */
   readonly location: string;
-  /** That the file must have, as far as the graph says. */
+  /** Minimum size that the file must have, as far as the graph states it. */
   readonly leastBytes: number;
 }
 
-/** A protobuf message ends there. */
+/** Maximum size of a protobuf message. */
 const MAX_BYTES = 2 ** 31 - 1;
-/** Protocol Buffers' own limit, and so the runtime's. */
+/** Protocol Buffers' own nesting limit, and therefore the runtime's. */
 const MAX_DEPTH = 100;
-/** An export that puts each tensor into a file of its own has some thousands. */
+/** Maximum number of files; an export with one file per tensor has some thousands. */
 const MAX_FILES = 100_000;
-/** Of a path, a name or a number in digits. */
+/** Maximum length of a path, a name or a number in digits. */
 const MAX_TEXT_BYTES = 4096;
 
 type Kind = "model" | "training" | "function" | "graph" | "node" | "attribute" | "sparse" | "tensor" | "entry";
 
 interface Child {
   readonly kind: Kind;
-  /** If not, all that is given of it is one message, in as many pieces as there are. */
+  /** False for a field that is one message, possibly in several pieces. */
   readonly isRepeated: boolean;
 }
 const many = (kind: Kind): Child => ({ kind, isRepeated: true });
 const one = (kind: Kind): Child => ({ kind, isRepeated: false });
 
-/** Fields that are messages with tensors in them. */
+/** Fields that are messages which contain tensors. */
 const CHILDREN: Readonly<Record<Kind, Readonly<Record<number, Child>>>> = {
   model: { 7: one("graph"), 20: many("training"), 25: many("function") },
   training: { 1: one("graph"), 2: one("graph") },
@@ -51,17 +51,17 @@ const CHILDREN: Readonly<Record<Kind, Readonly<Record<number, Child>>>> = {
   tensor: { 13: many("entry") },
   entry: {},
 };
-/** Fields of text that are read: an operator's, a tensor's or an attribute's name, an entry's key, and their values. */
+/** Text fields that are read: an operator's, a tensor's or an attribute's name, an entry's key, and their values. */
 const TEXTS: Readonly<Partial<Record<Kind, Readonly<Record<number, "name" | "text">>>>> = {
   node: { 4: "name" },
   attribute: { 1: "name", 4: "text" },
   tensor: { 8: "name" },
   entry: { 1: "name", 2: "text" },
 };
-/** Fields of numbers that are read: an attribute's value, and where a tensor's data are. */
+/** Number fields that are read: an attribute's value, and where a tensor's data are. */
 const NUMBERS: Readonly<Partial<Record<Kind, number>>> = { attribute: 3, tensor: 14 };
 const EXTERNAL = 1n;
-/** What a tensor's entries or a node's attributes may be called that is of interest. */
+/** Keys of a tensor's entries or names of a node's attributes that are read. */
 const KEYS: ReadonlySet<string> = new Set([
   "location",
   "offset",
@@ -74,27 +74,27 @@ const KEYS: ReadonlySet<string> = new Set([
 const VARINT = 0;
 const LENGTH = 2;
 
-/** A message that is being read. */
+/** A message in progress. */
 interface Frame {
   readonly kind: Kind;
   readonly isRepeated: boolean;
   end: number;
   name: Buffer | null;
-  /** Null for none, and for one that is too long to be of use. */
+  /** Null for none, and for text that is too long to be used. */
   text: Buffer | null;
   number: bigint | null;
   isExternal: boolean;
-  /** Children that are one message each, by field: more of them may come. */
+  /** Children that are one message each, by field; more pieces of them may follow. */
   readonly singles: Map<number, Frame>;
   /** A tensor's entries or a node's attributes, by key. */
   readonly pairs: Map<string, Frame>;
-  /** A key that came twice. */
+  /** A key that occurred twice. */
   repeatedKey: string | null;
 }
 
 /**
  * @returns Each file once.
- * @throws Error that says what is wrong with the graph, as a clause about it.
+ * @throws Error whose message is a clause about the graph.
  */
 export function filesOfGraph(source: WireSource): GraphFile[] {
   if (source.bytes > MAX_BYTES) throw new Error(`it has ${source.bytes} bytes; an ONNX graph has at most ${MAX_BYTES}`);
@@ -131,7 +131,7 @@ class GraphReader {
     else if (type === LENGTH && text !== undefined) frame[text] = this.#text(frame.end);
     else if (type === VARINT && field === NUMBERS[frame.kind]) {
       frame.number = this.#wire.varint(frame.end);
-      // A value that the format does not know leaves the one before it, and 32 bits of it count.
+      // A value unknown to the format leaves the previous one, and only 32 bits of it count.
       frame.isExternal ||= BigInt.asIntN(32, frame.number) === EXTERNAL;
     } else this.#wire.skip(type, frame.end);
   }
@@ -152,7 +152,7 @@ class GraphReader {
     this.#open.push(frame);
   }
 
-  /** All of the message is known. */
+  /** Evaluates a message that is complete. */
   #finish(frame: Frame, parent: Frame | undefined): void {
     for (const single of frame.singles.values()) this.#finish(single, frame);
     if (frame.kind === "tensor" && frame.isExternal) this.#addData(frame);
@@ -165,16 +165,16 @@ class GraphReader {
 
   #addData(tensor: Frame): void {
     const what = `its tensor ${JSON.stringify(tensor.name?.toString() ?? "")}`;
-    if (tensor.repeatedKey !== null) throw new Error(`${what} says twice what its ${tensor.repeatedKey} is`);
+    if (tensor.repeatedKey !== null) throw new Error(`${what} has its ${tensor.repeatedKey} twice`);
     const { pairs } = tensor;
     const leastBytes = numberOf(pairs.get("offset"), what) + numberOf(pairs.get("length"), what);
     this.#add(textOf(pairs.get("location"), what), leastBytes);
   }
 
-  /** The engine's file, unless the engine is inside the node; and the graph whose weights it lacks, if it does. */
+  /** Adds the engine's file, unless the engine is inside the node, and the graph whose weights it lacks, if any. */
   #addEngine(node: Frame): void {
     const what = "its EPContext node";
-    if (node.repeatedKey !== null) throw new Error(`${what} says twice what its ${node.repeatedKey} is`);
+    if (node.repeatedKey !== null) throw new Error(`${what} has its ${node.repeatedKey} twice`);
     const { pairs } = node;
     const isInside = (pairs.get("embed_mode")?.number ?? 1n) !== 0n;
     if (!isInside) this.#add(textOf(pairs.get("ep_cache_context"), what), 0);
@@ -203,7 +203,7 @@ function frameOf({ kind, isRepeated }: Child, end: number): Frame {
   };
 }
 
-/** @throws Error for text that is not UTF-8, of which the runtime could make another path than we do. */
+/** @throws Error for text that is not UTF-8, which the runtime could resolve to another path than this reader. */
 function textOf(pair: Frame | undefined, what: string): string {
   if (pair?.text == null || pair.text.length === 0) throw new Error(`${what} names no file for its data`);
   try {

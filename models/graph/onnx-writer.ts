@@ -1,5 +1,5 @@
 /**
- * As much of the ONNX format as a small graph needs, written by hand: field numbers are those of
+ * A writer for the part of the ONNX format that a small graph needs. Field numbers are those of
  * `onnx.proto` (onnx/onnx on GitHub).
  */
 
@@ -11,7 +11,7 @@ export interface OnnxNode {
   readonly op: string;
   readonly inputs: readonly string[];
   readonly output: string;
-  /** Whole numbers only. */
+  /** Integers only. */
   readonly attributes?: Readonly<Record<string, number>>;
 }
 
@@ -23,12 +23,12 @@ export interface OnnxConstant {
 export interface OnnxGraph {
   readonly nodes: readonly OnnxNode[];
   readonly constants: Readonly<Record<string, OnnxConstant>>;
-  /** Float32 tensors; a name stands for a size that is known only when it runs. */
+  /** Shapes of float32 tensors; a name stands for a size that is known only at run time. */
   readonly inputs: Readonly<Record<string, readonly (number | string)[]>>;
   readonly outputs: Readonly<Record<string, readonly (number | string)[]>>;
 }
 
-/** @returns A model file. */
+/** @returns The bytes of a model file. */
 export function writeOnnx(graph: OnnxGraph): Buffer {
   const graphBytes = Buffer.concat([
     ...graph.nodes.map((node) => message(1, writeNode(node))),
@@ -73,12 +73,12 @@ function writeValue(name: string, shape: readonly (number | string)[]): Buffer {
 
 // --- Protocol buffers -----------------------------------------------------------------------
 
-/** A field of bytes: a text or a message. */
+/** A length-delimited field: a text or a message. */
 function message(field: number, body: Buffer): Buffer {
   return Buffer.concat([varint((field << 3) | 2), varint(body.length), body]);
 }
 
-/** @param value A whole number; negative ones take ten bytes, as two's complement of 64 bits. */
+/** @param value An integer; negative ones take ten bytes, as 64-bit two's complement. */
 function number(field: number, value: number): Buffer {
   return Buffer.concat([varint(field << 3), varint(value)]);
 }

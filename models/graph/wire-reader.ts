@@ -1,29 +1,29 @@
-/** Protocol Buffers' wire format, read in order from a file of any size: what is skipped is not read. */
+/** Reads Protocol Buffers' wire format in order from a file of any size; skipped fields are not read. */
 
-/** What is read: a file, or bytes in memory. */
+/** The input: a file, or bytes in memory. */
 export interface WireSource {
   readonly bytes: number;
-  /** @returns Bytes read, fewer than asked for only at the end. */
+  /** @returns Number of bytes read, fewer than asked for only at the end. */
   readonly read: (into: Uint8Array, position: number) => number;
 }
 
-/** As the wire has it: a variable number, a length and so many bytes, or four or eight bytes. */
+/** Wire types: a varint, a length-delimited field, and fields of four or eight bytes. */
 const VARINT = 0;
 const EIGHT_BYTES = 1;
 const LENGTH = 2;
 const FOUR_BYTES = 5;
 
-/** Weights between fields are skipped, so more would often be read in vain. */
+/** Size of the read window in bytes. Weights between fields are skipped, so a larger one would be wasted. */
 const WINDOW_BYTES = 32 * 1024;
-/** Some 3 seconds; a graph of 100,000 nodes has 5 million. */
+/** Maximum number of fields, read in some 3 seconds; a graph of 100,000 nodes has 5 million. */
 const MAX_FIELDS = 2 ** 25;
 
 export class WireReader {
-  /** Where the next byte is. */
+  /** Offset of the next byte. */
   at = 0;
   readonly #source: WireSource;
   readonly #window: Buffer;
-  /** What the window holds. */
+  /** Offsets of the window's contents. */
   #start = 0;
   #end = 0;
   #fields = 0;
@@ -33,7 +33,7 @@ export class WireReader {
     this.#window = Buffer.alloc(Math.min(source.bytes, WINDOW_BYTES));
   }
 
-  /** @param end Of the message; nothing is read beyond it. @returns The field's number and wire type. */
+  /** @param end End of the message; nothing is read beyond it. @returns The field's number and wire type. */
   tag(end: number): { field: number; type: number } {
     if (++this.#fields > MAX_FIELDS) throw new Error(`it has more than ${MAX_FIELDS} fields`);
     const tag = this.#varint32(end);
@@ -42,14 +42,14 @@ export class WireReader {
     return { field, type: tag & 7 };
   }
 
-  /** @returns Where the field's bytes end; it must be of a length and so many bytes. */
+  /** @returns End offset of the field's bytes; the field must be length-delimited. */
   length(end: number): number {
     const length = this.#varint32(end);
     if (length > end - this.at) throw new Error(`it is cut short at byte ${this.at}`);
     return this.at + length;
   }
 
-  /** 64 bits, unsigned. */
+  /** An unsigned 64-bit varint. */
   varint(end: number): bigint {
     let value = 0n;
     for (let shift = 0n; shift < 70n; shift += 7n) {
@@ -68,7 +68,7 @@ export class WireReader {
     return bytes;
   }
 
-  /** The value of a field that is of no use. */
+  /** Skips the value of a field that is not needed. */
   skip(type: number, end: number): void {
     if (type === VARINT) return this.#skipVarint(end);
     if (type === LENGTH) this.at = this.length(end);
@@ -82,7 +82,7 @@ export class WireReader {
     throw new Error(`it has a number of more than ten bytes at byte ${this.at}`);
   }
 
-  /** A tag or a length, which have five bytes at most. */
+  /** A tag or a length, at most five bytes long. */
   #varint32(end: number): number {
     let value = 0;
     for (let factor = 1; factor <= 2 ** 28; factor *= 128) {

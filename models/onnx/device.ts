@@ -1,4 +1,4 @@
-/** Where ONNX Runtime runs a model, and whether this installation can. */
+/** The devices that ONNX Runtime can run a model on, and whether this installation supports them. */
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -12,16 +12,16 @@ import {
 } from "../../src/core/device-name.ts";
 import { FleetError } from "../../src/core/errors.ts";
 
-/** Kinds of devices with a library of their own; the CPU's is the runtime itself. */
+/** Kinds of devices that need a library of their own; the CPU provider is part of the runtime. */
 const PROVIDERS = ["cuda", "tensorrt"] as const;
 
-/** @returns Null for anything else than `cpu`, `cuda:N` or `tensorrt:N`; without a number it is the first. */
+/** @returns Null for anything but `cpu`, `cuda:N` or `tensorrt:N`; the default of N is 0. */
 export function parseDevice(text: string): Device | null {
   const device = parseName(text);
   return device === null || !isKnown(device) ? null : device;
 }
 
-/** The first device of each kind that this installation can open, best first: TensorRT needs engines of its own. */
+/** The first device of each kind that this installation can open, best first; TensorRT is last, as it needs engines. */
 export function devices(): Device[] {
   const first = (kind: (typeof PROVIDERS)[number]): Device[] => (isInstalled(kind) ? [{ kind, index: 0 }] : []);
   return [...first("cuda"), CPU, ...first("tensorrt")];
@@ -29,7 +29,7 @@ export function devices(): Device[] {
 
 /**
  * `auto` is the first CUDA device where the runtime's library for it is installed, else the CPU.
- * @throws FleetError `bad_usage` when a device is named whose library is not installed, or that is none of ONNX Runtime's.
+ * @throws FleetError `bad_usage` for a named device whose library is not installed, or that ONNX Runtime does not have.
  */
 export function chooseDevice(choice: DeviceChoice): Device {
   if (choice === "auto") return devices()[0]!;
@@ -51,11 +51,11 @@ export function providersOf(device: Device): InferenceSession.ExecutionProviderC
   const { kind, index } = device;
   if (kind === "cpu") return ["cpu"];
   const own = { name: kind, deviceId: index };
-  // What an engine does not hold runs on CUDA.
+  // Shapes outside the engines run on CUDA.
   return kind === "tensorrt" ? [own, { name: "cuda", deviceId: index }] : [own];
 }
 
-/** The graph itself runs on CUDA, beside the engines that were made from it. */
+/** The CUDA device of the same index, which runs the graph itself beside the engines compiled from it. */
 export function cudaOf({ index }: Device): Device {
   return { kind: "cuda", index };
 }
@@ -64,7 +64,7 @@ function isKnown({ kind }: Device): boolean {
   return kind === "cpu" || (PROVIDERS as readonly string[]).includes(kind);
 }
 
-/** Asking the runtime itself would print its own error first. */
+/** Checks for the library's file, because the runtime would print an error of its own. */
 function isInstalled(kind: string): boolean {
   if (process.platform !== "linux") return false;
   const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));

@@ -1,7 +1,7 @@
 /**
  * Heads computed from hidden states, for graphs that end there: pooling for dense vectors, and BGE-M3's
- * two linear layers, which its hub repository has beside the graph as PyTorch files. The linear layers
- * run as a graph of their own, so that they cost what they would cost inside the model's.
+ * two linear layers, which its hub repository stores beside the graph as PyTorch files. The linear layers
+ * run as a graph of their own, so that they cost as much as they would inside the model's graph.
  */
 import { join } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
@@ -40,7 +40,7 @@ export class HiddenHeads {
     return new HiddenHeads(manifest, isEmpty ? null : await InferenceSession.create(writeOnnx(graph), options));
   }
 
-  /** @returns What a graph that finishes the head would give: see `OnnxManifest.heads`. */
+  /** @returns What a graph that finishes the head would return: see `OnnxManifest.heads`. */
   async finish(head: Head, hidden: HiddenStates): Promise<Float32Array> {
     if (head === "dense") return this.#pool(hidden);
     const { hiddenSize } = this.#manifest.architecture;
@@ -64,14 +64,14 @@ export class HiddenHeads {
         const at = (row * longest + token) * hiddenSize;
         for (let i = 0; i < dim; i++) target[i]! += values[at + i]!;
       }
-      // A mean and a sum have one direction, so the mean need not be divided.
+      // Mean and sum have the same direction, so the sum need not be divided.
       normalize(target);
     }
     return pooled;
   }
 }
 
-/** Sparse: ReLU(linear), [batch, seq]. ColBERT: the first token left out, linear, unit length. */
+/** Graph of the linear layers. Sparse: ReLU(linear), [batch, seq]. ColBERT: first token dropped, linear, unit norm. */
 function linearsGraph(manifest: OnnxManifest, folder: string): OnnxGraph {
   const { heads, dim, architecture } = manifest;
   const { hiddenSize } = architecture;
@@ -123,7 +123,7 @@ function linearsGraph(manifest: OnnxManifest, folder: string): OnnxGraph {
   };
 }
 
-/** The layer's constants, its weight turned so that hidden states are multiplied from the left. */
+/** The layer's constants, with the weight transposed so that hidden states are multiplied from the left. */
 function linearOf(
   params: Readonly<{ head: string; path: string; width: number; hiddenSize: number }>,
 ): Record<string, OnnxConstant> {
@@ -135,7 +135,7 @@ function linearOf(
     throw new FleetError(
       "model_invalid",
       `${path} has weight [${shape}] and bias [${biasShape}]; the ${head} head needs [${width},${hiddenSize}] and [${width}]`,
-      { cure: "it is of another model: pull the model again" },
+      { cure: "it belongs to another model: pull the model again" },
     );
   }
   const turned = new Float32Array(hiddenSize * width);

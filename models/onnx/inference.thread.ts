@@ -1,4 +1,4 @@
-/** The thread that owns the session. `session.run` blocks whoever calls it, so nobody else does. */
+/** The thread that owns the session; `session.run` blocks its caller, so no other thread calls it. */
 import { parentPort, workerData } from "node:worker_threads";
 import { OutputSlots } from "./output-slots.ts";
 import { ModelSession } from "./session.ts";
@@ -32,7 +32,7 @@ async function serve(session: ModelSession, request: BatchRequest): Promise<void
 
 try {
   const session = await ModelSession.open(params);
-  // One at a time and in order: a session runs one batch at a time anyway.
+  // Requests run one at a time and in order: a session computes one batch at a time anyway.
   let turn = Promise.resolve();
   port.on("message", (request: BatchRequest) => {
     turn = turn.then(() => serve(session, request));

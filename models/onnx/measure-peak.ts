@@ -1,10 +1,10 @@
-/** The device's own speed, to compare a model's with. */
+/** The device's own peak throughput, to compare a model's with. */
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import type { Device } from "../../src/core/device-name.ts";
 import { writeOnnx } from "../graph/onnx-writer.ts";
 import { providersOf } from "./device.ts";
 
-/** @returns The most multiplications and additions a second of one large fp32 product, on the same runtime. */
+/** @returns The highest number of multiply-adds per second of one large fp32 product on the same runtime. */
 export async function measurePeak(params: Readonly<{ device: Device; threads: number }>): Promise<number> {
   const SIZE = 1024;
   const graph = writeOnnx({

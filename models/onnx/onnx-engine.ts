@@ -10,7 +10,7 @@ import { PRECISIONS } from "./precisions.ts";
 import { SandboxEmbedder } from "./sandbox.ts";
 import { ThreadEmbedder } from "./thread-embedder.ts";
 
-/** One batch runs, the next is ready, and the last one is brought to its rows; see `output-slots.ts`. */
+/** One batch runs, the next is ready, and the previous one is scattered to its rows; see `output-slots.ts`. */
 const BATCHES_IN_FLIGHT = 3;
 
 const { version } = createRequire(import.meta.url)("onnxruntime-node/package.json") as { version: string };
@@ -25,7 +25,7 @@ export const onnxEngine: InferenceEngine = {
   offers,
   open,
   openSandbox: (params) => new SandboxEmbedder(params),
-  // Loaded on demand: it loads the runtime into this very thread.
+  // Imported on demand, because it loads the runtime into this thread.
   measurePeak: async (params) => (await import("./measure-peak.ts")).measurePeak(params),
 };
 
@@ -41,6 +41,6 @@ function offers(manifest: ModelManifest): Offer {
 
 async function open(params: OpenParams): Promise<OpenedEmbedder> {
   const embedder = await ThreadEmbedder.open(params);
-  // A session does not say how much memory it has; what stands above it finds out: see `resilience/open-embedder.ts`.
+  // A session does not report how much memory it has; `resilience/open-embedder.ts` finds the limit.
   return { embedder, batchesInFlight: BATCHES_IN_FLIGHT, maxBatchTokens: () => Infinity, notes: embedder.notes };
 }

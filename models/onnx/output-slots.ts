@@ -1,22 +1,22 @@
-/** Where a batch's outputs lie until they are brought to their rows, while the device works on the next batch. */
+/** Shared memory that holds a batch's outputs until they are scattered, while the device computes the next batch. */
 import type { BatchOutputs } from "./scatter.ts";
 
-/** One is emptied while another is filled. */
+/** Two: one is emptied while the other is filled. */
 const SLOTS = 2;
-/** V8 copies shared memory by words of so many bytes, and four times slower where they do not match. */
+/** Bytes of the words by which V8 copies shared memory; unaligned copies are four times slower. */
 const ALIGNMENT = 8;
 
 /**
- * Shared memory that grows to the largest batch's outputs and stays. ONNX Runtime's outputs are copied into it: its
- * memory cannot be sent to another thread, and it takes no tensors in shared memory.
+ * Shared memory that grows to the largest batch's outputs and is reused. ONNX Runtime's outputs are copied into it: its
+ * memory cannot be sent to another thread, and it accepts no tensors in shared memory.
  */
 export class OutputSlots {
   readonly #slots = Array.from({ length: SLOTS }, () => new SharedArrayBuffer(0));
-  /** The last one freed is used first, so that a second one takes memory only when it is needed. */
+  /** The slot freed last is used first, so that a second one takes memory only when it is needed. */
   readonly #free = [...this.#slots.keys()];
   #onFree: ((slot: number) => void) | null = null;
 
-  /** Copies the outputs, as soon as there is a free slot. One call at a time. */
+  /** Copies the outputs as soon as a slot is free. Called once at a time. */
   async fill(outputs: BatchOutputs): Promise<{ slot: number; outputs: BatchOutputs }> {
     const slot = this.#free.pop() ?? (await new Promise<number>((resolve) => (this.#onFree = resolve)));
     const heads = [...outputs.heads];
@@ -35,7 +35,7 @@ export class OutputSlots {
     return { slot, outputs: { longest: outputs.longest, heads: new Map(landed) } };
   }
 
-  /** What landed there has been brought to its rows. */
+  /** Frees a slot whose outputs have been scattered to their rows. */
   free(slot: number): void {
     const onFree = this.#onFree;
     this.#onFree = null;

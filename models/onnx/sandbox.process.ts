@@ -1,4 +1,4 @@
-/** The sandboxed process: one session, one request at a time. It ends with its parent. */
+/** The sandboxed process: one session, one request at a time. It exits with its parent. */
 import { allocateShard, type BatchReport, type ShardBuffers } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
@@ -33,7 +33,7 @@ async function answer(request: SandboxRequest): Promise<SandboxReply> {
   return { kind: "done", shard: unshared(shard), report };
 }
 
-/** Shared memory cannot be sent to another process. */
+/** A copy in ordinary memory, as shared memory cannot be sent to another process. */
 function unshared(shard: ShardBuffers): ShardBuffers {
   const entries = Object.entries(shard).map(([name, value]) => [
     name,
@@ -52,7 +52,7 @@ process.on("message", (request: SandboxRequest) => {
       const code = error instanceof FleetError ? error.code : "inference_failed";
       return { kind: "failed", code, message: messageOf(error) };
     })
-    // A parent that is gone hears nothing; `disconnect` then ends this process, too.
+    // A send to a parent that is gone fails; `disconnect` then ends this process, too.
     .then((reply) => process.send!(reply, undefined, undefined, () => {}));
 });
 process.on("disconnect", () => process.exit());

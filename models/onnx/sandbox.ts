@@ -1,5 +1,5 @@
 /**
- * The model in a process of its own, on the CPU: for rows that may crash the runtime. What it costs, a
+ * The model in a process of its own, on the CPU, for rows that may crash the runtime. The cost, a
  * second copy of the weights and copies between processes, is paid only while it is needed.
  */
 import { type ChildProcess, fork } from "node:child_process";
@@ -20,10 +20,10 @@ export class SandboxEmbedder implements Embedder {
   readonly #session: SessionParams;
   readonly #maxBatchMs: number;
   #child: ChildProcess | null = null;
-  /** One batch at a time: an answer does not say which it is for. */
+  /** One batch at a time, because a reply does not name its request. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  /** @param params.maxBatchMs A batch that takes longer hangs, which is as bad as a crash. */
+  /** @param params.maxBatchMs Time after which a batch counts as hung, which is treated like a crash. */
   constructor(params: Readonly<{ model: Model; threads: number; maxBatchMs: number }>) {
     this.#maxBatchMs = params.maxBatchMs;
     this.#session = sessionParams(params);
@@ -34,7 +34,7 @@ export class SandboxEmbedder implements Embedder {
   }
 
   /**
-   * After a crash the next call starts a new process.
+   * Computes rows in the sandbox. After a crash the next call starts a new process.
    * @throws FleetError `inference_crashed` when the process died or hung; `inference_failed`, `model_invalid`.
    */
   embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {
@@ -76,7 +76,7 @@ export class SandboxEmbedder implements Embedder {
         child.once("message", (message) => resolve(message as SandboxReply));
         died = (code, signal) => reject(crash(signal ?? `exit code ${code}`));
         child.once("exit", died);
-        // A process that died is told of by its exit.
+        // The exit event reports a process that died.
         child.send(request, () => {});
       });
     } finally {

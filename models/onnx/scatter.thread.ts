@@ -1,4 +1,4 @@
-/** The thread that brings a batch's outputs to their rows, while the session is at work on the next one. */
+/** The thread that scatters a batch's outputs to their rows while the session computes the next one. */
 import { parentPort, workerData } from "node:worker_threads";
 import { Scatterer } from "./scatter.ts";
 import { type ComputedBatch, failureOf, rowsOf, type ScatterThreadData, type ThreadReply } from "./session-messages.ts";

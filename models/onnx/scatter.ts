@@ -1,5 +1,5 @@
 /**
- * From the graph's padded outputs to a shard's buffers, by the rules of FlagEmbedding's BGE-M3
+ * Scatters the graph's padded outputs to a shard's buffers, by the rules of FlagEmbedding's BGE-M3
  * (`inference/embedder/encoder_only/m3.py`): one weight per distinct id, the largest, special ids
  * left out; ColBERT without `<s>` and padding, `</s>` kept.
  */
@@ -8,7 +8,7 @@ import type { Head } from "../../src/core/contracts.ts";
 import { fromHalf } from "../../src/core/half.ts";
 import type { OnnxManifest } from "../registry/manifest.ts";
 
-/** What a session gave for a padded batch; half-precision floats as their bits. */
+/** Outputs of a session for one padded batch; half-precision floats as their bits. */
 export interface BatchOutputs {
   /** Tokens of each row, padding included. */
   readonly longest: number;
@@ -16,7 +16,7 @@ export interface BatchOutputs {
   readonly heads: ReadonlyMap<Head, Float32Array | Uint16Array>;
 }
 
-/** Brings a batch's outputs to the places of its rows. Keeps its scratch memory between batches. */
+/** Copies a batch's outputs to the places of its rows. Keeps its scratch memory between batches. */
 export class Scatterer {
   readonly #sparse: SparseReducer;
 
@@ -24,7 +24,7 @@ export class Scatterer {
     this.#sparse = new SparseReducer(architecture.vocabSize, heads.sparse?.nonLexicalIds ?? []);
   }
 
-  /** A row with a number that is not finite is marked broken. */
+  /** Copies the outputs of all rows; a row with a non-finite value is marked broken. */
   scatter(rows: readonly RowRef[], { longest, heads }: BatchOutputs): void {
     for (const [head, values] of heads) {
       const output = values instanceof Uint16Array ? fromHalf(values) : values;
@@ -43,13 +43,13 @@ export class Scatterer {
   }
 }
 
-/** Numbers that are of the row's tokens; those of its padding follow them. */
+/** Number of values that belong to the row's own tokens; those of its padding follow them. */
 function ownValues(head: "sparse" | "colbert", ref: RowRef): number {
   const tokens = rowLength(ref);
   return head === "sparse" ? tokens : (tokens - 1) * ref.shard.dim;
 }
 
-/** @param vector Of the model's width; a shard's may be narrower (Matryoshka), and is then made unit length again. */
+/** @param vector Of the model's width; a shard's may be narrower (Matryoshka), and is then rescaled to unit length. */
 export function scatterDense(vector: Float32Array, shard: ShardBuffers, row: number): void {
   const { dim, dense } = shard;
   const target = dense!.subarray(row * dim, (row + 1) * dim);
@@ -113,7 +113,7 @@ export class SparseReducer {
   }
 }
 
-/** False when any of the numbers is NaN or infinite: either one makes every later sum so. */
+/** False when any value is NaN or infinite: either one makes every later sum non-finite. */
 export function isFiniteSpan(values: Float32Array, start: number, end: number): boolean {
   let sum = 0;
   for (let i = start; i < end; i++) sum += Math.abs(values[i]!);

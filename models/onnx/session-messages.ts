@@ -1,4 +1,4 @@
-/** What the threads of a `ThreadEmbedder` say to each other: batches go round, from the main thread and back to it. */
+/** Messages between the threads of a `ThreadEmbedder`: a batch goes from the main thread through both and back. */
 import type { MessagePort } from "node:worker_threads";
 import type { BatchReport, RowRef, ShardBuffers } from "../../src/core/batch.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
@@ -6,19 +6,19 @@ import type { BatchOutputs } from "./scatter.ts";
 import type { OnnxManifest } from "../registry/manifest.ts";
 import type { SessionParams } from "./session-params.ts";
 
-/** Of the thread that owns the session. */
+/** Data of the thread that owns the session. */
 export interface InferenceThreadData {
   readonly session: SessionParams;
   readonly toScatter: MessagePort;
 }
 
-/** Of the thread that brings outputs to their rows. */
+/** Data of the thread that scatters outputs to their rows. */
 export interface ScatterThreadData {
   readonly manifest: OnnxManifest;
   readonly fromInference: MessagePort;
 }
 
-/** To the inference thread: shards by position, and rows as (shard, row) pairs, so that a message stays small. */
+/** Request to the inference thread: shards by position, rows as (shard, row) pairs, so that a message stays small. */
 export interface BatchRequest {
   readonly id: number;
   readonly shards: readonly ShardBuffers[];
@@ -26,16 +26,16 @@ export interface BatchRequest {
   readonly rowOf: Uint32Array;
 }
 
-/** From there to the scatter thread, which sends the slot back when it is free again. */
+/** Outputs for the scatter thread, which sends the slot back when it is free again. */
 export interface ComputedBatch {
   readonly request: BatchRequest;
   readonly report: BatchReport;
-  /** In the output slots' memory, which both threads share. */
+  /** Views of the output slots' memory, which both threads share. */
   readonly outputs: BatchOutputs;
   readonly slot: number;
 }
 
-/** To the main thread, from either. */
+/** Reply to the main thread, from either thread. */
 export type ThreadReply =
   | { readonly kind: "ready"; readonly notes: readonly string[] }
   | { readonly kind: "done"; readonly id: number; readonly report: BatchReport }

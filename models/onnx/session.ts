@@ -22,23 +22,23 @@ import { loadPinned } from "../registry/pinned-files.ts";
 import { paddedLengthOf, type SessionParams } from "./session-params.ts";
 import { chooseTier } from "./tensorrt-tiers.ts";
 
-/** Of all a runtime can say when memory is short, on a CPU and on CUDA. */
+/** Messages of the runtime that mean that memory is short, on a CPU and on CUDA. */
 const OUT_OF_MEMORY =
   /out of memory|bad.?alloc|failed to allocate memory|CUDA_ERROR_OUT_OF_MEMORY|available memory of/i;
 const WARM_UP_TOKENS = 16;
 const TYPICAL_TOKENS = 512;
 
-/** A batch that the device has done. */
+/** A batch that the device has computed. */
 export interface Computed {
   readonly report: BatchReport;
-  /** In the runtime's memory. */
+  /** Views of the runtime's memory. */
   readonly outputs: BatchOutputs;
   /** Frees that memory. */
   readonly release: () => void;
 }
 
 export class ModelSession {
-  /** What did not go as asked, one line each. */
+  /** Deviations from what was asked for, one line each. */
   readonly notes: string[];
   readonly #session: InferenceSession;
   #tiers: readonly Tier[];
@@ -67,8 +67,8 @@ export class ModelSession {
   }
 
   /**
-   * Loads the graph, holds it to the manifest and warms the device up.
-   * @throws FleetError `model_invalid` when the file cannot be loaded or does not do what the manifest says.
+   * Loads the graph, checks it against the manifest and warms the device up.
+   * @throws FleetError `model_invalid` when the file cannot be loaded or does not match the manifest.
    */
   static async open(params: SessionParams): Promise<ModelSession> {
     const opened = await loadPinned(params.files, () => ModelSession.#load(params));
@@ -99,7 +99,7 @@ export class ModelSession {
     return new ModelSession(params, { session, tiers, hidden, notes });
   }
 
-  /** Computes a batch and brings its outputs to their rows, one after the other. */
+  /** Computes a batch and scatters its outputs, one after the other. */
   async run(rows: readonly RowRef[], tiers = this.#tiers): Promise<BatchReport> {
     const { report, outputs, release } = await this.compute(rows, tiers);
     this.#scatterer.scatter(rows, outputs);
@@ -107,7 +107,7 @@ export class ModelSession {
     return report;
   }
 
-  /** @throws FleetError `device_memory`, `inference_failed` */
+  /** Computes a batch. @throws FleetError `device_memory`, `inference_failed` */
   async compute(rows: readonly RowRef[], tiers = this.#tiers): Promise<Computed> {
     const heads = wantedHeads(rows);
     const lengths = rows.map(rowLength);
@@ -137,14 +137,14 @@ export class ModelSession {
     return this.#hidden.finish(head, { values: singles, batch: lengths.length, lengths, longest });
   }
 
-  /** int64 [batch, longest] ids, mask and, where asked for, type ids; padded on the right. */
+  /** Inputs as int64 [batch, longest]: ids, mask and, where needed, type ids; padded on the right. */
   #feeds(rows: readonly RowRef[], longest: number): Record<string, Tensor> {
     const area = rows.length * longest;
     if (this.#ids.length < area) {
       this.#ids = new BigInt64Array(area);
       this.#mask = new BigInt64Array(area);
     }
-    // An id fits the low half of its int64, so the halves are written without making BigInts.
+    // An id fits the low half of its int64, so the halves are written without creating BigInts.
     const ids = new Int32Array(this.#ids.buffer, 0, area * 2).fill(0);
     const mask = new Int32Array(this.#mask.buffer, 0, area * 2).fill(0);
     const { inputs, architecture } = this.#params.manifest;
@@ -168,7 +168,7 @@ export class ModelSession {
     };
   }
 
-  /** An engine of other weights than the graph's would load and answer; its answers are other ones. */
+  /** Drops engines compiled from other weights than the graph's: they would load and compute different vectors. */
   async #dropStrangers(): Promise<void> {
     const { manifest, folder } = this.#params;
     const kept: Tier[] = [];
@@ -185,7 +185,7 @@ export class ModelSession {
   }
 
   /**
-   * A GPU allocates and chooses its kernels by shape: the largest first, so that its arena grows once. A
+   * Warms up with the largest shape first: a GPU allocates and selects kernels by shape, so its arena grows once. A
    * CPU does neither, and 8,192 tokens of a large model would keep it busy for a minute: one short row
    * proves that the model answers at all.
    */
@@ -206,25 +206,25 @@ export class ModelSession {
 
 interface UnfinishedBatch {
   readonly tensors: InferenceSession.OnnxValueMapType;
-  /** Hidden states in single precision, by output: several heads are made of one. */
+  /** Hidden states in single precision by output name; several heads are computed from one. */
   readonly hidden: Map<string, Float32Array>;
   readonly lengths: readonly number[];
   readonly longest: number;
 }
 
-/** Halves as their bits. */
+/** Values of an output; halves as their bits. */
 function valuesOf({ data }: InferenceSession.OnnxValueMapType[string]): Float32Array | Uint16Array {
   return data as Float32Array | Uint16Array;
 }
 
-/** Comparable between threads, unlike `performance.now()` alone. */
+/** Milliseconds since the epoch, comparable between threads, unlike `performance.now()` alone. */
 function epochMs(): number {
   return performance.timeOrigin + performance.now();
 }
 
 // --- What is refused ------------------------------------------------------------------------
 
-/** Inputs, outputs and their widths, before any row is handed to it. */
+/** Checks inputs, outputs and their widths before the session gets any row. */
 function assertGraph(session: InferenceSession, { manifest, weightsPath }: SessionParams): void {
   const { id, inputs, heads, dim, architecture } = manifest;
   const known = [inputs.ids, inputs.mask, inputs.typeIds];
@@ -232,7 +232,7 @@ function assertGraph(session: InferenceSession, { manifest, weightsPath }: Sessi
   const lacking = [inputs.ids, inputs.mask].filter((name) => !session.inputNames.includes(name));
   if (strange.length + lacking.length > 0) {
     throw unlike(
-      `${weightsPath} takes ${session.inputNames.join(", ")}; the manifest of model ${id} says ${known.filter(Boolean).join(", ")}`,
+      `${weightsPath} takes ${session.inputNames.join(", ")}; the manifest of model ${id} has ${known.filter(Boolean).join(", ")}`,
     );
   }
   for (const head of ALL_HEADS) {
@@ -249,16 +249,16 @@ function assertGraph(session: InferenceSession, { manifest, weightsPath }: Sessi
     const hasWidth = head !== "sparse" || !finished;
     if (hasWidth && typeof width === "number" && width !== expected)
       throw unlike(
-        `the output ${output} of ${weightsPath} is ${width} wide; the manifest of model ${id} says ${expected}`,
+        `the output ${output} of ${weightsPath} has width ${width}; the manifest of model ${id} has ${expected}`,
       );
     if (!["float32", "float16"].includes(found.type))
-      throw unlike(`the output ${output} of ${weightsPath} is ${found.type}; float32 or float16 is needed`);
+      throw unlike(`the output ${output} of ${weightsPath} is ${found.type}; it must be float32 or float16`);
   }
 }
 
 function unlike(message: string): FleetError {
   return new FleetError("model_invalid", message, {
-    cure: "mend the model's manifest.json, or export the model again",
+    cure: "fix the model's manifest.json, or export the model again",
   });
 }
 
@@ -267,7 +267,7 @@ function notLoaded(path: string, device: Device, error: unknown): FleetError {
   const message = `ONNX Runtime cannot load ${path} on ${deviceName(device)}: ${reason}`;
   if (/No Op registered|not a registered function|find an implementation/i.test(reason)) {
     return new FleetError("model_invalid", message, {
-      cure: "the graph uses an operator that this runtime lacks: make it with embedfleet models export, or update embedfleet",
+      cure: "the graph uses an operator that this runtime lacks: export it with embedfleet models export, or update embedfleet",
       cause: error,
     });
   }
@@ -286,7 +286,7 @@ function notLoaded(path: string, device: Device, error: unknown): FleetError {
   });
 }
 
-/** Without the path again and the runtime's own place in its source, in one line. */
+/** The reason in one line, without the path and the runtime's own source location. */
 function plainReason(reason: string): string {
   return reason
     .replace(/^Load model from .*? failed:/, "")

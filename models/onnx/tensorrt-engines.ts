@@ -1,6 +1,6 @@
 /**
  * TensorRT engines, loaded beside the graph that they were compiled from. Only the graph is part of the model's digest,
- * because each kind of GPU has engines of its own; so an engine is used only where it gives what the graph gives.
+ * because each kind of GPU has engines of its own; so an engine is used only if its vectors match the graph's.
  */
 import { join } from "node:path";
 import { InferenceSession } from "onnxruntime-node";
@@ -20,7 +20,7 @@ export interface Tier extends Engine {
   readonly session: InferenceSession;
 }
 
-/** An engine that does not load, or whose files are not those that the manifest means, is done without. */
+/** Opens the engines. One that does not load, or whose files differ from the manifest's, is skipped. */
 export async function openTiers(
   { engines, folder, device, modelSha256 }: SessionParams,
   options: InferenceSession.SessionOptions,
@@ -67,10 +67,10 @@ function engineName(folder: string, { files }: Engine): string {
   return join(folder, files[0]!.path);
 }
 
-/** Tokens of a row of the test, where the engine takes such. */
+/** Tokens per test row, where the engine accepts that length. */
 const TEST_TOKENS = 64;
 
-/** Rows that the engine takes and which depend on all that it knows: ids from the whole vocabulary. */
+/** Test rows in the engine's shape range, which depend on the whole model: ids from the whole vocabulary. */
 export function testRows(
   manifest: OnnxManifest,
   { min, max }: Readonly<{ min: BatchShape; max: BatchShape }>,
@@ -79,14 +79,14 @@ export function testRows(
   const heads = Object.keys(manifest.heads) as Head[];
   const shard = allocateShard({ lengths: Array.from({ length: min.batch }, () => length), dim: manifest.dim, heads });
   const { vocabSize } = manifest.architecture;
-  // A prime, so that ids do not come again before most of them were there.
+  // A prime, so that ids repeat only after most of the vocabulary.
   for (let i = 0; i < shard.ids.length; i++) shard.ids[i] = (i * 7919) % vocabSize;
   return shard;
 }
 
 /**
- * Whether an engine's vectors are the graph's. Both may be off PyTorch's by as much as `models check` allows, so two
- * that pass it are within twice that angle of each other.
+ * Whether an engine's vectors match the graph's. Both may differ from PyTorch's by as much as `models check` allows, so
+ * two that pass it are within twice that angle of each other.
  */
 export function givesSame(engine: ShardBuffers, graph: ShardBuffers, { precision }: Engine): boolean {
   const atLeast = 2 * PRECISIONS[precision]! ** 2 - 1;
@@ -98,7 +98,7 @@ export function givesSame(engine: ShardBuffers, graph: ShardBuffers, { precision
   return pairs.every(([found, wanted]) => found === null || cosine(found, wanted!) >= atLeast);
 }
 
-/** Two of nothing but zeros are one. */
+/** Cosine similarity; 1 for two zero vectors. */
 function cosine(a: Float32Array, b: Float32Array): number {
   let [dot, aSquares, bSquares] = [0, 0, 0];
   a.forEach((value, i) => {

@@ -1,6 +1,6 @@
 /**
- * TensorRT engines are compiled for a range of shapes each: short, medium and long rows. Which of them takes
- * a batch is decided here, and a shape outside an engine's range is never handed to it.
+ * TensorRT engines are compiled for a range of shapes each: short, medium and long rows. This module decides which
+ * one computes a batch; an engine never gets a shape outside its range.
  */
 import { spawnSync } from "node:child_process";
 import { childEnvironment } from "../../src/core/child-environment.ts";
@@ -15,8 +15,8 @@ export interface BatchShape {
 }
 
 /**
- * Of the engines that take the shape, the one for the shortest rows: it wastes least.
- * @returns Its index, or -1 when none takes the shape.
+ * Chooses the engine for the shortest rows among those that accept the shape, as it wastes least.
+ * @returns Its index, or -1 when none accepts the shape.
  */
 export function chooseTier(engines: readonly Pick<Engine, "min" | "max">[], shape: BatchShape): number {
   let best = -1;
@@ -28,7 +28,7 @@ export function chooseTier(engines: readonly Pick<Engine, "min" | "max">[], shap
   return best;
 }
 
-/** Engines made for this GPU, this runtime and this precision; an engine of another one would not load, or worse. */
+/** Engines compiled for this GPU, runtime and precision; any other would fail to load or compute wrong vectors. */
 export function usableEngines(
   manifest: OnnxManifest,
   here: Readonly<{ gpuArch: string | null; ortVersion: string; precision: Precision }>,
@@ -39,7 +39,7 @@ export function usableEngines(
   );
 }
 
-/** `sm90` for a GPU of compute capability 9.0; null when the driver does not say. */
+/** `sm90` for a GPU of compute capability 9.0; null when the driver does not report it. */
 export function gpuArchOf(index: number): string | null {
   const asked = spawnSync("nvidia-smi", ["--query-gpu=compute_cap", "--format=csv,noheader", "-i", `${index}`], {
     env: childEnvironment(),

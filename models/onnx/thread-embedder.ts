@@ -1,4 +1,4 @@
-/** A model on a device, behind threads of its own. Sessions leak when cycled: one per process. */
+/** A model on a device, behind threads of its own. One per process, because sessions leak when they are recreated. */
 import { createRequire } from "node:module";
 import { MessageChannel, Worker } from "node:worker_threads";
 import type { BatchReport, RowRef } from "../../src/core/batch.ts";
@@ -47,7 +47,7 @@ interface Pending {
 
 export class ThreadEmbedder implements Embedder {
   readonly device: string;
-  /** What did not go as asked when the model was loaded, one line each. */
+  /** Deviations from what was asked for when the model was loaded, one line each. */
   readonly notes: readonly string[];
   readonly #session: SessionParams;
   readonly #threads: Threads;
@@ -63,13 +63,13 @@ export class ThreadEmbedder implements Embedder {
     this.#threads = threads;
     for (const [name, thread] of Object.entries(threads) as [keyof Threads, Worker][]) {
       thread.on("message", (message: ThreadReply) => this.#receive(message));
-      thread.on("error", (error) => this.#die(`the ${name} thread is gone: ${messageOf(error)}`, error));
-      thread.on("exit", () => this.#die(`the ${name} thread is gone: it ended`));
+      thread.on("error", (error) => this.#die(`the ${name} thread failed: ${messageOf(error)}`, error));
+      thread.on("exit", () => this.#die(`the ${name} thread exited`));
     }
   }
 
   /**
-   * Loads the model and returns once it can take batches.
+   * Loads the model and returns once it accepts batches.
    * @throws FleetError `model_invalid`
    */
   static async open(params: OpenParams): Promise<ThreadEmbedder> {
@@ -121,7 +121,7 @@ export class ThreadEmbedder implements Embedder {
   }
 }
 
-/** One runs the session, the other brings what it made to its rows meanwhile. */
+/** One thread runs the session while the other scatters its outputs to their rows. */
 type Threads = Readonly<Record<"inference" | "scatter", Worker>>;
 
 function startThreads(session: SessionParams): Threads {

@@ -1,7 +1,7 @@
 /**
  * Reads the tensors of a PyTorch file: a zip with a pickle in it. A pickle is a program, and running one
- * runs whatever its author wanted, so this one is not run: the few instructions that a dictionary of
- * tensors is made of are followed, and any other, or any name but the three below, ends the reading.
+ * runs whatever its author wanted, so this one is not run: only the few instructions that make up a dictionary of
+ * tensors are interpreted, and any other, or any name but the three below, is an error.
  */
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { fromHalf } from "../../src/core/half.ts";
@@ -12,12 +12,12 @@ export interface TorchTensor {
   readonly values: Float32Array;
 }
 
-/** A head of 4096 x 4096 in fp32 has 64 MiB. */
+/** Limit on a file's size; a head of 4096 x 4096 in fp32 has 64 MiB. */
 const MAX_FILE_BYTES = 128 * 1024 * 1024;
 const MAX_INSTRUCTIONS = 10_000;
 
 /**
- * @returns Tensors by name, as float32; fp16 and fp32 storages are taken.
+ * @returns Tensors by name, as float32; storages may be fp16 or fp32.
  * @throws FleetError `model_invalid`
  */
 export function readTorchFile(path: string): Map<string, TorchTensor> {
@@ -44,11 +44,11 @@ const CENTRAL_SIGNATURE = 0x02014b50;
 const LOCAL_SIGNATURE = 0x04034b50;
 const STORED = 0;
 
-/** PyTorch stores entries uncompressed; out of range reads throw. */
+/** Entries by name. PyTorch stores entries uncompressed; out of range reads throw. */
 function readZip(file: Buffer): Map<string, Buffer> {
   let end = file.length - 22;
   while (end >= 0 && file.readUInt32LE(end) !== END_SIGNATURE) end--;
-  if (end < 0) throw new Error("it is no zip file");
+  if (end < 0) throw new Error("it is not a zip file");
   const count = file.readUInt16LE(end + 10);
   let at = file.readUInt32LE(end + 16);
   const entries = new Map<string, Buffer>();
@@ -70,7 +70,7 @@ function readZip(file: Buffer): Map<string, Buffer> {
 
 // --- The pickle -----------------------------------------------------------------------------
 
-/** Names a pickle may mention. They are never looked up: `reduce` below knows what to make of them. */
+/** Names that a pickle may mention. They are never looked up; `reduce` below interprets them. */
 const ALLOWED_NAMES = new Set([
   "collections OrderedDict",
   "torch._utils _rebuild_tensor_v2",
@@ -124,20 +124,20 @@ class PickleReader {
   }
 
   pop(): unknown {
-    if (this.#stack.length === 0) throw new Error("its pickle takes what it never put down");
+    if (this.#stack.length === 0) throw new Error("its pickle pops from an empty stack");
     return this.#stack.pop();
   }
 
   popToMark(): unknown[] {
     const at = this.#stack.lastIndexOf(MARK);
-    if (at === -1) throw new Error("its pickle has no mark where it needs one");
+    if (at === -1) throw new Error("its pickle lacks a mark");
     return this.#stack.splice(at).slice(1);
   }
 
-  /** Sets pairs of a dictionary that stays on the stack. */
+  /** Sets pairs of a dictionary, which stays on the stack. */
   set(pairs: readonly unknown[]): void {
     const target = this.#stack.at(-1);
-    if (!(target instanceof Map)) throw new Error("its pickle sets an item of what is no dictionary");
+    if (!(target instanceof Map)) throw new Error("its pickle sets an item of a value that is not a dictionary");
     for (let i = 0; i + 1 < pairs.length; i += 2) target.set(pairs[i], pairs[i + 1]);
   }
 
@@ -165,7 +165,7 @@ class PickleReader {
   }
 
   recall(index: number): void {
-    if (!this.#memo.has(index)) throw new Error("its pickle recalls what it never remembered");
+    if (!this.#memo.has(index)) throw new Error("its pickle reads an empty memo entry");
     this.push(this.#memo.get(index));
   }
 
@@ -178,14 +178,14 @@ class PickleReader {
   storage(): void {
     const [kind, type, key, , length] = this.pop() as unknown[];
     if (kind !== "storage" || !(type instanceof Name) || typeof key !== "string" || typeof length !== "number")
-      throw new Error("its pickle points at what is no storage");
+      throw new Error("its pickle refers to a value that is not a storage");
     this.push({ type: type.text, key, length } satisfies Storage);
   }
 
   reduce(): void {
     const given = this.pop() as unknown[];
     const made = this.pop();
-    if (!(made instanceof Name)) throw new Error("its pickle calls what is no name");
+    if (!(made instanceof Name)) throw new Error("its pickle calls a value that is not a name");
     if (made.text === "collections OrderedDict" && given.length === 0) this.push(new Map());
     else if (made.text === "torch._utils _rebuild_tensor_v2") {
       const [storage, offset, shape, stride] = given as [Storage, number, number[], number[]];
@@ -194,7 +194,7 @@ class PickleReader {
   }
 }
 
-/** Of pickle protocol 2, what `torch.save` writes for a dictionary of tensors. */
+/** The instructions of pickle protocol 2 that `torch.save` writes for a dictionary of tensors. */
 const INSTRUCTIONS: Readonly<Record<number, (pickle: PickleReader) => void>> = {
   0x80: (pickle) => void pickle.number(1), // PROTO
   0x7d: (pickle) => pickle.push(new Map()), // EMPTY_DICT
@@ -220,7 +220,7 @@ const INSTRUCTIONS: Readonly<Record<number, (pickle: PickleReader) => void>> = {
   0x52: (pickle) => pickle.reduce(), // REDUCE
   0x73: (pickle) => pickle.set([pickle.pop(), pickle.pop()].toReversed()), // SETITEM
   0x75: (pickle) => pickle.set(pickle.popToMark()), // SETITEMS
-  0x62: (pickle) => void pickle.pop(), // BUILD: the dictionary's own attributes, which say nothing of tensors
+  0x62: (pickle) => void pickle.pop(), // BUILD: the dictionary's own attributes, which are irrelevant to tensors
 };
 
 // --- The tensors ----------------------------------------------------------------------------
@@ -230,9 +230,9 @@ function toTensors(found: unknown, dataOf: (key: string) => Buffer | undefined):
   const tensors = new Map<string, TorchTensor>();
   let numbers = 0;
   for (const [name, value] of found as Map<unknown, unknown>) {
-    if (typeof name !== "string" || !isTensor(value)) throw new Error(`its entry ${String(name)} is no tensor`);
+    if (typeof name !== "string" || !isTensor(value)) throw new Error(`its entry ${String(name)} is not a tensor`);
     const tensor = toTensor(name, value, dataOf(value.storage.key));
-    // Any number of tensors may be of one storage, and each is a copy.
+    // Any number of tensors may share one storage, and each is copied.
     numbers += tensor.values.length;
     if (numbers > MAX_FILE_BYTES / 2) throw new Error(`its tensors have more than ${MAX_FILE_BYTES / 2} numbers`);
     tensors.set(name, tensor);
@@ -253,11 +253,11 @@ function toTensor(name: string, tensor: PickledTensor, data: Buffer | undefined)
   const isContiguous = shape.every(
     (_, i) => stride[i] === shape.slice(i + 1).reduce((product, size) => product * size, 1),
   );
-  if (!isContiguous) throw new Error(`its tensor ${name} does not lie in one piece`);
+  if (!isContiguous) throw new Error(`its tensor ${name} is not contiguous`);
   const width = storage.type === "torch HalfStorage" ? 2 : 4;
   if (data === undefined || offset < 0 || (offset + count) * width > data.length)
     throw new Error(`its tensor ${name} lies outside its data`);
-  // Copied, because an entry of a zip begins at any byte.
+  // Copied for alignment, because a zip entry begins at any byte.
   const bytes = Uint8Array.from(data.subarray(offset * width, (offset + count) * width)).buffer;
   return { shape, values: width === 2 ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes) };
 }

@@ -1,6 +1,6 @@
 /**
- * How fast a model is on a device: a grid of batch and row length. Full rows, so real tokens are padded
- * tokens; beside it, what share of the device's own matrix multiplication the model reaches.
+ * Measures a model's speed on a device over a grid of batch and row lengths. Rows are full, so real tokens equal padded
+ * tokens; also the fraction of the device's matrix-multiplication peak that the model reaches.
  */
 import { allocateShard, type RowRef } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
@@ -8,7 +8,7 @@ import type { Embedder } from "../../src/core/ports.ts";
 import type { ModelManifest } from "../registry/manifest.ts";
 
 const GRID = { batches: [1, 8, 32, 128], lengths: [128, 512, 2048, 8192] } as const;
-/** A cell that one run shows to take longer than this is run no second time. */
+/** A cell that takes longer than this in its first run is not run again. */
 const CELL_MS = 4000;
 const MAX_RUNS = 50;
 
@@ -20,9 +20,9 @@ export interface Cell {
   readonly p99Ms: number;
   readonly rowsPerSecond: number;
   readonly tokensPerSecond: number;
-  /** Of the process, after the cell. */
+  /** Resident memory of the process, in bytes, after the cell. */
   readonly residentBytes: number;
-  /** Share of the device's matrix peak; null where the model's arithmetic is not known. */
+  /** Fraction of the device's matrix peak; null where the model's arithmetic is unknown. */
   readonly peakShare: number | null;
 }
 
@@ -30,11 +30,11 @@ export interface BenchModelParams {
   readonly embedder: Embedder;
   readonly manifest: ModelManifest;
   readonly heads: readonly Head[];
-  /** Cells of a larger padded area are left out. */
+  /** Cells with a larger padded area are skipped. */
   readonly maxBatchTokens: number;
   /** Multiplications and additions a second that the device has shown, see `InferenceEngine.measurePeak`; null when it was not measured. */
   readonly peakFlops: number | null;
-  /** Of the graph, one row of so many tokens; null when its arithmetic is not known. */
+  /** Operations of the graph for one row of this many tokens; null when its arithmetic is unknown. */
   readonly rowFlops: (length: number) => number | null;
   readonly onCell?: (cell: Cell) => void;
 }
@@ -50,7 +50,7 @@ export async function benchModel(params: BenchModelParams): Promise<Cell[]> {
   return cells;
 }
 
-/** @returns The shapes that the model takes, in order of length, then batch. */
+/** @returns The shapes that the model supports, in order of length, then batch. */
 export function gridOf({
   manifest,
   maxBatchTokens,
@@ -110,7 +110,7 @@ export function fullRows(
 }
 
 /**
- * Arithmetic of an encoder's layers for one row: the linear layers' two operations a weight and token, and
+ * Operations of an encoder's layers for one row: two per weight and token in the linear layers, and
  * attention's two products of the whole row with itself.
  */
 export function encoderFlops(

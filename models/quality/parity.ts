@@ -1,4 +1,4 @@
-/** Does a model give what it should? Held to PyTorch's answers, to itself, and to what BGE-M3's authors printed. */
+/** Checks a model's vectors against PyTorch's, its own in other batches, and BGE-M3's published scores. */
 import { allocateShard, type ShardBuffers } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
 import type { Embedder } from "../../src/core/ports.ts";
@@ -9,9 +9,9 @@ export interface HeadParity {
   readonly cosineMin: number;
   readonly cosineMean: number;
   readonly maxAbsError: number;
-  /** Share of each text's ten nearest that stay its ten nearest; null for ColBERT, of which the reference has a selection. */
+  /** Share of each text's ten nearest that are kept; null for ColBERT, as the reference has only some vectors. */
   readonly top10Overlap: number | null;
-  /** Least cosine of a row in one batch with all to the same row alone. */
+  /** Minimum cosine of a row in a batch with all others to the same row alone. */
   readonly batchedCosineMin: number;
   readonly passes: boolean;
 }
@@ -20,11 +20,11 @@ export interface ParityParams {
   readonly embedder: Embedder;
   readonly reference: Reference;
   readonly heads: readonly Head[];
-  /** Least mean cosine to PyTorch's float32, and least cosine of a row in a batch to the same row alone. */
+  /** Minimum mean cosine to PyTorch's float32, and minimum cosine of a row in a batch to the same row alone. */
   readonly minCosine: number;
 }
 
-/** Every text of the reference alone and all in one batch. */
+/** Computes every text of the reference alone and all in one batch. */
 export async function checkParity(params: ParityParams): Promise<HeadParity[]> {
   const { embedder, reference, minCosine } = params;
   const heads = params.heads.filter((head) => reference.rows.every((row) => row[head] !== undefined));
@@ -55,7 +55,7 @@ export async function checkParity(params: ParityParams): Promise<HeadParity[]> {
   });
 }
 
-/** A vector of any head, sparse ones included: value by index. */
+/** A vector of any head, including sparse ones, as values by index. */
 type AnyVector = ReadonlyMap<number, number>;
 
 function vectorOf(head: Head, shard: ShardBuffers, row: number, { colbert }: ReferenceRow): AnyVector {
@@ -93,7 +93,7 @@ function dot(a: AnyVector, b: AnyVector): number {
   return sum;
 }
 
-/** Two empty vectors are one; an empty one has nothing of any other. */
+/** Cosine similarity; 1 for two empty vectors, 0 for an empty and another one. */
 function cosine(a: AnyVector, b: AnyVector): number {
   if (a.size === 0 && b.size === 0) return 1;
   return dot(a, b) / Math.max(Math.sqrt(dot(a, a) * dot(b, b)), 1e-12);

@@ -1,9 +1,9 @@
-/** `reference.json`: what PyTorch answers for a sample of texts; `models/export/reference.py` writes it. */
+/** `reference.json`: PyTorch's vectors for a sample of texts; `models/export/reference.py` writes it. */
 import { z } from "zod";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { readPlain } from "../registry/plain-file.ts";
 
-/** Texts and vectors; those of 24 texts with all heads, 1,024 wide, take below 10 MB. */
+/** Limit on the file's size; 24 texts with all heads of width 1,024 take less than 10 MB. */
 const MAX_BYTES = 256 * 1024 * 1024;
 
 /** float32, little-endian */
@@ -34,13 +34,13 @@ export const referenceSchema = z.object({
 export type Reference = z.infer<typeof referenceSchema>;
 export type ReferenceRow = Reference["rows"][number];
 
-/** @throws FleetError `model_invalid` */
+/** Reads a reference. @throws FleetError `model_invalid` */
 export function readReference(file: string): Reference {
   try {
     return referenceSchema.parse(JSON.parse(readPlain(file, MAX_BYTES).toString("utf8")));
   } catch (error) {
     throw new FleetError("model_invalid", `the reference ${file} cannot be used: ${messageOf(error)}`, {
-      cure: "make it again from the PyTorch model: see docs/models.md",
+      cure: "recreate it from the PyTorch model: see docs/models.md",
       cause: error,
     });
   }

@@ -1,7 +1,7 @@
 /**
  * A folder in the layout of the Hugging Face hub, described as a manifest: `config.json`,
  * `tokenizer.json`, `onnx/model.onnx` or `model.onnx`, pooling from sentence-transformers'
- * `1_Pooling/config.json`, and BGE-M3's two extra heads where they lie beside it.
+ * `1_Pooling/config.json`, and BGE-M3's two extra heads if they are beside it.
  */
 import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
@@ -30,7 +30,7 @@ const lengthSchema = z.object({ max_seq_length: z.int().min(3) });
 const promptsSchema = z.object({ prompts: z.record(z.string(), z.string()).optional() });
 const tokenizerSchema = z.object({ model: z.object({ unk_id: z.int().nullish() }) });
 
-/** Their first position is the one after the pad id's. */
+/** Families whose first position is the one after the pad id's. */
 const ROBERTA_FAMILY = new Set(["roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"]);
 /** Names that exporters give to a graph, by precision. */
 const GRAPHS: Readonly<Partial<Record<Precision, readonly string[]>>> = {
@@ -39,7 +39,7 @@ const GRAPHS: Readonly<Partial<Record<Precision, readonly string[]>>> = {
   int8: ["model_int8.onnx", "model_quantized.onnx"],
 };
 
-/** @throws FleetError `model_invalid` naming the file that is missing or cannot be used. */
+/** Describes a hub folder. @throws FleetError `model_invalid`, naming the file that is missing or cannot be used. */
 export function describeFolder(folder: string): OnnxManifest {
   const config = readJson(folder, "config.json", configSchema);
   const weights = findWeights(folder);
@@ -95,7 +95,7 @@ function poolingOf(folder: string): "cls" | "mean" | "last" {
   throw new FleetError(
     "model_invalid",
     `${join(folder, "1_Pooling/config.json")} asks for ${modes.length === 0 ? "none of cls, mean and last" : modes.join(" and ")}`,
-    { cure: "give the folder a manifest.json that says how the model is pooled: see docs/models.md" },
+    { cure: "add a manifest.json that states the pooling to the folder: see docs/models.md" },
   );
 }
 
@@ -111,7 +111,7 @@ function findWeights(folder: string): OnnxManifest["weights"] {
   });
 }
 
-/** None for a graph that cannot be used: what is wrong with it is said by `openModel`, if that precision is wanted. */
+/** Paths of external data; none for an unusable graph, which `openModel` reports if that precision is wanted. */
 function externalData(folder: string, graph: string): string[] {
   try {
     return externalFilesOf(folder, graph);
@@ -140,7 +140,7 @@ function readJson<T>(folder: string, name: string, schema: z.ZodType<T>): T {
     return schema.parse(JSON.parse(readText(join(folder, name))));
   } catch (error) {
     throw new FleetError("model_invalid", `${join(folder, name)} cannot be used: ${messageOf(error)}`, {
-      cure: "pull the whole repository of the model, or give its folder a manifest.json: see docs/models.md",
+      cure: "pull the whole repository of the model, or add a manifest.json to its folder: see docs/models.md",
       cause: error,
     });
   }

@@ -1,5 +1,5 @@
 /**
- * What the fleet must know about a model, as a checked file: `manifest.json` in a model's folder, or
+ * The schema of a model's manifest: `manifest.json` in a model's folder, or
  * `models/manifests/<name>.json` for the models that are known by name.
  */
 import { z } from "zod";
@@ -7,14 +7,14 @@ import { engineNameSchema, precisionSchema } from "../../src/core/contracts.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import { DEFAULT_ENGINE, engineNameOf } from "../../src/core/same-model.ts";
 
-/** Relative to the model's folder; no way out of it. */
+/** A path relative to the model's folder, which cannot leave it. */
 const pathSchema = z.string().regex(/^(?!\/)(?!.*\.\.)[\w./-]+$/, "a relative path without '..'");
 
 const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
 
 /**
- * Size and digest are left out where nobody has measured them; what is found on first use is then
- * written into a lock file beside the files and holds from there on.
+ * Size and digest are omitted where nobody has measured them; the values found on first use are then
+ * written to a lock file beside the files and checked from then on.
  */
 const fileSchema = z.strictObject({
   path: pathSchema,
@@ -23,12 +23,12 @@ const fileSchema = z.strictObject({
 });
 export type ModelFile = z.infer<typeof fileSchema>;
 
-/** A graph output that is the head's result already: float32 or float16. */
+/** A graph output that is the head's final result: float32 or float16. */
 const finishedSchema = z.strictObject({ output: z.string().min(1), finished: z.literal(true) });
-/** A graph output of hidden states, [batch, seq, hiddenSize]; the head is computed from it here. */
+/** A graph output of hidden states, [batch, seq, hiddenSize]; the head is computed from it on this side. */
 const hiddenSchema = z.strictObject({ output: z.string().min(1), finished: z.literal(false) });
 
-/** Finished: float32 [batch, dim], unit length. Else the pooled states are cut to `dim` and normalised here. */
+/** Finished: float32 [batch, dim], unit length. Otherwise the pooled states are cut to `dim` and normalised here. */
 const denseSchema = z.discriminatedUnion("finished", [
   finishedSchema,
   hiddenSchema.extend({ pooling: z.enum(["cls", "mean", "last"]) }),
@@ -43,21 +43,21 @@ const sparseSchema = z.discriminatedUnion("finished", [
 /** Finished: float32 [batch, seq - 1, dim], unit length, the first token left out. `linear`: `weight` [dim, hiddenSize], `bias` [dim]. */
 const colbertSchema = z.discriminatedUnion("finished", [finishedSchema, hiddenSchema.extend({ linear: fileSchema })]);
 
-/** Files that are loaded. Of ONNX the first is the graph, the others are its external data, in the places the graph names. */
+/** Files that are loaded. For ONNX the first is the graph, the others its external data, at the paths that it names. */
 const weightsSchema = z.array(fileSchema).min(1);
 
 const shapeSchema = z.strictObject({ batch: z.int().min(1), length: z.int().min(1) });
-/** An ONNX file with a compiled TensorRT engine (an EPContext node), good for one GPU architecture and version. */
+/** An ONNX file with a compiled TensorRT engine (an EPContext node), valid for one GPU architecture and version. */
 const engineSchema = z.strictObject({
-  /** As in `sm90`. */
+  /** Compute capability, such as `sm90`. */
   gpuArch: z.string().regex(/^sm\d{2,3}$/),
-  /** As in `10.9`; a log line names it where the engine does not load, since TensorRT itself is not asked for its own. */
+  /** TensorRT version, such as `10.9`, for the log line if the engine does not load; TensorRT itself is not asked. */
   trtVersion: z.string().min(1),
   ortVersion: z.string().min(1),
   precision: precisionSchema,
-  /** Of the weights that it was compiled from: the model's own at this precision, or it is not used. */
+  /** SHA-256 of the weights that it was compiled from: the model's own at this precision, or it is not used. */
   weightsSha256: sha256Schema.optional(),
-  /** Shapes that the engine takes; any other must never be handed to it. */
+  /** Range of shapes that the engine accepts; it must never get any other. */
   min: shapeSchema,
   opt: shapeSchema,
   max: shapeSchema,
@@ -68,32 +68,32 @@ const architectureSchema = z.strictObject({
   /** `model_type` of the model's config.json. */
   kind: z.string().min(1),
   hiddenSize: z.int().min(1).max(65536),
-  /** Rows of the embedding table. */
+  /** Number of rows of the embedding table. */
   vocabSize: z.int().min(1),
   padId: z.int().min(0),
-  /** Longest row, special tokens included. */
+  /** Maximum length of a row in tokens, special tokens included. */
   maxTokens: z.int().min(3),
 });
 
-/** Manifests of earlier versions have a `positionOffset`, which nothing ever read. */
+/** Removes `positionOffset`, which manifests of earlier versions have and nothing ever read. */
 function withoutPositionOffset(architecture: unknown): unknown {
   if (typeof architecture !== "object" || architecture === null) return architecture;
   const { positionOffset: _, ...read } = architecture as Readonly<Record<string, unknown>>;
   return read;
 }
 
-/** What is said of a model for any engine. */
+/** The fields of a manifest for any engine. */
 const commonShape = {
   id: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/),
-  /** The repository on the hub that the files are pulled from; null for a model that is only here. */
+  /** The hub repository that the files are pulled from; null for a model that is only on this machine. */
   hub: z
     .string()
     .regex(/^[\w.-]+\/[\w.-]+$/)
     .nullable(),
-  /** A commit, tag or branch of the hub's repository; the model's own version where there is no hub. */
+  /** A commit, tag or branch of the hub's repository; the model's own version if there is no hub. */
   revision: z.string().regex(/^[A-Za-z0-9_][\w.-]*$/),
   description: z.string().min(1),
-  /** Shown whenever the model is used; null when there is nothing to warn of. */
+  /** Shown whenever the model is used; null when there is no warning. */
   notice: z.string().nullable(),
   license: z.string().min(1),
   /** Folder of the files, relative to the manifest; without it, the manifest's own or, by name, the cache's. */
@@ -104,21 +104,21 @@ const commonShape = {
   dim: z.int().min(1).max(65536),
   /** Widths that a dense vector may be cut to before it is normalised (Matryoshka training). */
   truncateDims: z.array(z.int().min(1)).optional(),
-  /** Put before a text; which one depends on what the text is for. */
+  /** Prefixes of a text, by its purpose. */
   prefixes: z.strictObject({ query: z.string(), passage: z.string() }),
   weights: z
     .partialRecord(precisionSchema, weightsSchema)
     .refine((weights) => Object.keys(weights).length > 0, { message: "weights of at least one precision are needed" }),
 };
 
-/** A model as ONNX graphs, for the engine `onnx` and for any other that reads such. */
+/** A model as ONNX graphs, for the engine `onnx` and any other that reads them. */
 export const onnxManifestSchema = z.strictObject({
   ...commonShape,
   engine: z.literal(DEFAULT_ENGINE).optional(),
   inputs: z.strictObject({
     ids: z.string().min(1),
     mask: z.string().min(1),
-    /** All zeros, where the graph asks for it, as BERT's do. */
+    /** Input of type ids, all zeros, for graphs that require it, as BERT's do. */
     typeIds: z.string().min(1).optional(),
   }),
   heads: z.strictObject({
@@ -131,10 +131,10 @@ export const onnxManifestSchema = z.strictObject({
 /** The manifest of a model whose files are ONNX graphs. */
 export type OnnxManifest = z.infer<typeof onnxManifestSchema>;
 
-/** What an engine wants to know of a head; it checks that itself. */
+/** A head's settings for another engine, which checks them itself. */
 const foreignHeadSchema = z.record(z.string(), z.json());
 
-/** A model whose files are of another engine's kind. */
+/** A model whose files are for another engine. */
 const foreignManifestSchema = z.strictObject({
   ...commonShape,
   engine: engineNameSchema,
@@ -147,10 +147,10 @@ const foreignManifestSchema = z.strictObject({
 
 type ForeignManifest = z.infer<typeof foreignManifestSchema>;
 
-/** What the fleet knows of a model: its files, its size, and what its engine has to know. */
+/** A model's manifest: its files, its size, and the data that its engine needs. */
 export type ModelManifest = OnnxManifest | ForeignManifest;
 
-/** By its engine, so that what is wrong is said of the fields that it should have. */
+/** A manifest, parsed by its engine's schema so that errors name the fields that it should have. */
 export const modelManifestSchema: z.ZodType<ModelManifest> = z.unknown().transform((value, context): ModelManifest => {
   const engine = (value as Readonly<{ engine?: unknown }> | null)?.engine;
   const isOnnx = engine === undefined || engine === DEFAULT_ENGINE;
@@ -166,7 +166,7 @@ export function isOnnx(manifest: ModelManifest): manifest is OnnxManifest {
   return engineNameOf(manifest) === DEFAULT_ENGINE;
 }
 
-/** @throws FleetError `model_invalid` when the model's files are another engine's. */
+/** The manifest as ONNX. @throws FleetError `model_invalid` when the model's files are another engine's. */
 export function onnxManifestOf(manifest: ModelManifest): OnnxManifest {
   if (isOnnx(manifest)) return manifest;
   const { id, engine } = manifest;

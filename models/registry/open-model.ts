@@ -1,4 +1,4 @@
-/** From a model that was found to one that can be loaded: a precision chosen, its files held to their digests. */
+/** Opens a model that was found: chooses a precision and checks its files against their digests. */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -13,32 +13,32 @@ import { setupSha256 } from "./setup-digest.ts";
 
 export interface Model extends FoundModel {
   readonly precision: Precision;
-  /** The first of its weights: of ONNX the graph, whose external data lie where it names them. */
+  /** The first weights file: for ONNX the graph, whose external data are at the paths it names. */
   readonly weightsPath: string;
   readonly tokenizerPath: string;
-  /** The weights and the tokenizer as their digests were taken of them; whoever loads one looks whether it still is. */
+  /** The weights and the tokenizer as they were when hashed; each is checked for changes when it is loaded. */
   readonly files: readonly PinnedFile[];
-  /** Digest of the fp32 weights that take rows which this precision cannot compute; null where there are none. */
+  /** Digest of the fp32 weights for rows that this precision cannot compute; null where there are none. */
   readonly exactSha256: string | null;
   readonly ref: ModelRef;
 }
 
-/** Of the weights; `auto` is the most exact that the model has. */
+/** Precision of the weights; `auto` is the most precise that the model has. */
 export type PrecisionChoice = Precision | "auto";
 
-/** How a model is opened. */
+/** Parameters of opening a model. */
 export interface OpenModelParams {
   /** `auto` by default. */
   readonly precision?: PrecisionChoice;
-  /** Where digests of large files are kept; without it, these are read at every start. */
+  /** Folder in which digests of large files are cached; without it, the files are hashed at every start. */
   readonly cacheFolder?: string;
 }
 
 /**
- * Holds every file of the model at this precision to its size and digest, so that a run never starts on
- * a damaged one. Where the manifest has no digest, what is there counts, and the run's record keeps it.
+ * Checks every file of the model at this precision against its size and digest, so that a run never starts on
+ * a damaged one. Where the manifest has no digest, the file is accepted, and the run's record keeps its digest.
  *
- * @throws FleetError `bad_usage` when it is not there at this precision; `model_invalid`
+ * @throws FleetError `bad_usage` when the model lacks this precision; `model_invalid`
  */
 export async function openModel(found: FoundModel, params: OpenModelParams = {}): Promise<Model> {
   const { manifest, folder } = found;
@@ -70,7 +70,7 @@ export async function openModel(found: FoundModel, params: OpenModelParams = {})
   };
 }
 
-/** `auto` is the most exact of those there are. */
+/** The precision to use; `auto` is the most precise available. */
 function choosePrecision({ id, weights }: ModelManifest, choice: PrecisionChoice): Precision {
   const there = precisionSchema.options.filter((precision) => weights[precision] !== undefined);
   if (choice === "auto") return there[0]!;
@@ -80,7 +80,7 @@ function choosePrecision({ id, weights }: ModelManifest, choice: PrecisionChoice
   });
 }
 
-/** Every file that decides what the vectors are; the first of an ONNX model is the graph. */
+/** Every file that determines the vectors; the first of an ONNX model is the graph. */
 export function weightsOf(manifest: ModelManifest, precision: Precision): ModelFile[] {
   const weights = manifest.weights[precision] ?? [];
   if (!isOnnx(manifest)) return weights;
@@ -89,7 +89,7 @@ export function weightsOf(manifest: ModelManifest, precision: Precision): ModelF
   return [...weights, ...linears];
 }
 
-/** Whoever plans a run needs no graph; a session refuses one that cannot be read, and says why. */
+/** Refuses unlisted external data. Planning needs no graph, and a session refuses an unreadable one with the reason. */
 function assertWhole(folder: string, weights: readonly ModelFile[]): void {
   try {
     assertListed({ folder, graph: weights[0]!.path, listed: weights.map(({ path }) => path) });
@@ -101,8 +101,8 @@ function assertWhole(folder: string, weights: readonly ModelFile[]): void {
 type HashedFile = FileDigest & Pick<ModelFile, "path">;
 
 /**
- * Files with a digest in the manifest are held to it when they are loaded; those without one are read now, and where
- * one is not there, rows that this precision cannot compute are not computed again.
+ * Digest of the fp32 weights. Files with a digest in the manifest are checked when they are loaded; those without one
+ * are hashed now. If a file is missing, rows that this precision cannot compute are not recomputed.
  */
 async function exactDigest(
   { manifest, folder }: FoundModel,
@@ -147,7 +147,7 @@ function cureFor({ id, hub }: ModelManifest): string {
   return hub === null ? "install the model again" : `embedfleet models pull ${id}`;
 }
 
-/** One file stands for itself; several for the list of them. */
+/** The digest of one file is its own; that of several is the digest of their list. */
 function digestOfAll(files: readonly Pick<HashedFile, "path" | "sha256">[]): string {
   if (files.length === 1) return files[0]!.sha256;
   const lines = files.map(({ path, sha256 }) => `${sha256}  ${path}\n`).sort();

@@ -1,17 +1,17 @@
-/** Files whose digests were taken, held to them when they are loaded: another program may write to them in between. */
+/** Files with known digests, checked again when they are loaded: another program may write to them in between. */
 import { assertIdentity, changedFile, sha256Of, statPlain } from "./plain-file.ts";
 
-/** Plain data: it is sent to threads and processes. */
+/** Plain data, because it is sent to threads and processes. */
 export interface PinnedFile {
-  /** Absolute. */
+  /** Absolute path. */
   readonly path: string;
   readonly sha256: string;
-  /** When the digest was taken: see `PlainFile`. */
+  /** Identity when the digest was taken; see `PlainFile`. */
   readonly identity: string;
 }
 
 /**
- * Loads what is made of the files, and refuses it where one of them was changed meanwhile.
+ * Loads an object from the files, and refuses it if one of them was changed meanwhile.
  * @throws FleetError `model_invalid`, and what `load` throws.
  */
 export async function loadPinned<T>(files: readonly PinnedFile[], load: () => T | Promise<T>): Promise<T> {
@@ -22,7 +22,7 @@ export async function loadPinned<T>(files: readonly PinnedFile[], load: () => T 
   return loaded;
 }
 
-/** A file that was only linked or given other rights is read again, hours later perhaps, and is still the same. */
+/** Identity of the file now; one that was only linked or given other permissions is hashed again and accepted. */
 async function currentIdentity({ path, sha256, identity }: PinnedFile): Promise<string> {
   const now = statPlain(path).identity;
   if (now === identity || (await sha256Of(path, now)) === sha256) return now;

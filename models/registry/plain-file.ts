@@ -1,6 +1,6 @@
 /**
- * Reads files of a model, which may be anyone's: only regular files are opened, without waiting for a writer, and
- * no more is read than was there when the file was opened. A pipe, a socket, a device or a folder in a file's place
+ * Reads files of a model, which may be anyone's: only regular files are opened, without waiting for a writer, and at
+ * most the size at opening is read. A pipe, a socket, a device or a folder in a file's place
  * is refused, also behind a link.
  */
 import { createHash } from "node:crypto";
@@ -9,12 +9,12 @@ import { open } from "node:fs/promises";
 import { basename } from "node:path";
 import { FleetError } from "../../src/core/errors.ts";
 
-/** A manifest or a configuration; the largest known, with every engine listed, is below 100 kB. */
+/** Limit on a manifest or a configuration; the largest known, with every engine listed, is below 100 kB. */
 const MAX_TEXT_BYTES = 4 * 1024 * 1024;
-/** Vocabularies of 250,000 entries take about 17 MB. */
+/** Limit on a tokenizer's file; vocabularies of 250,000 entries take about 17 MB. */
 const MAX_TOKENIZER_BYTES = 256 * 1024 * 1024;
 const BLOCK_BYTES = 1024 * 1024;
-/** `O_NONBLOCK`: a pipe that took the file's place after the look at it must not wait for its writer. */
+/** `O_NONBLOCK`: a pipe that replaced the file after the check must not wait for its writer. */
 const FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
 
 /** An open regular file. */
@@ -23,13 +23,13 @@ export interface PlainFile {
   readonly bytes: number;
   /** Changes whenever the file is written to or replaced: device, inode, size, and times of the last changes. */
   readonly identity: string;
-  /** @returns Bytes read, fewer than asked for only at the end of the file. */
+  /** @returns Number of bytes read, fewer than asked for only at the end of the file. */
   readonly read: (into: Uint8Array, position: number) => number;
 }
 
 /**
  * Opens the file for as long as `use` takes.
- * @throws FleetError `model_invalid` when it is not a regular file; the system's own error when it is not there.
+ * @throws FleetError `model_invalid` when it is not a regular file; the system's own error when it is missing.
  */
 export function withPlainFile<T>(path: string, use: (file: PlainFile) => T): T {
   const fd = openPlain(path);
@@ -58,23 +58,23 @@ export function readPlain(path: string, maxBytes: number): Buffer {
   });
 }
 
-/** @throws FleetError `model_invalid` */
+/** Reads a text file of a model. @throws FleetError `model_invalid` */
 export function readText(path: string): string {
   return readPlain(path, basename(path) === "tokenizer.json" ? MAX_TOKENIZER_BYTES : MAX_TEXT_BYTES).toString("utf8");
 }
 
-/** Whatever the file of a tokenizer is called. @throws FleetError `model_invalid` */
+/** Reads a tokenizer's file, under any name. @throws FleetError `model_invalid` */
 export function readTokenizerText(path: string): string {
   return readPlain(path, MAX_TOKENIZER_BYTES).toString("utf8");
 }
 
-/** A regular file, looked at and not opened. */
+/** A regular file's metadata, without opening it. */
 export interface PlainStats extends Pick<PlainFile, "bytes" | "identity"> {
-  /** When it was last written to, renamed or given other rights; no program can set it. */
+  /** Change time (ctime): when it was last written to, renamed or given other permissions; no program can set it. */
   readonly changedAtMs: number;
 }
 
-/** @throws FleetError `model_invalid` when it is not a regular file; the system's own error when it is not there. */
+/** @throws FleetError `model_invalid` when it is not a regular file; the system's own error when it is missing. */
 export function statPlain(path: string): PlainStats {
   const stats = assertRegular(path, statSync(path, { bigint: true }));
   return { bytes: Number(stats.size), identity: identityFrom(stats), changedAtMs: Number(stats.ctimeMs) };
@@ -87,12 +87,12 @@ export function assertIdentity(path: string, identity: string): void {
 
 export function changedFile(path: string): FleetError {
   return new FleetError("model_invalid", `${path} has been changed since the model was opened`, {
-    cure: "let nobody write to the folder of a model in use: put another revision into a folder of its own",
+    cure: "do not write to the folder of a model in use: put another revision into its own folder",
   });
 }
 
 /**
- * @param identity Of the file that is meant.
+ * @param identity Identity of the expected file.
  * @returns SHA-256 of the file's bytes, in hexadecimal.
  * @throws as `assertIdentity` does, also when the file changes meanwhile.
  */
@@ -103,7 +103,7 @@ export async function sha256Of(path: string, identity: string): Promise<string> 
     const stats = assertRegular(path, await handle.stat({ bigint: true }));
     const hash = createHash("sha256");
     const bytes = Number(stats.size);
-    // The end is given, because a file that grows faster than it is read has none.
+    // The end is set, because a file that grows faster than it is read has none.
     const range = { start: 0, end: bytes - 1, highWaterMark: BLOCK_BYTES, autoClose: false };
     if (bytes > 0) for await (const block of handle.createReadStream(range)) hash.update(block as Buffer);
     if (identityFrom(stats) !== identity) throw changedFile(path);
@@ -115,7 +115,7 @@ export async function sha256Of(path: string, identity: string): Promise<string> 
 }
 
 function openPlain(path: string): number {
-  // Before it is opened, because opening some devices does something.
+  // Checked before it is opened, because opening some devices has side effects.
   statPlain(path);
   return openSync(path, FLAGS);
 }

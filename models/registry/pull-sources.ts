@@ -1,19 +1,19 @@
-/** Where models are pulled from: the Hugging Face hub over HTTP, or a mirror in a store. */
+/** Sources that models are pulled from: the Hugging Face hub over HTTP, or a mirror in a store. */
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
 import type { ModelSource, OpenedFile } from "./pull.ts";
 
 const MAX_REDIRECTS = 5;
-/** Without a byte. No limit on the whole: a large file over a slow line is no fault. */
+/** Timeout without a byte. The whole download has no limit: a large file over a slow line is not an error. */
 const IDLE_TIMEOUT_MS = 60_000;
 const MIRROR_READ_BYTES = 16 * 1024 * 1024;
 
 export interface HubParams {
-  /** `https://huggingface.co`, or a server with its layout. */
+  /** `https://huggingface.co`, or a server with the same layout. */
   readonly endpoint: string;
   readonly repository: string;
   readonly revision: string;
-  /** Sent to the endpoint alone, never to where it redirects, and never logged. */
+  /** Sent only to the endpoint, never to a redirect's target, and never logged. */
   readonly token?: string | undefined;
   readonly idleTimeoutMs?: number;
 }
@@ -31,7 +31,7 @@ export class HubSource implements ModelSource {
     const { endpoint, repository, revision } = this.#params;
     const file = path.split("/").map(encodeURIComponent).join("/");
     let url = new URL(`${endpoint.replace(/\/$/, "")}/${repository}/resolve/${encodeURIComponent(revision)}/${file}`);
-    // Large files lie elsewhere, and only the hub's own answer tells their digest and the commit.
+    // Large files are stored elsewhere, and only the hub's own response has their digest and the commit.
     const told = new Headers();
     for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
       const idle = new IdleTimer(this.#params.idleTimeoutMs ?? IDLE_TIMEOUT_MS);
@@ -51,7 +51,7 @@ export class HubSource implements ModelSource {
     const request = { headers: this.#headers(url, start), redirect: "manual", signal: idle.signal } as const;
     return fetch(url, request).catch((error: unknown) => {
       idle.stop();
-      // Fetch itself says only that it failed.
+      // Fetch reports only that it failed; the reason is in the cause.
       throw new Error(messageOf((error as Error).cause ?? error), { cause: error });
     });
   }
@@ -73,7 +73,7 @@ export class HubSource implements ModelSource {
     const { status, headers } = response;
     const close = async (): Promise<void> => {
       idle.stop();
-      // One that was read to its end, or is being read, is closed by its reader.
+      // A body that was read, or is being read, is closed by its reader.
       if (response.body?.locked === false) await response.body.cancel();
     };
     const said = {
@@ -82,31 +82,31 @@ export class HubSource implements ModelSource {
       close,
     };
     if (status !== 200 && status !== 206) idle.stop();
-    // The part that is there is the whole file, or longer than it.
+    // The partial file is the whole file, or longer than it.
     if (status === 416)
       return { body: emptyBody(), start: wholeBytes(headers) ?? 0, bytes: wholeBytes(headers), ...said };
     if (status !== 200 && status !== 206) throw this.#refusal(path, status);
-    if (response.body === null) throw new Error("the answer has no body");
+    if (response.body === null) throw new Error("the response has no body");
     const bytes = status === 206 ? wholeBytes(headers) : lengthOf(headers);
     return { body: idle.watch(response.body), start: status === 206 ? start : 0, bytes, ...said };
   }
 
   #refusal(path: string, status: number): Error {
     if (status === 401 || status === 403) {
-      return new FleetError("model_unavailable", `${this.name} does not let ${path} be read (HTTP ${status})`, {
+      return new FleetError("model_unavailable", `${this.name} refuses access to ${path} (HTTP ${status})`, {
         cure: "set HF_TOKEN to a token that may read the repository, and accept its terms on its page",
       });
     }
     if (status === 404 || status === 410) {
       return new FleetError("model_unavailable", `${this.name} has no ${path} (HTTP ${status})`, {
-        cure: "see that the repository has this file at this revision; a mirror is named with HF_ENDPOINT or --from",
+        cure: "check that the repository has this file at this revision; choose a mirror with HF_ENDPOINT or --from",
       });
     }
     return new Error(`HTTP ${status}`);
   }
 }
 
-/** Aborts when nothing has come for a while. */
+/** Aborts when no byte has arrived for a while. */
 class IdleTimer {
   readonly #abort = new AbortController();
   readonly #timeoutMs: number;
@@ -138,14 +138,14 @@ class IdleTimer {
   }
 
   #start(): NodeJS.Timeout {
-    const timeout = new Error(`no byte came for ${this.#timeoutMs} ms`);
+    const timeout = new Error(`no byte arrived for ${this.#timeoutMs} ms`);
     return setTimeout(() => this.#abort.abort(timeout), this.#timeoutMs);
   }
 }
 
 async function* emptyBody(): AsyncGenerator<Uint8Array> {}
 
-/** The 10 of `bytes 5-9/10`. */
+/** The total size: 10 for `bytes 5-9/10`. */
 function wholeBytes(headers: Headers): number | null {
   const total = /\/(\d+)$/.exec(headers.get("content-range") ?? "")?.[1];
   return total === undefined ? null : Number(total);
@@ -156,7 +156,7 @@ function lengthOf(headers: Headers): number | null {
   return length === null ? null : Number(length);
 }
 
-/** A folder of a store with the files as they lie in the repository. */
+/** A store's folder with the files in the layout of their repository. */
 export class MirrorSource implements ModelSource {
   readonly name: string;
   readonly #store: ObjectStore;
@@ -170,11 +170,11 @@ export class MirrorSource implements ModelSource {
     const info = await this.#store.stat({ key: path });
     if (info === null) {
       throw new FleetError("model_unavailable", `the mirror ${this.name} has no ${path}`, {
-        cure: "a mirror holds a model's files as they lie in its repository",
+        cure: "a mirror must have a model's files in the layout of its repository",
       });
     }
     const { bytes } = info;
-    // A longer part is of another file.
+    // A longer partial file belongs to another file.
     const from = start > bytes ? 0 : start;
     return {
       body: this.#read(path, from, bytes),
@@ -190,7 +190,7 @@ export class MirrorSource implements ModelSource {
     for (let at = start; at < bytes; at += MIRROR_READ_BYTES) {
       const end = Math.min(at + MIRROR_READ_BYTES, bytes);
       yield await this.#store.read({ key, range: { start: at, end } }).catch((error: unknown) => {
-        // The store has tried again by itself; what it says is final only where it says so.
+        // The store has already retried; its error is final only if it says so.
         throw error instanceof FleetError && error.code !== "store_unavailable" ? error : new Error(messageOf(error));
       });
     }

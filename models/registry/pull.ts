@@ -1,7 +1,7 @@
 /**
- * Brings a model's files onto this machine. A file is written beside its place, goes on after a break
- * where it stopped, is held to its size and digest, and is then renamed; the manifest comes last, so a
- * folder with one is whole.
+ * Downloads a model's files to this machine. A file is written beside its final path, resumes after an interruption,
+ * is checked against its size and digest, and is then renamed; the manifest is written last, so a
+ * folder with one is complete.
  */
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -16,23 +16,23 @@ import { pulledFolder } from "./registry.ts";
 
 /** The hub, or a mirror of it. */
 export interface ModelSource {
-  /** For messages; without credentials. */
+  /** The source's name in messages, without credentials. */
   readonly name: string;
-  /** @throws FleetError `model_unavailable` when it is not there or may not be read; anything else may be tried again. */
+  /** @throws FleetError `model_unavailable` when it is missing or may not be read; any other error may be retried. */
   open(params: Readonly<{ path: string; start: number }>): Promise<OpenedFile>;
 }
 
 export interface OpenedFile {
   readonly body: AsyncIterable<Uint8Array>;
-  /** The byte that the body begins with: as asked, or 0 from a server that knows no ranges. */
+  /** Offset of the body's first byte: as asked, or 0 from a server without range requests. */
   readonly start: number;
-  /** Of the whole file, where the source says it. */
+  /** Size of the whole file; null when the source does not state it. */
   readonly bytes: number | null;
-  /** As the source claims it. */
+  /** SHA-256 that the source claims. */
   readonly sha256: string | null;
-  /** The commit that a branch's name stood for. */
+  /** The commit that a branch's name referred to. */
   readonly revision: string | null;
-  /** Whether its body was read or not. */
+  /** Closes the response, whether its body was read or not. */
   close(): Promise<void>;
 }
 
@@ -40,9 +40,9 @@ export interface PulledFile {
   readonly path: string;
   readonly bytes: number;
   readonly sha256: string;
-  /** Who vouches for the digest: `recorded` is what came, and holds from now on. */
+  /** The origin of the digest: `recorded` is that of the first download, checked from then on. */
   readonly digest: "manifest" | "source" | "recorded";
-  /** False when it was there already. */
+  /** False when the file was already present. */
   readonly isNew: boolean;
 }
 
@@ -58,7 +58,7 @@ export interface PullParams {
   readonly modelsFolder: string;
   readonly onProgress?: (path: string, bytes: number, total: number | null) => void;
   readonly onRetry?: (path: string, reason: string) => void;
-  /** Before the second attempt; it doubles each time. */
+  /** Delay before the second attempt; it doubles each time. */
   readonly backoffMs?: number;
 }
 
@@ -67,7 +67,7 @@ const DEFAULT_BACKOFF_MS = 1000;
 const LONGEST_BACKOFF_MS = 30_000;
 
 /**
- * Converges when repeated: what is there and sound is left alone.
+ * Idempotent: files that are present and sound are kept.
  * @throws FleetError `model_unavailable`, `model_invalid`
  */
 export async function pullModel(params: PullParams): Promise<Pulled> {
@@ -93,7 +93,7 @@ export async function pullModel(params: PullParams): Promise<Pulled> {
   }
 }
 
-/** Each file once, in every precision. */
+/** The model's files over all precisions, each once. */
 function filesOf(manifest: ModelManifest): ModelFile[] {
   const engines = isOnnx(manifest) ? (manifest.engines ?? []).flatMap(({ files }) => files) : [];
   const all = [manifest.tokenizer, ...precisionSchema.options.flatMap((each) => weightsOf(manifest, each)), ...engines];
@@ -138,7 +138,7 @@ async function pullFile(params: FileParams): Promise<PulledFile> {
   const expected = file.sha256 ?? claimed;
   if (!fits(came, { ...file, sha256: expected ?? undefined })) {
     await rm(part);
-    // What was left of an earlier pull may have been the damaged part of it.
+    // The rest of an earlier pull may be the damaged part.
     if (hadPart) return pullFile(params);
     throw notAsExpected(params, `${came.bytes} bytes with sha256 ${came.sha256}`, expected ?? "any digest");
   }
@@ -149,8 +149,8 @@ async function pullFile(params: FileParams): Promise<PulledFile> {
 function notAsExpected({ file, source }: FileParams, found: string, sha256: string): FleetError {
   return new FleetError(
     "model_invalid",
-    `${file.path} from ${source.name} is ${found}; expected were ${file.bytes ?? "any number of"} bytes, ${sha256}`,
-    { cure: "it was tampered with, damaged or is of another revision; pull again, or from another source" },
+    `${file.path} from ${source.name} has ${found}; expected were ${file.bytes ?? "any number of"} bytes, ${sha256}`,
+    { cure: "it was tampered with, is damaged or is another revision; pull again, or from another source" },
   );
 }
 
@@ -159,7 +159,7 @@ function digestSource(file: ModelFile, claimed: string | null): PulledFile["dige
   return claimed === null ? "recorded" : "source";
 }
 
-/** An earlier pull's manifest is the record of what came then. */
+/** Whether an earlier pull's manifest records this digest. */
 async function isRecorded(folder: string, path: string, there: FileDigest): Promise<boolean> {
   const manifest = join(folder, "manifest.json");
   const isThere = (await stat(manifest).catch(() => null)) !== null;
@@ -172,14 +172,14 @@ interface FileDigest {
   readonly sha256: string;
 }
 
-/** @throws FleetError `model_invalid` when something else than a regular file has the file's place. */
+/** Size and digest of the file, or null. @throws FleetError `model_invalid` when its path is not a regular file. */
 async function describe(path: string): Promise<FileDigest | null> {
   if ((await stat(path).catch(() => null)) === null) return null;
   const { bytes, identity } = statPlain(path);
   return { bytes, sha256: await sha256Of(path, identity) };
 }
 
-/** A pipe would be waited for, and a link written through to wherever it leads. */
+/** Removes what is not a regular file: a pipe would block, and a link would be written through to its target. */
 async function clear(path: string): Promise<void> {
   const info = await lstat(path).catch(() => null);
   if (info !== null && !info.isFile()) await rm(path, { recursive: true });
@@ -193,7 +193,7 @@ function fits(
   return found.bytes === bytes && found.sha256 === sha256;
 }
 
-/** A break is no fault while the next attempt gets further. */
+/** Downloads with retries, which are unlimited while each attempt makes progress. */
 async function download(params: FileParams, part: string): Promise<FileDigest & { claimed: string | null }> {
   const { file, source, onRetry } = params;
   let pauseMs = params.backoffMs ?? DEFAULT_BACKOFF_MS;
@@ -208,7 +208,7 @@ async function download(params: FileParams, part: string): Promise<FileDigest & 
         throw new FleetError(
           "model_unavailable",
           `${file.path} cannot be fetched from ${source.name}: ${messageOf(error)}, ${MAX_ATTEMPTS} times in a row`,
-          { cure: "see that the source can be reached, and pull again: it goes on where it stopped", cause: error },
+          { cure: "check that the source can be reached, and pull again: the download resumes", cause: error },
         );
       }
       onRetry?.(file.path, messageOf(error));
@@ -259,7 +259,7 @@ async function receive(
   } finally {
     await handle.close();
   }
-  if (total !== null && at < total) throw new Error(`it ended after ${at} of ${total} bytes`);
+  if (total !== null && at < total) throw new Error(`the download ended after ${at} of ${total} bytes`);
   return { bytes: at, sha256: hash.digest("hex"), claimed: opened.sha256 };
 }
 
@@ -277,7 +277,7 @@ async function assertRoom(folder: string, bytes: number, path: string): Promise<
   throw new FleetError(
     "model_unavailable",
     `${path} needs ${bytes} bytes; the disk of ${folder} has ${bavail * bsize} left`,
-    { cure: "make room, or choose another folder with --models" },
+    { cure: "free some space, or choose another folder with --models" },
   );
 }
 
@@ -290,10 +290,10 @@ async function replaceFile(path: string, text: string): Promise<void> {
 // --- One at a time --------------------------------------------------------------------------
 
 const LOCK_BEAT_MS = 5000;
-/** A lock whose owner has not touched it for so long is nobody's. */
+/** A lock that was not touched for this long is abandoned. */
 const LOCK_STALE_MS = 30_000;
 
-/** Two that write into one file would damage it. @returns What releases the lock. */
+/** Locks the folder, as two writers would damage a file. @returns A function that releases the lock. */
 async function takeLock(folder: string): Promise<() => Promise<void>> {
   const lock = join(folder, "pull.lock");
   for (;;) {

@@ -1,5 +1,5 @@
 /**
- * Models by name (a manifest that comes with embedfleet, its files there too or pulled) or by path: a
+ * Finds models by name (a manifest bundled with embedfleet, its files bundled or pulled) or by path: a
  * folder with a `manifest.json`, or one in the layout of the Hugging Face hub.
  */
 import { existsSync, readdirSync } from "node:fs";
@@ -11,7 +11,7 @@ import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { describeFolder } from "./hub-folder.ts";
 import { type ModelManifest, modelManifestSchema } from "./manifest.ts";
 
-/** A model that was found; its files are not looked at before `openModel`. */
+/** A model that was found; its files are not checked before `openModel`. */
 export interface FoundModel {
   readonly manifest: ModelManifest;
   readonly folder: string;
@@ -20,7 +20,7 @@ export interface FoundModel {
 /**
  * A model on this machine, by name or by the path of its folder.
  *
- * @param params.modelsFolder Where pulled models lie, one folder each.
+ * @param params.modelsFolder Folder of pulled models, one subfolder each.
  * @throws FleetError `model_unknown`, `model_invalid`
  */
 export function findModel(nameOrPath: string, params: Readonly<{ modelsFolder: string }>): FoundModel {
@@ -30,7 +30,7 @@ export function findModel(nameOrPath: string, params: Readonly<{ modelsFolder: s
   if (manifest.folder !== undefined) return { manifest, folder: resolve(manifestsFolder(), manifest.folder) };
   const pulled = pulledFolder(manifest, params.modelsFolder);
   if (existsSync(join(pulled, "manifest.json"))) return findFolder(pulled);
-  throw new FleetError("model_unknown", `model ${manifest.id} is not on this machine: there is no ${pulled}`, {
+  throw new FleetError("model_unknown", `model ${manifest.id} is not on this machine: ${pulled} does not exist`, {
     cure: `embedfleet models pull ${manifest.id}`,
   });
 }
@@ -38,7 +38,7 @@ export function findModel(nameOrPath: string, params: Readonly<{ modelsFolder: s
 /** A model that is known by name. */
 export interface ListedModel {
   readonly manifest: ModelManifest;
-  /** Null when its files would have to be pulled first. */
+  /** Null when its files must be pulled first. */
   readonly folder: string | null;
 }
 
@@ -52,21 +52,21 @@ export function listModels(params: Readonly<{ modelsFolder: string }>): ListedMo
   });
 }
 
-/** Where `models pull` puts a model: revisions lie side by side, so no running worker loses its files. */
+/** Folder that `models pull` writes a model to. Each revision has its own, so no running worker loses its files. */
 export function pulledFolder({ id, revision }: ModelManifest, modelsFolder: string): string {
   return join(modelsFolder, id, revision);
 }
 
-/** A manifest that comes along. @throws FleetError `model_unknown` */
+/** A bundled manifest by name. @throws FleetError `model_unknown` */
 export function knownManifest(name: string): ModelManifest {
   const file = join(manifestsFolder(), `${basename(name)}.json`);
   if (existsSync(file)) return readManifest(file);
   throw new FleetError("model_unknown", `there is no model named ${JSON.stringify(name)}`, {
-    cure: `choose one of: ${namesOfModels().join(", ")}; or give the path of a model's folder`,
+    cure: `choose one of: ${namesOfModels().join(", ")}; or pass the path of a model's folder`,
   });
 }
 
-/** @throws FleetError `bad_usage` when the model cannot do what is asked of it. */
+/** @throws FleetError `bad_usage` when the model does not support what is asked for. */
 export function assertModelCan(
   { manifest }: FoundModel,
   asked: Readonly<{ heads: readonly Head[]; maxTokens: number; dim?: number }>,
@@ -79,7 +79,7 @@ export function assertModelCan(
     });
   }
   if (asked.maxTokens > architecture.maxTokens) {
-    throw new FleetError("bad_usage", `--max-tokens ${asked.maxTokens} is more than model ${id} can take`, {
+    throw new FleetError("bad_usage", `--max-tokens ${asked.maxTokens} is more than model ${id} supports`, {
       cure: `use at most ${architecture.maxTokens}`,
     });
   }
@@ -96,13 +96,13 @@ export function assertModelCan(
   }
 }
 
-/** @throws FleetError `model_unknown`, `model_invalid` */
+/** Reads a manifest. @throws FleetError `model_unknown`, `model_invalid` */
 export function readManifest(file: string): ModelManifest {
   try {
     return modelManifestSchema.parse(JSON.parse(readText(file)));
   } catch (error) {
     throw new FleetError("model_invalid", `the model manifest ${file} is not valid: ${messageOf(error)}`, {
-      cure: "install or export the model again; models/registry/manifest.ts explains each field",
+      cure: "install or export the model again; models/registry/manifest.ts documents each field",
       cause: error,
     });
   }
@@ -114,13 +114,13 @@ function findFolder(path: string): FoundModel {
     const manifest = readManifest(file);
     const folder = resolve(path, manifest.folder ?? ".");
     if (folder === path || folder.startsWith(path + sep)) return { manifest, folder };
-    throw new FleetError("model_invalid", `${file} says that its files are in ${folder}, outside its own folder`, {
+    throw new FleetError("model_invalid", `${file} places its files in ${folder}, outside its own folder`, {
       cure: "put the model's files into the folder of its manifest.json",
     });
   }
   if (existsSync(join(path, "config.json"))) return { manifest: describeFolder(path), folder: path };
   throw new FleetError("model_unknown", `there is no model at ${path}: it has neither manifest.json nor config.json`, {
-    cure: `choose one of: ${namesOfModels().join(", ")}; or give the path of a model's folder`,
+    cure: `choose one of: ${namesOfModels().join(", ")}; or pass the path of a model's folder`,
   });
 }
 
@@ -131,7 +131,7 @@ function namesOfModels(): string[] {
     .sort();
 }
 
-/** Manifests, the embedded model and the exporter are data beside the sources, so `dist/` looks back at them. */
+/** Manifests, the embedded model and the exporter are data beside the sources, so `dist/` refers back to them. */
 export function modelsFolder(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, "package.json"))) folder = dirname(folder);

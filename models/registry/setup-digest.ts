@@ -1,15 +1,15 @@
-/** What decides vectors besides the weights, as one digest: two workers that differ in it must not share a run. */
+/** One digest of everything but the weights that determines vectors: workers that differ in it must not share a run. */
 import { createHash } from "node:crypto";
 import { ALL_HEADS } from "../../src/core/contracts.ts";
 import { isOnnx, type ModelManifest, type OnnxManifest } from "./manifest.ts";
 
 /**
- * Of the manifest, what a graph is fed and what is made of its outputs; of a folder in the hub's layout this comes from
- * its configurations. Files of linear layers are weights. Descriptions, sizes and TensorRT's engines decide nothing.
- * Of a manifest for another engine, everything that it says of the heads.
+ * The digest covers the graph's inputs and the use of its outputs, from the manifest or, in the hub's layout, from its
+ * configurations. Files of linear layers are weights. Descriptions, sizes and TensorRT engines are not covered.
+ * For another engine's manifest, it covers everything about the heads.
  *
- * @param files.tokenizer Its SHA-256.
- * @param files.exact Of the fp32 weights that take rows which another precision cannot compute; null where there are none.
+ * @param files.tokenizer SHA-256 of the tokenizer's file.
+ * @param files.exact SHA-256 of the fp32 weights for rows that another precision cannot compute; null without any.
  */
 export function setupSha256(
   manifest: ModelManifest,

@@ -1,6 +1,6 @@
 /**
- * A device that fails is replaced by the CPU, and tried again from time to time. The batch that failed
- * runs on the CPU too, so nothing is lost but speed.
+ * Replaces a failing device by the CPU, and retries the device from time to time. The batch that failed
+ * runs on the CPU too, so only speed is lost.
  */
 import {
   BrokenCircuitError,
@@ -18,15 +18,15 @@ import type { Observe } from "../../src/core/telemetry.ts";
 
 export interface FallbackParams {
   readonly primary: Embedder;
-  /** Opens the device again; called when its last session has ended for good. */
+  /** Opens the device again; called after its last session has ended for good. */
   readonly reopen: () => Promise<Embedder>;
   /** Opens the CPU's session, which costs memory only once it is needed. */
   readonly openFallback: () => Promise<Embedder>;
   readonly observe: Observe;
   readonly log: Logger;
-  /** Failures in a row after which the device is left alone. */
+  /** Number of consecutive failures after which the device is no longer used. */
   readonly maxFailures?: number;
-  /** Before the device is tried again; it doubles each time that fails. */
+  /** Milliseconds before the device is retried; doubles with each failure. */
   readonly retryAfterMs?: number;
   readonly maxRetryAfterMs?: number;
 }
@@ -55,12 +55,12 @@ export class FallbackEmbedder implements Embedder {
         maxDelay: params.maxRetryAfterMs ?? DEFAULT_MAX_RETRY_AFTER_MS,
       }),
     });
-    this.#breaker.onBreak(() => this.#say("open", "the device fails again and again; the CPU works for it"));
-    this.#breaker.onHalfOpen(() => this.#say("half-open", "the device is tried again"));
+    this.#breaker.onBreak(() => this.#say("open", "the device fails repeatedly; the CPU replaces it"));
+    this.#breaker.onHalfOpen(() => this.#say("half-open", "the device is being retried"));
     this.#breaker.onReset(() => this.#say("closed", "the device works again"));
   }
 
-  /** Where batches run now. */
+  /** The device that batches run on now. */
   get device(): string {
     return this.#isOpen ? "cpu" : this.#name;
   }
@@ -69,7 +69,7 @@ export class FallbackEmbedder implements Embedder {
     return this.#primary.paddedLength(longest);
   }
 
-  /** @throws What the CPU throws. */
+  /** @throws Errors of the CPU's session. */
   async embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {
     try {
       return await this.#breaker.execute(() => this.#embedOnDevice(params));
@@ -101,7 +101,7 @@ export class FallbackEmbedder implements Embedder {
 
   #say(state: "open" | "half-open" | "closed", message: string): void {
     this.#isOpen = state !== "closed";
-    // A session that failed so often, or whose thread has died, is not trusted with another try.
+    // After so many failures, or the death of its thread, a session is not retried.
     if (state === "open" && !this.#needsReopening) {
       this.#needsReopening = true;
       void this.#primary.close().catch(() => {});

@@ -1,4 +1,4 @@
-/** A model on a device, with all that keeps it working when the device does not: the same for every engine. */
+/** Opens a model on a device with the layers that keep it working when the device fails, for every engine. */
 import type { Logger } from "pino";
 import { CPU } from "../../src/core/device-name.ts";
 import type { Embedder } from "../../src/core/ports.ts";
@@ -11,8 +11,8 @@ import { RecomputingEmbedder } from "./recomputing-embedder.ts";
 import { SplittingEmbedder } from "./splitting-embedder.ts";
 
 /**
- * From the inside out: batches that do not fit are halved; a device that fails is replaced by the CPU, where the
- * engine has one; rows that are not finite are computed again in fp32, where the model has it.
+ * Layers from the inside out: batches that do not fit are halved; a failing device is replaced by the CPU, if the
+ * engine has one; non-finite rows are recomputed in fp32, if the model has it.
  *
  * @throws FleetError `model_invalid`
  */
@@ -49,7 +49,7 @@ export async function openEmbedder(
   return { embedder, batchesInFlight, maxBatchTokens, notes };
 }
 
-/** @throws FleetError `model_invalid` when the fp32 weights are not those that the run is held to. */
+/** @throws FleetError `model_invalid` when the fp32 weights are not those that the run requires. */
 async function openExactModel(model: Model): Promise<Model> {
   const exact = await openModel(model, { precision: "fp32" });
   if (exact.ref.sha256 === model.exactSha256) return exact;

@@ -1,4 +1,4 @@
-/** Rows whose vectors are not finite are computed once more, at higher precision, before anyone gives them up. */
+/** Recomputes rows with non-finite vectors once, at higher precision, before they are given up. */
 import type { Logger } from "pino";
 import { BROKEN, type BatchReport, type RowRef } from "../../src/core/batch.ts";
 import type { Embedder } from "../../src/core/ports.ts";
@@ -7,7 +7,7 @@ import type { Observe } from "../../src/core/telemetry.ts";
 export interface RecomputingParams {
   readonly embedder: Embedder;
   readonly precision: string;
-  /** Opens the more exact session, which costs memory only once it is needed. */
+  /** Opens the more precise session, which costs memory only once it is needed. */
   readonly openExact: () => Promise<Embedder>;
   readonly observe: Observe;
   readonly log: Logger;

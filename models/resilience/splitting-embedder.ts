@@ -1,4 +1,4 @@
-/** Out of the device's memory is no end: the batch is halved, down to one row, and the size that failed is remembered. */
+/** Handles exhausted device memory: the batch is halved, down to one row, and the size that failed is remembered. */
 import type { Logger } from "pino";
 import { type BatchReport, type RowRef, rowLength } from "../../src/core/batch.ts";
 import { hasCode } from "../../src/core/errors.ts";
@@ -21,7 +21,7 @@ export class SplittingEmbedder implements Embedder {
     return this.#embedder.device;
   }
 
-  /** Largest padded area that has not failed: what a packer should plan with. A single row may exceed it. */
+  /** Largest padded area that has not failed, for the packer to plan with. A single row may exceed it. */
   get maxBatchTokens(): number {
     return this.#maxBatchTokens;
   }
@@ -30,7 +30,7 @@ export class SplittingEmbedder implements Embedder {
     return this.#embedder.paddedLength(longest);
   }
 
-  /** @throws FleetError `device_memory` when one row alone does not fit. */
+  /** @throws FleetError `device_memory` when a single row does not fit. */
   async embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {
     const { rows } = params;
     const area = rows.length * this.paddedLength(Math.max(...rows.map(rowLength)));

@@ -1,4 +1,4 @@
-/** The native (Rust) Hugging Face tokenizer: all cores, off the JavaScript thread. */
+/** The native (Rust) Hugging Face tokenizer, which uses all cores, off the JavaScript thread. */
 import { existsSync } from "node:fs";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
@@ -9,17 +9,17 @@ type Native = InstanceType<NativeModule["Tokenizer"]>;
 type NativeEncoding = Awaited<ReturnType<Native["encodeBatch"]>>[number];
 
 /**
- * Longer texts are encoded in pieces, because an encoding holds about 100 bytes a token beside the
- * ids. A piece ends before a run of white space, and the next begins with the whole run: a Metaspace
- * tokenizer turns the run into the `▁` of the word after it in either case and never looks across
+ * Maximum length of a piece, in characters. Longer texts are encoded in pieces, because an encoding holds about
+ * 100 bytes per token besides the ids. A piece ends before a run of white space, and the next begins with the whole
+ * run: a Metaspace tokenizer turns it into the `▁` of the word after it in either case and never looks across
  * words, so the ids are those of the whole text.
  */
 const PIECE_CHARS = 256 * 1024;
-/** Bounds what the library holds at one time, whatever the length of a text. */
+/** Limits what the library holds at one time, whatever the length of a text, in characters. */
 const CALL_CHARS = 2 * 1024 * 1024;
 
 /**
- * A `tokenizer.json` alone, without a model's prompts.
+ * Loads a `tokenizer.json`, without a model's prompts.
  *
  * @throws FleetError `model_invalid`
  */
@@ -37,7 +37,7 @@ export async function loadTokenizer(file: string): Promise<Tokenizer> {
       cause: error,
     });
   }
-  // Files are often published with a limit of 512 tokens set, which would drop the rest of a text.
+  // Files often have truncation to 512 tokens enabled, which would drop the rest of a text.
   native.disableTruncation();
   native.disablePadding();
   const { prefixIds, suffixIds } = await specialIds(native, file);
@@ -64,7 +64,7 @@ async function importNative(): Promise<NativeModule> {
   }
 }
 
-/** What the tokenizer puts around a text, found by asking it. */
+/** The special tokens that the tokenizer adds around a text, found by a probe. */
 async function specialIds(native: Native, file: string): Promise<{ prefixIds: number[]; suffixIds: number[] }> {
   const bare = (await native.encode("a", null, { addSpecialTokens: false })).getIds();
   const framed = (await native.encode("a", null, { addSpecialTokens: true })).getIds();
@@ -79,7 +79,7 @@ async function specialIds(native: Native, file: string): Promise<{ prefixIds: nu
 
 async function encodeTexts(native: Native, texts: readonly string[], startsAbove: number): Promise<Encoded[]> {
   const pieces = texts.map(splitPieces);
-  // A text in pieces has many tokens, if nobody knows yet how many.
+  // A text in pieces has many tokens, but their number is unknown here.
   const ofPieces = startsAbove === Infinity ? Infinity : 0;
   const bounds = pieces.flatMap((ofText) => ofText.map(() => (ofText.length === 1 ? startsAbove : ofPieces)));
   const encoded: Encoded[] = [];
@@ -94,7 +94,7 @@ async function encodeTexts(native: Native, texts: readonly string[], startsAbove
   });
 }
 
-/** Consecutive groups of bounded length; a group has one piece at least. */
+/** Consecutive groups of bounded length; each has at least one piece. */
 function callsOf(pieces: readonly string[]): string[][] {
   const calls: string[][] = [];
   let chars = Infinity;
@@ -123,7 +123,7 @@ function splitPieces(text: string): string[] {
 }
 
 /**
- * Where the last run of white space begins in the second half of the span. Text without any is cut
+ * Start of the last run of white space in the second half of the span. Text without any is cut
  * between characters, and may get other ids around the cut.
  */
 function lastBreak(text: string, start: number, end: number): number {
@@ -143,14 +143,14 @@ function toEncoded(encoding: NativeEncoding, text: string, startsAbove: number):
   const ids = new Int32Array(list.length);
   // Three times as fast as `Int32Array.from`, which goes through the array's iterator.
   for (let i = 0; i < list.length; i++) ids[i] = list[i]!;
-  // Four times as dear as the ids.
+  // Four times as expensive as the ids.
   if (ids.length <= startsAbove) return { ids, starts: new Uint32Array(0) };
   const offsets = encoding.getOffsets();
   const starts = Uint32Array.from(offsets, (span) => span[0]!);
   return { ids, starts: codePointsToUnits(text, starts) };
 }
 
-/** The library counts code points; JavaScript strings count UTF-16 units. @param starts ascending */
+/** Converts the library's code points to UTF-16 units of JavaScript strings. @param starts ascending */
 function codePointsToUnits(text: string, starts: Uint32Array): Uint32Array {
   if (!/[\uD800-\uDBFF]/.test(text)) return starts;
   const units = new Uint32Array(starts.length);

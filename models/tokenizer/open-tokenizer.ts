@@ -1,4 +1,4 @@
-/** A model's tokenizer, held to its embedding table, with the words it wants before a text. */
+/** A model's tokenizer, checked against its embedding table, with the model's prefix. */
 import { FleetError } from "../../src/core/errors.ts";
 import type { Tokenizer } from "../../src/core/ports.ts";
 import type { Model } from "../registry/open-model.ts";
@@ -6,10 +6,10 @@ import { loadPinned } from "../registry/pinned-files.ts";
 import { loadTokenizer } from "./native.ts";
 
 /**
- * A model's tokenizer, for what is searched or for what is asked.
+ * A model's tokenizer for documents or for queries.
  *
- * A prefix such as `passage: ` becomes part of what stands before every row, so each piece of a long
- * document has it, as it would have if it were a document of its own.
+ * A prefix such as `passage: ` becomes part of the special tokens before every row, so each piece of a long
+ * document has it, as if it were a document of its own.
  *
  * @throws FleetError `model_invalid`
  */
@@ -25,10 +25,10 @@ export async function openTokenizer(
     throw new FleetError(
       "model_invalid",
       `the tokenizer ${tokenizerPath} makes ${tokenizer.vocabSize} ids; the embedding table of model ${manifest.id} has ${vocabSize}`,
-      { cure: "tokenizer and weights are not of one model: install the model again" },
+      { cure: "tokenizer and weights belong to different models: install the model again" },
     );
   }
-  // Its last blank is the one that begins the text's first word in either case.
+  // The prefix's last blank becomes the one that begins the text's first word.
   const prefix = manifest.prefixes[use].trimEnd();
   if (prefix === "") return tokenizer;
   const [encoded] = await tokenizer.encode({ texts: [prefix] });

@@ -1,20 +1,20 @@
-/** Where a text may be cut before it is cut between any two tokens. Pure; positions are UTF-16 code units. */
+/** Preferred positions for cutting a text. Pure; positions are UTF-16 code units. */
 
 /**
- * `Intl.Segmenter` takes time that grows with the square of what it is given, so it gets pieces of about this
- * size, cut at white space.
+ * `Intl.Segmenter` takes time quadratic in the length of its input, so it gets pieces of about this many
+ * characters, cut at white space.
  */
 const PIECE_CHARS = 1000;
 const sentences = new Intl.Segmenter("und", { granularity: "sentence" });
 
-/** Where paragraphs begin, but for the first: after blank lines. */
+/** Starts of paragraphs other than the first, which follow blank lines. */
 export function paragraphStarts(text: string): number[] {
   const starts: number[] = [];
   for (const match of text.matchAll(/\r?\n[^\S\n]*\r?\n\s*/g)) starts.push(match.index + match[0].length);
   return starts.filter((start) => start < text.length);
 }
 
-/** Where sentences begin, but for the first: by Unicode's rules (UAX #29), and at every paragraph. */
+/** Starts of sentences other than the first, by Unicode's rules (UAX #29), and of every paragraph. */
 export function sentenceStarts(text: string): number[] {
   const starts: number[] = [];
   let start = 0;
@@ -31,7 +31,7 @@ export function sentenceStarts(text: string): number[] {
   return starts;
 }
 
-/** After the last white space of the piece; within a word only when there is none, and never within a character. */
+/** The end of a piece: after its last white space; within a word only if it has none, and never within a character. */
 function pieceEndOf(text: string, start: number, end: number): number {
   const longest = start + PIECE_CHARS;
   if (longest >= end) return end;
@@ -40,8 +40,8 @@ function pieceEndOf(text: string, start: number, end: number): number {
 }
 
 /**
- * The token that begins at a position. One that begins in white space before it counts as beginning there; one
- * that begins in a word before it does not.
+ * The token that begins at a position. One that begins in the white space before it counts; one
+ * that begins in the word before it does not.
  *
  * @param starts First code unit of each token, ascending.
  * @returns The number of tokens when none begins there or later.
@@ -58,7 +58,7 @@ export function tokenAt(position: number, text: string, starts: Uint32Array): nu
   return text.slice(starts[low - 1], position).trim() === "" ? low - 1 : low;
 }
 
-/** Tokens at these positions, ascending; each token once, without the first and the end. */
+/** Tokens at these positions, ascending, each once, without the first token and the end. */
 export function tokensAt(positions: readonly number[], text: string, starts: Uint32Array): number[] {
   const tokens: number[] = [];
   for (const position of positions) {

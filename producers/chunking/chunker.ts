@@ -1,29 +1,29 @@
-/** Texts to chunks: tokenised, cut and hashed, here or wherever else there are cores. */
+/** Converts texts to chunks: tokenised, cut and hashed, on this thread or on others. */
 import type { RunOptions } from "../../src/core/contracts.ts";
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
 import { RowBuilder, type RowColumns, type RowSpan } from "./row-columns.ts";
 import { assertChunkLimits, type Chunk, roomOf } from "./spans.ts";
 import { chunk, encodeTitles, outlineOf } from "./strategies.ts";
 
-/** Options that decide how texts are cut, and if their chunks' texts are kept. */
+/** Options that determine how texts are cut and whether their chunks' texts are kept. */
 export type ChunkingOptions = Pick<RunOptions, "chunking" | "chunkTokens" | "overlap" | "keepText">;
 
-/** The rows of several texts. Their buffers are their own, so that a thread can hand them to another without a copy. */
+/** The rows of several texts. They own their buffers, so that a thread can transfer them to another without a copy. */
 export type ChunkedTexts = RowColumns & {
-  /** Rows of each text, in order. */
+  /** Number of rows of each text, in order. */
   readonly counts: Uint32Array;
-  /** Tokens of the texts themselves, without special tokens. */
+  /** Number of tokens of the texts themselves, without special tokens. */
   readonly tokens: number;
 };
 
 export interface Chunker {
-  /** Number of batches to keep in flight, so that none of its threads waits. */
+  /** Number of batches to keep in flight, so that none of its threads idles. */
   readonly batchesInFlight: number;
   cut(texts: readonly string[]): Promise<ChunkedTexts>;
 }
 
 export class LocalChunker implements Chunker {
-  /** While one batch is tokenised the next is read and the one before is hashed. */
+  /** Two: while one batch is tokenised the next is read and the previous one is hashed. */
   readonly batchesInFlight = 2;
   readonly #tokenizer: Tokenizer;
   readonly #options: ChunkingOptions;
@@ -51,7 +51,7 @@ export class LocalChunker implements Chunker {
     );
   }
 
-  /** @param cutText Gives the chunks of a text that does not fit into one, or has headings. */
+  /** @param cutText Returns the chunks of a text that exceeds one chunk or has headings. */
   #toColumns(
     encoded: readonly Encoded[],
     texts: readonly string[],
@@ -67,7 +67,7 @@ export class LocalChunker implements Chunker {
     texts.forEach((text, i) => {
       const before = rows.rows;
       const { ids, starts } = encoded[i]!;
-      // Most texts are one row, for which no object is made; their tokens came without positions.
+      // Most texts are one row, for which no object is created; their tokens have no positions.
       if (starts.length === 0 && ids.length + specials <= chunkTokens)
         rows.add({ tokenIds: [prefix, ids, suffix], charStart: 0, charEnd: text.length, text });
       else for (const { ids: all, ...values } of cutText(text, i)) rows.add({ ...values, tokenIds: [all] });
@@ -77,7 +77,7 @@ export class LocalChunker implements Chunker {
   }
 }
 
-/** The rows of each text. */
+/** The rows of each text, as spans. */
 export function rowsOfTexts(cut: ChunkedTexts): RowSpan[] {
   let next = 0;
   return Array.from(cut.counts, (count): RowSpan => {
@@ -87,7 +87,7 @@ export function rowsOfTexts(cut: ChunkedTexts): RowSpan[] {
   });
 }
 
-/** Positions of tokens cost more time than the tokens, and only texts that are cut need them. */
+/** Token positions take more time than the tokens, and only texts that are cut need them. */
 async function encodeAll(
   params: Readonly<{
     tokenizer: Tokenizer;

@@ -1,18 +1,18 @@
-/** A Markdown text as sections, each under its headings. */
+/** Splits a Markdown text into sections, each with its headings. */
 import MarkdownIt from "markdown-it";
 
 export interface Section {
-  /** UTF-16 code unit that it begins at, its heading included. */
+  /** UTF-16 code unit at which it begins, heading included. */
   readonly start: number;
   /** The headings above its own, outermost first. */
   readonly above: readonly string[];
-  /** The headings above and its own, which later chunks of the section are given as context. */
+  /** The headings above and its own, which later chunks of the section receive as context. */
   readonly path: readonly string[];
 }
 
 interface Heading {
   readonly start: number;
-  /** Where the text under it begins. */
+  /** Start of the text under it. */
   readonly bodyStart: number;
   readonly level: number;
   readonly title: string;
@@ -20,7 +20,7 @@ interface Heading {
 
 const FRONT_MATTER = /^---\r?\n.*?\r?\n---(?:\r?\n|$)/s;
 const markdown = new MarkdownIt("commonmark");
-// Blocks alone: what is in a line does not matter here and takes most of the time.
+// Only block rules: inline content is irrelevant here and takes most of the time.
 markdown.core.ruler.enableOnly(["normalize", "block"]);
 
 /** @returns Sections that cover the text; a heading with nothing under it is part of the next section. */
@@ -46,7 +46,7 @@ function headingsOf(text: string): Heading[] {
   const tokens = markdown.parse(text.slice(bodyStart), {});
   const lines = lineStarts(text, bodyStart);
   return tokens.flatMap((token, i): Heading[] => {
-    // Of headings within quotes and lists the text around them is no section.
+    // Headings within quotes and lists do not start sections.
     if (token.type !== "heading_open" || token.level !== 0 || token.map === null) return [];
     const [first, end] = token.map;
     const title = (tokens[i + 1]?.content ?? "").replaceAll(/\s+/g, " ").trim();
@@ -54,7 +54,7 @@ function headingsOf(text: string): Heading[] {
   });
 }
 
-/** Positions of the lines' starts as the parser counts lines: after CRLF, CR or LF. */
+/** Start positions of lines, counted like the parser does: after CRLF, CR or LF. */
 function lineStarts(text: string, from: number): number[] {
   const starts = [from];
   const ends = /\r\n?|\n/g;

@@ -1,5 +1,5 @@
 /**
- * Rows as columns. Documents become columns once, when they are cut, and stay so between threads, in pieces of parts and
+ * Rows as columns. Documents become columns once, when they are cut, and stay so between threads, in parts' pieces and
  * in windows until they are staged as Arrow.
  */
 import { hash } from "node:crypto";
@@ -18,18 +18,18 @@ export interface RowSpan {
   readonly count: number;
 }
 
-/** Values of one row, as they are appended to columns. */
+/** Values of one row, as they are appended to the columns. */
 export interface RowValues {
   /** Token ids, special tokens included, in one array or several that follow one another. */
   readonly tokenIds: readonly Int32Array[];
   /** UTF-16 code units of the document's text. */
   readonly charStart: number;
   readonly charEnd: number;
-  /** The row's text as the model gets it. */
+  /** The row's text as the model receives it. */
   readonly text: string;
 }
 
-/** Columns that grow row by row. */
+/** Columns to which rows are appended. */
 export class RowBuilder {
   readonly #charStarts: Growing<Uint32Array>;
   readonly #charEnds: Growing<Uint32Array>;
@@ -38,7 +38,7 @@ export class RowBuilder {
   readonly #textHashes: Growing<Uint8Array>;
   readonly #texts: Utf8Builder | null;
 
-  /** @param params.rows Expected rows. @param params.tokens Expected tokens. Expectations that are met spare copies. */
+  /** @param params.rows Expected rows. @param params.tokens Expected tokens. Accurate estimates avoid copies. */
   constructor(params: Readonly<{ rows: number; tokens: number; keepText: boolean }>) {
     const { rows, tokens, keepText } = params;
     const uint32 = (length: number): Uint32Array => new Uint32Array(length);
@@ -57,7 +57,7 @@ export class RowBuilder {
 
   add({ tokenIds, charStart, charEnd, text }: RowValues): void {
     const bytes = this.#texts?.add(text);
-    // As text and back: a buffer for each digest costs three times as much.
+    // Via text: a buffer for each digest takes three times as long.
     const digest = hash("sha256", bytes ?? text, "hex");
     const at = this.#textHashes.extend(TEXT_HASH_BYTES);
     bufferOf(this.#textHashes.values).write(digest, at, "hex");
@@ -79,14 +79,14 @@ export class RowBuilder {
   }
 }
 
-/** Every buffer of the columns, for a thread that hands them to another. */
+/** Every buffer of the columns, for transfer to another thread. */
 export function buffersOf({ texts, ...numbers }: RowColumns): ArrayBuffer[] {
   const arrays = [numbers.charStarts, numbers.charEnds, numbers.textHashes, numbers.offsets, numbers.tokenIds];
   if (texts !== null) arrays.push(texts.offsets, texts.bytes);
   return arrays.map(({ buffer }) => buffer as ArrayBuffer);
 }
 
-/** Texts that are encoded one after another. */
+/** Appends texts as UTF-8. */
 class Utf8Builder {
   readonly #offsets: Growing<Uint32Array>;
   readonly #bytes = new Growing((length) => new Uint8Array(length), 0);
@@ -110,7 +110,7 @@ class Utf8Builder {
   }
 }
 
-/** A typed array that doubles when it is full. */
+/** A typed array whose capacity doubles when it is full. */
 class Growing<T extends Int32Array | Uint32Array | Uint8Array> {
   values: T;
   length = 0;
@@ -121,7 +121,7 @@ class Growing<T extends Int32Array | Uint32Array | Uint8Array> {
     this.values = make(expected);
   }
 
-  /** @returns Where the new elements begin. */
+  /** @returns Start offset of the new elements. */
   extend(by: number): number {
     const start = this.length;
     this.length += by;
@@ -139,7 +139,7 @@ class Growing<T extends Int32Array | Uint32Array | Uint8Array> {
     this.values.set(elements, at);
   }
 
-  /** An array of its own that has exactly the elements. */
+  /** A copy that has exactly the elements. */
   finish(): T {
     if (this.values.length > this.length) this.#resize(this.length, this.length);
     return this.values;

@@ -3,12 +3,12 @@ import { FleetError } from "../../src/core/errors.ts";
 import type { Encoded } from "../../src/core/ports.ts";
 
 export interface Chunk {
-  /** Special tokens included. */
+  /** Token ids, special tokens included. */
   readonly ids: Int32Array;
   /** UTF-16 code units of the document's text. */
   readonly charStart: number;
   readonly charEnd: number;
-  /** Text that the model gets: the span's own text, after its context where there is one. */
+  /** Text that the model receives: the span's own text, after its context if there is one. */
   readonly text: string;
 }
 
@@ -19,20 +19,20 @@ export interface TokenSpan {
 }
 
 export interface ChunkLimits {
-  /** Most tokens of a chunk, special tokens included. */
+  /** Maximum tokens of a chunk, special tokens included. */
   readonly maxTokens: number;
-  /** Tokens that a chunk shares with the one before it. */
+  /** Tokens that a chunk shares with the previous one. */
   readonly overlap: number;
   readonly prefixIds: readonly number[];
   readonly suffixIds: readonly number[];
 }
 
-/** Tokens of the document itself that fit into one chunk. */
+/** Maximum number of the document's own tokens in one chunk. */
 export function roomOf(limits: ChunkLimits): number {
   return limits.maxTokens - limits.prefixIds.length - limits.suffixIds.length;
 }
 
-/** @throws FleetError `bad_usage` when chunks of these limits could not advance. */
+/** @throws FleetError `bad_usage` when chunks with these limits could not advance. */
 export function assertChunkLimits(limits: ChunkLimits): void {
   const room = roomOf(limits);
   if (room >= 1 && limits.overlap >= 0 && limits.overlap < room) return;
@@ -45,11 +45,11 @@ export function assertChunkLimits(limits: ChunkLimits): void {
 }
 
 /**
- * Spans of at most `room` tokens. Each ends at the last place of the first level that has one in reach, else
- * between any two tokens, and the next begins so many tokens before that end as `overlap` allows: at a place
- * of the last level where there is one. Without levels these are equal windows, the last one shorter.
+ * Spans of at most `room` tokens. Each ends at the last boundary of the first level that has one in reach, else
+ * between any two tokens, and the next begins as many tokens before that end as `overlap` allows, at a boundary
+ * of the last level if there is one. Without levels these are equal windows, the last one shorter.
  *
- * @param params.levels Token indices, ascending, best places first.
+ * @param params.levels Token indices, ascending; preferred boundaries first.
  */
 export function cutSpans(
   params: Readonly<{
@@ -77,7 +77,7 @@ export function cutSpans(
   return spans;
 }
 
-/** The last of a level in (after, upTo]; of the first level that has one. */
+/** The last boundary in (after, upTo], of the first level that has one. */
 function lastPlace(levels: readonly (readonly number[])[], after: number, upTo: number): number | null {
   for (const places of levels) {
     const place = places[countBelow(places, upTo + 1) - 1];
@@ -103,17 +103,17 @@ function countBelow(places: readonly number[], limit: number): number {
   return low;
 }
 
-/** The headings above a chunk, which are put before its text for the model. */
+/** The headings above a chunk, which precede its text for the model. */
 export interface Context {
   readonly text: string;
   readonly ids: Int32Array;
 }
 
-/** A stretch of a document that is cut by itself. */
+/** A section of a document that is cut by itself. */
 export interface Part {
   readonly start: number;
   readonly end: number;
-  /** Before its first chunk, and before those that follow. */
+  /** Context of its first chunk, and of those that follow. */
   readonly first: Context | null;
   readonly later: Context | null;
 }
@@ -123,8 +123,8 @@ export interface Part {
  * the first chunk begins with the text and the last ends with it. So without overlap the chunks'
  * texts, contexts aside, concatenate to the document, whatever the tokenizer skipped.
  *
- * @param params.encoded Without special tokens; `starts` may be empty when everything fits.
- * @param params.parts In tokens; together the whole document. Default: one.
+ * @param params.encoded Tokens without special tokens; `starts` may be empty when everything fits.
+ * @param params.parts Token ranges that together cover the document. Default: one.
  */
 export function chunkDocument(
   params: Readonly<{

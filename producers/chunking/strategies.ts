@@ -1,4 +1,4 @@
-/** The chunking strategies: how each finds the places to cut a document at. */
+/** The chunking strategies, which differ in the boundaries at which a document is cut. */
 import type { RunOptions } from "../../src/core/contracts.ts";
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
 import { paragraphStarts, sentenceStarts, tokenAt, tokensAt } from "./boundaries.ts";
@@ -8,18 +8,18 @@ import { markdownSections, type Section } from "./markdown.ts";
 export type Chunking = RunOptions["chunking"];
 
 const SEPARATOR = ">";
-/** Most of a chunk is its own text: of a longer path the outermost headings are left out. */
+/** Maximum share of a chunk for its context; the outermost headings of a longer path are omitted. */
 const MAX_CONTEXT_SHARE = 0.25;
 
-/** Token ids of every heading, and of what stands between them. */
+/** Token ids of every heading, and of the separator between headings. */
 export type TitleIds = ReadonlyMap<string, Int32Array>;
 
-/** Sections of each text, for the one strategy that has any. */
+/** Sections of a text, for the only strategy that has any. */
 export function outlineOf(text: string, chunking: Chunking): Section[] | null {
   return chunking === "markdown" ? markdownSections(text) : null;
 }
 
-/** Headings are encoded apart from the text: a tokenizer that splits at white space gives the ids of the whole. */
+/** Encodes headings apart from the text: a tokenizer that splits at white space gives the ids of the whole. */
 export async function encodeTitles(outlines: readonly (Section[] | null)[], tokenizer: Tokenizer): Promise<TitleIds> {
   const titles = new Set(outlines.flatMap((outline) => outline?.flatMap(({ path }) => path) ?? []));
   if (titles.size === 0) return new Map();
@@ -39,7 +39,7 @@ export function chunk(
     ChunkLimits,
 ): Chunk[] {
   const { text, encoded, outline } = params;
-  // What fits and lies under no headings is one chunk, of which no positions are known.
+  // A text that fits and has no headings is one chunk, whose token positions are unknown.
   if (encoded.starts.length === 0) return chunkDocument(params);
   const parts = outline === null ? null : partsOf(outline, params);
   return chunkDocument({ ...params, levels: levelsOf(text, encoded, params), ...(parts !== null && { parts }) });
@@ -53,7 +53,7 @@ function levelsOf(text: string, encoded: Encoded, params: Readonly<{ chunking: C
     case "paragraphs":
     case "markdown": {
       const paragraphs = tokensAt(paragraphStarts(text), text, encoded.starts);
-      // Finding sentences takes time, and only paragraphs that are cut, or shared in part, need them.
+      // Finding sentences takes time, and only paragraphs that are cut or partially shared need them.
       const edges = [0, ...paragraphs, encoded.ids.length];
       const isCut = edges.some((edge, i) => i > 0 && edge - edges[i - 1]! > roomOf(params) / 2);
       return isCut || params.overlap > 0 ? [paragraphs, sentences()] : [paragraphs];
@@ -88,7 +88,7 @@ function contextOf(path: readonly string[], titles: TitleIds, maxIds: number): C
   for (let from = 0; from < path.length; from++) {
     const shown = path.slice(from).filter((title) => title !== "");
     const count = shown.reduce((sum, title) => sum + separator.length + titles.get(title)!.length, -separator.length);
-    // Counted first: to put together what is then left out takes as long as its headings, for each section under them.
+    // Counted first: building a context that is then omitted takes time for each section under its headings.
     if (count <= 0 || count > maxIds) continue;
     const ids = shown.flatMap((title, i) => [...(i === 0 ? [] : separator), ...titles.get(title)!]);
     return { text: shown.join(` ${SEPARATOR} `), ids: Int32Array.from(ids) };

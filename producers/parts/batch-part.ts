@@ -10,7 +10,7 @@ import type { ReadOptions } from "../sources/read-object.ts";
 const BATCH_ITEMS = 512;
 const BATCH_CHARS = 1024 * 1024;
 
-/** @throws whatever reading a whole object throws; a range ends with its fault. */
+/** @throws Errors of reading, for a whole object; a range ends with its error instead. */
 export async function* batchPart(
   params: Readonly<{ part: CorpusPart; options: ReadOptions; open: OpenPlace }>,
 ): AsyncGenerator<PartBatch> {

@@ -1,12 +1,12 @@
-/** Small objects that follow one another in a corpus, as one part: alone, each would cost as much as a large one. */
+/** Bundles consecutive small objects of a corpus into one part: alone, each would cost as much as a large one. */
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { Bundleable, CorpusPart, Section, WholeObject } from "./sections.ts";
 
-/** Objects whose first request is under way at the same time; only the first one is read further. */
+/** Objects whose first request is in flight at the same time; only the first one is read further. */
 const OBJECTS_AT_ONCE = 8;
 
 export interface BundleLimits {
-  /** Most bytes of all objects together; a single object may exceed it. */
+  /** Maximum total bytes of the objects; a single object may exceed it. */
   readonly bytes: number;
   readonly objects: number;
 }
@@ -41,8 +41,8 @@ function together(objects: readonly WholeObject[]): CorpusPart {
 }
 
 /**
- * Items that `read` gives of each object, in the objects' order. Of an object that is begun and not read yet, only the
- * first item is held.
+ * The items that `read` yields for each object, in the objects' order. Of an object that is started and not yet read,
+ * only the first item is held.
  */
 export async function* readBundle<Each>(
   objects: readonly Each[],
@@ -66,7 +66,7 @@ function begin(reading: AsyncGenerator<SourceItem>): {
   first: Promise<IteratorResult<SourceItem>>;
 } {
   const first = reading.next();
-  // Awaited when its turn comes; until then, or when nobody reads on, a fault must not count as unhandled.
+  // Awaited in its turn; until then, or if reading stops, an error must not count as unhandled.
   first.catch(() => {});
   return { reading, first };
 }

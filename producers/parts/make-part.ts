@@ -1,4 +1,4 @@
-/** One part of a corpus read, tokenised, cut and hashed into the store, on whatever machine took its job. */
+/** Reads, tokenises, cuts and hashes one part of a corpus into the store, on the machine that took its job. */
 import { contentHash } from "../../src/core/content.ts";
 import type { RunRecord } from "../../src/core/contracts.ts";
 import { type FleetError, hasCode } from "../../src/core/errors.ts";
@@ -17,12 +17,12 @@ import { type OpenPlace, readPart } from "./parts.ts";
 import type { CorpusPart } from "./sections.ts";
 import { type AdmittedItem, tokenise, type TokenisedItem } from "../tokenise.ts";
 
-/** Limits of a piece, which is held in memory whole: it ends with the item that reaches one. */
+/** Limits of a piece, which is held in memory completely: it ends with the item that reaches one. */
 const PIECE_TOKENS = 4 * 1024 * 1024;
 const PIECE_ITEMS = 65_536;
 const PIECE_CHARS = 64 * 1024 * 1024;
 const OTHERWISE_READ =
-  "this part was read otherwise before, by another version or from a failing disk: remove the object, and run enqueue again with the same --run id";
+  "this part was read differently before, by another version or from a failing disk: remove the object, and run enqueue again with the same --run id";
 
 export interface PartTools {
   readonly store: ObjectStore;
@@ -33,10 +33,10 @@ export interface PartTools {
 }
 
 /**
- * Stages the part's pieces, each created once and the same whoever makes it, so a part may be begun again anywhere.
+ * Stages the part's pieces, each created once and identical on every machine, so a part may be restarted anywhere.
  *
- * @throws FleetError `job_invalid` for a part that is not of the run's corpus, `run_conflict` for pieces that are there
- *   and others; whatever reading and the store throw
+ * @throws FleetError `job_invalid` for a part that is not of the run's corpus, `run_conflict` for existing pieces that
+ *   differ; errors of reading and of the store
  */
 export async function makePart(job: PartJob, tools: PartTools, signal: AbortSignal): Promise<void> {
   const { store, record } = tools;
@@ -70,7 +70,7 @@ function isFull(items: number, { tokens, textChars }: DocumentRows): boolean {
   return items >= PIECE_ITEMS || tokens >= PIECE_TOKENS || textChars >= PIECE_CHARS;
 }
 
-/** A fault ends a range, and is told with it: whoever puts the parts together knows which line it was. */
+/** An error ends a range and is recorded with it: the process that joins the parts knows the line. */
 async function* documentsOf(
   part: CorpusPart,
   tools: PartTools,

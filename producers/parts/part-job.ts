@@ -1,4 +1,4 @@
-/** A part of a corpus as a job that names it, and back, for whoever takes the job. */
+/** Converts a part of a corpus to a job that names it, and back. */
 import { createHash } from "node:crypto";
 import { CONTRACT_VERSION, type RunRecord } from "../../src/core/contracts.ts";
 import { FleetError, hasCode } from "../../src/core/errors.ts";
@@ -9,7 +9,7 @@ import type { ObjectStore } from "../../src/core/ports.ts";
 import { namedBy, shownPlace } from "../sources/named.ts";
 import type { CorpusPart } from "./sections.ts";
 
-/** A thousand of the longest names and paths. */
+/** Limit on a part's record, for a thousand of the longest names and paths. */
 const MAX_RECORD_BYTES = 32 * 1024 * 1024;
 
 /** A part that is offered to other processes. */
@@ -21,7 +21,7 @@ export interface OfferedPart {
   readonly record: Uint8Array;
 }
 
-/** @param index The part's place in the corpus. */
+/** @param index The part's position in the corpus. */
 export function offerOf(part: CorpusPart, run: string, index: number): OfferedPart {
   const content = { version: CONTRACT_VERSION, run, index, what: part };
   const record = Buffer.from(JSON.stringify(content));
@@ -29,8 +29,8 @@ export function offerOf(part: CorpusPart, run: string, index: number): OfferedPa
 }
 
 /**
- * The part that the lead has recorded under the job's name. A job comes from a queue that others can write to, so it
- * can name a part that is there or none; what a part is, and what is made of it, is bound to that name.
+ * The part that the lead has recorded under the job's name. A job comes from a queue that others can write to, but it
+ * can only name an existing part or none: a part's content, and what is made of it, is bound to that name.
  *
  * @throws FleetError `job_invalid` for a part that was not offered or is not of the run's corpus, `object_corrupt`
  */
@@ -44,12 +44,12 @@ export async function partOf(
   const bytes = await store.read({ key, maxBytes: MAX_RECORD_BYTES }).catch((error: unknown) => {
     if (!hasCode(error, "object_missing")) throw error;
     throw new FleetError("job_invalid", `no part ${part} was offered of the corpus of run ${run}`, {
-      cure: "the job is forged, or left over from before; nothing was read",
+      cure: "the job is forged or outdated; nothing was read",
     });
   });
   const found = parseRecord(bytes, { schema: partRecordSchema, name: `${store.url}/${key}` });
   if (found.run !== run || idOf(found.index, bytes) !== part)
-    throw new FleetError("object_corrupt", `${store.url}/${key} is not what part ${part} was named by`, {
+    throw new FleetError("object_corrupt", `${store.url}/${key} does not match the name of part ${part}`, {
       cure: "remove the object, and run enqueue again with the same --run id",
     });
   assertOfCorpus(found, record);
@@ -66,6 +66,6 @@ function assertOfCorpus({ what }: PartRecord, { run, inputs, options }: RunRecor
   const stranger = objects.find(({ place }) => !isNamed(place));
   if (stranger === undefined) return;
   throw new FleetError("job_invalid", `the corpus of run ${run} has no ${shownPlace(stranger.place)}`, {
-    cure: "the part is forged, or of another version of embedfleet; nothing was read",
+    cure: "the part is forged or from another version of embedfleet; nothing was read",
   });
 }

@@ -1,6 +1,6 @@
 /**
- * A piece of a part that another machine has read and cut: a JSON header that has the documents and rejects, then the
- * rows as staged rows are written. Made of the same part, it is the same to the byte.
+ * A piece of a part that another machine has read and cut: a JSON header with the documents and rejects, then the
+ * rows in the format of staged rows. Pieces of the same part are identical to the byte.
  */
 import { decodeStagedColumns, encodeStagedShard, type StagedColumns } from "../../src/arrow/staged.ts";
 import { CONTRACT_VERSION } from "../../src/core/contracts.ts";
@@ -44,7 +44,7 @@ export function encodePiece({ items, rows, end, ...piece }: Piece, keep: readonl
   return Buffer.concat([length, json, ...staged]);
 }
 
-/** @throws FleetError `object_corrupt` */
+/** Decodes a piece. @throws FleetError `object_corrupt` */
 export function decodePiece(
   bytes: Uint8Array,
   expected: Readonly<{ run: string; part: string; piece: number }>,
@@ -56,7 +56,7 @@ export function decodePiece(
     const header = pieceHeaderSchema.parse(JSON.parse(view.toString("utf8", LENGTH_BYTES, end)));
     const { run, part, piece, rows, tokens } = header;
     if (run !== expected.run || part !== expected.part || piece !== expected.piece)
-      throw new Error(`it says that it is piece ${piece} of part ${part} of run ${run}`);
+      throw new Error(`it claims to be piece ${piece} of part ${part} of run ${run}`);
     const staged =
       rows === 0 ? null : decodeStagedColumns({ run, shard: nameOf(header), rows, tokens, bytes: bytes.subarray(end) });
     return { isLast: header.isLast, items: toItems(header, staged), ...endOf(header) };

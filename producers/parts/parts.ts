@@ -1,5 +1,5 @@
 /**
- * A corpus cut into parts that can be read anywhere and at the same time: whole objects, several small ones together,
+ * Cuts a corpus into parts that can be read anywhere and concurrently: whole objects, several small ones together,
  * and ranges of large plain JSONL objects. Read in order, the parts are the corpus.
  */
 import { openFileSource, pinFile } from "../../src/adapters/file/file-source.ts";
@@ -13,19 +13,19 @@ import { readJsonlRange } from "../sources/jsonl.ts";
 import type { CorpusObject, Listed } from "../sources/objects.ts";
 import { readObject, type ReadOptions, sniff } from "../sources/read-object.ts";
 
-/** Read in a moment by one thread; several of them fit into memory. */
+/** Size of a part that one thread reads in a moment and of which several fit into memory. */
 export const PART_BYTES = 4 * 1024 * 1024;
-/** Enough to tell compression and UTF-16 by. */
+/** Enough bytes to detect compression and UTF-16. */
 const HEAD_BYTES = 4;
 
 export interface CutHow {
   /** Approximate size of a range, in bytes; an object smaller than two ranges is one part. */
   readonly partBytes?: number;
-  /** Small objects, of `partBytes` together at most, that are one part; by default each is its own. */
+  /** Maximum number of small objects, of `partBytes` together at most, in one part; by default each is its own. */
   readonly partObjects?: number;
   /**
-   * Whole files too: other processes may find another file under the name, or none. What cannot be pinned is read here
-   * and now.
+   * Whether whole files are pinned, too: other processes may find another file under the name, or none. Files that
+   * cannot be pinned are read here and now.
    */
   readonly pinsAll?: boolean;
 }
@@ -65,7 +65,7 @@ async function* partsOf(
   const pin = place.kind === "file" ? await pinFile(place.path) : null;
   const whole: WholeObject = { name: object.name, id: object.id, place, pin: pinsAll ? pin : null };
   const bytes = place.kind === "s3" ? place.entry.bytes : pin?.bytes;
-  // What is no plain file, or not there, may be anything by the time that it is read: on other machines, too.
+  // A special or missing file may have changed by the time it is read, and on other machines.
   if (bytes === undefined && pinsAll) yield { kind: "items", items: readObject(object, options) };
   else if (bytes === undefined) yield { kind: "part", part: { ...whole, range: null } };
   else if (bytes < 2 * partBytes || !(await isPlainJsonl(object, options)))
@@ -75,7 +75,7 @@ async function* partsOf(
       yield { kind: "part", part: { ...whole, range: { start, end: Math.min(start + partBytes, bytes) }, pin } };
 }
 
-/** True for a plain JSONL object. One that cannot be read now is reported later, by the reader of its part. */
+/** True for a plain JSONL object. An unreadable one is reported later, by the reader of its part. */
 async function isPlainJsonl(object: CorpusObject, options: ReadOptions): Promise<boolean> {
   const source = await object.open().catch(() => null);
   if (source === null) return false;
@@ -89,7 +89,7 @@ async function isPlainJsonl(object: CorpusObject, options: ReadOptions): Promise
   }
 }
 
-/** Opens parts, wherever they are to be read. */
+/** Opens a part's object at its place. */
 export type OpenPlace = (part: Pick<WholeObject, "name" | "place" | "pin">) => Promise<ByteSource>;
 
 export function placeOpener(bucket: (name: string) => Promise<S3Bucket>): OpenPlace {
@@ -100,10 +100,10 @@ export function placeOpener(bucket: (name: string) => Promise<S3Bucket>): OpenPl
 }
 
 /**
- * The part's documents and rejects. Lines of a range are numbered from its own first one, and its faults are
+ * The part's documents and rejects. Lines of a range are numbered from its own first one, and its errors are
  * thrown; see `readJsonlRange`.
  *
- * @param params.reached Told the last line of a range that was read.
+ * @param params.reached Called with the last line of a range that was read.
  */
 export async function* readPart(
   params: Readonly<{ part: CorpusPart; options: ReadOptions; open: OpenPlace; reached: { line: number } }>,

@@ -1,4 +1,4 @@
-/** Messages to and from a producer's threads. Bulk data is column-wise: copying objects is slow. */
+/** Messages to and from a producer's threads. Bulk data is column-wise, because copying objects is slow. */
 import type { S3Options } from "../../src/adapters/s3/s3-client.ts";
 import type { Model } from "../../models/registry/open-model.ts";
 import type { Reject } from "../../src/core/contracts.ts";
@@ -16,7 +16,7 @@ export interface ThreadSetup {
   readonly s3: S3Options | undefined;
 }
 
-/** `id` names the answer; `reading` is the id of the `read` that began it. */
+/** `id` identifies the answer; `reading` is the id of the `read` that started it. */
 export type ThreadRequest =
   | { readonly kind: "read"; readonly reading: number; readonly part: CorpusPart }
   | { readonly kind: "next"; readonly id: number; readonly reading: number }
@@ -25,7 +25,7 @@ export type ThreadRequest =
 
 export type ThreadReply =
   | { readonly kind: "ready" }
-  /** Null after the last. */
+  /** The next batch; null after the last. */
   | { readonly kind: "batch"; readonly id: number; readonly batch: PackedBatch | null }
   | { readonly kind: "cut"; readonly id: number; readonly cut: ChunkedTexts }
   | { readonly kind: "failed"; readonly id: number | null; readonly fault: FaultFields };
@@ -35,16 +35,16 @@ export function toMessage(error: unknown): FaultFields {
   return toFaultFields(new FleetError("producer_failed", `a producer's thread failed: ${messageOf(error)}`));
 }
 
-/** A batch of a part's documents and rejects. One array for each property: objects take several times as long to copy. */
+/** A batch of a part's documents and rejects. One array per property: objects take several times as long to copy. */
 export interface PackedBatch {
-  /** Ids of the documents, in order; every other column has as many entries. */
+  /** Ids of the documents, in order; every other column has the same number of entries. */
   readonly ids: readonly string[];
   readonly texts: readonly string[];
   /** Content hashes of 32 bytes each: [documents * 32] */
   readonly contents: Uint8Array<ArrayBuffer>;
   /** Line numbers from 1; 0 where the whole file is one document. */
   readonly lines: Uint32Array<ArrayBuffer>;
-  /** Names of the files, each once for the documents of a file that follow one another. */
+  /** Names of the files, each once per run of consecutive documents. */
   readonly files: readonly string[];
   /** Index into `files`. */
   readonly fileOf: Uint32Array<ArrayBuffer>;
@@ -82,7 +82,7 @@ export function packBatch({ items, end }: PartBatch): PackedBatch {
   };
 }
 
-/** The buffers of a batch that one thread hands to another without a copy. */
+/** The buffers of a batch, for transfer to another thread. */
 export function batchBuffers({ contents, lines, fileOf }: PackedBatch): ArrayBuffer[] {
   return [contents.buffer, lines.buffer, fileOf.buffer];
 }

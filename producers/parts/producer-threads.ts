@@ -1,6 +1,6 @@
 /**
- * Threads that read and tokenise for one producer. The native tokenizer uses all cores by itself; what it gives must be
- * turned into arrays of JavaScript, cut and hashed, which one thread does fast enough for about four cores.
+ * Threads that read and tokenise for one producer. The native tokenizer uses all cores by itself; its output must be
+ * converted to JavaScript arrays, cut and hashed, for which one thread is fast enough for about four cores.
  */
 import { Worker } from "node:worker_threads";
 import { FleetError, fromFaultFields, messageOf } from "../../src/core/errors.ts";
@@ -15,7 +15,7 @@ import {
   unpackBatch,
 } from "./producer-messages.ts";
 
-/** A range of the usual size is read to its end before anyone takes its first batch. */
+/** Number of batches read ahead; a range of the usual size is read to its end before its first batch is consumed. */
 const BATCHES_AHEAD = 8;
 const PARTS_AHEAD_PER_THREAD = 2;
 
@@ -27,7 +27,7 @@ interface Pending {
 }
 
 export class ProducerThreads implements Chunker, PartReader {
-  /** One for each thread, and one that the native tokenizer works on while all threads handle theirs. */
+  /** One per thread, plus one for the native tokenizer while all threads handle theirs. */
   readonly batchesInFlight: number;
   readonly partsAhead: number;
   readonly #threads: readonly ProducerThread[];
@@ -38,7 +38,7 @@ export class ProducerThreads implements Chunker, PartReader {
     this.partsAhead = threads.length * PARTS_AHEAD_PER_THREAD;
   }
 
-  /** @throws FleetError `model_invalid` */
+  /** Starts the threads. @throws FleetError `model_invalid` */
   static async open(params: Readonly<{ threads: number; setup: ThreadSetup }>): Promise<ProducerThreads> {
     const threads = Array.from({ length: params.threads }, () => new ProducerThread(params.setup));
     try {
@@ -69,7 +69,7 @@ export class ProducerThreads implements Chunker, PartReader {
 
 class ProducerThread {
   readonly ready: Promise<void>;
-  /** Requests under way. */
+  /** Number of requests in flight. */
   cuts = 0;
   readings = 0;
   readonly #worker: Worker;
@@ -85,7 +85,7 @@ class ProducerThread {
         reply.kind === "failed" ? reject(fromFaultFields(reply.fault)) : resolve(),
       );
       worker.once("error", (error) => reject(goneBecause(messageOf(error), error)));
-      worker.once("exit", () => reject(goneBecause("it ended before it began")));
+      worker.once("exit", () => reject(goneBecause("it ended before it started")));
     });
     this.ready.catch(() => {});
     worker.on("message", (reply: ThreadReply) => this.#receive(reply));
@@ -108,7 +108,7 @@ class ProducerThread {
     const reading = this.#nextId++;
     this.readings++;
     this.#post({ kind: "read", reading, part });
-    // Now, and not when the first batch is taken: a generator does nothing until then.
+    // Started now, not when the first batch is taken: a generator does nothing until then.
     const ahead = Array.from({ length: BATCHES_AHEAD }, () => this.#nextBatch(reading));
     return { batches: this.#batches(reading, ahead), close: async () => this.#close(reading) };
   }
@@ -130,7 +130,7 @@ class ProducerThread {
       if (answer.kind !== "batch") throw goneBecause(`it answered ${answer.kind}`);
       return answer.batch;
     });
-    // Awaited in turn; until then, or when nobody reads on, a fault must not count as unhandled.
+    // Awaited in turn; until then, or if reading stops, an error must not count as unhandled.
     batch.catch(() => {});
     return batch;
   }
@@ -168,7 +168,7 @@ class ProducerThread {
 }
 
 function goneBecause(reason: string, cause?: unknown): FleetError {
-  return new FleetError("producer_failed", `a producer's thread is gone: ${reason}`, {
+  return new FleetError("producer_failed", `a producer's thread failed: ${reason}`, {
     cure: "run the same command with the same --run id to continue",
     cause,
   });

@@ -1,36 +1,36 @@
-/** Parts of a corpus read ahead, wherever that is done, and put together in their order. */
+/** Reads parts of a corpus ahead, on any thread or machine, and joins them in their order. */
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { FleetError } from "../../src/core/errors.ts";
 import type { RowSpan } from "../chunking/row-columns.ts";
 import { unreadableAfter } from "../sources/jsonl.ts";
 import type { CorpusPart, Section } from "./sections.ts";
 
-/** A document or a reject; a document that came with its rows has no text any more. */
+/** A document or a reject; a document that has its rows no longer has a text. */
 export type ReadItem = SourceItem & { readonly rows?: RowSpan };
 
 export interface PartBatch {
   readonly items: readonly ReadItem[];
-  /** With the last batch of a range. */
+  /** Present with the last batch of a range. */
   readonly end?: PartEnd;
 }
 
 export interface PartEnd {
-  /** Number of lines that were read; the next range's first line has the number after it. */
+  /** Number of lines that were read; the next range's first line has the following number. */
   readonly lines: number;
-  /** The fault that ended the reading; nothing of the object is read after it. */
+  /** The error that ended the reading; nothing of the object is read after it. */
   readonly fault?: FleetError;
 }
 
 export interface PartReader {
-  /** Number of parts to begin ahead, so that no reader waits. */
+  /** Number of parts to start ahead, so that no reader idles. */
   readonly partsAhead: number;
-  /** Begins at once, and reads a bounded number of batches ahead of who takes them. */
+  /** Starts at once, and reads a bounded number of batches ahead of the consumer. */
   read(part: CorpusPart): PartReading;
 }
 
 export interface PartReading {
   readonly batches: AsyncIterable<PartBatch>;
-  /** Read to its end or not. */
+  /** Closes the reading, whether it was read to its end or not. */
   close(): Promise<void>;
 }
 
@@ -39,7 +39,7 @@ interface Begun {
   close(): Promise<void>;
 }
 
-/** The same documents and rejects, at the same lines, as one reader of the whole corpus gives. */
+/** Yields the same documents and rejects, at the same lines, as a single reader of the whole corpus. */
 export async function* readParts(sections: AsyncIterable<Section>, reader: PartReader): AsyncGenerator<ReadItem> {
   const listing = sections[Symbol.asyncIterator]();
   const begun: Begun[] = [];
@@ -69,7 +69,7 @@ function begin(section: Section, reader: PartReader, lines: LineCounter): Begun 
   return { items: lines.placed(section.part, reading.batches), close: () => reading.close() };
 }
 
-/** Puts the line numbers of ranges right, which count from the range's own first line. */
+/** Corrects the line numbers of ranges, which count from the range's own first line. */
 class LineCounter {
   #before = 0;
   #isBroken = false;

@@ -4,15 +4,15 @@ import type { SourceItem } from "../../src/core/documents.ts";
 import type { ByteRange } from "../../src/core/ports.ts";
 import type { Place } from "../sources/objects.ts";
 
-/** Plain data. */
+/** A part as plain data. */
 export type CorpusPart = ObjectPart | Bundle;
 
 export interface ObjectPart extends WholeObject {
-  /** Lines that begin in these bytes of a JSONL object; null for the whole object. */
+  /** Byte range in which the lines of a JSONL object begin; null for the whole object. */
   readonly range: ByteRange | null;
 }
 
-/** Small whole objects that follow one another. */
+/** Consecutive small whole objects. */
 export interface Bundle {
   readonly name: string;
   readonly objects: readonly WholeObject[];
@@ -24,8 +24,8 @@ export interface WholeObject {
   readonly id: string;
   readonly place: Exclude<Place, { kind: "pipe" }>;
   /**
-   * Of a file whose parts must all be of one version, wherever they are read; an object in a bucket has its ETag.
-   * Null for a file that is read whole, here, and for what is no plain file.
+   * Pin of a file whose parts must all be of one version, wherever they are read; an object in a bucket has its ETag.
+   * Null for a file that is read as a whole on this machine, and for a special file.
    */
   readonly pin: FilePin | null;
 }

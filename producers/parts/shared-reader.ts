@@ -1,4 +1,4 @@
-/** A corpus whose parts are read by whoever has time, on any machine, and taken from the store in their order. */
+/** A corpus whose parts are read by several machines, and taken from the store in their order. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { FleetError, hasCode } from "../../src/core/errors.ts";
 import { MAX_PART_OBJECTS, type PartJob, type PartQueue } from "../../src/core/ingest.ts";
@@ -13,11 +13,11 @@ import type { CutHow } from "./parts.ts";
 import type { CorpusPart } from "./sections.ts";
 
 /**
- * Some seconds of work, against which a job's own cost is nothing. Whole files too are known again: other processes may
- * find another one under the name, or none.
+ * Parts of some seconds of work, against which a job's own cost is negligible. Whole files are pinned, too: other
+ * processes may find another one under the name, or none.
  */
 export const SHARED_CUT: CutHow = { partBytes: 32 * 1024 * 1024, partObjects: MAX_PART_OBJECTS, pinsAll: true };
-/** Parts begun ahead of the plan; bounds the pieces in the store that are not planned yet. */
+/** Parts started ahead of the plan; limits the pieces in the store that are not planned yet. */
 const PARTS_AHEAD = 64;
 const MAX_PIECE_BYTES = 512 * 1024 * 1024;
 const POLL_INTERVAL_MS = 200;
@@ -36,9 +36,9 @@ export class SharedReader implements PartReader {
   readonly partsAhead = PARTS_AHEAD;
   readonly #params: SharedReaderParams;
   #parts = 0;
-  /** Parts that are begun and not read to their end. */
+  /** Parts that are started and not read to their end. */
   readonly #begun = new Set<OfferedPart>();
-  /** Parts that were made again because what was made of them was damaged or lost. */
+  /** Parts that were made again because their pieces were damaged or lost. */
   readonly #madeAgain = new Set<PartJob>();
 
   constructor(params: SharedReaderParams) {
@@ -50,12 +50,12 @@ export class SharedReader implements PartReader {
     const offered = offerOf(what, run, this.#parts++);
     this.#begun.add(offered);
     const added = this.#addUnlessDone(offered);
-    // Awaited when its turn comes; until then a fault must not count as unhandled.
+    // Awaited in its turn; until then an error must not count as unhandled.
     added.catch(() => {});
     const close = async (): Promise<void> => {
-      // What was read to its end is no job any more.
+      // A part that was read to its end is no longer a job.
       if (!this.#begun.delete(offered)) return;
-      // Or it would be there after all that is of a cancelled run is removed.
+      // Otherwise it might be added after everything of a cancelled run was removed.
       await Promise.allSettled([added]);
       await queue.remove(offered.job);
     };
@@ -87,7 +87,7 @@ export class SharedReader implements PartReader {
     return (await store.stat({ key: runKeys(run).partDone(job.part) })) !== null;
   }
 
-  /** Waits for it. */
+  /** Reads a piece, waiting until it exists. */
   async #read(offered: OfferedPart, piece: number): Promise<ReturnType<typeof decodePiece>> {
     const { job } = offered;
     const { run } = this.#params;
@@ -123,7 +123,7 @@ export class SharedReader implements PartReader {
     }
   }
 
-  /** The queue may have been wiped, or have given the part up; and pieces may be lost. */
+  /** Restores what was lost: the queue may have been wiped, or have given up the part; and pieces may be lost. */
   async #check(offered: OfferedPart, piece: number): Promise<void> {
     const { job, name } = offered;
     const { store, queue, run } = this.#params;
@@ -131,19 +131,19 @@ export class SharedReader implements PartReader {
     const state = await queue.state(job);
     if (state.kind === "failed")
       throw new FleetError("producer_failed", `part ${job.part} of the corpus, of ${name}, failed: ${state.reason}`, {
-        cure: "mend the cause, and run the same command with the same --run id to continue",
+        cure: "fix the cause, and run the same command with the same --run id to continue",
       });
     if (state.kind !== "unknown") return;
-    // Looked at before the piece: of a part that was done by then, the piece was there too.
+    // Checked before the piece: if the part was done by then, the piece existed too.
     const isDone = await this.#isDone(job);
-    // A job that is done is gone, and then so is the reason to wait.
+    // A finished job is removed, and then so is the reason to wait.
     if ((await this.#find(job, piece)) !== null) return;
     if (isDone) await this.#makeAgain(offered, piece);
-    // Where one is lost, the others may be; and whoever helps would wait for each in turn.
+    // If one is lost, the others may be, and the helpers would wait for each in turn.
     else for (const each of this.#begun) await this.#addUnlessDone(each);
   }
 
-  /** Once: what is damaged or gone again is no accident. */
+  /** Done once per part: repeated damage or loss is not an accident. */
   async #makeAgain(offered: OfferedPart, piece: number, damage?: FleetError): Promise<void> {
     const { job } = offered;
     const { store, run } = this.#params;
@@ -151,8 +151,8 @@ export class SharedReader implements PartReader {
     if (this.#madeAgain.has(job))
       throw (
         damage ??
-        new FleetError("producer_failed", `${store.url}/${key} is gone, and was gone before`, {
-          cure: "let nothing else remove objects there, and run the same command with the same --run id to continue",
+        new FleetError("producer_failed", `${store.url}/${key} is missing, and was missing before`, {
+          cure: "make sure that nothing else removes objects there, and run the same command with the same --run id to continue",
         })
       );
     this.#madeAgain.add(job);

@@ -1,4 +1,4 @@
-/** The messages of an Arrow IPC file or stream, as they follow each other. */
+/** Reads the messages of an Arrow IPC file or stream in order. */
 import { type BufferPlace, checkForeignMessage, type MessageInfo } from "../../src/arrow/check-metadata.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
@@ -8,20 +8,20 @@ import { damageOf } from "./unreadable.ts";
 const FILE_MAGIC = Buffer.from("ARROW1\0\0");
 const CONTINUATION = 0xffffffff;
 const MAX_METADATA_BYTES = 64 * 1024 * 1024;
-/** A batch is held whole, once as it came and once decompressed. */
+/** Limit on a batch's body, which is held twice: as read and decompressed. */
 const MAX_BODY_BYTES = 1024 * 1024 * 1024;
 const SIZE_BYTES = 8;
-/** Says that a buffer of a compressed body is not. */
+/** Marker of an uncompressed buffer in a compressed body. */
 const NOT_COMPRESSED = -1n;
 
 export interface Message extends Pick<MessageInfo, "kind" | "rows"> {
-  /** The whole message, its body included. */
+  /** The whole message, including its body. */
   readonly bytes: Buffer;
   /** Size of the decoded body in bytes, as the message states it. */
   readonly decodedBytes: number;
 }
 
-/** Infinite where a size is no size. */
+/** Decoded size of the body; infinite for an invalid size. */
 function decodedBytesOf(buffers: readonly BufferPlace[], body: Buffer): number {
   let sum = 0;
   for (const { offset, length } of buffers) {
@@ -33,7 +33,7 @@ function decodedBytesOf(buffers: readonly BufferPlace[], body: Buffer): number {
   return sum;
 }
 
-/** @throws FleetError `source_unreadable` where the framing is damaged, and what `source` throws. */
+/** Reads messages. @throws FleetError `source_unreadable` for damaged framing, and errors of `source`. */
 export async function* readMessages(source: ByteSource): AsyncGenerator<Message> {
   const reader = new ExactReader(plainText(source));
   const refuse = (problem: string): FleetError => new FleetError("source_unreadable", `${source.name} ${problem}`);
@@ -70,7 +70,7 @@ function checked(name: string, metadata: Buffer): MessageInfo {
   }
 }
 
-/** Exactly so many bytes at a time; fewer only at the end. */
+/** Reads exact numbers of bytes; fewer only at the end. */
 class ExactReader {
   readonly #chunks: AsyncIterator<Buffer>;
   #rest: Buffer = Buffer.alloc(0);

@@ -1,5 +1,5 @@
 /**
- * Arrow IPC, file and stream: batch by batch. A file holds its batches as a stream does, between its magic number
+ * Arrow IPC files and streams, batch by batch. A file stores its batches like a stream, between its magic number
  * and its footer, so both are read from front to back and neither needs ranges.
  */
 import { isUtf8 } from "node:buffer";
@@ -24,19 +24,19 @@ import { NOT_UTF8, type RecordOptions, toDocument } from "./record.ts";
 import { damageOf, unreadableAt } from "./unreadable.ts";
 import { unzstd } from "./zstd.ts";
 
-/** Dictionaries are held for the batches that refer to them. */
+/** Limit on dictionaries, which are held for the batches that refer to them. */
 const MAX_DICTIONARY_BYTES = 256 * 1024 * 1024;
 
-// The library reads whatever codec it has been given. It wants buffers that begin at a multiple of eight.
+// The library reads any codec that is registered. It needs buffers aligned to eight bytes.
 compressionRegistry.set(CompressionType.ZSTD, { decode: (bytes) => unzstd(bytes, sizeBefore(bytes)) });
 compressionRegistry.set(CompressionType.LZ4_FRAME, { decode: (bytes) => unlz4(bytes, sizeBefore(bytes)) });
 
-/** A codec is given a view of the body, in which the buffer's size lies before the buffer. */
+/** A codec receives a view of the body, in which the buffer's size precedes the buffer. */
 function sizeBefore({ buffer, byteOffset }: Uint8Array): number {
   return Number(new DataView(buffer, byteOffset - 8, 8).getBigInt64(0, true));
 }
 
-/** A damaged batch is one reject that names its rows; the batches after it are read. */
+/** Documents of all batches. A damaged batch is one reject that names its rows; the batches after it are read. */
 export async function* readArrow(source: ByteSource, options: RecordOptions): AsyncGenerator<SourceItem> {
   let row = 0;
   let needed: readonly string[] | null = null;
@@ -74,11 +74,11 @@ export async function* readArrow(source: ByteSource, options: RecordOptions): As
 
 interface Batch {
   readonly rows: number;
-  /** @throws Error for a batch that is damaged, or is more than is read */
+  /** @throws Error for a batch that is damaged or exceeds a limit */
   readonly decode: () => RecordBatch;
 }
 
-/** Dictionaries are decoded once, for all batches after them. */
+/** Batches of the source; dictionaries are decoded once, for all batches after them. */
 async function* readBatches(source: ByteSource): AsyncGenerator<Batch> {
   const decoder = new BatchDecoder();
   let dictionaryBytes = 0;
@@ -102,7 +102,7 @@ class BatchDecoder {
   readonly #dictionaries: RecordBatchReader["dictionaries"] = new Map();
   #waiting: Message[] = [];
 
-  /** A schema, or a dictionary. */
+  /** Adds a schema or a dictionary. */
   add(message: Message): void {
     if (message.kind === "schema") this.#schema.push(message.bytes);
     else this.#waiting.push(message);
@@ -123,7 +123,7 @@ class BatchDecoder {
     return batches[0]!;
   }
 
-  /** One message as a stream of its own. */
+  /** Reads one message as a stream of its own. */
   #read({ bytes }: Message): { batches: RecordBatch[]; dictionaries: RecordBatchReader["dictionaries"] } {
     const reader = RecordBatchReader.from(Buffer.concat([...this.#schema, bytes]));
     reader.open();
@@ -142,7 +142,7 @@ function isText(type: DataType): boolean {
   return DataType.isUtf8(type) || DataType.isLargeUtf8(type) || DataType.isUtf8View(type);
 }
 
-/** One at a time: all at once they take many times the memory of their columns. */
+/** Records one at a time: all at once they take many times the memory of their columns. */
 function* recordsOf(batch: RecordBatch, names: readonly string[]): Generator<Record<string, unknown>> {
   const columns = names.map((name) => [name, valueReader(batch.getChild(name)!)] as const);
   for (let row = 0; row < batch.numRows; row++) {
@@ -169,7 +169,7 @@ function valueReader(column: Vector): ValueReader {
   };
 }
 
-/** The library would put U+FFFD where bytes are not UTF-8. */
+/** A reader of strings that checks UTF-8; the library would insert U+FFFD for invalid bytes. */
 function stringReader(data: Data): ValueReader {
   const bytes = Buffer.from(data.values.buffer, data.values.byteOffset, data.values.byteLength);
   const offsets = data.valueOffsets as ArrayLike<number | bigint>;
@@ -181,7 +181,7 @@ function stringReader(data: Data): ValueReader {
   };
 }
 
-/** Strings that overlap could be as many as there are offsets, and each as long as all of the bytes. */
+/** Refuses overlapping strings: there could be as many as offsets, each as long as all of the bytes. */
 function assertOffsets(offsets: ArrayLike<number | bigint>, values: number, bytes: number): void {
   if (values > 0 && offsets.length <= values)
     throw new Error(`a column of ${values} strings has ${offsets.length} offsets`);
@@ -193,7 +193,7 @@ function assertOffsets(offsets: ArrayLike<number | bigint>, values: number, byte
   }
 }
 
-/** Rows of structs and lists are views of the library's own. */
+/** A plain value; structs and lists are views in the library's own types. */
 function plain(value: unknown): unknown {
   if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
   const json: unknown = "toJSON" in value && typeof value.toJSON === "function" ? value.toJSON() : value;

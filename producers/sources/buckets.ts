@@ -13,7 +13,7 @@ export class Buckets {
   get(name: string): Promise<S3Bucket> {
     const found = this.#opened.get(name);
     if (found !== undefined) return found;
-    // The SDK takes a quarter of a second to load, which a corpus of files need not wait for.
+    // Imported on demand: the SDK takes a quarter of a second to load, which a corpus of files should not wait for.
     const opened = import("../../src/adapters/s3/s3-source.ts").then(
       ({ S3Bucket }) => new S3Bucket({ bucket: name, options: this.#options }),
     );

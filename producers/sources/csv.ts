@@ -1,4 +1,4 @@
-/** CSV and TSV with a header line: one document a row. */
+/** CSV and TSV with a header line: one document per row. */
 import { isUtf8 } from "node:buffer";
 import { pipeline, Readable } from "node:stream";
 import { type CsvError, type Info, type Parser, parse } from "csv-parse";
@@ -12,17 +12,17 @@ import { unreadableAt } from "./unreadable.ts";
 
 const NEWLINE = 10;
 const RETURN = 13;
-/** Length in bytes of the start of a file in which the header line is looked for, to find the delimiter. */
+/** Number of bytes at the start of a file that are searched for the header line, to detect the delimiter. */
 const HEADER_BYTES = 64 * 1024;
-/** Each is an object in memory, and takes a byte of the file. */
+/** Maximum number of fields per row; each is an object in memory, but may take only one byte of the file. */
 const MAX_FIELDS = 100_000;
-/** Bytes that are parsed between two checks of a row that has not ended. */
+/** Number of bytes that are parsed between two checks of an unfinished row. */
 const PIECE_BYTES = 64 * 1024;
 const DELIMITERS = [",", ";", "\t", "|"] as const;
 
 interface Row {
   readonly fields: readonly Buffer[];
-  /** Where it begins, 1-based. */
+  /** Line at which it begins, from 1. */
   readonly line: number;
   readonly lastLine: number;
 }
@@ -31,8 +31,8 @@ type CsvOptions = RecordOptions & { readonly format: "csv" | "tsv" };
 type Parsed = { readonly row: Row } | { readonly refused: SourceItem };
 
 /**
- * The delimiter of CSV is that of comma, semicolon, tab and bar which the header has most of. A row with more or
- * fewer fields than the header is a reject; a quote that is never closed takes the rest of the file with it.
+ * Documents of the rows. The delimiter of CSV is the most frequent of comma, semicolon, tab and bar in the header. A
+ * row with more or fewer fields than the header is a reject; an unclosed quote takes the rest of the file with it.
  */
 export async function* readCsv(source: ByteSource, options: CsvOptions): AsyncGenerator<SourceItem> {
   let header: readonly string[] | null = null;
@@ -71,8 +71,8 @@ function textOf(field: Buffer): string | typeof NOT_UTF8 {
 }
 
 /**
- * Rows and rejects in order. A row is handed out when the next one begins, because the last row before a fault
- * of reading may be half a row.
+ * Rows and rejects in order. A row is yielded when the next one begins, because the last row before a
+ * read error may be incomplete.
  */
 async function* readRows(source: ByteSource, options: CsvOptions): AsyncGenerator<Parsed> {
   const { head, chunks } = await peek(plainText(source), HEADER_BYTES);
@@ -83,7 +83,7 @@ async function* readRows(source: ByteSource, options: CsvOptions): AsyncGenerato
     skipped.push(error);
     if (isFatal(error)) feed.stop();
   });
-  // Ends both together. Faults of reading are kept by the feed and those of parsing skipped, so none comes here.
+  // Ends both together. Read errors are kept by the feed and parse errors skipped, so none arrives here.
   pipeline(Readable.from(feed.chunks(), { highWaterMark: 1 }), parser, () => {});
   const lines = new LineCounter();
   let last: Row | null = null;
@@ -114,7 +114,7 @@ async function* readRows(source: ByteSource, options: CsvOptions): AsyncGenerato
 function openParser(delimiter: string, options: CsvOptions, onSkip: (error: CsvError) => void): Parser {
   return parse({
     delimiter,
-    // Fields as bytes: only those that are needed are decoded, and each is checked to be UTF-8.
+    // Fields as bytes: only the needed ones are decoded, and each is checked for valid UTF-8.
     encoding: null,
     info: true,
     relax_column_count: true,
@@ -128,7 +128,7 @@ function openParser(delimiter: string, options: CsvOptions, onSkip: (error: CsvE
   });
 }
 
-/** A record that is too long leaves the parser in the middle of it. */
+/** Whether parsing cannot continue: after a record that is too long, the parser is in the middle of it. */
 function isFatal(error: CsvError): boolean {
   return error.code === "CSV_MAX_RECORD_SIZE";
 }
@@ -153,7 +153,7 @@ function delimiterOf(head: Buffer, format: CsvOptions["format"]): string {
   return DELIMITERS[counts.indexOf(Math.max(...counts))]!;
 }
 
-/** The parser's own limit is one of each field. */
+/** Limits per row; the parser's own limit is per field. */
 class RowLimits {
   readonly #name: string;
   readonly #maxBytes: number;
@@ -166,7 +166,7 @@ class RowLimits {
   }
 
   /**
-   * @param bytes Bytes that the parser was given since the last check.
+   * @param bytes Number of bytes passed to the parser since the last check.
    * @throws FleetError `source_unreadable`
    */
   check(parser: Parser, bytes: number): void {
@@ -176,7 +176,7 @@ class RowLimits {
     this.#rows = rows;
     const fields = (parser as unknown as { state: { record: readonly unknown[] } }).state.record.length;
     if (fields > MAX_FIELDS) throw this.#refused(`${MAX_FIELDS} fields`);
-    // What surrounds the fields may take as much again.
+    // The delimiters and quotes around the fields may double the size.
     if (this.#bytes > 2 * this.#maxBytes + PIECE_BYTES) throw this.#refused(`${this.#maxBytes} bytes`);
   }
 
@@ -188,7 +188,7 @@ class RowLimits {
   }
 }
 
-/** Passes chunks on and ends quietly at a fault, so that the parser gives out what it has. */
+/** Passes chunks on and ends quietly at an error, so that the parser yields its remaining rows. */
 class Feed {
   readonly #chunks: AsyncIterable<Buffer>;
   readonly #check: (bytes: number) => void;
@@ -196,7 +196,7 @@ class Feed {
   fault: unknown = null;
   endsWithLine = true;
 
-  /** @param check Called after each piece; what it throws is a fault. */
+  /** @param check Called after each piece; an error that it throws ends the feed. */
   constructor(chunks: AsyncIterable<Buffer>, check: (bytes: number) => void) {
     this.#chunks = chunks;
     this.#check = check;
@@ -223,7 +223,7 @@ class Feed {
   }
 }
 
-/** The parser's line numbers are those of rows' ends, and it takes each CRLF within quotes for two lines. */
+/** Counts lines: the parser's line numbers are those of row ends, and it counts each CRLF within quotes twice. */
 class LineCounter {
   #extra = 0;
 

@@ -1,4 +1,4 @@
-/** Decodes an object's bytes to plain UTF-8; its first bytes tell compression and UTF-16, not its name. */
+/** Decodes an object's bytes to plain UTF-8; its first bytes, not its name, determine compression and UTF-16. */
 import { pipeline, Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
@@ -18,10 +18,10 @@ const UTF16_MARKS = [
 ] as const;
 
 /**
- * Plain UTF-8 bytes, without a byte order mark. That the rest is valid UTF-8 is for the format to check,
+ * Plain UTF-8 bytes, without a byte order mark. The format's reader checks that the rest is valid UTF-8,
  * line by line or row by row.
  *
- * @throws FleetError `source_unreadable` for damaged or shortened gzip and zstd, and what `source` throws.
+ * @throws FleetError `source_unreadable` for damaged or shortened gzip and zstd, and errors of `source`.
  */
 export async function* plainText(source: ByteSource): AsyncGenerator<Buffer> {
   const raw = await peek(source.stream(), ZSTD_MAGIC.length);
@@ -38,7 +38,7 @@ export function isPlain(head: Buffer): boolean {
   return !isSkippableZstd(head) && !marks.some((mark) => startsWith(head, mark));
 }
 
-/** The same source, of which something is read already or only a part is wanted. Its methods may be of a class. */
+/** The same source with another stream: partly read, or a range. Its methods may be those of a class. */
 export function withStream(source: ByteSource, chunks: AsyncIterable<Buffer>): ByteSource {
   return {
     name: source.name,
@@ -56,7 +56,7 @@ export interface Peeked {
   readonly chunks: AsyncGenerator<Buffer>;
 }
 
-/** A pipe may deliver a single byte first. A fault is thrown where `chunks` comes to it. */
+/** Peeks at the first bytes; a pipe may deliver a single byte first. An error is thrown when `chunks` reaches it. */
 export async function peek(chunks: AsyncIterable<Buffer>, bytes: number): Promise<Peeked> {
   const iterator = chunks[Symbol.asyncIterator]();
   let head: Buffer = Buffer.alloc(0);
@@ -97,7 +97,7 @@ function isSkippableZstd(head: Buffer): boolean {
 }
 
 async function* gunzipped(chunks: AsyncGenerator<Buffer>, name: string): AsyncGenerator<Buffer> {
-  // A failing stream drops what nobody has read yet. With room for nothing, it inflates only what is
+  // A failing stream drops what nobody has read yet. Without a buffer, it inflates only what is
   // asked for, so a damaged file yields the same lines each time, however fast they are taken.
   const options = { chunkSize: INFLATE_BYTES, readableHighWaterMark: 1 };
   const gunzip = createGunzip(options);
@@ -139,7 +139,7 @@ async function* fromUtf16(
     yield Buffer.from(decoder.decode());
   } catch (error) {
     if (error instanceof FleetError) throw error;
-    throw new FleetError("source_unreadable", `${name} begins as ${encoding} text and goes on otherwise`, {
+    throw new FleetError("source_unreadable", `${name} begins as ${encoding} text but continues differently`, {
       cause: error,
     });
   }

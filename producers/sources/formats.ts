@@ -1,4 +1,4 @@
-/** Which format an object has: what was said, else its first bytes, else its name. */
+/** Determines an object's format: from the setting, else its first bytes, else its name. */
 import type { Format } from "../../src/core/selection.ts";
 
 export type KnownFormat = Exclude<Format, "auto">;
@@ -25,18 +25,18 @@ export const KNOWN_NAMES = `${Object.keys(BY_EXTENSION).join(", ")}, each also .
 const MAGIC: Readonly<Record<string, KnownFormat>> = {
   PAR1: "parquet",
   ARROW1: "arrow",
-  // A stream: the mark of continuation.
+  // Continuation marker of a stream.
   "\xff\xff\xff\xff": "arrow",
 };
 
-/** Null when the name tells nothing. */
+/** The format by name; null when the name does not determine it. */
 export function formatByName(name: string): KnownFormat | null {
   return BY_EXTENSION[extensionOf(name).toLowerCase()] ?? null;
 }
 
 /**
- * True if a file found in a folder or below a prefix is read. With a format said, names that tell another one
- * are passed over; names without an ending (`part-00000`) are taken, unless they are markers like `_SUCCESS`.
+ * True if a file found in a folder or below a prefix is read. With a given format, files whose names indicate another
+ * are skipped; names without an extension (`part-00000`) are taken, unless they are markers like `_SUCCESS`.
  */
 export function isWanted(path: string, format: Format): boolean {
   const byName = formatByName(path);
@@ -46,20 +46,20 @@ export function isWanted(path: string, format: Format): boolean {
   return extensionOf(name) === "" && !name.startsWith("_");
 }
 
-/** `.jsonl` of `a/b.jsonl.gz`; empty when there is none. */
+/** The extension, such as `.jsonl` of `a/b.jsonl.gz`; empty when there is none. */
 function extensionOf(path: string): string {
   const name = path.slice(path.lastIndexOf("/") + 1).replace(COMPRESSED, "");
   const dot = name.lastIndexOf(".");
   return dot <= 0 ? "" : name.slice(dot);
 }
 
-/** @param head The first bytes as they lie in the object. */
+/** @param head The object's first bytes, not decompressed. */
 export function formatByMagic(head: Buffer): KnownFormat | null {
   const bytes = head.toString("latin1");
   return Object.entries(MAGIC).find(([magic]) => bytes.startsWith(magic))?.[1] ?? null;
 }
 
-/** @param text The first characters, inflated and decoded, of an object whose name tells nothing. */
+/** @param text The first characters, decoded, of an object whose name does not determine the format. */
 export function formatByText(text: string): KnownFormat | null {
   if (/^\s*<(?:!doctype\s+html|html)\b/i.test(text)) return "html";
   return /^\s*(?:\{|$)/.test(text) ? "jsonl" : null;

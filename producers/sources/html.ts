@@ -1,11 +1,11 @@
-/** The text that a reader of an HTML page sees. */
+/** Extracts the text that a reader of an HTML page sees. */
 import { isUtf8 } from "node:buffer";
 import { Parser } from "htmlparser2";
 import { FleetError } from "../../src/core/errors.ts";
 
 /** Elements whose content is not part of the text. `nav` repeats on every page of a site. */
 const UNSEEN = new Set(["head", "iframe", "nav", "noscript", "object", "script", "style", "svg", "template"]);
-/** These begin and end a paragraph, and these a line. */
+/** Elements that begin and end a paragraph, and those for a line. */
 const PARAGRAPHS = new Set(
   "address article aside blockquote dl fieldset figure footer form h1 h2 h3 h4 h5 h6 header hr main ol p pre section table ul".split(
     " ",
@@ -14,16 +14,16 @@ const PARAGRAPHS = new Set(
 const LINES = new Set("br caption dd div dt figcaption legend li option summary tr".split(" "));
 const CELLS = new Set(["td", "th"]);
 /**
- * Four times as deep as browsers go. The parser looks through all open elements at every tag, so that deeper ones would
- * cost time that grows with the square of the page.
+ * Maximum depth, four times that of browsers. The parser checks all open elements at every tag, so deeper ones would
+ * cost time quadratic in the size of the page.
  */
 const MAX_DEPTH = 2048;
-/** Where a declaration of the charset may stand, by the standard. */
+/** Number of bytes in which a declaration of the charset may be, by the standard. */
 const CHARSET_BYTES = 1024;
 
 /**
  * The title, a blank line, and the page's text: white space as a browser collapses it, entities decoded.
- * @returns Null when the bytes are neither UTF-8 nor what the page says they are.
+ * @returns Null when the bytes are neither UTF-8 nor in the encoding that the page declares.
  * @throws FleetError `source_unreadable` for elements that are nested too deep
  */
 export function htmlText(bytes: Buffer): string | null {
@@ -52,10 +52,10 @@ class Page {
   #title = "";
   #depth = 0;
   #isInTitle = false;
-  /** Elements open since the outermost unseen one, itself included. */
+  /** Number of elements open since the outermost unseen one, itself included. */
   #unseen = 0;
   #preformatted = 0;
-  /** White space before the next word: nothing, a space, or the end of a line or a paragraph. */
+  /** White space before the next word: none, a space, or the end of a line or a paragraph. */
   #gap: "" | " " | "\n" | "\n\n" = "";
 
   onopentag(name: string, attributes: Readonly<Record<string, string>>): void {
@@ -86,7 +86,7 @@ class Page {
     else if (this.#unseen > 0) return;
     else if (this.#preformatted > 0) this.#append(text);
     else {
-      // Not the no-break space, which an author has put there.
+      // The no-break space is kept, because an author wrote it.
       const words = text.split(/[ \t\r\n\f]+/);
       words.forEach((word, i) => {
         if (i > 0) this.#widen(" ");

@@ -1,4 +1,4 @@
-/** JSONL, plain, gzip or zstd: one document a line. */
+/** JSONL, plain, gzip or zstd: one document per line. */
 import { isUtf8 } from "node:buffer";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { messageOf } from "../../src/core/errors.ts";
@@ -14,7 +14,7 @@ const SPACE = 32;
 
 /**
  * Yields every line as a document or a reject. A file that fails midway ends with a reject that names
- * the line reached; what came before stands.
+ * the line reached; earlier items remain valid.
  */
 export async function* readJsonl(source: ByteSource, options: RecordOptions): AsyncGenerator<SourceItem> {
   const reached = { line: 0 };
@@ -26,22 +26,22 @@ export async function* readJsonl(source: ByteSource, options: RecordOptions): As
 }
 
 /**
- * The lines that begin in a range, numbered from 1. Whoever knows how many lines lie before it puts the numbers
- * right, and says by `unreadableAfter` what became of a fault, which is thrown.
+ * The lines that begin in a range, numbered from 1. A caller that knows the number of earlier lines corrects the
+ * numbers, and reports a thrown error with `unreadableAfter`.
  *
- * @param reached Told the last line that was read.
+ * @param reached Called with the number of the last line that was read.
  */
 export async function* readJsonlRange(
   params: Readonly<{ source: ByteSource; range: ByteRange; options: RecordOptions; reached: { line: number } }>,
 ): AsyncGenerator<SourceItem> {
   const { source, range, options, reached } = params;
   const bytes = wholeLines(source, range);
-  // A mark of byte order is one at the very beginning only.
+  // A byte order mark occurs only at the very beginning.
   const text = range.start === 0 ? plainText(withStream(source, bytes)) : bytes;
   yield* readLines(text, source.name, options, reached);
 }
 
-/** The reject of a file that could be read up to a line. @throws `error` when all of the corpus is concerned */
+/** The reject of a file that was read up to a line. @throws `error` when it concerns the whole corpus */
 export function unreadableAfter(file: string, line: number, error: unknown): SourceItem {
   return unreadableAt({ file, line: line + 1 }, error, line === 0 ? null : `after line ${line}`);
 }
@@ -90,7 +90,7 @@ function readLine(line: Line, origin: Origin, options: RecordOptions): SourceIte
   return toDocument(record, origin, options);
 }
 
-/** True for a line of nothing but ASCII white space, which is found without decoding it. */
+/** True for a line of only ASCII white space, which is detected without decoding it. */
 function isBlank(bytes: Buffer): boolean {
   for (let at = 0; at < bytes.length; at++) {
     const byte = bytes[at]!;
@@ -100,8 +100,8 @@ function isBlank(bytes: Buffer): boolean {
 }
 
 /**
- * What the text says, or why it says nothing. Of the error only the message is wanted, and the trace of the stack that comes
- * with it takes longer than all else that is done with a bad line.
+ * The parsed record, or why it is invalid. Only the error's message is needed, and its stack trace would
+ * take longer than everything else that is done with a bad line.
  */
 function parseJson(text: string): { readonly record: unknown } | { readonly fault: string } {
   const { stackTraceLimit } = Error;

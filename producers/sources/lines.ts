@@ -1,5 +1,5 @@
 /**
- * Lines of a byte stream. Splitting chunks at newlines by hand is twice as fast as `readline` and,
+ * Splits a byte stream into lines. Splitting chunks at newlines by hand is twice as fast as `readline` and,
  * unlike it, lets a line of any length pass without being held in memory.
  */
 import { streamBlocks } from "../../src/adapters/stream-blocks.ts";
@@ -13,7 +13,7 @@ const NEWLINE = 10;
 const CARRIAGE_RETURN = 13;
 
 /**
- * Cuts chunks into lines, chunk by chunk and not line by line with whoever delivers them: awaiting each of millions of
+ * Splits chunks into lines, chunk by chunk rather than line by line with the source: awaiting each of millions of
  * lines takes far longer than finding them.
  */
 export class LineSplitter {
@@ -22,17 +22,17 @@ export class LineSplitter {
   #length = 0;
   #lines = 0;
 
-  /** @param maxBytes A longer line is dropped as it streams past, and only its length is told. */
+  /** @param maxBytes A longer line is dropped as it streams past, and only its length is reported. */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
-  /** Lines that have ended so far, empty ones included. */
+  /** Number of lines that have ended so far, empty ones included. */
   get lines(): number {
     return this.#lines;
   }
 
-  /** The lines that end in this chunk, but for empty ones. Their bytes may be the chunk's own. */
+  /** The lines that end in this chunk, except empty ones. Their bytes may be views of the chunk. */
   *push(chunk: Buffer): Generator<Line> {
     let start = 0;
     while (start < chunk.length) {
@@ -47,7 +47,7 @@ export class LineSplitter {
       yield this.#finish();
       start = end + 1;
     }
-    // Streams may reuse a chunk's memory, so what stays is copied.
+    // Streams may reuse a chunk's memory, so the rest is copied.
     if (start < chunk.length) this.#take(Buffer.from(chunk.subarray(start)));
   }
 
@@ -79,8 +79,8 @@ const BLOCK_BYTES = 4 * 1024 * 1024;
 const TAIL_BYTES = 64 * 1024;
 
 /**
- * The bytes of exactly those lines that begin in a range, so that ranges which meet give every line once: what
- * comes before the first newline is of the line that began before, and the last line is read to its end.
+ * The bytes of exactly the lines that begin in a range, so that adjacent ranges yield every line once: bytes
+ * before the first newline belong to the previous range's last line, and the last line is read to its end.
  *
  * @param source UTF-8 text, neither compressed nor a pipe.
  */
@@ -91,7 +91,7 @@ export async function* wholeLines(
 ): AsyncGenerator<Buffer> {
   const bytes = source.bytes ?? 0;
   const read = (part: ByteRange): Promise<Buffer> => source.readRange(part);
-  // From the byte before: when that ends a line, one begins where the range does.
+  // From the byte before: if it ends a line, the next one begins at the range's start.
   const body = { start: Math.max(0, range.start - 1), end: Math.min(range.end, bytes) };
   let isInside = range.start === 0;
   let last = NEWLINE;

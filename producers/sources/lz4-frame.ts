@@ -1,6 +1,6 @@
 /**
- * LZ4 frames (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md): what Arrow's LZ4 bodies are. Of the
- * packages, the pure one garbles frames that Polars writes, and the others are native.
+ * LZ4 frames (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md), as in Arrow's LZ4 bodies. Among the
+ * packages, the pure one corrupts frames that Polars writes, and the others are native.
  */
 
 const MAGIC = 0x184d2204;
@@ -9,12 +9,12 @@ const UNCOMPRESSED = 0x80000000;
 const MIN_MATCH = 4;
 
 /**
- * @throws Error or RangeError when the bytes are no whole frame, or do not hold so many bytes. Checksums are not looked
- *   at.
+ * @throws Error or RangeError when the bytes are not a whole frame, or do not decode to that many bytes. Checksums are
+ *   not verified.
  */
 export function unlz4(frame: Uint8Array, outputBytes: number): Uint8Array {
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
-  if (view.getUint32(0, true) !== MAGIC) throw new Error("no LZ4 frame begins where one should");
+  if (view.getUint32(0, true) !== MAGIC) throw new Error("an LZ4 frame was expected");
   const flags = view.getUint8(4);
   const hasBlockChecksum = (flags & 0x10) !== 0;
   let at = INDEPENDENT_HEADER_BYTES + ((flags & 0x08) === 0 ? 0 : 8) + ((flags & 0x01) === 0 ? 0 : 4);
@@ -30,7 +30,7 @@ export function unlz4(frame: Uint8Array, outputBytes: number): Uint8Array {
   return output.whole();
 }
 
-/** A block may refer back to what the blocks before it gave. */
+/** Decodes a block, which may refer back to the output of earlier blocks. */
 function decodeBlock(block: Uint8Array, output: Output): void {
   let at = 0;
   const next = (): number => {
@@ -38,7 +38,7 @@ function decodeBlock(block: Uint8Array, output: Output): void {
     if (byte === undefined) throw new RangeError("an LZ4 block ends early");
     return byte;
   };
-  /** A nibble of fifteen goes on in bytes, until one is not 255. */
+  /** A length nibble of fifteen continues in bytes, until one is not 255. */
   const length = (nibble: number): number => {
     let total = nibble;
     if (nibble < 15) return total;
@@ -57,7 +57,7 @@ function decodeBlock(block: Uint8Array, output: Output): void {
   }
 }
 
-/** Memory of its own, so that it begins at a multiple of eight, and of the size that was told. */
+/** Output memory of its own, so that it is aligned to eight bytes, and of the declared size. */
 class Output {
   readonly #bytes: Uint8Array;
   #length = 0;
@@ -72,7 +72,7 @@ class Output {
     this.#length += bytes.length;
   }
 
-  /** Byte by byte where the stretch reaches into itself, which is how runs are written. */
+  /** Copies byte by byte if the source overlaps the target, which is how runs are encoded. */
   repeat(offset: number, count: number): void {
     const from = this.#length - offset;
     if (offset === 0 || from < 0) throw new RangeError("an LZ4 block refers to bytes before its beginning");

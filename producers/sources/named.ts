@@ -1,4 +1,4 @@
-/** Tells if the inputs of a corpus include an object: the rules of `listInput`, without a disk or a server. */
+/** Checks whether the inputs of a corpus include an object: the rules of `listInput`, without a disk or a server. */
 import { join, relative } from "node:path";
 import picomatch from "picomatch";
 import type { Format } from "../../src/core/selection.ts";
@@ -10,7 +10,7 @@ import type { Place } from "./objects.ts";
 type NamedPlace = Exclude<Place, { kind: "pipe" }>;
 type S3Place = NamedPlace & { kind: "s3" };
 
-/** @param inputs Files, folders, patterns or `s3://…`; which of the first two one is can be told on its disk only. */
+/** @param inputs Files, folders, patterns or `s3://…`; only the disk can distinguish the first two. */
 export function namedBy(inputs: readonly string[], format: Format): (place: NamedPlace) => boolean {
   const exact = new Set(inputs);
   const files = inputs.filter((input) => !isS3(input)).map((input) => fileTest(input, format));
@@ -37,7 +37,7 @@ function fileTest(input: string, format: Format): (path: string) => boolean {
   return (path) => isBelow(base || ".", path, isMatch) || isBelow(input, path, wants);
 }
 
-/** Spelt as `listInput` spells it: no other way to write a path is taken for its name. */
+/** Whether a path in the exact spelling of `listInput` is below the folder; other spellings are not accepted. */
 function isBelow(folder: string, path: string, wants: (below: string) => boolean): boolean {
   const below = toPosix(relative(folder, path));
   return below !== "" && !isHidden(below) && join(folder, below) === path && wants(below);
@@ -57,7 +57,7 @@ function objectTest(input: string, format: Format): (place: S3Place) => boolean 
   };
 }
 
-/** Names that begin with a dot, `..` among them, are never listed. */
+/** Whether a name begins with a dot, such as `..`; these are never listed. */
 function isHidden(below: string): boolean {
   return /(?:^|\/)\./.test(below);
 }

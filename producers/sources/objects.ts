@@ -1,4 +1,4 @@
-/** Lists the objects of a corpus from the inputs that people name, in one order everywhere. */
+/** Lists the objects of a corpus from its inputs, in the same order on every machine. */
 import { opendir, stat } from "node:fs/promises";
 import { join, posix } from "node:path";
 import type { Readable } from "node:stream";
@@ -12,26 +12,26 @@ import { messageOf } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { isWanted } from "./formats.ts";
 
-/** Where an object lies, as plain data that another thread or process can open it by. */
+/** An object's location, as plain data by which another thread or process can open it. */
 export type Place =
   | { readonly kind: "file"; readonly path: string }
   | { readonly kind: "s3"; readonly bucket: string; readonly entry: S3Entry }
-  /** Can be read once, and here only. */
+  /** Readable only once, and only in this process. */
   | { readonly kind: "pipe" };
 
-/** Something to read documents from: a file, an object in a bucket, standard input. */
+/** A source of documents: a file, an object in a bucket, standard input. */
 export interface CorpusObject {
-  /** The object's name as rejects show it. */
+  /** The object's name in rejects. */
   readonly name: string;
-  /** Id of its document, where the whole object is one document. */
+  /** Document id, if the whole object is one document. */
   readonly id: string;
-  /** True if people named this very object; false if it was found below a folder or prefix that they named. */
+  /** True for an input itself; false for an object found below an input folder or prefix. */
   readonly isNamed: boolean;
   readonly place: Place;
   open(): Promise<ByteSource>;
 }
 
-/** One object of a corpus, or why it cannot be read. */
+/** One object of a corpus, or the reason why it cannot be read. */
 export type Listed =
   | { readonly kind: "object"; readonly object: CorpusObject }
   | { readonly kind: "reject"; readonly reject: ReturnType<typeof rejectAt> };
@@ -39,13 +39,13 @@ export type Listed =
 export interface ListOptions {
   readonly format: Format;
   readonly stdin: Readable;
-  /** The reader of a bucket, opened at its first use. */
+  /** The reader of a bucket, opened on first use. */
   readonly bucket: (name: string) => Promise<S3Bucket>;
 }
 
 /**
  * Folders are walked in order of names by code unit, buckets listed in order of keys; one page or folder of names
- * is held at a time. Names beginning with a dot are passed over and symbolic links are not followed.
+ * is held at a time. Names that begin with a dot are skipped and symbolic links are not followed.
  */
 export async function* listInput(input: string, options: ListOptions): AsyncGenerator<Listed> {
   if (input === STDIN) {
@@ -81,7 +81,7 @@ async function* listFolder(folder: string, wants: (path: string) => boolean): As
   }
 }
 
-/** Every match is read, whatever its name ends in: the pattern said so. Ids are paths below its fixed part. */
+/** Every match of a pattern is read, whatever its extension. Ids are paths below its fixed part. */
 async function* listGlob(pattern: string): AsyncGenerator<Listed> {
   const { base, glob } = picomatch.scan(toPosix(pattern));
   const isMatch = picomatch(glob);
@@ -91,7 +91,7 @@ async function* listGlob(pattern: string): AsyncGenerator<Listed> {
 
 type Found = { readonly path: string } | { readonly reject: ReturnType<typeof rejectAt> };
 
-/** Files below a folder, POSIX paths relative to it. Links could lead in circles or out of the folder. */
+/** Files below a folder as POSIX paths relative to it. Links could form cycles or leave the folder, so none is followed. */
 async function* walk(root: string, below: string): AsyncGenerator<Found> {
   const entries: { name: string; isFolder: boolean }[] = [];
   try {
@@ -112,7 +112,7 @@ async function* walk(root: string, below: string): AsyncGenerator<Found> {
 }
 
 async function isFolder(path: string): Promise<boolean> {
-  // One that vanished since it was checked is reported by whoever reads it.
+  // A file that vanished since the check is reported by its reader.
   return stat(path).then(
     (info) => info.isDirectory(),
     () => false,
@@ -128,7 +128,7 @@ async function isThere(path: string): Promise<boolean> {
 
 // --- Buckets ----------------------------------------------------------------------------------
 
-/** `s3://bucket/key` of one object, else everything below `s3://bucket/key/`; or a pattern. */
+/** One object `s3://bucket/key`, else everything below `s3://bucket/key/`; or a pattern. */
 async function* listS3(url: string, options: ListOptions): AsyncGenerator<Listed> {
   const { bucket: name, key } = parseS3Url(url);
   const bucket = await options.bucket(name);
@@ -145,7 +145,7 @@ async function* listS3(url: string, options: ListOptions): AsyncGenerator<Listed
   const below = folder === "" ? "" : `${folder}/`;
   const wants = isGlob ? picomatch(glob) : (path: string): boolean => isWanted(path, options.format);
   for await (const entry of bucket.list(isGlob ? literalStart(key) : below)) {
-    // A server lists by what the pattern begins with, which may be less than the folder that it names.
+    // A server lists by the pattern's literal prefix, which may be shorter than the folder that it names.
     if (!entry.key.startsWith(below)) continue;
     const path = entry.key.slice(below.length);
     if (/(?:^|\/)\./.test(path) || !wants(path)) continue;
@@ -154,7 +154,7 @@ async function* listS3(url: string, options: ListOptions): AsyncGenerator<Listed
   }
 }
 
-/** The literal start that all matches share: `logs/2026-` of `logs/2026-*.jsonl`. A server lists by it. */
+/** The literal prefix of all matches, by which a server lists: `logs/2026-` of `logs/2026-*.jsonl`. */
 function literalStart(pattern: string): string {
   return pattern.slice(0, pattern.search(/[*?[\]{}()!+@\\]/));
 }

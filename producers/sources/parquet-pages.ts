@@ -1,6 +1,6 @@
 /**
- * The pages of a column chunk, looked at before the library decodes them. It trusts every count: a run of a few bytes
- * that says it is two billion values fills an array of as many.
+ * Checks the pages of a column chunk before the library decodes them. It trusts every count: a run of a few bytes
+ * that claims two billion values fills an array of that size.
  *
  * Layout: https://parquet.apache.org/docs/file-format/data-pages/ (pages, levels, the RLE and bit-packing hybrid).
  */
@@ -15,11 +15,11 @@ import { compressors as libraryCompressors } from "hyparquet-compressors";
 import { assertDecodedBytes } from "./expansion.ts";
 import { unzstd } from "./zstd.ts";
 
-/** Each is an object in memory; writers make pages of thousands. */
+/** Maximum number of values per page; each is an object in memory, and writers use thousands. */
 const MAX_PAGE_VALUES = 8 * 1024 * 1024;
-/** Writers fill up the last run. */
+/** Tolerance for padding: writers fill up the last run. */
 const MAX_PADDING = 512;
-/** By how much a chunk's own account of its size may be wrong. */
+/** Tolerance for an inaccurate size in a chunk's metadata. */
 const SIZE_SLACK_BYTES = 16 * 1024 * 1024;
 const MAX_SNAPPY_RATIO = 22;
 const MAX_LZ4_RATIO = 255;
@@ -27,8 +27,8 @@ const MAX_LZ4_RATIO = 255;
 type PageCheck = (page: Uint8Array) => void;
 
 /**
- * Checks of the pages, by the digest of a page's bytes as they lie in the file: the library copies buffers, and
- * tells its decompressors nothing else. Pages that are alike and yet differ in their headers are each checked for both.
+ * Checks of the pages, by the digest of a page's bytes in the file: the library copies buffers, and
+ * passes its decompressors nothing else. Equal pages with different headers are checked for each of them.
  */
 type Checks = Map<string, Map<string, PageCheck>>;
 
@@ -41,7 +41,7 @@ interface Column {
   readonly isFlat: boolean;
 }
 
-/** A file to read one row group of, and what decompresses its pages; both refuse by throwing an Error that says why. */
+/** A file with one row group, and decompressors for its pages; both throw an Error that states the reason. */
 export function checkedGroup(
   params: Readonly<{ file: AsyncBuffer; group: RowGroup; schema: SchemaTree; columns: readonly string[] }>,
 ): { readonly file: AsyncBuffer; readonly compressors: Compressors } {
@@ -78,7 +78,7 @@ function checkChunk(view: DataView, column: Column, rows: number, checks: Checks
   const reader = { view, offset: 0 };
   let values = 0;
   let decoded = 0;
-  // As the library reads on.
+  // The same loop condition as in the library.
   while (reader.offset < view.byteLength - 1 && (!column.isFlat || values < rows)) {
     const header = parquetHeader(reader);
     const { compressed_page_size: encodedBytes, uncompressed_page_size: bytes } = header;
@@ -93,12 +93,12 @@ function checkChunk(view: DataView, column: Column, rows: number, checks: Checks
   if (values < rows) throw new Error(`a column has ${values} values for ${rows} rows`);
   const said = Number(column.meta.total_uncompressed_size);
   if (decoded > said * 2 + SIZE_SLACK_BYTES || (values === rows && said > decoded * 2 + SIZE_SLACK_BYTES))
-    throw new Error(`a column says that it has ${said} bytes, and its pages have ${decoded}`);
-  // Of others than flat columns all pages are decoded for every slice.
+    throw new Error(`a column claims ${said} bytes, but its pages have ${decoded}`);
+  // In nested columns all pages are decoded for every slice.
   if (!column.isFlat) assertDecodedBytes(decoded, view.byteLength);
 }
 
-/** @returns The number of values; of a dictionary none. */
+/** @returns The number of values; 0 for a dictionary. */
 function checkPage(page: Uint8Array, header: PageHeader, column: Column, checks: Checks): number {
   const { data_page_header: v1, data_page_header_v2: v2, dictionary_page_header: dictionary } = header;
   const values = (v1 ?? v2 ?? dictionary)?.num_values ?? 0;
@@ -126,7 +126,7 @@ function digestOf(page: Uint8Array): string {
   return hash("sha1", page, "base64");
 }
 
-/** Statistics are of any size, and say nothing of how a page is read. */
+/** Statistics have any size, and do not affect how a page is read. */
 function withoutBytes(key: string, value: unknown): unknown {
   return key === "statistics" ? undefined : value;
 }
@@ -135,7 +135,7 @@ function withoutBytes(key: string, value: unknown): unknown {
 
 type HeaderV2 = NonNullable<PageHeader["data_page_header_v2"]>;
 
-/** Where there are none the library passes over none. */
+/** Without levels, the library skips none. */
 function levelBytesV2(header: HeaderV2, { maxDefinition }: Column): number {
   return maxDefinition > 0 ? header.definition_levels_byte_length : 0;
 }
@@ -151,7 +151,7 @@ function checkLevelsV2(page: Uint8Array, header: HeaderV2, column: Column): void
     checkRuns(page.subarray(repetition, repetition + definition), widthOf(column.maxDefinition), values);
 }
 
-/** @returns Where the values begin. */
+/** @returns Offset of the values. */
 function checkLevelsV1(page: Uint8Array, values: number, { maxRepetition, maxDefinition }: Column): number {
   let at = 0;
   for (const most of [maxRepetition, maxDefinition]) {
@@ -172,9 +172,9 @@ function checkValues(
   if (encoding === "DELTA_BYTE_ARRAY") return checkPrefixes(bytes, values);
   const isDictionary = encoding === "PLAIN_DICTIONARY" || encoding === "RLE_DICTIONARY";
   if (!isDictionary && encoding !== "RLE") return;
-  // Booleans have their length before them in both versions, where the library looks for it.
+  // Booleans are preceded by their length in both versions, where the library reads it.
   if (column.meta.type === "BOOLEAN") checkRuns(bytes.subarray(4), 1, values);
-  // Without a bit to each, the first version has no runs at all.
+  // With a bit width of 0, the first version has no runs at all.
   else if (bytes.length > 0 && (bytes[0]! > 0 || !isV1)) checkRuns(bytes.subarray(1), bytes[0]!, values);
 }
 
@@ -185,13 +185,13 @@ function checkRuns(bytes: Uint8Array, bits: number, values: number): void {
     const isPacked = (header & 1) === 1;
     const groups = header >>> 1;
     const count = isPacked ? groups * 8 : groups;
-    if (count > values - seen + MAX_PADDING) throw new Error(`a run says that it is ${count} of ${values} values`);
+    if (count > values - seen + MAX_PADDING) throw new Error(`a run claims ${count} of ${values} values`);
     reader.offset += isPacked ? groups * bits : Math.ceil(bits / 8);
     seen += count;
   }
 }
 
-/** Each value begins with a stretch of the one before it, which is copied. */
+/** Checks prefix lengths: each value begins with a copied prefix of the previous one. */
 function checkPrefixes(bytes: Uint8Array, values: number): void {
   const reader = readerOf(bytes);
   readVarInt(reader);
@@ -217,7 +217,7 @@ function widthOf(level: number): number {
 
 type Decompress = (input: Uint8Array, outputBytes: number) => Uint8Array;
 
-/** None gives more than it was told, and none allocates what its input cannot hold. */
+/** None outputs more than its declared size, and none allocates more than its input can expand to. */
 const DECOMPRESS: Readonly<Record<string, Decompress>> = {
   SNAPPY: (input, outputBytes) => libraryCompressed("SNAPPY", input, outputBytes, MAX_SNAPPY_RATIO),
   LZ4: (input, outputBytes) => libraryCompressed("LZ4", input, outputBytes, MAX_LZ4_RATIO),

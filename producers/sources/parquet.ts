@@ -1,4 +1,4 @@
-/** Parquet: row group by row group, only the columns that are needed. */
+/** Parquet: row group by row group, only the needed columns. */
 import { isUtf8 } from "node:buffer";
 import {
   type AsyncBuffer,
@@ -17,14 +17,14 @@ import { checkedGroup } from "./parquet-pages.ts";
 import { NOT_UTF8, type RecordOptions, toDocument } from "./record.ts";
 import { damageOf, unreadableAt } from "./unreadable.ts";
 
-/** A row group whose columns are larger is read in slices of about this many bytes. */
+/** Size of a slice in bytes; a row group with larger columns is read in slices. */
 const SLICE_BYTES = 64 * 1024 * 1024;
-/** However little a row takes in the file, it is an object in memory. */
+/** Maximum number of rows per slice: each is an object in memory, however small it is in the file. */
 const SLICE_ROWS = 1024 * 1024;
-/** Compressed bytes of one row group that are kept, so that its slices do not fetch them again and again. */
+/** Compressed bytes of one row group that are cached, so that its slices do not fetch them repeatedly. */
 const KEPT_BYTES = 256 * 1024 * 1024;
 
-/** A damaged row group is one reject that names its rows; the groups after it are read. */
+/** Documents of all row groups. A damaged one is one reject that names its rows; the groups after it are read. */
 export async function* readParquet(source: ByteSource, options: RecordOptions): AsyncGenerator<SourceItem> {
   let metadata: FileMetaData;
   let columns: ColumnInfo[];
@@ -64,9 +64,10 @@ export async function* readParquet(source: ByteSource, options: RecordOptions): 
 async function readMetadata(source: ByteSource): Promise<FileMetaData> {
   const bytes = source.bytes ?? 0;
   try {
-    if (bytes < 12) throw new Error(`a Parquet file has at least 12 bytes, and this one ${bytes}`);
+    if (bytes < 12) throw new Error(`a Parquet file has at least 12 bytes; this one has ${bytes}`);
     const metadata = await parquetMetadataAsync(asyncBuffer(source));
-    if (metadata.row_groups.some(({ num_rows }) => num_rows < 0)) throw new Error("a row group has less than no rows");
+    if (metadata.row_groups.some(({ num_rows }) => num_rows < 0))
+      throw new Error("a row group has a negative number of rows");
     assertRows(Number(metadata.row_groups.reduce((rows, { num_rows }) => rows + num_rows, 0n)), bytes);
     return metadata;
   } catch (error) {
@@ -100,7 +101,7 @@ async function* readGroup(
     try {
       const slice = await parquetReadObjects({
         file,
-        // Of this group alone: the library walks over all of them for every call.
+        // Only this group: the library iterates over all of them in every call.
         metadata: { ...metadata, row_groups: [group] },
         columns: [...columns],
         rowStart,
@@ -117,7 +118,7 @@ async function* readGroup(
   }
 }
 
-/** Uncompressed bytes of the columns, one at least. */
+/** Uncompressed size of the columns in bytes, at least 1. */
 function sizeOf(group: RowGroup, columns: readonly string[]): number {
   let bytes = 1;
   for (const { meta_data } of group.columns) {
@@ -139,7 +140,7 @@ function asyncBuffer(source: ByteSource): AsyncBuffer {
     byteLength,
     slice: async (start, end = byteLength) => {
       if (!Number.isSafeInteger(start) || start < 0 || end > byteLength || end < start)
-        throw new Error(`it points at bytes ${start} to ${end} of ${byteLength}`);
+        throw new Error(`it refers to bytes ${start} to ${end} of ${byteLength}`);
       if (start === end) return new ArrayBuffer(0);
       const { buffer, byteOffset, byteLength: bytes } = await source.readRange({ start, end });
       return (bytes === buffer.byteLength ? buffer : buffer.slice(byteOffset, byteOffset + bytes)) as ArrayBuffer;
@@ -147,7 +148,7 @@ function asyncBuffer(source: ByteSource): AsyncBuffer {
   };
 }
 
-/** Remembers what was read, up to a limit. */
+/** Caches ranges that were read, up to a limit. */
 function keeping(file: AsyncBuffer): AsyncBuffer {
   const kept = new Map<string, ArrayBuffer>();
   let bytes = 0;

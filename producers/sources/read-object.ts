@@ -1,4 +1,4 @@
-/** One corpus object, whatever its format, as documents and rejects. */
+/** Reads one corpus object of any format as documents and rejects. */
 import type { Selection } from "../../src/core/selection.ts";
 import { rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
@@ -13,19 +13,19 @@ import { readParquet } from "./parquet.ts";
 import { readText, utf8Text } from "./text.ts";
 import { unreadableAt } from "./unreadable.ts";
 
-/** Enough for any magic number. */
+/** Enough bytes for any magic number. */
 const HEAD_BYTES = 8;
-/** Length in bytes of the text that decides the format of an object whose name does not. */
+/** Number of bytes of text that determine the format of an object whose name does not. */
 const SNIFF_BYTES = 1024;
 
 export interface ReadOptions extends Omit<Selection, "limit"> {
-  /** Longest accepted line, row or file, in bytes. */
+  /** Maximum length of a line, row or file, in bytes. */
   readonly maxDocumentBytes: number;
 }
 
 type Readable = Pick<CorpusObject, "name" | "id" | "open">;
 
-/** Independent of every other object, and the same each time. */
+/** Independent of all other objects, and the same each time. */
 export async function* readObject(object: Readable, options: ReadOptions): AsyncGenerator<SourceItem> {
   let source: ByteSource;
   try {
@@ -67,7 +67,7 @@ function readAs(
   }
 }
 
-/** The format of an object. Its first bytes come from the stream that is read next: no extra request is made. */
+/** The format of an object. Its first bytes come from the stream that is read next, without an extra request. */
 export async function sniff(
   source: ByteSource,
   name: string,
@@ -86,12 +86,12 @@ export async function sniff(
   if (byMagic !== null) return { format: byMagic, opened };
   if (byName !== null) return { format: byName, opened };
   const text = await peek(plainText(opened), SNIFF_BYTES);
-  // What is piped in is JSONL unless it looks otherwise: nobody can be asked once it flows.
+  // Standard input is JSONL unless it looks different, since it has no name.
   const format = formatByText(text.head.toString("utf8")) ?? (source.bytes === null ? "jsonl" : null);
   return { format, opened: withStream(source, text.chunks) };
 }
 
 function unknownFormat(name: string): SourceItem {
-  const detail = `its format cannot be told from its name or its first bytes; ${KNOWN_NAMES} are known; say --format`;
+  const detail = `its format cannot be determined from its name or its first bytes; ${KNOWN_NAMES} are known; set --format`;
   return { kind: "reject", reject: rejectAt({ file: name }, "unreadable", detail) };
 }

@@ -1,4 +1,4 @@
-/** Turns one record of any format (a JSON object, a row) into a document, by the fields that were asked for. */
+/** Converts one record of any format (a JSON object, a row) to a document, by the selected fields. */
 import { MAX_ID_CHARS } from "../../src/core/contracts.ts";
 import type { Selection } from "../../src/core/selection.ts";
 import { holds } from "../../src/core/conditions.ts";
@@ -6,29 +6,29 @@ import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../..
 import { checkDocument } from "./check-document.ts";
 import { isSampled } from "./select.ts";
 
-/** Stands for text whose bytes are not UTF-8. */
+/** Placeholder for text whose bytes are not UTF-8. */
 export const NOT_UTF8 = Symbol("bytes that are not UTF-8");
-/** Stands for a value that cannot be written as JSON: lists within lists, deeper than the stack. */
+/** Placeholder for a value that cannot be written as JSON: nested more deeply than the stack allows. */
 const TOO_DEEP = Symbol("a value that is nested too deep");
 
 export interface RecordOptions extends Omit<Selection, "format" | "limit"> {
-  /** Longest accepted line, row or file, in bytes. */
+  /** Maximum length of a line, row or file, in bytes. */
   readonly maxDocumentBytes: number;
 }
 
-/** Every field that is looked at, each once. */
+/** Every field that is read, each once. */
 export function neededFields(options: RecordOptions): string[] {
   const { idField, textFields, where, keep } = options;
   return [...new Set([idField, ...textFields, ...where.map(({ field }) => field), ...keep])];
 }
 
-/** Null for a record that `where` or `sample` leaves out. */
+/** The document; null for a record that `where` or `sample` excludes. */
 export function toDocument(record: object, origin: Origin, options: RecordOptions): SourceItem | null {
   if (!options.where.every((condition) => holds(condition, fieldAt(record, condition.field)))) return null;
   const id = readId(record, options.idField);
   if ("refused" in id) return refuse(origin, "no_id", id.refused);
   if (!isSampled(id.value, options.sample)) return null;
-  // Whole where it can be one, since a delta keeps the rows of a document whose new version was rejected.
+  // Complete if possible, since a delta keeps the rows of a document whose new version was rejected.
   const shownId = (id.value.length > MAX_ID_CHARS ? id.value.slice(0, 64) : id.value).toWellFormed();
   const text = readText(record, options.textFields);
   if ("refused" in text) return refuse(origin, text.reason, text.refused, shownId);
@@ -55,14 +55,14 @@ function refuse(origin: Origin, reason: RejectReason, detail: string, id: string
 
 function readId(record: object, field: string): { readonly value: string } | { readonly refused: string } {
   const id = fieldAt(record, field);
-  // Beyond 2^53 digits are lost while parsing, and two documents could come to share one id.
+  // Beyond 2^53 digits are lost in parsing, and two documents could get the same id.
   if (typeof id === "number" && Math.abs(id) > Number.MAX_SAFE_INTEGER)
     return { refused: `the field ${field} is a number too large to be exact (about ${id}); write it as a string` };
   if (typeof id === "string" || typeof id === "number" || typeof id === "bigint") return { value: String(id) };
   return { refused: `the field ${field} is ${kindOf(id)}; a string or a number is needed${othersOf(record, id)}` };
 }
 
-/** The record's text. Of several fields, missing, null and empty ones are left out; at least one must have text. */
+/** The record's text. Of several fields, missing, null and empty ones are skipped; at least one must have text. */
 function readText(
   record: object,
   fields: readonly string[],
@@ -90,7 +90,7 @@ function readText(
 
 const SHOWN_FIELDS = 8;
 
-/** For a value that is missing, the fields that the record has: most likely one of them was meant. */
+/** A hint for a missing value: the fields that the record has, as one of them was probably meant. */
 function othersOf(record: object, value: unknown): string {
   if (value !== undefined) return "";
   const fields = Object.keys(record);
@@ -102,7 +102,7 @@ function othersOf(record: object, value: unknown): string {
     .join(", ")}${more}`;
 }
 
-/** The value at a dotted path; a field whose own name has the dots is found first. */
+/** The value at a dotted path; a field whose own name contains the dots takes precedence. */
 export function fieldAt(record: object, path: string): unknown {
   if (Object.hasOwn(record, path)) return (record as Record<string, unknown>)[path];
   let value: unknown = record;

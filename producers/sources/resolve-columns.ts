@@ -1,4 +1,4 @@
-/** Formats with a schema: what is asked for is held against it once, before a row is read. */
+/** Checks requested fields against the schema of a format that has one, once, before a row is read. */
 import { rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { neededFields, type RecordOptions } from "./record.ts";
 
@@ -11,7 +11,7 @@ export interface ColumnInfo {
 
 const SHOWN_COLUMNS = 50;
 
-/** The top-level columns that the fields are in, each once; or the reject of the whole object. */
+/** The top-level columns that contain the fields, each once; or the reject of the whole object. */
 export function resolveColumns(
   name: string,
   columns: readonly ColumnInfo[],
@@ -23,7 +23,7 @@ export function resolveColumns(
   });
   const needed = new Set<string>();
   for (const field of neededFields(options)) {
-    // A column whose own name has the dots is found first.
+    // A column whose own name contains the dots takes precedence.
     const top = byName.has(field) ? field : field.split(".")[0]!;
     if (!byName.has(top)) return refuse(`has no column ${field}; its columns are ${listed(columns)}`);
     needed.add(top);

@@ -1,9 +1,9 @@
-/** Which of a corpus's documents are taken. */
+/** Selects documents of a corpus. */
 import { hash } from "node:crypto";
 import type { SourceItem } from "../../src/core/documents.ts";
 import { FleetError } from "../../src/core/errors.ts";
 
-/** By the id alone, so that the same documents are chosen whatever file they are in and whoever reads it. */
+/** Depends only on the id, so that the same documents are chosen in any file and by any reader. */
 export function isSampled(id: string, fraction: number): boolean {
   if (fraction === 1) return true;
   return hash("sha256", id, "buffer").readUIntBE(0, 6) < fraction * 2 ** 48;
@@ -12,7 +12,7 @@ export function isSampled(id: string, fraction: number): boolean {
 /**
  * Ends after `limit` documents; rejects do not count.
  *
- * @throws FleetError `bad_usage` when a column is missing before any document was read: a wrong name, most likely.
+ * @throws FleetError `bad_usage` for a missing column before any document was read: probably a wrong name.
  */
 export async function* selectItems<T extends SourceItem>(
   items: AsyncIterable<T>,
@@ -29,6 +29,6 @@ export async function* selectItems<T extends SourceItem>(
 
 function wrongColumn({ reject }: SourceItem & { kind: "reject" }): FleetError {
   return new FleetError("bad_usage", `${reject.file} ${reject.detail}`, {
-    cure: "name columns that are there with --id-field, --text-field, --where and --keep",
+    cure: "name existing columns with --id-field, --text-field, --where and --keep",
   });
 }

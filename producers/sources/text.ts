@@ -12,17 +12,17 @@ import { unreadableAt } from "./unreadable.ts";
 interface TextOptions extends Pick<RecordOptions, "where" | "sample" | "maxDocumentBytes"> {
   /** Id of the document. */
   readonly id: string;
-  /** The text of the bytes; null when they are not what they should be. */
+  /** Decodes the bytes to text; null when they are invalid. */
   readonly decode: (bytes: Buffer) => string | null;
 }
 
-/** Decodes a file that is nothing but text; null if it is not UTF-8. */
+/** Decodes a plain text file; null if it is not UTF-8. */
 export function utf8Text(bytes: Buffer): string | null {
   return isUtf8(bytes) ? bytes.toString("utf8") : null;
 }
 
 export async function* readText(source: ByteSource, options: TextOptions): AsyncGenerator<SourceItem> {
-  // It has no fields to be chosen by.
+  // A text file has no fields for conditions.
   const isWanted = options.where.every((condition) => holds(condition, undefined));
   if (isWanted && isSampled(options.id, options.sample)) yield await readWhole(source, options);
 }
@@ -46,7 +46,7 @@ async function readWhole(source: ByteSource, params: TextOptions): Promise<Sourc
   }
 }
 
-/** Null when there are more than `maxBytes`, inflated; no more than that is held. */
+/** The decompressed bytes; null when there are more than `maxBytes`, of which no more are held. */
 async function readAll(source: ByteSource, maxBytes: number): Promise<Buffer | null> {
   const parts: Buffer[] = [];
   let bytes = 0;

@@ -1,12 +1,12 @@
-/** Turns faults of reading a corpus object into rejects, or lets them end the run. */
+/** Converts errors of reading a corpus object to rejects, or lets them end the run. */
 import { type Origin, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { FleetError, hasCode, messageOf } from "../../src/core/errors.ts";
 
 /**
- * The reject of an object that is damaged, gone or forbidden: the rest of the corpus is read. Of a server that
- * cannot be reached and of a corpus that changes, every other object would fail too, and the run ends.
+ * The reject of an object that is damaged, missing or forbidden: the rest of the corpus is read. For an unreachable
+ * server or a changing corpus, every other object would fail too, and the run ends.
  *
- * @param reached How far the reading came, as in `after line 7`; null at the very beginning.
+ * @param reached How far reading got, as in `after line 7`; null at the very beginning.
  * @throws `error`, unless it is `source_unreadable` or `source_missing`.
  */
 export function unreadableAt(
@@ -20,7 +20,7 @@ export function unreadableAt(
   return { kind: "reject", reject: rejectAt(origin, "unreadable", detail, id) };
 }
 
-/** A library's verdict on the bytes it was given, as a fault of the object; a fault of reading them stays one. */
+/** Wraps a library's error about an object's bytes as damage; an error of reading them is returned as it is. */
 export function damageOf(name: string, error: unknown): FleetError {
   if (error instanceof FleetError) return error;
   return new FleetError("source_unreadable", `${name} is damaged: ${messageOf(error)}`, { cause: error });

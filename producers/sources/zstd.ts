@@ -1,7 +1,7 @@
 /**
- * Zstandard frames (RFC 8878), block by block: what is decoded at a time is at most 128 KiB, what is held is the window,
- * and both are known before they are allocated. `fzstd` decodes the blocks; left to itself it would allocate whatever
- * window a frame asks for, and move all of it for every block.
+ * Zstandard frames (RFC 8878), block by block: at most 128 KiB are decoded at a time, only the window is held,
+ * and both sizes are known before they are allocated. `fzstd` decodes the blocks; by itself it would allocate any
+ * window that a frame asks for, and move all of it for every block.
  */
 import zlib from "node:zlib";
 import { Decompress } from "fzstd";
@@ -9,18 +9,18 @@ import { Decompress } from "fzstd";
 const MAGIC = 0xfd2fb528;
 const SKIPPABLE = 0x184d2a50;
 const MAX_BLOCK_BYTES = 128 * 1024;
-/** What the `zstd` command allows without being told otherwise; `--long=27` and less. */
+/** Limit on the window; the default of the `zstd` command, `--long=27`. */
 const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
-/** Beyond this a stream that expands more than this often stands for nothing that was ever written. */
+/** Size above which a stream that expands more than this often is refused as a decompression bomb. */
 const MAX_RATIO_FROM_BYTES = 1024 * 1024 * 1024;
 const MAX_RATIO = 2048;
-/** A frame of the largest blocks, with neither size nor checksum, and a window just as large: `History` has the true one. */
+/** Frame header: largest blocks, no size, no checksum, and a window of one block; `History` has the real one. */
 const PLAIN_HEADER = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x00, 7 << 3);
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const RLE_BLOCK = 1;
 const RESERVED_BLOCK = 3;
 
-/** The frame that `fzstd` is in: its window, and where in it the next block begins. */
+/** State of `fzstd` for a frame: its window, and where in it the next block begins. */
 interface FrameState {
   w: Uint8Array;
   e: number;
@@ -32,8 +32,8 @@ interface Frame {
 }
 
 /**
- * A page or buffer whose size is known. Node.js's own decoder takes it where there is one, within the same bounds.
- * @throws Error when the bytes are no whole frames, or hold more or fewer than so many bytes.
+ * Decodes a page or buffer of known size. Node.js's own decoder is used if it exists, within the same limits.
+ * @throws Error when the bytes are not whole frames, or do not decode to that many bytes.
  */
 export function unzstd(bytes: Uint8Array, outputBytes: number): Uint8Array {
   return unzstdNatively(bytes, outputBytes) ?? unzstdByBlocks(bytes, outputBytes);
@@ -62,7 +62,7 @@ export class ZstdDecoder {
     this.#history = history;
   }
 
-  /** The blocks that end in these bytes. @throws Error after the blocks before the damage */
+  /** The blocks that end in these bytes. @throws Error after the blocks that precede the damage */
   *push(bytes: Uint8Array): Generator<Uint8Array> {
     this.#bytesIn += bytes.length;
     for (let at = 0; at < bytes.length;) {
@@ -76,17 +76,17 @@ export class ZstdDecoder {
       this.#have += at - from;
       if (this.#have === this.#need) yield* this.#step();
     }
-    // Streams may reuse a chunk's memory, so what stays is copied.
+    // Streams may reuse a chunk's memory, so the rest is copied.
     const last = this.#parts.pop();
     if (last !== undefined) this.#parts.push(Buffer.from(last));
   }
 
-  /** @throws Error when the last frame ends early */
+  /** Ends the input. @throws Error when the last frame is incomplete */
   end(): void {
     if (this.#frame !== null || this.#have > 0 || this.#skip > 0) throw new Error("unexpected end of zstd data");
   }
 
-  /** There is as much as was needed; either more is, or it is used up. */
+  /** Processes the bytes once as many as needed have arrived. */
   *#step(): Generator<Uint8Array> {
     const all = this.#parts.length === 1 ? Buffer.from(this.#parts[0]!) : Buffer.concat(this.#parts);
     const need = this.#frame === null ? frameHeaderBytes(all) : blockBytes(all);
@@ -135,7 +135,7 @@ export class ZstdDecoder {
       throw new Error(`${this.#bytesIn} bytes of zstd expand to more than ${this.#bytesOut}`);
     this.#history.append(block);
     this.#decoded.push(block);
-    // It now moves its window on and puts the block at its end. Told that there is none, it finds the history instead.
+    // The decoder now moves its window and appends the block. With an empty window, it uses the history instead.
     const frame = (inflater as unknown as { s: FrameState }).s;
     const none = new Uint8Array(0);
     none.set = () => {
@@ -148,7 +148,7 @@ export class ZstdDecoder {
 
 // --- Node.js's own decoder ------------------------------------------------------------------------------------
 
-/** Not in the types of Node.js 20; there from 22.15 on. */
+/** Missing in the types of Node.js 20; available from 22.15 on. */
 const { zstdDecompressSync, constants } = zlib as {
   readonly zstdDecompressSync?: (bytes: Uint8Array, options: object) => Uint8Array;
   readonly constants: Readonly<Record<string, number>>;
@@ -156,9 +156,9 @@ const { zstdDecompressSync, constants } = zlib as {
 const WINDOW_LOG_MAX = constants["ZSTD_d_windowLogMax"];
 
 /**
- * It is given one whole frame with a window within bounds, and nothing else: Node.js 22 stops after the first frame and
- * takes one that is cut short for its end, and 24 ignores what follows a frame. Streams are therefore not for it.
- * @returns Null when it cannot or may not decode the bytes. @throws Error when the frame's checksum is wrong.
+ * Decodes exactly one whole frame with a window within limits: Node.js 22 stops after the first frame and
+ * accepts a truncated one, and 24 ignores what follows a frame. It is therefore not used for streams.
+ * @returns Null when it cannot or must not decode the bytes. @throws Error when the frame's checksum is wrong.
  */
 function unzstdNatively(bytes: Uint8Array, outputBytes: number): Uint8Array | null {
   if (zstdDecompressSync === undefined || WINDOW_LOG_MAX === undefined || !isOneFrame(bytes)) return null;
@@ -168,12 +168,12 @@ function unzstdNatively(bytes: Uint8Array, outputBytes: number): Uint8Array | nu
     return output.length === outputBytes ? output : null;
   } catch (error) {
     if ((error as { code?: unknown }).code === "ZSTD_error_checksum_wrong") throw error;
-    // Whatever else is wrong, the other decoder says it in the same words on every version of Node.js.
+    // The other decoder reports any other problem in the same words on every version of Node.js.
     return null;
   }
 }
 
-/** From header to checksum, without decoding a block. */
+/** Whether the bytes are one frame, from header to checksum, without decoding a block. */
 function isOneFrame(bytes: Uint8Array): boolean {
   const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (all.length < 5 || all.readUInt32LE(0) !== MAGIC) return false;
@@ -195,7 +195,7 @@ function isSkippable(header: Buffer): boolean {
   return (header.readUInt32LE(0) & 0xfffffff0) >>> 0 === SKIPPABLE;
 }
 
-/** As much as can be told of what is there. */
+/** Size of the frame's header, as far as the available bytes tell. */
 function frameHeaderBytes(head: Buffer): number {
   if (isSkippable(head)) return 8;
   if (head.readUInt32LE(0) !== MAGIC) throw new Error("invalid zstd data");
@@ -229,7 +229,7 @@ function readFrameHeader(header: Buffer): { windowBytes: number; hasChecksum: bo
   return { windowBytes: bytes === 2 ? size + 256 : size, hasChecksum, dictionary };
 }
 
-/** Of a block whose first three bytes are there, its header included. */
+/** Size of a block with its header, of which the first three bytes are available. */
 function blockBytes(head: Buffer): number {
   const header = head.readUIntLE(0, 3);
   const kind = (header >> 1) & 3;
@@ -242,13 +242,13 @@ function blockBytes(head: Buffer): number {
 
 interface History {
   readonly bytes: Uint8Array;
-  /** Of the bytes that are filled. */
+  /** Number of filled bytes. */
   readonly length: number;
   begin(windowBytes: number): void;
   append(block: Uint8Array): void;
 }
 
-/** The last window, and room for as much again, so that it is seldom moved. */
+/** The last window, and room for as much again, so that it is rarely moved. */
 class SlidingHistory implements History {
   bytes = new Uint8Array(2 * MAX_BLOCK_BYTES);
   length = 0;
@@ -275,7 +275,7 @@ class SlidingHistory implements History {
   }
 }
 
-/** All of it, of a size that was told. */
+/** The complete output, of a declared size. */
 class FixedHistory implements History {
   readonly bytes: Uint8Array;
   length = 0;

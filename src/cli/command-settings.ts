@@ -1,4 +1,4 @@
-/** What each command can be told, one schema each: settings of the fleet, and those of the command alone. */
+/** Settings schemas of the commands, one each: the fleet's settings that apply, and the command's own. */
 import { z } from "zod";
 import { ALL_HEADS, headSchema, runIdSchema } from "../core/contracts.ts";
 import { overlapPolicySchema } from "../core/schedule.ts";
@@ -61,7 +61,7 @@ export const workCommand = z.object({
   ...jsonSettings.shape,
 });
 
-/** What the process of one worker is sent by its parent. */
+/** Settings that a parent process sends to the process of one worker. */
 export const workerProcess = z.object({
   ...workerSettings.shape,
   device: deviceSchema,
@@ -99,7 +99,7 @@ export const statusCommand = z.object({
   ...jsonSettings.shape,
 });
 
-/** Of `resume` and `cancel`. */
+/** Settings of `resume` and `cancel`. */
 export const steerCommand = z.object({ out, ...queueSettings.shape, ...s3AndLog, ...jsonSettings.shape });
 
 export const cancelCommand = z.object({
@@ -152,7 +152,7 @@ export const reportCommand = z.object({
 
 export const verifyCommand = z.object({ ...s3AndLog, ...jsonSettings.shape });
 
-/** What embeds and ranks queries. */
+/** Settings of commands that embed and rank queries. */
 const querySettings = z.object({
   candidates: z.int().min(0).default(200).meta({
     value: "n",
@@ -271,7 +271,7 @@ export const exportCommand = z.object({
   ...jsonSettings.shape,
 });
 
-/** Of `backfill list`, `remove`, `pause`, `resume` and `trigger`. */
+/** Settings of `backfill list`, `remove`, `pause`, `resume` and `trigger`. */
 export const schedulesCommand = z.object({ out, ...queueSettings.shape, ...s3AndLog, ...jsonSettings.shape });
 
 export const addBackfillCommand = z.object({

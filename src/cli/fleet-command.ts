@@ -1,4 +1,4 @@
-/** A command whose options may be given by environment variables too, switches by what these say. */
+/** A command whose options can also be set by environment variables; a switch takes the value of its variable. */
 import { Command, InvalidArgumentError, type Option } from "commander";
 import { FleetError } from "../core/errors.ts";
 import { SettingOption } from "./options.ts";
@@ -17,8 +17,8 @@ export class FleetCommand extends Command {
   }
 
   /**
-   * In the place of commander's own, which is called when the command line has been read: that one takes a switch for
-   * on whatever its variable says, reads the environment of the process alone, and asks for no cure.
+   * Replaces commander's own method, which is called after the command line has been parsed: that one turns a switch
+   * on whatever its variable says, reads only the environment of the process, and requires no cure.
    */
   protected _parseOptionsEnv(): void {
     for (const option of this.options) {
@@ -51,11 +51,11 @@ function switchOf(option: SettingOption, variable: string, text: string): boolea
   if (/^(?:1|true|yes|on)$/i.test(text)) return true;
   if (/^(?:|0|false|no|off)$/i.test(text)) return false;
   throw new FleetError("bad_usage", `the environment variable ${variable} is ${JSON.stringify(text)}`, {
-    cure: `it sets the switch ${option.long}: say true or false, or unset it`,
+    cure: `it sets the switch ${option.long}: set true or false, or unset it`,
   });
 }
 
-/** As commander does, with defaults that are words, and without the default of a switch, which is always off. */
+/** Describes an option as commander does, with defaults in words, and without a switch's default, always off. */
 function describeOption(option: Option): string {
   const { description, argChoices, defaultValue, defaultValueDescription, mandatory, envVar } = option;
   const byDefault = defaultValueDescription ?? (defaultValue === undefined ? undefined : String(defaultValue));

@@ -1,4 +1,4 @@
-/** Figures for people. */
+/** Formats figures for people. */
 import type { BackfillView } from "../control/schedules/schedule-service.ts";
 import type { RunReport } from "../run/run-progress.ts";
 import { count, megabytes, percent } from "../core/format-figures.ts";
@@ -17,7 +17,7 @@ export function printReport(report: RunReport, storeUrl: string): void {
     ],
   ];
   if (base !== undefined)
-    lines.push(["delta", `of ${base}: ${count(unchanged)} documents unchanged, ${count(deletes)} of its rows gone`]);
+    lines.push(["delta", `of ${base}: ${count(unchanged)} documents unchanged, ${count(deletes)} of its rows removed`]);
   if (report.paddedTokens !== null && report.paddedTokens > 0) {
     lines.push([
       "padding",
@@ -35,7 +35,7 @@ export function printReport(report: RunReport, storeUrl: string): void {
   for (const [name, value] of lines) printLine(`${name.padEnd(10)} ${value}`);
 }
 
-/** The largest first; what is below a thousandth is left out. */
+/** Reasons for an idle device, largest first; those below a thousandth of the time are left out. */
 function waits({ deviceIdleRatios }: RunReport): string {
   const shown = Object.entries(deviceIdleRatios ?? {})
     .filter(([, ratio]) => ratio >= 0.001)
@@ -44,7 +44,7 @@ function waits({ deviceIdleRatios }: RunReport): string {
   return shown.length === 0 ? "" : `; waited for ${shown.join(", ")}`;
 }
 
-/** One line of a list of schedules. */
+/** A schedule as one line of a list. */
 export function scheduleLine(view: BackfillView): string {
   const { name, pattern, timezone, isPaused, nextAt, lastRun, lastState, problem } = view;
   if (lastState === "damaged") return `${name.padEnd(20)} ${problem}`;

@@ -1,34 +1,34 @@
-/** What a command does when a person or the system asks it to stop, and how its run goes on. */
+/** Handling of requests to stop, by a person or the system, and how the stopped run is continued. */
 import { constants } from "node:os";
 import { FleetError } from "../core/errors.ts";
 import { reportFailure, StoppedBySignal } from "./report-failure.ts";
 
-/** How long a command that was told to end waits for servers that do not answer: what it had begun is done again when it is repeated. */
+/** Limit on waiting for unresponsive servers after a stop request; unfinished work is redone by the next attempt. */
 const GOODBYE_MS = 10_000;
-/** As shells tell of a process that a signal has ended. */
+/** Offset that shells add to a signal's number for the exit code of a process that it ended. */
 const EXIT_SIGNAL = 128;
 
-/** For a command that can be repeated: it takes its run up where it was. */
+/** The cure for a command that can be repeated: repeating it resumes its run. */
 export function goingOn(run: string): string {
   return `the same command with --run ${run} continues`;
 }
 
-/** By a signal that asks a command to end. */
+/** A stop requested by a signal. */
 export interface Interruption {
-  /** Aborted, with the fault that the command is to end with. */
+  /** Aborted with the error that the command is to end with. */
   readonly signal: AbortSignal;
-  /** When it was asked to end: ends the process after 10 s, should it still wait for a server by then. */
+  /** Called when a stop was requested: exits after 10 s if the command still waits for a server. */
   readonly leave: () => void;
 }
 
-/** What SIGINT or SIGTERM asks of a command on a run; a second one ends it at once. */
+/** Handles SIGINT and SIGTERM for a command on a run; a second signal ends it at once. */
 export function interruptionOf(run: string): Interruption {
   const told = new AbortController();
   let name: NodeJS.Signals | null = null;
   const stop = (signal: NodeJS.Signals): void => {
     name = signal;
     told.abort(new StoppedBySignal(signal, goingOn(run)));
-    // A corpus that comes from there may have no end, and nobody reads it any more.
+    // A corpus on standard input may have no end, and nothing reads it from here on.
     process.stdin.destroy();
   };
   process.once("SIGINT", stop).once("SIGTERM", stop);
@@ -50,7 +50,7 @@ function leaveAfter(name: NodeJS.Signals, cure: string): void {
   }, GOODBYE_MS).unref();
 }
 
-/** Never resolves. */
+/** A promise that rejects when the signal is aborted, and never resolves. */
 export function untilAborted(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error)));
 }

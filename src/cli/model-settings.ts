@@ -1,4 +1,4 @@
-/** What each command of `models` can be told. */
+/** Settings of each command of `models`. */
 import { z } from "zod";
 import { EXPORT_PRECISIONS } from "../../models/export/run-exporter.ts";
 import { cacheSettings, deviceSettings, modelSettings, planSettings } from "../fleet/settings.ts";

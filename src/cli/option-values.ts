@@ -1,4 +1,4 @@
-/** From what was typed to a value. What the value may be is the business of its schema. */
+/** Parsers from an option's text to its value; the schemas check the value. */
 import { InvalidArgumentError } from "commander";
 import { EXPORT_PRECISIONS } from "../../models/export/run-exporter.ts";
 import { type DeviceChoice, parseDevice } from "../core/device-name.ts";
@@ -8,12 +8,12 @@ import { FleetError } from "../core/errors.ts";
 import type { HeadWeights } from "../core/scoring.ts";
 import { type Condition, isResultColumn } from "../core/selection.ts";
 
-/** NaN for what is no number; an empty text is none. */
+/** NaN for text that is not a number, including an empty text. */
 export function numberOf(text: string): number {
   return text.trim() === "" ? Number.NaN : Number(text);
 }
 
-/** `1000`, or `10%` as it is. */
+/** `1000` as a number, or `10%` as text. */
 export function countOrShare(text: string): number | string {
   return /^\d+$/.test(text.trim()) ? Number(text) : text.trim();
 }
@@ -26,7 +26,7 @@ export function precisionList(text: string): Precision[] {
   return someOf(EXPORT_PRECISIONS, text);
 }
 
-/** Some of `choices`, in their order. */
+/** A subset of `choices`, in their order. */
 function someOf<T extends string>(choices: readonly T[], text: string): T[] {
   const names = splitList(text);
   const chosen = choices.filter((choice) => names.includes(choice));
@@ -34,14 +34,14 @@ function someOf<T extends string>(choices: readonly T[], text: string): T[] {
   throw new InvalidArgumentError(`It must be some of ${choices.join(",")}.`);
 }
 
-/** Ranks, ascending. */
+/** Ranks, in ascending order. */
 export function rankList(text: string): number[] {
   const ranks = [...new Set(text.split(",").map(numberOf))];
   if (ranks.every((rank) => Number.isInteger(rank) && rank >= 1)) return ranks.toSorted((a, b) => a - b);
   throw new InvalidArgumentError("It must be whole numbers of at least 1, separated by commas.");
 }
 
-/** `0.4,0.2,0.4` in the order of `ALL_HEADS`. */
+/** Weights in the order of `ALL_HEADS`, such as `0.4,0.2,0.4`. */
 export function headWeights(text: string): HeadWeights {
   const parts = text.split(",").map(numberOf);
   const [dense, sparse, colbert] = parts as [number, number, number];
@@ -60,7 +60,7 @@ export function nameList(text: string): string[] {
   throw new InvalidArgumentError("It must be one or more names, separated by commas.");
 }
 
-/** Places or hosts; an empty text is none of them. */
+/** Places or hosts; an empty text gives an empty list. */
 export function placeList(text: string): string[] {
   return splitList(text).filter((place) => place !== "");
 }

@@ -1,4 +1,4 @@
-/** Options of the command line and their environment variables, made from the schemas of the settings. */
+/** Command-line options and their environment variables, derived from the schemas of the settings. */
 import { Argument, InvalidArgumentError, Option } from "commander";
 import { z } from "zod";
 import { PREFIX } from "../core/child-environment.ts";
@@ -35,7 +35,7 @@ import { placeSettings } from "./shared-settings.ts";
 
 type Read = (text: string) => unknown;
 
-/** How the text of a value is read, where the kind of its schema does not say it. */
+/** Parsers of option texts whose schema does not determine one. */
 const READERS = new Map<z.ZodType, Read>([
   [modelSettings.shape.engine, (text) => text],
   [planSettings.shape.heads, headList],
@@ -59,7 +59,7 @@ const READERS = new Map<z.ZodType, Read>([
   [evalCommand.shape.at, rankList],
 ]);
 
-/** Options that may be repeated: the values of all times together. */
+/** Options that may be repeated; all their values are collected. */
 const REPEATED = new Set<z.ZodType>([
   planSettings.shape.textField,
   planSettings.shape.where,
@@ -71,14 +71,14 @@ const REPEATED = new Set<z.ZodType>([
   evalCommand.shape.run,
 ]);
 
-/** Flags and variables of before, which deployments have. Their help is the new one's. */
+/** Earlier names of flags and variables, kept for existing deployments. Their help is that of the new name. */
 const RENAMED = new Map<z.ZodType, string>([[reconcileSettings.shape.reconcileSeconds, "--tend-seconds"]]);
 
-/** An option that fills in one setting. */
+/** An option that sets one setting. */
 export class SettingOption extends Option {
-  /** The schema of its value: options of one meaning share it. */
+  /** The schema of the value; options with the same meaning share it. */
   readonly field: z.ZodType;
-  /** Variables that are read where `envVar` is not set. */
+  /** Variables that are read when `envVar` is not set. */
   readonly formerVariables: readonly string[];
   readonly #name: string;
 
@@ -92,7 +92,7 @@ export class SettingOption extends Option {
     this.formerVariables = info.command === undefined ? [] : unlessTaken(plainVariable(flag));
     if (info.value !== undefined) this.#readBy(READERS.get(field));
     if (byDefault !== undefined) this.default(byDefault, info.byDefault);
-    // Where nothing is the default, its words stand in the help and no value does.
+    // Without a default value, only the help states the default, in words.
     else if (info.byDefault !== undefined) this.default(undefined, info.byDefault);
   }
 
@@ -125,12 +125,12 @@ function infoOf(field: z.ZodType): SettingInfo {
   return z.globalRegistry.get(field) as unknown as SettingInfo;
 }
 
-/** `maxTokens` is `max-tokens`. */
+/** Converts `maxTokens` to `max-tokens`. */
 function kebab(name: string): string {
   return name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
-/** `--max-tokens` is `EMBEDFLEET_MAX_TOKENS`; what one command alone takes carries its name. */
+/** Converts `--max-tokens` to `EMBEDFLEET_MAX_TOKENS`; the variable of a single command's option carries its name. */
 function variableOf(flag: string, { variable, command }: SettingInfo): string {
   if (variable !== undefined) return variable;
   return command === undefined ? plainVariable(flag) : plainVariable(`${command}-${flag.slice(2)}`);
@@ -140,7 +140,7 @@ function plainVariable(words: string): string {
   return PREFIX + words.replace(/^--/, "").replaceAll(/[- ]/g, "_").toUpperCase();
 }
 
-/** Those that meant different things to different commands; each has a name of its own now. */
+/** Variables that meant different things to different commands; each has a name of its own now. */
 const AMBIGUOUS = ["HEADS", "KEEP", "RUN", "TO"].map((name) => PREFIX + name);
 
 function unlessTaken(variable: string): string[] {
@@ -149,7 +149,7 @@ function unlessTaken(variable: string): string[] {
 
 /**
  * The options of a command.
- * @param env Says where the user's cache is.
+ * @param env Determines where the user's cache is.
  */
 export function optionsOf(settings: z.ZodObject, env: NodeJS.ProcessEnv): Option[] {
   const machine = new Map<unknown, string>([
@@ -165,12 +165,12 @@ export function optionsOf(settings: z.ZodObject, env: NodeJS.ProcessEnv): Option
   });
 }
 
-/** @returns A schedule's name, checked. */
+/** @returns A validated schedule name. */
 function parseScheduleName(text: string): string {
   return checked(scheduleNameSchema, text) as string;
 }
 
-/** @returns The run id, checked. */
+/** @returns A validated run id. */
 function parseRunId(text: string): string {
   return checked(runIdSchema, text) as string;
 }

@@ -1,4 +1,4 @@
-/** What commands have beside the settings of the fleet: a log and a report. */
+/** Output of commands: a log and a report. */
 import type { Logger } from "pino";
 import { visible, visibleLines } from "../core/visible.ts";
 import { createLogger } from "../telemetry/log.ts";
@@ -10,13 +10,13 @@ export function loggerOf(settings: LogSettings): Logger {
 
 let hasPrintedJson = false;
 
-/** Reports go to standard output, alone, so that they can be piped. */
+/** Prints a report as JSON; standard output carries nothing else, so that it can be piped. */
 export function printJson(value: unknown): void {
   hasPrintedJson = true;
   console.log(visibleLines(JSON.stringify(value, null, 2)));
 }
 
-/** One line of a report for people. Ids, names and messages come from data: a terminal shows them and does not obey them. */
+/** Prints one report line, escaped: ids, names and messages come from data, and a terminal must not obey them. */
 export function printLine(line = ""): void {
   console.log(visible(line));
 }

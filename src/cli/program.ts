@@ -1,4 +1,4 @@
-/** The command table. What a command does is in `commands/`; how it ends is in `report-failure.ts`. */
+/** The command table. `commands/` has the commands, and `report-failure.ts` how they end. */
 import type { Command } from "commander";
 import type { z } from "zod";
 import { visibleLines } from "../core/visible.ts";
@@ -44,7 +44,7 @@ const COMMANDS = {
   listModels: async () => (await import("./commands/models.ts")).listKnown,
 };
 
-/** The action of a command, given just what its handler takes: its arguments, then its settings. */
+/** The action of a command, which passes its handler only the arguments and the settings. */
 function action(name: keyof typeof COMMANDS): (...args: unknown[]) => Promise<void> {
   return async (...args) => {
     const handler = (await COMMANDS[name]()) as (...given: unknown[]) => Promise<void> | void;
@@ -55,7 +55,7 @@ function action(name: keyof typeof COMMANDS): (...args: unknown[]) => Promise<vo
 type Add = (name: string, description: string, settings: z.ZodObject) => Command;
 
 /**
- * @param env Where the options' variables are looked for.
+ * @param env Environment that the options' variables are read from.
  * @returns The whole program, not yet run.
  */
 export function buildProgram(env: NodeJS.ProcessEnv = process.env): Command {
@@ -108,7 +108,7 @@ function addModels(add: Add): void {
     .action(action("exportModel"));
 }
 
-/** What makes embeddings, and what watches over it. */
+/** Adds the commands that make embeddings, and those that observe and reconcile them. */
 function addWork(add: Add): void {
   add("run", "plan, embed and seal a corpus on this machine", settings.runCommand)
     .argument("<corpus...>", CORPUS)
@@ -133,7 +133,7 @@ function addWork(add: Add): void {
   ).action(action("control"));
 }
 
-/** What looks at one run, or steers it. */
+/** Adds the commands that show or change one run. */
 function addRuns(add: Add): void {
   add("status", "show the progress of a run, or list the runs of a store", settings.statusCommand)
     .addArgument(runArgument(false))
@@ -153,7 +153,7 @@ function addRuns(add: Add): void {
   add("gc", "list or delete superseded and abandoned runs (never the latest)", settings.gcCommand).action(action("gc"));
 }
 
-/** What reads results back. */
+/** Adds the commands that read results. */
 function addResults(add: Add): void {
   add("report", "write an HTML report of a run, with its figures and charts", settings.reportCommand)
     .addArgument(runArgument(true))
@@ -180,7 +180,7 @@ function addResults(add: Add): void {
     .action(action("eval"));
 }
 
-/** @param add To the commands of `backfill`. */
+/** @param add Adds a command to `backfill`. */
 function addBackfills(add: Add): void {
   add("add", "schedule a corpus to be embedded regularly", settings.addBackfillCommand)
     .addArgument(scheduleNameArgument())

@@ -1,4 +1,4 @@
-/** Progress on long work: a bar in a terminal, nothing elsewhere (logs say what matters). */
+/** Progress of long work: a bar in a terminal, nothing elsewhere, where the logs suffice. */
 import { SingleBar } from "cli-progress";
 
 export interface Progress {
@@ -18,7 +18,7 @@ export function startProgress(what: string, unit: string): Progress {
   let isStopped = false;
   return {
     update(done, total) {
-      // Whoever reports may learn late that it is over.
+      // A late report after the end is ignored.
       if (isStopped) return;
       if (!isStarted) bar.start(total, done);
       isStarted = true;

@@ -1,4 +1,4 @@
-/** One place where commands end: what to print, and the exit code. */
+/** The single place where commands end: what is printed, and the exit code. */
 import { constants } from "node:os";
 import { FleetError, messageOf } from "../core/errors.ts";
 import { visible } from "../core/visible.ts";
@@ -34,7 +34,7 @@ export function reportFailure(error: unknown): number {
   return EXIT_FAILED;
 }
 
-/** A message names ids and files, and quotes what it could not read. */
+/** Prints to standard error, escaped: a message names ids and files, and quotes data that could not be read. */
 function complain(line: string): void {
   console.error(visible(line));
 }

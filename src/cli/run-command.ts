@@ -1,4 +1,4 @@
-/** One command line, from its words to its exit code. */
+/** Runs one command line and returns its exit code. */
 import { type Command, CommanderError } from "commander";
 import { buildProgram } from "./program.ts";
 import { FleetError, messageOf } from "../core/errors.ts";
@@ -6,9 +6,9 @@ import { printJsonFault } from "./output.ts";
 import { reportFailure } from "./report-failure.ts";
 
 /**
- * Usage errors end with 2; help and version are no errors.
- * @param argv As `process.argv` has it: the command's words begin at index 2.
- * @param onFailure Called with what a command threw, before it is printed.
+ * Usage errors exit with 2; help and version are not errors.
+ * @param argv As in `process.argv`: the command's words begin at index 2.
+ * @param onFailure Called with the error that a command threw, before it is printed.
  * @returns The exit code of the process.
  */
 export async function runCommand(argv: readonly string[], onFailure?: (error: unknown) => void): Promise<number> {

@@ -1,4 +1,4 @@
-/** Settings that several commands have beside those of the fleet. */
+/** Settings that several commands have besides those of the fleet. */
 import { z } from "zod";
 import { s3Settings } from "../fleet/settings.ts";
 
@@ -13,7 +13,7 @@ export const jsonSettings = z.object({
   json: z.boolean().default(false).meta({ description: "print one JSON object on standard output at the end" }),
 });
 
-/** Of commands that read a store: last in their help. */
+/** Settings of commands that read a store; last in their help. */
 export const s3AndLog = { ...s3Settings.shape, ...logSettings.shape };
 
 export const deviceSchema = z.strictObject({ kind: z.string(), index: z.int().min(0) });

@@ -1,4 +1,4 @@
-/** What `status` shows of a run, line by line; never wider than the terminal. */
+/** The lines that `status` shows of a run, never wider than the terminal. */
 import { count, duration, megabytes, percent } from "../core/format-figures.ts";
 import { visible } from "../core/visible.ts";
 import type { WorkerState } from "../core/worker-state.ts";
@@ -6,7 +6,7 @@ import type { RunForecast } from "../run/run-forecast.ts";
 import type { RunReport } from "../run/run-progress.ts";
 
 export interface RunStatus extends RunReport, RunForecast {
-  /** Null when no queue was asked. */
+  /** Null when no queue was read. */
   readonly workers: readonly WorkerState[] | null;
 }
 
@@ -29,7 +29,7 @@ export function statusLines(status: RunStatus, params: Readonly<{ columns: numbe
   }
   if (status.waitsFor !== null) lines.push(...wrappedFact("waits for", status.waitsFor, columns));
   if (status.workers !== null) lines.push(...workerLines(status.workers));
-  // Escapes are longer than what they stand for, so they are made before the line is cut.
+  // Escapes are longer than the characters they stand for, so they are made before the line is cut.
   return lines
     .map(visible)
     .map((line) => (line.length > columns ? `${line.slice(0, Math.max(1, columns - 1))}…` : line));
@@ -39,7 +39,7 @@ function fact(name: string, value: string): string {
   return `${name.padEnd(10)} ${value}`;
 }
 
-/** A sentence with a reason in it is no use without its end: it goes on below. */
+/** A fact wrapped over several lines: a reason without its end would be useless. */
 function wrappedFact(name: string, value: string, columns: number): string[] {
   const lines = [fact(name, "").trimEnd()];
   for (const word of visible(value).split(" ")) {
@@ -61,12 +61,12 @@ function bar({ realTokens, plannedTokens }: RunStatus, columns: number): string 
 
 function rejects({ rejects, workers }: RunStatus): string {
   const rows = (workers ?? []).reduce((sum, worker) => sum + worker.rejects, 0);
-  return `${count(rejects)} rejected${rows > 0 ? `, and ${count(rows)} more by the workers that are here` : ""}`;
+  return `${count(rejects)} rejected${rows > 0 ? `, and ${count(rows)} more by the active workers` : ""}`;
 }
 
 function rateOf({ tokensPerSecondNow, tokensPerSecond }: RunStatus): string {
-  const now = tokensPerSecondNow === null ? "unknown" : `${count(tokensPerSecondNow)} tokens a second`;
-  return `${now} now, ${count(tokensPerSecond)} on the mean`;
+  const now = tokensPerSecondNow === null ? "unknown" : `${count(tokensPerSecondNow)} tokens/s`;
+  return `${now} now, ${count(tokensPerSecond)} on average`;
 }
 
 function etaOf({ etaSeconds, etaUnknownBecause }: RunStatus): string {

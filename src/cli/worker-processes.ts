@@ -1,4 +1,4 @@
-/** Several workers on one machine: a process each, over the devices in turn, kept alive by a supervisor. */
+/** Several workers on one machine: one process each, on the devices in turn, restarted by a supervisor. */
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { chooseEngine } from "../../models/choose-engine.ts";
@@ -13,13 +13,13 @@ const SCRIPT = fileURLToPath(new URL("./worker.process.js", import.meta.url));
 
 export interface WorkerPlace {
   readonly device: Device;
-  /** CPU threads of its model. */
+  /** CPU threads for the model. */
   readonly threads: number;
 }
 
 /**
- * At least one worker a device. Those on the CPU divide its threads among them; those on other devices
- * need a core or two each, which is theirs as it comes.
+ * At least one worker per device. Workers on the CPU divide its threads; those on other devices
+ * need a core or two each, which is not reserved.
  *
  * @param engine ONNX Runtime by default.
  * @throws FleetError `bad_usage` when a device is named that the engine cannot open on this machine.
@@ -36,14 +36,14 @@ export function placesOf(
   return places.map((device) => ({ device, threads: device.kind === "cpu" ? share : settings.threads }));
 }
 
-/** Not yet started. Each is sent its settings, passwords among them: `ps` shows a command line to everyone. */
+/** A supervisor, not yet started. Each process is sent its settings, including passwords: `ps` shows command lines. */
 export function superviseWorkers(
   params: Readonly<{
     settings: WorkCommand;
     model: Model;
     places: readonly WorkerPlace[];
     logLevel: WorkCommand["logLevel"];
-    /** Neighbours cannot share one, so each takes the next; null where they serve none. */
+    /** Workers cannot share a port, so each takes the next one; null when they serve no metrics. */
     firstMetricsPort: number | null;
     log: Logger;
   }>,
@@ -51,7 +51,7 @@ export function superviseWorkers(
   const { settings, model, places, logLevel, firstMetricsPort, log } = params;
   const { metricsPort: _parents, workers: _all, ...shared } = settings;
   const messages = places.map((place, index): WorkerProcess => {
-    // 0 takes a free one each.
+    // 0 takes a free port for each.
     const metricsPort = firstMetricsPort === null ? null : firstMetricsPort === 0 ? 0 : firstMetricsPort + index;
     const own = { ...place, precision: model.precision, logLevel };
     return { ...shared, ...own, ...(metricsPort !== null && { metricsPort }) };

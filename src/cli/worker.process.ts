@@ -1,4 +1,4 @@
-/** The process of one worker. Its parent sends its settings; neither a command line nor the environment says any. */
+/** The process of one worker. Its parent sends the settings; neither a command line nor the environment carries any. */
 import { once } from "node:events";
 import { workerProcess } from "./command-settings.ts";
 import { workAt } from "./commands/work.ts";

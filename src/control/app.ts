@@ -28,13 +28,13 @@ export interface ControlParams {
   readonly metrics: Metrics;
   readonly access: Access;
   readonly board: Board;
-  /** Longer without a whole look at store and queues, and control is not well. */
+  /** Milliseconds without a complete snapshot of store and queues after which `/healthz` fails. */
   readonly maxBlindMs: number;
   readonly log: Logger;
 }
 
 const SELF = ["'self'"];
-/** Nothing from elsewhere, nothing inline: the page works offline and runs no code but ours. */
+/** No external and no inline resources: the page works offline and runs only its own code. */
 const PAGE_POLICY = {
   defaultSrc: ["'none'"],
   scriptSrc: SELF,
@@ -45,7 +45,7 @@ const PAGE_POLICY = {
   formAction: ["'none'"],
   frameAncestors: ["'none'"],
 };
-/** bull-board sets its own base and styles itself from its scripts. */
+/** Policy for bull-board, which sets its own base and styles itself from its scripts. */
 const QUEUES_POLICY = {
   ...PAGE_POLICY,
   styleSrc: ["'self'", "'unsafe-inline'"],
@@ -55,7 +55,7 @@ const QUEUES_POLICY = {
 };
 
 const headers = {
-  // Control itself speaks plain HTTP; whoever puts TLS before it says this there.
+  // Control itself speaks plain HTTP; a TLS proxy in front of it sets this header.
   strictTransportSecurity: false,
   crossOriginOpenerPolicy: "same-origin",
   referrerPolicy: "no-referrer",
@@ -64,7 +64,7 @@ const headers = {
 
 export function controlApp(params: ControlParams): Hono {
   const { access, board, metrics, log } = params;
-  // `/queues` and `/queues/` are one page.
+  // `/queues` and `/queues/` are the same page.
   const app = new Hono({ strict: false });
   app.use(access.checkHost);
   app.use(`${QUEUES_PATH}/*`, secureHeaders({ ...headers, contentSecurityPolicy: QUEUES_POLICY }));
@@ -79,9 +79,9 @@ export function controlApp(params: ControlParams): Hono {
     const { code, cure } = error instanceof FleetError ? error : { code: "failed", cure: undefined };
     return c.json({ error: { code, message: messageOf(error), cure } }, status);
   });
-  app.notFound((c) => c.json({ error: { code: "not_found", message: `there is no ${c.req.path}` } }, 404));
+  app.notFound((c) => c.json({ error: { code: "not_found", message: `${c.req.path} does not exist` } }, 404));
 
-  // Answers anyone, so it names no run and no place; what could not be seen is in `/api/fleet`.
+  // Public, so it names no run and no place; `/api/fleet` lists what could not be read.
   app.get("/healthz", (c) => {
     const { blindMs } = params.watch;
     const { silentMs } = params.redisWatch;
@@ -116,7 +116,7 @@ function readApi({ watch, store }: ControlParams): Hono {
   api.get("/fleet", (c) => c.json(watch.snapshot));
   api.get("/samples", (c) => c.json(watch.samples));
   api.get("/events", (c) => streamSnapshots(c, watch));
-  // What an autoscaler reads: KEDA's metrics-api scaler takes a number at a path.
+  // The autoscaler's endpoint: KEDA's metrics-api scaler reads a number at a path.
   api.get("/backlog", (c) => {
     const wanted = c.req.query("queue");
     const queues = (watch.snapshot?.queues ?? []).filter(({ name }) => wanted === undefined || name === wanted);
@@ -142,7 +142,7 @@ function actionApi({ access, watch, store, schedules, log }: ControlParams): Hon
     const run = runOf(c.req.param("run"));
     const queue = await watch.queueOf(run);
     const outcome = await resumeRun({ store, queue: queue.jobs, fleet: queue.name, run });
-    log.info({ run, ...outcome }, "the run is resumed from the dashboard");
+    log.info({ run, ...outcome }, "the run was resumed from the dashboard");
     watch.renew(run);
     await watch.look();
     return c.json(outcome);
@@ -150,7 +150,7 @@ function actionApi({ access, watch, store, schedules, log }: ControlParams): Hon
   api.post("/runs/:run/accept", async (c) => {
     const run = runOf(c.req.param("run"));
     const hold = await acceptRun(store, run);
-    log.info({ run, ...hold }, "the run is accepted from the dashboard");
+    log.info({ run, ...hold }, "the run was accepted from the dashboard");
     watch.renew(run);
     await watch.look();
     return c.json({ accepted: hold !== null });
@@ -159,16 +159,16 @@ function actionApi({ access, watch, store, schedules, log }: ControlParams): Hon
     const run = runOf(c.req.param("run"));
     const queue = await watch.queueOf(run);
     const outcome = await cancelRun({ store, queue: queue.jobs, fleet: queue.name, run });
-    log.info({ run, ...outcome }, "the run is cancelled from the dashboard");
+    log.info({ run, ...outcome }, "the run was cancelled from the dashboard");
     watch.renew(run);
     await watch.look();
     return c.json(outcome);
   });
   api.post("/schedules/:name/trigger", async (c) => {
     const name = scheduleOf(c.req.param("name"));
-    if (schedules === null) throw new FleetError("bad_usage", "this control keeps no schedules");
+    if (schedules === null) throw new FleetError("bad_usage", "this control process hosts no schedules");
     const outcome = await schedules.trigger({ name });
-    log.info({ schedule: name, ...outcome }, "the schedule is triggered from the dashboard");
+    log.info({ schedule: name, ...outcome }, "the schedule was triggered from the dashboard");
     return c.json(outcome);
   });
   return api;

@@ -1,4 +1,4 @@
-/** The raw queues, for whoever wants to see jobs: bull-board, reading only. */
+/** The raw queues for inspecting jobs: bull-board, read-only. */
 import { createBullBoard } from "@bull-board/api";
 import { BullMQAdapter } from "@bull-board/api/bullMQAdapter";
 import { HonoAdapter } from "@bull-board/hono";
@@ -24,7 +24,7 @@ export class Board {
     this.app = new Hono().route("/", server.registerPlugin());
   }
 
-  /** Retrying or removing jobs behind the store's back helps nobody: `resume` and `cancel` do it right. */
+  /** Read-only: retrying or removing jobs without updating the store is harmful; `resume` and `cancel` update both. */
   add(queue: Queue): void {
     this.#add(new BullMQAdapter(queue, { readOnlyMode: true, allowRetries: false }));
   }

@@ -1,4 +1,4 @@
-/** The fleet's state as server-sent events: one snapshot a look, the newest only for who reads slowly. */
+/** The fleet's state as server-sent events: one event per snapshot; a slow reader gets only the newest. */
 import type { Context } from "hono";
 import { type SSEStreamingApi, streamSSE } from "hono/streaming";
 import { HTTPException } from "hono/http-exception";
@@ -6,16 +6,16 @@ import type { FleetWatch } from "./fleet-watch.ts";
 import type { FleetSnapshot } from "./snapshot.ts";
 
 const MAX_READERS = 100;
-/** Proxies end what is silent; a comment keeps it open. */
+/** Interval of comments that keep the connection open: proxies close silent ones. */
 const KEEP_ALIVE_MS = 15_000;
 
-/** A reader that takes nothing for so long is gone, even where its connection does not say so. */
+/** A reader that accepts no data for this long is disconnected, even if its connection does not report it. */
 const READER_GONE_MS = 60_000;
 
 const readers = new WeakMap<FleetWatch, number>();
 
 export function streamSnapshots(c: Context, watch: FleetWatch): Response {
-  // Of HEAD nobody reads the stream, and nobody would say that it is over.
+  // Nobody reads the stream of a HEAD request, and nothing would signal its end.
   if (c.req.method === "HEAD") return c.body(null, 200, { "content-type": "text/event-stream" });
   const count = readers.get(watch) ?? 0;
   if (count >= MAX_READERS) throw new HTTPException(503, { message: "too many readers" });

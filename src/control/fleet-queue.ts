@@ -1,4 +1,4 @@
-/** One queue of the fleet, with its workers and whoever reconciles it. */
+/** One queue of the fleet, with its workers and its reconciler. */
 import type { Logger } from "pino";
 import type { ObjectStore, Presence, Turn } from "../core/ports.ts";
 import type { ModelQueue, ShardQueue } from "../core/queue-server.ts";
@@ -42,17 +42,17 @@ export class FleetQueue {
     });
   }
 
-  /** Those present whose reports can be read. */
+  /** Active workers whose reports can be read. */
   async workers(): Promise<WorkerState[]> {
     return readWorkers(this.#workers);
   }
 
-  /** Runs whose corpus is being read. */
+  /** Ids of runs whose corpus is being read. */
   producers(): Promise<string[]> {
     return this.#producers.present();
   }
 
-  /** What planning waits for, by run, where it does. */
+  /** Reasons why planning waits, by run. */
   planningWaits(): Promise<ReadonlyMap<string, string>> {
     return readPlanningWaits(this.#producers);
   }

@@ -1,4 +1,4 @@
-/** Looks at the whole fleet again and again, and tells whoever listens what it saw. */
+/** Takes a snapshot of the whole fleet repeatedly, and sends it to subscribers. */
 import type { Logger } from "pino";
 import { runIdSchema } from "../core/contracts.ts";
 import { FleetError, hasCode, isPassing, messageOf } from "../core/errors.ts";
@@ -15,20 +15,20 @@ import type { FleetQueue } from "./fleet-queue.ts";
 import type { DamagedRun, FleetSnapshot, QueueView, RunView, Sample, WorkerView } from "./snapshot.ts";
 
 /**
- * Finding runs that are not active lists every object of every run, so it takes at most this share of the
- * time; the fleet's own are found by their markers long before.
+ * Maximum share of the time spent on finding inactive runs, which lists every object of every run;
+ * the fleet's own are found by their markers much earlier.
  */
 const LIST_SHARE = 0.01;
 const LIST_INTERVAL_MS = 30_000;
-/** Looking takes at most this share of the time, however large the runs are. */
+/** Maximum share of the time spent on taking snapshots, however large the runs are. */
 const LOOK_SHARE = 0.2;
-/** Redis queues what it is asked while it is away, so an answer may never come. */
+/** Timeout of an answer from Redis, whose client queues requests while the connection is down. */
 const ANSWER_TIMEOUT_MS = 5000;
-/** Runs that are not active change only by someone's hand. */
+/** Minimum age of an inactive run's snapshot before it is taken again; such runs change only by user action. */
 const LOOK_AGAIN_MS = 60_000;
 const SHOWN_RUNS = 200;
 const SHOWN_FAILURES = 20;
-/** Failed jobs of a run that are counted; more are as bad. */
+/** Maximum number of a run's failed jobs that are counted; a higher count adds no information. */
 const COUNTED_FAILURES = 200;
 const SAMPLES = 600;
 
@@ -37,14 +37,14 @@ export interface FleetWatchParams {
   readonly fleet: string;
   readonly version: string;
   readonly server: Pick<QueueServer, "namePrefix" | "ofModel">;
-  /** Opens the queue of a model's runs; called once a queue. */
+  /** Opens the queue of a model's runs; called once per queue. */
   readonly openQueue: (queue: ModelQueue) => FleetQueue;
   readonly schedules: Schedules | null;
   readonly intervalMs: number;
   readonly log: Logger;
 }
 
-/** What one queue said. */
+/** The data read from one queue. */
 interface Attended {
   readonly view: Omit<QueueView, "tokens">;
   readonly workers: readonly WorkerView[];
@@ -56,7 +56,7 @@ export class FleetWatch {
   readonly #queues = new Map<string, FleetQueue>();
   readonly #runs = new Map<string, RunWatch>();
   readonly #resting = new Map<string, { readonly view: RunView; readonly atMs: number }>();
-  /** What is wrong with runs that cannot be read, and when that was seen. */
+  /** Problems of runs that cannot be read, and when they were seen. */
   readonly #damaged = new Map<string, { readonly problem: string; readonly atMs: number }>();
   readonly #listeners = new Set<(snapshot: FleetSnapshot) => void>();
   readonly #samples: Sample[] = [];
@@ -71,7 +71,7 @@ export class FleetWatch {
     this.#params = params;
   }
 
-  /** The last look; null before the first. */
+  /** The latest snapshot; null before the first. */
   get snapshot(): FleetSnapshot | null {
     return this.#snapshot;
   }
@@ -80,18 +80,18 @@ export class FleetWatch {
     return this.#samples;
   }
 
-  /** Milliseconds since everything could last be seen. */
+  /** Milliseconds since the last complete snapshot. */
   get blindMs(): number {
     return nowMs() - this.#lastMs;
   }
 
-  /** @returns What stops the telling. */
+  /** @returns A function that ends the subscription. */
   subscribe(listener: (snapshot: FleetSnapshot) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
 
-  /** Looks once, then goes on by itself. */
+  /** Takes one snapshot, then continues by itself. */
   async start(): Promise<void> {
     await this.look();
     this.#schedule(this.#params.intervalMs);
@@ -104,19 +104,19 @@ export class FleetWatch {
     for (const queue of this.#queues.values()) await queue.close();
   }
 
-  /** Looks now. Looks asked for meanwhile wait their turn, so each sees what was done before it. */
+  /** Takes a snapshot now. Concurrent calls are queued, so each sees the changes made before it. */
   look(): Promise<void> {
     this.#current = this.#current.then(() => (this.#isClosed ? undefined : this.#look()));
     return this.#current;
   }
 
-  /** The queue that a run's jobs are in. @throws FleetError `run_unknown` */
+  /** The queue of a run's jobs. @throws FleetError `run_unknown` */
   async queueOf(run: string): Promise<FleetQueue> {
     const { record } = await new RunWatch({ store: this.#params.store, run }).look();
     return this.#queue(record.options.model.id);
   }
 
-  /** Reads the run anew at the next look: someone has changed what never changes by itself. */
+  /** Reads the run again at the next snapshot, after a change to state that never changes by itself. */
   renew(run: string): void {
     this.#runs.set(run, new RunWatch({ store: this.#params.store, run }));
     this.#resting.delete(run);
@@ -150,7 +150,7 @@ export class FleetWatch {
     }
     const planned = schedules === null ? [] : await this.#tryTo(problems, () => schedules.list(), []);
     if (problems.length === 0) this.#lastMs = nowMs();
-    else log.warn({ problems }, "the fleet could not be seen whole");
+    else log.warn({ problems }, "parts of the fleet could not be read");
     const workers = [...attended.values()].flatMap((seen) => seen.workers);
     this.#publish({
       at: new Date().toISOString(),
@@ -183,7 +183,7 @@ export class FleetWatch {
     }
   }
 
-  /** @returns The queue that marks each active run as its own. */
+  /** @returns The queue in which each active run is marked. */
   async #findRuns(): Promise<Map<string, string>> {
     const { store, server } = this.#params;
     const startedMs = nowMs();
@@ -197,7 +197,7 @@ export class FleetWatch {
       if (!runIdSchema.safeParse(run).success) continue;
       active.set(run, queue);
       const snapshot = await this.#lookAt(run);
-      // A fleet's name may begin another's, so the model decides whether the marker is ours.
+      // A fleet's name may be a prefix of another's, so the model decides whether the marker is this fleet's.
       const model = snapshot?.record.options.model.id;
       if (model === undefined || server.ofModel(model).name !== queue) continue;
       try {
@@ -210,8 +210,8 @@ export class FleetWatch {
   }
 
   /**
-   * Null when someone has deleted it, which ends the watch, and when it is damaged: what is wrong with one run's objects
-   * is no reason not to see the others. @throws FleetError when it is the store that cannot be seen
+   * Snapshot of a run. Null when it was deleted, which ends the watch, or is damaged: one run's problem must not
+   * hide the others. @throws FleetError when the store cannot be read
    */
   async #lookAt(run: string): Promise<RunSnapshot | null> {
     const damaged = this.#damaged.get(run);
@@ -235,7 +235,7 @@ export class FleetWatch {
   #damage(run: string, error: unknown): void {
     const problem = messageOf(error);
     if (this.#damaged.get(run)?.problem !== problem) this.#params.log.error({ run, err: error }, "the run is damaged");
-    // What is missing may be on its way out: a run that someone removes loses its record last.
+    // Missing objects may mean that the run is being deleted, which removes its record last.
     this.#damaged.set(run, { problem, atMs: hasCode(error, "object_missing") ? -Infinity : nowMs() });
   }
 

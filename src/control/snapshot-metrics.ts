@@ -1,4 +1,4 @@
-/** The fleet's state as metrics: depth of the queues in jobs and tokens, progress and ETA of the runs. */
+/** The fleet's state as metrics: queue depths in jobs and tokens, progress and ETA of the runs. */
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { FleetSnapshot } from "./snapshot.ts";
 

@@ -1,4 +1,4 @@
-/** The fleet as control last saw it: what the dashboard, the API and the metrics are made from. */
+/** Control's latest snapshot of the fleet, the source of the dashboard, the API and the metrics. */
 import type { RunOptions } from "../core/contracts.ts";
 import type { QueueCounts } from "../core/ports.ts";
 import type { ScheduleView } from "../core/schedule-view.ts";
@@ -12,11 +12,11 @@ export interface RunView extends RunReport, RunForecast {
   readonly model: string;
   readonly heads: RunOptions["heads"];
   readonly queueName: string;
-  /** Of this fleet, and neither sealed nor cancelled. */
+  /** True for a run of this fleet that is neither sealed nor cancelled. */
   readonly isActive: boolean;
-  /** Planned rows counted between `LENGTH_BOUNDS`; empty once the run is sealed. */
+  /** Number of planned rows per length bucket of `LENGTH_BOUNDS`; empty once the run is sealed. */
   readonly rowsByLength: readonly number[];
-  /** Failed jobs of this run, as far as they were counted, and the first of them. */
+  /** Number of failed jobs of this run, up to a limit, and the first of them. */
   readonly failedJobs: number;
   readonly failures: readonly { readonly shard: string; readonly reason: string }[];
 }
@@ -24,7 +24,7 @@ export interface RunView extends RunReport, RunForecast {
 export interface QueueView {
   readonly name: string;
   readonly counts: QueueCounts;
-  /** Planned and not in the store, of the active runs. */
+  /** Planned tokens of the active runs that are not in the store. */
   readonly tokens: number;
   readonly workers: number;
   readonly producers: readonly string[];
@@ -34,26 +34,26 @@ export interface WorkerView extends WorkerState {
   readonly queue: string;
 }
 
-/** A run whose objects cannot be understood. The others are none the worse for it. */
+/** A run whose objects are invalid. It does not affect the others. */
 export interface DamagedRun {
   readonly run: string;
   readonly problem: string;
 }
 
 export interface FleetSnapshot {
-  /** ISO time of the look. */
+  /** ISO time of the snapshot. */
   readonly at: string;
   readonly fleet: string;
   readonly store: string;
   readonly version: string;
-  /** Active ones first, then the latest. */
+  /** Runs, active ones first, then the latest. */
   readonly runs: readonly RunView[];
   readonly workers: readonly WorkerView[];
   readonly queues: readonly QueueView[];
   readonly schedules: readonly ScheduleView[];
-  /** Runs that are there and cannot be read. */
+  /** Runs in the store that cannot be read. */
   readonly damaged: readonly DamagedRun[];
-  /** What control could not see, one sentence each. */
+  /** Data that control could not read, one sentence each. */
   readonly problems: readonly string[];
 }
 

@@ -1,10 +1,10 @@
-/** What settings must be: checked where a caller gives them, and said where one is wrong. */
+/** Validation of settings where a caller passes them, with errors that name the setting. */
 import { z } from "zod";
 import { FleetError } from "../core/errors.ts";
 
 /**
- * Checks what was given and adds the defaults, which are those of the command line.
- * @throws FleetError `bad_usage` for a value that the setting cannot have
+ * Validates the given settings and adds the defaults, which are those of the command line.
+ * @throws FleetError `bad_usage` for an invalid value
  */
 export function withDefaults<Schema extends z.ZodObject>(schema: Schema, given: object): z.output<Schema> {
   const said = Object.entries(given).filter(([, value]) => value !== undefined);
@@ -13,20 +13,20 @@ export function withDefaults<Schema extends z.ZodObject>(schema: Schema, given: 
   const [{ path }] = parsed.error.issues as [z.core.$ZodIssue];
   const name = String(path[0]);
   const field = schema.shape[name] as z.ZodType;
-  // Without the value itself, which may be a secret.
+  // The value is not repeated, because it may be a secret.
   throw new FleetError("bad_usage", `the setting ${name} cannot be used as given`, {
     cure: `it must be ${requirement(field, parsed.error)}`,
   });
 }
 
-/** The schema below a default or an absence. */
+/** The schema without its default and optional wrappers. */
 export function bareSchema(schema: z.ZodType): z.ZodType {
   if (schema instanceof z.ZodDefault || schema instanceof z.ZodExactOptional || schema instanceof z.ZodOptional)
     return bareSchema(schema.unwrap() as z.ZodType);
   return schema;
 }
 
-/** What a value of a setting must be, as the end of a sentence. */
+/** The requirement on a setting's value, as the end of a sentence. */
 export function requirement(schema: z.ZodType, error: z.ZodError): string {
   const bare = bareSchema(schema);
   if (bare instanceof z.ZodEnum) return `one of ${bare.options.join(", ")}`;

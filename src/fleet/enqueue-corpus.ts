@@ -1,4 +1,4 @@
-/** The producers' side of a fleet as one call: a corpus in, a planned and queued run out. */
+/** The producers' side of a fleet as one call, from a corpus to a planned and queued run. */
 import { type Logger, pino } from "pino";
 import { chooseEngine } from "../../models/choose-engine.ts";
 import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
@@ -40,28 +40,28 @@ import { openMetrics, programVersion } from "./open-metrics.ts";
 import { processName } from "./process-name.ts";
 import { type EnqueueSettings, enqueueSettings, type Given } from "./settings.ts";
 
-/** Of the settings only `out` and `redis` must be given; the others are by default as on the command line. */
+/** Settings of which only `out` and `redis` are required; the others default as on the command line. */
 export interface EnqueueParams extends Given<typeof enqueueSettings> {
   /** Files, folders, patterns, `s3://bucket/prefix`, or `-` for standard input. */
   readonly inputs: readonly string[];
   /** The store: `file:///folder`, `s3://bucket/prefix` or a path. */
   readonly out: string;
   readonly redis: string;
-  /** Silent by default. */
+  /** Logger; silent by default. */
   readonly log?: Logger;
-  /** Stops between documents; the same call with the same `run` goes on from there. */
+  /** Stops planning between documents; the same call with the same `run` continues from there. */
   readonly signal?: AbortSignal;
-  /** Told how many documents have been read. */
+  /** Called with the number of documents read so far. */
   readonly onDocuments?: (documents: number) => void;
 }
 
 /**
- * Plans a corpus and queues it; workers, here or elsewhere, do the rest. Everything it opened is closed
+ * Plans a corpus and queues it; workers, here or elsewhere, compute it. Everything it opened is closed
  * when it settles.
  *
- * @returns How far the run is; its id is `run`.
+ * @returns The run's progress; its id is `run`.
  * @throws FleetError `run_held` when more was rejected or removed than `maxRejects` and `maxDeletes` allow: the run is
- * planned and queued, and not sealed until it is accepted; `bad_usage`, `source_unreadable`, `store_refused`, and what the store, Redis and the model say
+ * planned and queued, and not sealed until it is accepted; `bad_usage`, `source_unreadable`, `store_refused`, and errors of store, Redis and model
  */
 export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
   const { inputs, log = pino({ level: "silent" }), signal, onDocuments, ...given } = params;
@@ -81,15 +81,15 @@ export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
 export interface Prepared {
   readonly store: ObjectStore;
   readonly model: Model;
-  /** Threads of their own read the corpus too. */
+  /** `ProducerThreads` read the corpus as well. */
   readonly chunker: LocalChunker | ProducerThreads;
   readonly corpus: Corpus;
   readonly observe: Observe;
 }
 
 /**
- * Everything that can be refused before anything is written or queued.
- * @param options.makeRoot Whether a store's folder that is not there is made; by default it is.
+ * Performs every check that can fail before anything is written or queued.
+ * @param options.makeRoot Whether to create a missing store folder; true by default.
  */
 export async function prepare(
   inputs: readonly string[],
@@ -112,7 +112,7 @@ export async function prepare(
   return { store, model, chunker, corpus, observe };
 }
 
-/** Cuts on this thread, or on several that read too. */
+/** Opens a chunker on this thread, or several threads that read as well. */
 export async function openCutter(
   threads: number,
   setup: ThreadSetup,
@@ -148,7 +148,7 @@ export async function plan(
     guards: guardsOf(settings),
   });
   await assertNotCancelled(store, run);
-  log.info({ run, inputs }, isNew ? "a new run begins" : "the run is continued");
+  log.info({ run, inputs }, isNew ? "a new run begins" : "the run continues");
   sayLineage(record, log);
   const presence = closer.add(ofModel.producers());
   const backpressure = new Backpressure({ gauge: queue, maxBacklog: settings.maxBacklog, log, observe });
@@ -171,12 +171,12 @@ export async function plan(
     if (closed.rejects > 0)
       log.warn(
         { run, rejects: closed.rejects },
-        "documents were rejected; rejects/ in the run's folder says which and why",
+        "documents were rejected; rejects/ in the run's folder lists them with the reasons",
       );
     await shared?.finish();
     return { run, closed, hold: await holdUnlessAllowed(store, { record, closed, settings }) };
   } catch (error) {
-    // Nobody will take up what was made of its parts.
+    // The parts of a cancelled run will never be used.
     if (hasCode(error, "run_cancelled")) await shared?.finish();
     throw error;
   } finally {
@@ -184,12 +184,12 @@ export async function plan(
   }
 }
 
-/** A count stops the producer when it is exceeded; a share is known only when all is read. */
+/** The limit as a count, which stops the producer; null for a share, known only when everything is read. */
 function countOf(limit: Limit): number | null {
   return typeof limit === "number" ? limit : null;
 }
 
-/** A run that was begun with narrower guards and is given wider ones now is accepted by that. */
+/** Holds a run that exceeds its guards; guards wider than those that it was started with accept it. */
 async function holdUnlessAllowed(
   store: ObjectStore,
   params: Readonly<{ record: RunRecord; closed: ClosedRecord; settings: EnqueueSettings }>,
@@ -203,10 +203,11 @@ async function holdUnlessAllowed(
 
 function sayLineage({ run, lineage }: RunRecord, log: Logger): void {
   if (lineage?.kind === "delta") log.info({ run, base: lineage.base }, "only what is new or changed is embedded");
-  if (lineage?.kind === "full") log.warn({ run, since: lineage.since }, `everything is embedded: ${lineage.because}`);
+  if (lineage?.kind === "full")
+    log.warn({ run, since: lineage.since }, `all documents are embedded: ${lineage.because}`);
 }
 
-/** Sorts by time of creation: `20261124-021530-x7k2`. */
+/** An id that sorts by time of creation, such as `20261124-021530-x7k2`. */
 export function newRunId(): string {
   const [date, time] = new Date().toISOString().split("T") as [string, string];
   const suffix = Math.random().toString(36).slice(2, 6).padEnd(4, "0");

@@ -26,24 +26,24 @@ import { type Given, produceSettings } from "./settings.ts";
 
 const POLL_INTERVAL_MS = 1000;
 
-/** Of the settings only `out` and `redis` must be given; the others are by default as on the command line. */
+/** Settings of which only `out` and `redis` are required; the others default as on the command line. */
 export interface HelpProduceParams extends Given<typeof produceSettings> {
   readonly run: string;
   readonly out: string;
   readonly redis: string;
-  /** Silent by default. */
+  /** Logger; silent by default. */
   readonly log?: Logger;
-  /** Stops at once; parts that are begun are another's to begin again. */
+  /** Stops at once; another helper restarts the parts in progress. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Reads and tokenises parts of a run's corpus until its plan is whole. The corpus must be where the run's record says,
- * under the same names on every machine.
+ * Reads and tokenises parts of a run's corpus until its plan is complete. The corpus must be at the places in the run's
+ * record, under the same names on every machine.
  *
- * @returns How many parts were made here.
- * @throws FleetError `run_unknown`, `run_cancelled`, `source_refused` when the corpus is not below `inputsBelow`, `run_conflict` when the model or the version of embedfleet is another
- *   than the run's
+ * @returns The number of parts made here.
+ * @throws FleetError `run_unknown`, `run_cancelled`, `source_refused` when the corpus is not below `inputsBelow`, `run_conflict` when the model or embedfleet's version differs
+ *   from the run's
  */
 export async function helpProduce(params: HelpProduceParams): Promise<{ run: string; parts: number }> {
   const { run, log = pino({ level: "silent" }), signal, ...given } = params;
@@ -59,9 +59,9 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     if (model.ref.id !== options.model.id || !givesSameVectors(model.ref, options.model))
       throw new FleetError(
         "run_conflict",
-        `run ${run} is of ${modelName(options.model)}, and this is ${modelName(model.ref)}`,
+        `run ${run} uses ${modelName(options.model)}, but this machine has ${modelName(model.ref)}`,
         {
-          cure: "name the run's own model with --model, of the same revision and with the same tokenizer and configuration",
+          cure: "pass the run's own model with --model, at the same revision and with the same tokenizer and configuration",
         },
       );
     await checkServer(server, settings, log);
@@ -86,27 +86,27 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
       observe,
       signal,
     });
-    log.info({ run }, "parts of the corpus are taken");
+    log.info({ run }, "helping to produce the run");
     for (;;) {
       const isPlanned = (await readClosed(store, run)) !== null;
       const isOver = isPlanned || (await isCancelled(store, run));
-      // The lead forgets the queue too; whoever leaves it last has left it clean.
+      // The lead removes the queue too; the last process to leave has removed it.
       if (isOver) await queue.drop();
       if (isPlanned || signal?.aborted === true) return { run, parts: made() };
       if (isOver) await assertNotCancelled(store, run);
-      // One that was removed is never planned.
+      // A run that was removed will never be planned.
       await readRun(store, run);
       await sleep(POLL_INTERVAL_MS);
     }
   });
 }
 
-/** Whoever can write to the store can write a run's record, and so what its helpers are to read. */
+/** Refuses inputs outside `below`: anyone who can write to the store can write a run's record, and so choose them. */
 async function assertMayRead({ run, inputs }: RunRecord, below: readonly string[]): Promise<void> {
   if (below.length === 0) return;
   const outcome = await allowedInputs(inputs, below);
   if (!("refused" in outcome)) return;
   throw new FleetError("source_refused", `run ${run} reads ${JSON.stringify(outcome.refused)}: ${outcome.why}`, {
-    cure: "name the folder or s3://bucket/prefix of its corpus with --inputs-below, if this machine may read it",
+    cure: "pass the folder or s3://bucket/prefix of its corpus with --inputs-below, if this machine may read it",
   });
 }

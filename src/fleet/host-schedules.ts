@@ -1,4 +1,4 @@
-/** The nightly runs of a store: what `control` hosts and `backfill` changes. */
+/** The nightly runs of a store, which `control` hosts and `backfill` changes. */
 import type { Logger } from "pino";
 import { BackfillScheduler } from "../control/schedules/scheduler.ts";
 import { ScheduleService } from "../control/schedules/schedule-service.ts";
@@ -18,14 +18,14 @@ const LOOK_INTERVAL_MS = 15_000;
 
 type HostSettings = ScheduleHostSettings & Readonly<{ redis: string }>;
 
-/** What neither settings nor a schedule may say. */
+/** Secrets that neither settings nor a schedule may contain. */
 export interface NightlySecrets {
   readonly schedules: ScheduleKeyPlaces;
-  /** Signs what webhooks are told. */
+  /** Signs webhooks. */
   readonly webhook: string | undefined;
 }
 
-/** Starts to keep a store's schedules and to make their runs; `closer` ends it. */
+/** Starts the scheduler of a store's nightly runs; `closer` ends it. */
 export async function startNightly(
   params: Readonly<{
     settings: HostSettings;
@@ -39,7 +39,7 @@ export async function startNightly(
   const { settings, secrets, store, server, closer, log } = params;
   const secret = (): Promise<string | null> => findScheduleSecret(secrets.schedules);
   const { scheduleInputs: inputs, webhookHosts } = settings;
-  // A secret that cannot be used ends control now, and not at two in the night.
+  // An unusable secret ends control now, not at two in the night.
   await secret();
   const policy = new SchedulePolicy({ secret, inputs, allowedInputs, models: settings.models, webhookHosts });
   const queue = closer.add(server.control());
@@ -64,8 +64,8 @@ export async function startNightly(
 }
 
 /**
- * As `enqueue` would with the options that the schedule was added with. Where store, Redis and S3 are is the process's
- * own, whatever the schedule says.
+ * Starts a run like `enqueue` with the options stored in the schedule. Store, Redis and S3 are the process's
+ * own, whatever the schedule names.
  */
 async function startRun(
   schedule: Schedule,
@@ -74,17 +74,17 @@ async function startRun(
   log: Logger,
 ): Promise<void> {
   const { inputs } = schedule;
-  // Options that came after the schedule was added are as by default.
+  // Options that are newer than the schedule have their defaults.
   const settings = withDefaults(enqueueSettings, { models, ...schedule.options, ...host });
   await withCloser(async (closer) => {
-    // The schedule came out of this store: it is there, or its disk is away.
+    // The schedule was read from this store, so a missing folder means that its disk is unavailable.
     const prepared = await prepare(inputs, settings, closer, log, { makeRoot: false });
     const opened = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
     await plan({ ...prepared, ...opened, inputs, settings, closer, log, signal });
   });
 }
 
-/** Runs that the workers have given up on. */
+/** Finds runs that the workers have given up. */
 class Failures {
   readonly #server: QueueServer;
   readonly #store: ObjectStore;
@@ -95,7 +95,7 @@ class Failures {
     this.#store = store;
   }
 
-  /** Null while anything is still queued or worked on, or nothing of the run has failed. */
+  /** Null while jobs of the run are queued or active, or when none has failed. */
   async find(run: string): Promise<string | null> {
     const { options } = await readRun(this.#store, run);
     const queue = this.#queueOf(options.model.id);

@@ -1,4 +1,4 @@
-/** Who hears what a process of the fleet does: metrics, which are served and pushed where asked for, traces and logs. */
+/** The observers of a process of the fleet: metrics, which are served and pushed on request, traces and logs. */
 import { createRequire } from "node:module";
 import type { Logger } from "pino";
 import { Pushgateway } from "prom-client";
@@ -21,8 +21,8 @@ export function programVersion(): string {
 }
 
 /**
- * @param params.instance Names this process where metrics are pushed.
- * @param params.maxBatchMs Of a worker: how long its device may give no answer.
+ * @param params.instance Name of this process for pushed metrics.
+ * @param params.maxBatchMs Timeout of a batch, for a worker.
  */
 export async function openMetrics(
   params: Readonly<{
@@ -59,7 +59,7 @@ export async function openMetrics(
   return observeAll([observeMetrics(metrics), watch.observe, observeTraces(), observeLog(log)]);
 }
 
-/** Figures that do not arrive are no reason for the work they are about to fail. */
+/** Pushes the metrics; a failure must not fail the work that they report. */
 async function push(
   params: Readonly<{ metrics: Metrics; url: string; role: Role; instance: string; log: Logger }>,
 ): Promise<void> {

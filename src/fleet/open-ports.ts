@@ -1,4 +1,4 @@
-/** What several calls open and must close again, in reverse order. */
+/** Opens the ports that several calls need, and closes them in reverse order. */
 import type { Logger } from "pino";
 import { chooseEngine } from "../../models/choose-engine.ts";
 import { assertOffersHeads, type InferenceEngine, offeredPrecision } from "../../models/engine.ts";
@@ -15,14 +15,14 @@ import type { ModelQueue, QueueServer, ShardQueue } from "../core/queue-server.t
 import { isEssential, type ProbeFailure, probeStore, whatIsLost } from "../run/probe-store.ts";
 import type { ModelSettings, PlanSettings, QueueSettings, StoreSettings } from "./settings.ts";
 
-/** Limits beyond which a run of these settings is held. */
+/** The limits beyond which a run with these settings is held. */
 export function guardsOf({ strict, maxRejects, maxDeletes }: PlanSettings): Guards {
   return { maxRejects: strict ? 0 : maxRejects, maxDeletes };
 }
 
 const DEFAULT_CHUNK_TOKENS = 512;
 
-/** Closes what was opened, last first; the first failure is kept. */
+/** Closes what was opened, last first, and throws the first error. */
 export class Closer {
   readonly #steps: (() => Promise<unknown>)[] = [];
 
@@ -40,7 +40,7 @@ export class Closer {
   }
 }
 
-/** Runs a body and closes whatever it opened, however it ends. */
+/** Runs a body and closes everything it opened, on success and failure. */
 export async function withCloser<T>(act: (closer: Closer) => Promise<T>): Promise<T> {
   const closer = new Closer();
   try {
@@ -51,7 +51,7 @@ export async function withCloser<T>(act: (closer: Closer) => Promise<T>): Promis
 }
 
 /**
- * Refuses what is no address before anything is read or waited for; whether something is there is found out later.
+ * Refuses invalid addresses before anything is read or awaited; reachability is found out later.
  * @throws FleetError `bad_usage`
  */
 export function assertAddresses({ out, redis }: Readonly<{ out: string; redis?: string | undefined }>): void {
@@ -60,8 +60,8 @@ export function assertAddresses({ out, redis }: Readonly<{ out: string; redis?: 
 }
 
 /**
- * @param options.makeRoot For the commands that begin a store; the others wait a while for its folder, and then it is a fault.
- * @param options.log Told of that wait.
+ * @param options.makeRoot True for commands that create a store; others wait for its folder, and then fail.
+ * @param options.log Logs that wait.
  */
 export async function openStoreOf(
   settings: StoreSettings,
@@ -78,7 +78,7 @@ export async function openStoreOf(
   return closer.add(await openStore(settings.out, { s3, makeRoot, onWait }));
 }
 
-/** @throws FleetError `store_refused`, unless the user takes the risk, of which they are told. */
+/** @throws FleetError `store_refused`, unless the user accepts the risk, which is logged. */
 export async function probeStoreOf(
   store: ObjectStore,
   settings: { readonly unsafeStore: boolean },
@@ -92,11 +92,11 @@ export async function probeStoreOf(
   }
 }
 
-/** A signal that would end this process at once lets it end first what it is told to by `signal`, and ends it then. */
+/** Delays SIGTERM and SIGINT until `act`, whose `signal` they abort, has ended; then they end this process. */
 async function endingLater<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const told = new AbortController();
   const tell = (name: NodeJS.Signals): void => told.abort(name);
-  // Whoever listens by himself decides by himself.
+  // A process with listeners of its own handles the signal itself.
   const names = (["SIGTERM", "SIGINT"] as const).filter((name) => process.listenerCount(name) === 0);
   for (const name of names) process.once(name, tell);
   try {
@@ -108,8 +108,8 @@ async function endingLater<T>(act: (signal: AbortSignal) => Promise<T>): Promise
 }
 
 /**
- * The model, its files held to their digests, with its notice said once.
- * @param asked What it must be able to do; refused before its files are read.
+ * Opens the model, checks its files against their digests, and logs its notice once.
+ * @param asked Capabilities that it must have; refused before its files are read.
  */
 export async function modelOf(
   settings: ModelSettings,
@@ -133,17 +133,17 @@ export function engineOf(settings: Pick<ModelSettings, "model" | "models" | "eng
   return chooseEngine(settings.engine, findModel(settings.model, { modelsFolder: settings.models }).manifest);
 }
 
-/** @throws FleetError `bad_usage` when no Redis was named. */
+/** The Redis address. @throws FleetError `bad_usage` when none was passed. */
 export function redisOf(settings: Pick<QueueSettings, "redis">): string {
   if (settings.redis !== undefined) return settings.redis;
-  throw new FleetError("bad_usage", "no Redis was named", {
-    cure: "pass --redis redis://host:port or set REDIS_URL; `embedfleet run` starts a private one by itself",
+  throw new FleetError("bad_usage", "no Redis server was given", {
+    cure: "pass --redis redis://host:port or set REDIS_URL; `embedfleet run` starts a private one",
   });
 }
 
 /**
- * The fleet's queues, whose server is not asked anything yet.
- * @param giveUp Aborts when the server is waited for no longer.
+ * The fleet's queues, without a request to their server yet.
+ * @param giveUp Aborts the wait for the server.
  */
 export function queueServerOf(
   flags: Pick<QueueSettings, "redis" | "fleet">,
@@ -153,14 +153,14 @@ export function queueServerOf(
   return openQueue({ url: redisOf(flags), fleet: flags.fleet, log, giveUp });
 }
 
-/** The same, when the server has been found fit for a queue; its warnings are logged. */
+/** As `queueServerOf`, once the server has passed the checks for a queue; its warnings are logged. */
 export async function checkedServerOf(flags: QueueSettings, log: Logger, giveUp?: AbortSignal): Promise<QueueServer> {
   const server = queueServerOf(flags, log, giveUp);
   await checkServer(server, flags, log);
   return server;
 }
 
-/** @throws FleetError when the server is not fit for a queue; warnings are logged. */
+/** Checks that the server is fit for a queue and logs warnings. @throws FleetError when it is not. */
 export async function checkServer(
   server: QueueServer,
   flags: Pick<QueueSettings, "allowVolatileRedis">,
@@ -206,7 +206,7 @@ export function runOptionsOf(settings: PlanSettings & Pick<ModelSettings, "engin
   };
 }
 
-/** @throws FleetError `bad_usage` */
+/** Tokens per chunk. @throws FleetError `bad_usage` */
 function chunkTokensOf(settings: PlanSettings): number {
   const { chunking, maxTokens, chunkTokens } = settings;
   if (chunkTokens === undefined) return chunking === "document" ? maxTokens : Math.min(DEFAULT_CHUNK_TOKENS, maxTokens);

@@ -1,7 +1,7 @@
-/** How a process of the fleet is called. */
+/** The name of a process of the fleet. */
 import { hostname } from "node:os";
 
-/** Names this process in logs, in metrics and in `status`. */
+/** Name of this process in logs, in metrics and in `status`. */
 export function processName(): string {
   return `${hostname()}-${process.pid}`;
 }

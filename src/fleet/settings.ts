@@ -1,6 +1,6 @@
 /**
- * What the calls of the library can be told, one schema for each use: types, defaults and help texts come from here, the
- * command line's options and variables too. No environment is read: a default depends on nothing but the machine.
+ * Settings of the library's calls, one schema for each use: the source of types, defaults and help texts, and of the
+ * command line's options and variables. No environment is read: defaults depend only on the machine.
  */
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -11,27 +11,27 @@ import { homeFolder } from "./home-folder.ts";
 import { DEFAULT_GUARDS } from "../core/guards.ts";
 import { scheduleOptionsSchema } from "../core/schedule.ts";
 
-/** What is said of a setting, by its `meta()`. */
+/** Metadata of a setting, from its `meta()`. */
 export interface SettingInfo {
   readonly description: string;
-  /** Names its value in help texts; `name...` for several. A switch has none. */
+  /** Placeholder of its value in help texts; `name...` for several. A switch has none. */
   readonly value?: string;
-  /** Its default in words, where the value itself would say little. */
+  /** Its default in words, where the value itself would be uninformative. */
   readonly byDefault?: string;
-  /** Its variable, where another program's is taken. */
+  /** Its environment variable, if that is another program's. */
   readonly variable?: string;
-  /** The one command that takes it, whose name its variable carries. */
+  /** The only command that has it, whose name its variable carries. */
   readonly command?: string;
 }
 
-/** The user's cache, where nothing says otherwise. */
+/** The user's cache by default. */
 function userCache(): string {
   return join(homeFolder(), ".cache", "embedfleet");
 }
 
 const OF_CORES = "all cores";
 
-/** Of `--where` and others that are lists, from the schema that a schedule keeps them by. */
+/** Settings such as `--where`, from the schema that schedules store them by. */
 const planned = scheduleOptionsSchema.shape;
 
 export const s3Settings = z.object({
@@ -89,7 +89,7 @@ export const modelSettings = z.object({
     value: "name",
     description: "weight precision (auto: the most precise available)",
   }),
-  // A program that uses the library may bring an engine of its own.
+  // A program that uses the library may register an engine of its own.
   engine: z
     .union([planned.engine.unwrap(), z.custom<InferenceEngine>((value) => typeof value === "object" && value !== null)])
     .exactOptional()
@@ -109,7 +109,7 @@ export const cacheSettings = z.object({
   }),
 });
 
-/** The options of a plan: which rows are made of a corpus. Those that a schedule keeps, no more and no less. */
+/** The options of a plan, which determine the rows of a corpus: exactly those that a schedule stores. */
 export const planSettings = z.object({
   ...modelSettings.shape,
   heads: planned.heads
@@ -256,7 +256,7 @@ const producerSettings = z.object({
     }),
 });
 
-/** What `embedfleet enqueue` takes. */
+/** Settings of `embedfleet enqueue`. */
 export const enqueueSettings = z.object({
   out,
   run: runIdSchema.exactOptional().meta({
@@ -282,7 +282,7 @@ export const enqueueSettings = z.object({
   ...s3Settings.shape,
 });
 
-/** What `embedfleet produce` takes. */
+/** Settings of `embedfleet produce`. */
 export const produceSettings = z.object({
   out,
   model: modelSettings.shape.model,
@@ -314,7 +314,7 @@ export const deviceSettings = z.object({
   }),
 });
 
-/** What one worker takes. */
+/** Settings of one worker. */
 export const workerSettings = z.object({
   out,
   ...modelSettings.shape,
@@ -342,7 +342,7 @@ export const workerSettings = z.object({
   ...s3Settings.shape,
 });
 
-/** What keeps a store's schedules and makes their runs. */
+/** Settings of the process that hosts a store's schedules and makes their runs. */
 export const scheduleHostSettings = z.object({
   out,
   ...queueSettings.shape,
@@ -373,7 +373,7 @@ export type EnqueueSettings = z.infer<typeof enqueueSettings>;
 export type WorkerSettings = z.infer<typeof workerSettings>;
 export type ScheduleHostSettings = z.infer<typeof scheduleHostSettings>;
 
-/** What a caller of the library gives: all that has a default may be left out. */
+/** Settings as a caller of the library passes them: all with a default are optional. */
 export type Given<Schema extends z.ZodType> = Readonly<Omit<z.input<Schema>, "out" | "redis">>;
 
 /** The names of a plan's options, in the order of the help. */

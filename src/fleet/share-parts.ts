@@ -1,4 +1,4 @@
-/** Several machines that read and tokenise one corpus: one makes the plan, and all of them make its parts. */
+/** Shares one corpus between several machines: one makes the plan, and all of them read and tokenise its parts. */
 import type { Logger } from "pino";
 import type { Chunker } from "../../producers/chunking/chunker.ts";
 import { makePart, type PartTools } from "../../producers/parts/make-part.ts";
@@ -19,7 +19,7 @@ import type { Closer } from "./open-ports.ts";
 import { programVersion } from "./open-metrics.ts";
 import type { StoreSettings } from "./settings.ts";
 
-/** While the last batches of one part are cut, the first of the next are. */
+/** Parts in progress per machine: while the last batches of one are cut, the first of the next are. */
 const PARTS_AT_ONCE = 2;
 
 export interface SharedParams {
@@ -36,16 +36,16 @@ export interface SharedParams {
 }
 
 /**
- * Offers the parts of a corpus to whoever helps, and takes some as well.
+ * Offers the parts of a corpus to helpers, and takes some as well.
  *
- * @returns The documents, each with its chunks, in their order; null when nothing is left to be shared.
+ * @returns The documents, each with its chunks, in order; null when nothing is left to share.
  */
 export async function shareParts(
   params: SharedParams & Readonly<{ corpus: Corpus }>,
 ): Promise<{ items: AsyncIterable<ReadItem>; finish: () => Promise<void> } | null> {
   const { settings, store, record, corpus, log, signal } = params;
   const { run } = record;
-  // A plan that is whole is only compared with the corpus, for which nothing is tokenised.
+  // A complete plan is only compared with the corpus, which needs no tokens.
   if (settings.distributed !== true || (await readClosed(store, run)) !== null) return null;
   const { queue } = await takeParts(params);
   log.info({ run }, `others may help with: embedfleet produce ${run}`);
@@ -60,8 +60,8 @@ export async function shareParts(
 /**
  * Makes parts until `closer` ends it.
  *
- * @returns `made`: how many parts so far.
- * @throws FleetError `run_conflict` in another version of embedfleet than the run was begun with
+ * @returns `made`: the number of parts so far.
+ * @throws FleetError `run_conflict` when the run was started with another version of embedfleet
  */
 export async function takeParts(params: SharedParams): Promise<{ queue: PartQueue; made: () => number }> {
   const { settings, server, store, record, chunker, closer, log, observe } = params;
@@ -72,7 +72,7 @@ export async function takeParts(params: SharedParams): Promise<{ queue: PartQueu
   const queue = closer.add(server.parts({ run: record.run, lockDurationMs: lockSeconds * 1000 }));
   let made = 0;
   const make = async (job: PartJob, stopping: AbortSignal): Promise<void> => {
-    log.debug({ part: job.part }, "a part is begun");
+    log.debug({ part: job.part }, "a part was started");
     await makePart(job, tools, stopping);
     made++;
     log.debug({ part: job.part }, "a part is made");
@@ -81,11 +81,11 @@ export async function takeParts(params: SharedParams): Promise<{ queue: PartQueu
   return { queue, made: () => made };
 }
 
-/** Another version may cut otherwise, and then the plan would depend on who made which part. */
+/** Requires the same version: another may cut differently, and the plan would depend on who made which part. */
 function assertSameProgram({ run, program = "an earlier version" }: RunRecord): void {
   const own = programVersion();
   if (program === own) return;
-  throw new FleetError("run_conflict", `run ${run} was begun with embedfleet ${program}, and this is ${own}`, {
+  throw new FleetError("run_conflict", `run ${run} was started with embedfleet ${program}, but this is ${own}`, {
     cure: "use the same version on all machines that share its corpus, or continue the run without --distributed",
   });
 }

@@ -1,4 +1,4 @@
-/** The workers' side of a fleet as one call: a worker that runs in this process until it is done or stopped. */
+/** The workers' side of a fleet as one call: a worker in this process, until it is done or stopped. */
 import { type Logger, pino } from "pino";
 import type { InferenceEngine, OpenedEmbedder } from "../../models/engine.ts";
 import { openTokenizer } from "../../models/tokenizer/open-tokenizer.ts";
@@ -28,50 +28,50 @@ import { openMetrics } from "./open-metrics.ts";
 import { processName } from "./process-name.ts";
 import { type Given, type WorkerSettings, workerSettings } from "./settings.ts";
 
-/** Of the settings only `out` and `redis` must be given; the others are by default as on the command line. */
+/** Settings of which only `out` and `redis` are required; the others default as on the command line. */
 export interface StartWorkerParams extends Given<typeof workerSettings> {
   /** The store: `file:///folder`, `s3://bucket/prefix` or a path. */
   readonly out: string;
   readonly redis: string;
-  /** The best one that the engine finds, by default: of ONNX Runtime the first CUDA device, else the CPU. */
+  /** The best device of the engine by default: for ONNX Runtime the first CUDA device, else the CPU. */
   readonly device?: DeviceChoice;
-  /** In logs, in `status` and in the files; unique in the fleet. Host and process by default. */
+  /** Name in logs, in `status` and in the files; unique in the fleet. Host and process by default. */
   readonly name?: string;
-  /** Silent by default. */
+  /** Logger; silent by default. */
   readonly log?: Logger;
 }
 
-/** A worker that has begun. */
+/** A worker that has started. */
 export interface RunningWorker {
   readonly name: string;
   readonly model: string;
   readonly precision: Model["precision"];
   /** The engine's name and version. */
   readonly engine: Readonly<{ name: string; version: string }>;
-  /** Its URL. */
+  /** The store's URL. */
   readonly store: string;
-  /** As in `cpu` or `cuda:0`; after a fault of the device it may be another. */
+  /** Device, such as `cpu` or `cuda:0`; it may change after a fault of the device. */
   readonly device: string;
   /**
-   * What it did, once it has ended and everything it opened is closed. Rejects with the fault that ended
-   * it; after `inference_hung` a thread that cannot be ended is left, and with it a process that only a
+   * Resolves with the worker's counts once it has ended and everything it opened is closed. Rejects with the error that
+   * ended it; after `inference_hung` a thread remains that cannot be ended, and with it a process that only a
    * SIGKILL ends.
    */
   readonly done: Promise<WorkerCounts>;
-  /** Takes no more jobs, hands back those not begun, finishes the others; resolves when it has ended, however. */
+  /** Takes no more jobs, returns those not started, finishes the others; resolves when the worker has ended. */
   stop(): Promise<void>;
 }
 
-/** Of a worker that is to end: less than the grace time of most machines. */
+/** Limit on waiting for Redis at the end: less than the grace period of most machines. */
 const REDIS_PATIENCE_MS = 10_000;
 
 let started = 0;
 
 /**
- * Starts a worker in this process: it takes jobs of its fleet and model until `stop()`, or until all is
+ * Starts a worker in this process: it takes jobs of its fleet and model until `stop()`, or until all are
  * done with `exitWhenDone`. Several may run, each with a thread for its model. No signal is handled here.
  *
- * @throws FleetError `bad_usage`, `model_invalid`, `store_refused`, and what the store and Redis say
+ * @throws FleetError `bad_usage`, `model_invalid`, `store_refused`, and errors of the store and Redis
  */
 export async function startWorker(params: StartWorkerParams): Promise<RunningWorker> {
   const { device = "auto", name = newWorkerName(), log = pino({ level: "silent" }), ...given } = params;
@@ -93,7 +93,7 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
   const done = worker
     .run()
     .catch((error: unknown) => {
-      // Cut off from Redis it could not ask whether there is more to do; what it had begun is in the store.
+      // Without Redis it could not ask whether more jobs exist; the results of started jobs are in the store.
       if (!giveUp.signal.aborted || !hasCode(error, "redis_unavailable")) throw error;
     })
     .then(
@@ -123,7 +123,7 @@ export async function startWorker(params: StartWorkerParams): Promise<RunningWor
   };
 }
 
-/** A worker that is to end does not wait for a Redis that does not come back: nothing it could say there is needed. */
+/** A worker that is ending does not wait for an absent Redis: nothing it could write there is needed. */
 async function leaveIfSilent(
   redisWatch: QueueWatch,
   ended: Promise<void>,
@@ -131,13 +131,15 @@ async function leaveIfSilent(
   log: Logger,
 ): Promise<void> {
   if (!(await redisWatch.fallsSilent({ patienceMs: REDIS_PATIENCE_MS, until: ended }))) return;
-  log.warn("Redis does not answer: the worker ends without it, and jobs it still holds go to others in time");
+  log.warn(
+    "Redis does not answer: the worker exits without it, and its remaining jobs go to others when their locks expire",
+  );
   giveUp.abort();
 }
 
 async function fail(closer: Closer, error: unknown): Promise<never> {
   const closed = closer.close().catch(() => {});
-  // A thread inside a native call can be neither terminated nor joined, so this would be waited for for ever.
+  // A thread inside a native call can be neither terminated nor joined, so closing would never end.
   if (!hasCode(error, "inference_hung")) await closed;
   throw error;
 }
@@ -159,7 +161,7 @@ async function open(
   const maxBatchMs = settings.maxBatchSeconds * 1000;
   const metrics = await openMetrics({ settings, role: "worker", instance: name, maxBatchMs, closer, log });
   const observe = observeAll([tally.observe, metrics]);
-  // Redis first: it answers or does not within seconds, and the folder of a store is waited for.
+  // Redis first: it answers or fails within seconds, whereas a store's folder is waited for.
   const { server, ofModel, queue } = await openQueueOf(settings, model.manifest.id, closer, log, giveUp);
   const redisWatch = closer.add(server.watch(observe));
   const store = new ObservedStore(await openStoreOf(settings, closer, { log }), observe);
@@ -194,8 +196,8 @@ async function open(
     observe,
     onIdle: async (runs) => {
       for (const run of runs) seen.add(run);
-      // Whoever notices first that a run is complete seals it, and the others leave it that one's.
-      // Reading a large run back takes minutes, and other runs' jobs may come meanwhile.
+      // The first worker to notice that a run is complete seals it, and the others leave it to that one.
+      // Verifying a large run takes minutes, and other runs' jobs may arrive meanwhile.
       const reconciling = runs.size > 0 ? reconciler.reconcile() : null;
       if (settings.exitWhenDone) await reconciling;
       if (!settings.exitWhenDone || (await producers.present()).length > 0) return false;
@@ -214,7 +216,7 @@ function loaderOf(store: ObjectStore, model: Model, engine: InferenceEngine, log
   return new Loader({ store, model: ref, precision, heads, vocabSize, engine, log });
 }
 
-/** About a second, once: then the device's cost model is in the cache. */
+/** Duration of the probe, once per device; then its cost model is cached. */
 const PROBE_MS = 1000;
 
 async function packingOf(
@@ -248,7 +250,7 @@ async function packingOf(
   const paddedLength = (longest: number): number => embedder.paddedLength(longest);
   return {
     ...DEFAULT_PACKING,
-    // Asked again for every plan: the device's memory may have turned out smaller.
+    // Read for every plan: the device's memory may have turned out smaller.
     get maxBatchTokens() {
       return Math.min(maxBatchTokens, opened.maxBatchTokens());
     },
@@ -258,7 +260,7 @@ async function packingOf(
   };
 }
 
-/** The first of a process has its plain name; two of the same name would take each other's leases. */
+/** The first worker of a process has the plain name; two with the same name would take each other's leases. */
 function newWorkerName(): string {
   started += 1;
   return started === 1 ? processName() : `${processName()}-${started}`;

@@ -35,7 +35,7 @@ export interface SlowShard {
 }
 
 export interface LengthFigures {
-  /** Tokens; null for what is longer than every bound. */
+  /** Upper bound in tokens; null for rows longer than every bound. */
   readonly upTo: number | null;
   readonly rows: number;
   readonly realTokens: number;
@@ -50,11 +50,11 @@ export interface ReportFigures {
   readonly model: { readonly id: string; readonly revision: string; readonly dim: number };
   readonly heads: readonly string[];
   readonly store: string;
-  /** By the mean length of each shard, whose rows are of nearly equal length. */
+  /** Figures by the mean row length of each shard, whose rows are of nearly equal length. */
   readonly lengths: readonly LengthFigures[];
   readonly workers: readonly WorkerFigures[];
   readonly timeline: Busy | null;
-  /** Milliseconds, summed over shards; `infer` is the device's. */
+  /** Milliseconds per stage, summed over shards; `infer` is the device's. */
   readonly stages: Readonly<Record<string, number>>;
   readonly slowest: readonly SlowShard[];
   readonly rejectsByReason: Readonly<Record<string, number>>;
@@ -66,7 +66,7 @@ interface Measured {
   readonly stats: ShardStats;
 }
 
-/** @throws FleetError `run_unknown`, `object_corrupt` */
+/** Collects a run's figures. @throws FleetError `run_unknown`, `object_corrupt` */
 export async function collectFigures(
   params: Readonly<{ store: ObjectStore; run: string; onShard?: (done: number, planned: number) => void }>,
 ): Promise<ReportFigures> {
@@ -93,7 +93,7 @@ export async function collectFigures(
   };
 }
 
-/** Shards that are done, in planned order, with the figures that their files carry. */
+/** Completed shards in planned order, with the figures in their files. */
 async function* measuredShards(store: ObjectStore, run: string): AsyncGenerator<Measured> {
   const done = await listData(store, run);
   async function* plans(): AsyncGenerator<ShardPlan> {
@@ -154,7 +154,7 @@ class Tally {
     }
   }
 
-  /** By the time its rows took on the device, for what they are. */
+  /** Keeps the shards that took longest on the device, relative to their rows. */
   #addSlow(plan: ShardPlan, stats: ShardStats): void {
     const { shard, rows, tokens, longest } = plan;
     const tokensPerSecond = tokens / Math.max(stats.deviceMs / 1000, 1e-9);

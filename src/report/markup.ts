@@ -1,7 +1,7 @@
-/** HTML and SVG as text, with everything that is not ours escaped. */
+/** HTML and SVG as text, with all inserted values escaped. */
 import { visibleLines } from "../core/visible.ts";
 
-/** Text that is markup already. */
+/** Text that is already markup. */
 export class Markup {
   readonly text: string;
 
@@ -12,7 +12,7 @@ export class Markup {
 
 export type Part = Markup | string | number | null | readonly Part[];
 
-/** `` html`<td>${value}</td>` ``: values are escaped unless they are markup. */
+/** Template tag, `` html`<td>${value}</td>` ``: values are escaped unless they are markup. */
 export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Markup {
   return new Markup(strings.reduce((text, piece, i) => text + (i === 0 ? "" : textOf(parts[i - 1]!)) + piece, ""));
 }
@@ -28,7 +28,7 @@ function escapeText(text: string): string {
   return visibleLines(text).replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
 }
 
-/** JSON that may stand inside a script element. */
+/** JSON that is safe inside a script element. */
 export function jsonMarkup(value: unknown): Markup {
   return new Markup(visibleLines(JSON.stringify(value, null, 1)).replaceAll("<", "\\u003c"));
 }

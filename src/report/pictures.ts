@@ -1,4 +1,4 @@
-/** The report's pictures, as SVG that stands in the page. */
+/** The report's charts, as inline SVG. */
 import { count, percent } from "../core/format-figures.ts";
 import type { LengthFigures } from "./figures.ts";
 import { html, type Markup } from "./markup.ts";
@@ -12,13 +12,13 @@ export function lengthName(upTo: number | null, previous: number): string {
   return upTo === null ? `> ${count(previous)}` : `≤ ${count(upTo)}`;
 }
 
-/** A round number a little above, so that the grid's names can be read. */
+/** The next larger round number, so that the grid's labels are readable. */
 function ceiling(value: number): number {
   const magnitude = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
   return [1, 1.5, 2, 3, 4, 5, 8, 10].map((step) => step * magnitude).find((step) => step >= value)!;
 }
 
-/** Upright bars with their figures above them. */
+/** A vertical bar chart with a figure above each bar. */
 export function bars(
   items: readonly Readonly<{ name: string; value: number; label: string }>[],
   title: string,
@@ -48,7 +48,7 @@ export function bars(
   return html`<svg viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${title}">${grid}${drawn}</svg>`;
 }
 
-/** How many rows there are of each length. */
+/** Histogram of rows by length. */
 export function lengthHistogram(lengths: readonly LengthFigures[]): Markup {
   const names = lengths.map(({ upTo }, i) => lengthName(upTo, lengths[i - 1]?.upTo ?? 0));
   return bars(
@@ -57,7 +57,7 @@ export function lengthHistogram(lengths: readonly LengthFigures[]): Markup {
   );
 }
 
-/** What padding cost at each length, in percent of what the model computed. */
+/** Padding by length, in percent of what the model computed. */
 export function paddingByLength(lengths: readonly LengthFigures[]): Markup {
   const items = lengths.map(({ upTo, realTokens, paddedTokens }, i) => {
     const share = paddedTokens === 0 ? 0 : 1 - realTokens / paddedTokens;
@@ -70,7 +70,7 @@ export function paddingByLength(lengths: readonly LengthFigures[]): Markup {
   return bars(items, "Padding by length, as a share of what the model computed");
 }
 
-/** One row a worker; the darker a slot, the busier its device. */
+/** One row per worker; the darker a slot, the busier its device. */
 export function workerTimeline(busy: Busy): Markup {
   const rowHeight = busy.workers.length > 16 ? 14 : 22;
   const left = 190;
@@ -121,7 +121,7 @@ function shorten(text: string, chars: number): string {
   return text.length <= chars ? text : `…${text.slice(text.length - chars + 1)}`;
 }
 
-/** Lying bars, one a row of a table: the picture and the figures are one thing. */
+/** A horizontal bar for one row of a table, so that chart and figures are one element. */
 export function shareBar(share: number): Markup {
   return html`<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
     <rect class="bar" width="${Math.max(share * 100, 0.4).toFixed(2)}" height="10" />

@@ -1,4 +1,4 @@
-/** A run's report as one HTML file that needs nothing else: no network, no scripts. */
+/** A run's report as one self-contained HTML file: no network, no scripts. */
 import { count, duration, megabytes, percent } from "../core/format-figures.ts";
 import type { ReportFigures } from "./figures.ts";
 import { html, jsonMarkup, Markup, type Part } from "./markup.ts";
@@ -65,9 +65,9 @@ function summary({ report, rejectsByReason }: ReportFigures): Markup {
   const tiles: [string, string, string][] = [
     ["Documents", count(report.documents), `${count(rejects)} rejects`],
     ["Rows", count(report.rows), `of ${count(report.plannedRows)} planned`],
-    ["Tokens", count(report.realTokens), `${count(report.tokensPerSecond)} a second`],
+    ["Tokens", count(report.realTokens), `${count(report.tokensPerSecond)} per second`],
     ["Files", count(report.files), megabytes(report.bytes)],
-    ["Took", seconds(report.seconds * 1000), report.state === "sealed" ? "from its begin to the seal" : "so far"],
+    ["Duration", seconds(report.seconds * 1000), report.state === "sealed" ? "from start to seal" : "so far"],
   ];
   if (report.deviceBusyRatio !== null)
     tiles.push(["Device busy", percent(report.deviceBusyRatio), "while workers held rows"]);
@@ -102,10 +102,10 @@ function lengthTable({ lengths }: ReportFigures): Markup {
 }
 
 function timeline({ timeline: busy }: ReportFigures): Markup {
-  if (busy === null) return html`<p class="soft">No result file says when it was made.</p>`;
+  if (busy === null) return html`<p class="soft">No result file records when it was made.</p>`;
   const more = busy.more > 0 ? html`<p class="soft">and ${count(busy.more)} more workers</p>` : "";
   return html`${workerTimeline(busy)}${more}
-    <p class="soft">One slot is ${seconds(busy.slotMs)}; the darker it is, the more of it the device worked.</p>`;
+    <p class="soft">One slot is ${seconds(busy.slotMs)}; the darker it is, the longer the device worked in it.</p>`;
 }
 
 function paddingSentence({ lengths }: ReportFigures): string {
@@ -121,13 +121,14 @@ function stageTable({ stages }: ReportFigures): Markup {
   const rows = shown.sort((a, b) => b[1] - a[1]).map(([name, ms]): Part[] => [name, shareBar(ms / max), seconds(ms)]);
   return html`${table(["Stage", "", "Time"], rows, 2)}
     <p class="soft">
-      Summed over shards. Loading and assembling go on while the device works; "device waits" is what it lost, by cause.
+      Summed over shards. Loading and assembling overlap with the device's work; "device waits" is its idle time, by
+      cause.
     </p>`;
 }
 
 function workerTable({ workers }: ReportFigures): Markup {
   return table(
-    ["Worker", "Shards", "Rows", "Tokens", "Padding", "Device time", "Tokens a second of it"],
+    ["Worker", "Shards", "Rows", "Tokens", "Padding", "Device time", "Tokens per second of it"],
     workers.map(({ worker, shards, rows, realTokens, paddedTokens, deviceMs }) => [
       worker,
       count(shards),
@@ -143,7 +144,7 @@ function workerTable({ workers }: ReportFigures): Markup {
 
 function slowTable({ slowest }: ReportFigures): Markup {
   return table(
-    ["Shard", "Worker", "Rows", "Longest row", "Tokens", "Device time", "Tokens a second"],
+    ["Shard", "Worker", "Rows", "Longest row", "Tokens", "Device time", "Tokens per second"],
     slowest.map(({ shard, worker, rows, longest, tokens, deviceMs, tokensPerSecond }) => [
       shard,
       worker,
@@ -178,7 +179,7 @@ function rejectTables({ rejects, rejectsByReason }: ReportFigures): Markup {
   return html`${byReason}${details(`The first ${count(rejects.length)}`, first)}`;
 }
 
-/** @param words How many first columns are words; figures are set to the right. */
+/** @param words Number of leading columns that hold text; figures are right-aligned. */
 function table(heads: readonly string[], rows: readonly (readonly Part[])[], words: number): Markup {
   const kind = (i: number): string => (i < words ? "" : "number");
   return html`<div

@@ -1,4 +1,4 @@
-/** The report's looks: light or dark as the reader's system says, and fit to be printed. */
+/** The report's style sheet: light or dark by the reader's system, and suitable for printing. */
 export const STYLE = `
 :root{color-scheme:light dark;--ground:#fff;--ink:#14202b;--soft:#4d5c6a;--line:#d9e0e5;--track:#eef2f4;--accent:#0f766e;--good:#15703c;--good-soft:#dcf3e4}
 @media (prefers-color-scheme:dark){:root{--ground:#0e1418;--ink:#e6edf2;--soft:#9fb0bd;--line:#27323a;--track:#19222a;--accent:#2dd4bf;--good:#6ee7a0;--good-soft:#12351f}}

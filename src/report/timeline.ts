@@ -1,4 +1,4 @@
-/** When each worker's device was busy, in slots of equal time over a run. */
+/** Busy time of each worker's device, in slots of equal time over a run. */
 
 const SLOTS = 120;
 const MAX_WORKERS = 40;
@@ -6,19 +6,19 @@ const FINEST_SLOT_MS = 250;
 
 export interface Worked {
   readonly worker: string;
-  /** Milliseconds since the epoch: its first batch began, its last one ended. */
+  /** Start of the first batch and end of the last, in milliseconds since the epoch. */
   readonly firstBatchAtMs: number;
   readonly lastBatchAtMs: number;
-  /** Of that time, what the device gave to this shard. */
+  /** Milliseconds of that time that the device spent on this shard. */
   readonly deviceMs: number;
 }
 
 export interface Busy {
   readonly startMs: number;
   readonly slotMs: number;
-  /** For each worker, the share of each slot that its device worked; 0 to 1. */
+  /** Fraction of each slot in which the device was busy, 0 to 1, per worker. */
   readonly workers: readonly { readonly worker: string; readonly busy: readonly number[] }[];
-  /** Workers beyond those shown. */
+  /** Number of workers beyond those shown. */
   readonly more: number;
 }
 
@@ -29,7 +29,7 @@ export class Timeline {
     this.#worked.push(worked);
   }
 
-  /** Null when no shard says when it was made. */
+  /** Null when no shard records when it was made. */
   busy(): Busy | null {
     if (this.#worked.length === 0) return null;
     let startMs = Infinity;
@@ -59,7 +59,7 @@ export class Timeline {
   }
 }
 
-/** A shard's device time, evenly over the time from its first batch to its last. */
+/** Spreads a shard's device time evenly over the time from its first batch to its last. */
 function spread(worked: Worked, grid: Readonly<{ startMs: number; slotMs: number }>, busyMs: Float64Array): void {
   const from = (worked.firstBatchAtMs - grid.startMs) / grid.slotMs;
   const to = Math.max((worked.lastBatchAtMs - grid.startMs) / grid.slotMs, from + 1e-6);

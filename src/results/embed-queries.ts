@@ -1,4 +1,4 @@
-/** Queries through the same path as every document. */
+/** Embeds queries by the same path as documents. */
 import { allocateShard, type ShardBuffers } from "../core/batch.ts";
 import type { RunOptions } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
@@ -8,9 +8,9 @@ import type { RowVectors } from "../core/scoring.ts";
 const ROWS_PER_BATCH = 16;
 
 /**
- * @param options Of the run that is asked: its model, and the heads to make. A query longer than the model takes
- *   is cut.
- * @returns One row a query, in order.
+ * @param options Options of the run that is queried: its model, and the heads to compute. A query that exceeds the
+ *   model's limit is truncated.
+ * @returns One row per query, in order.
  */
 export async function embedQueries(
   params: Readonly<{
@@ -35,13 +35,13 @@ export async function embedQueries(
   if (broken !== -1) {
     throw new FleetError(
       "inference_failed",
-      `the model makes no finite vectors of the query ${JSON.stringify(params.queries[broken])}`,
+      `the model produced non-finite vectors for the query ${JSON.stringify(params.queries[broken])}`,
     );
   }
   return vectorsOf(shard);
 }
 
-/** What scores are made of, from a shard that was embedded. */
+/** The vectors that scores are computed from, of an embedded shard. */
 export function vectorsOf(shard: ShardBuffers): RowVectors {
   return {
     dim: shard.dim,

@@ -1,4 +1,4 @@
-/** How well a run answers questions with known answers, head by head and together. */
+/** Evaluates how well a run answers questions with known answers, per head and combined. */
 import type { Head, Manifest, RunOptions } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { Embedder, ObjectStore, Tokenizer } from "../core/ports.ts";
@@ -11,7 +11,7 @@ import { embedQueries } from "./embed-queries.ts";
 import type { Question } from "./questions.ts";
 import { scoresOf } from "./search-run.ts";
 
-/** Bounds the queries' vectors and the rankings that are held; the run is read once or twice for each block. */
+/** Limits the query vectors and rankings in memory; the run is read once or twice per block. */
 const QUESTIONS_PER_BLOCK = 500;
 
 export type Ranker = Head | "hybrid";
@@ -21,22 +21,22 @@ export interface Figures {
   /** Null for all questions together. */
   readonly lang: string | null;
   readonly questions: number;
-  /** By depth `k`. */
+  /** Recall by depth `k`. */
   readonly recall: Readonly<Record<number, number>>;
   readonly ndcg: Readonly<Record<number, number>>;
-  /** At the greatest depth. */
+  /** Mean reciprocal rank at the greatest depth. */
   readonly mrr: number;
 }
 
 export interface Evaluation {
   readonly run: string;
   readonly options: RunOptions;
-  /** Of the run and what it builds on, less what it takes away from that. */
+  /** Number of rows of the run and its bases, without those that it removes from them. */
   readonly rows: number;
-  /** Of all their result files. */
+  /** Total size of their result files. */
   readonly bytes: number;
   readonly seconds: number;
-  /** Relevant ids that the run has no row of: each costs recall. */
+  /** Relevant ids without a row in the run; each lowers recall. */
   readonly unknownIds: readonly string[];
   readonly figures: readonly Figures[];
 }
@@ -49,8 +49,8 @@ export interface EvaluateParams {
   readonly at: readonly number[];
   readonly weights: HeadWeights;
   /**
-   * ColBERT, and a hybrid with it, rank again the best so many documents of dense and of sparse, as BGE-M3's
-   * authors do: to score every pair of tokens in a corpus costs a thousand times more. 0 ranks every document.
+   * Number of best documents of dense and of sparse that ColBERT, and a hybrid with it, rerank, as BGE-M3's
+   * authors do: scoring every pair of tokens in a corpus costs a thousand times more. 0 ranks every document.
    */
   readonly candidates: number;
   readonly tokenizer: Tokenizer;
@@ -58,7 +58,7 @@ export interface EvaluateParams {
   readonly onFile?: (done: number, planned: number) => void;
 }
 
-/** @throws FleetError `run_unknown`, `run_incomplete`, `bad_usage` when the run has none of the relevant ids. */
+/** Evaluates a run. @throws FleetError `run_unknown`, `run_incomplete`, `bad_usage` if no relevant id is in it. */
 export async function evaluateRun(params: Readonly<EvaluateParams>): Promise<Evaluation> {
   const startedAt = performance.now();
   const { store, run, questions } = params;
@@ -71,7 +71,7 @@ export async function evaluateRun(params: Readonly<EvaluateParams>): Promise<Eva
     rankings.push(...(await rankBlock(params, chain, block, unknown)));
   }
   if (unknown.size === wanted) {
-    throw new FleetError("bad_usage", `run ${run} has no row of any document that the questions name as relevant`, {
+    throw new FleetError("bad_usage", `run ${run} has no row of any relevant document of the questions`, {
       cure: `relevant ids are document ids of the corpus; the questions name ${JSON.stringify([...unknown].slice(0, 3)).slice(1, -1)}`,
     });
   }
@@ -119,7 +119,7 @@ async function rankBlock(
   return board.rankings();
 }
 
-/** The best documents of each question by each ranker. */
+/** The best documents for each question by each ranker. */
 class Board {
   readonly #heads: readonly Head[];
   readonly #weights: HeadWeights;
@@ -170,13 +170,13 @@ class Board {
     const scores = scoresOf(needed, (head) => headScore(head, this.#queries, q, rows, row));
     for (const ranker of rankers) {
       const score = ranker === "hybrid" ? hybridScore(scores, this.#weights) : scores[ranker];
-      // A document without a token of the question has no place in a sparse ranking.
+      // A document that shares no token with the question is not in its sparse ranking.
       if (score === null || (ranker === "sparse" && score === 0)) continue;
       this.#tops[q]!.get(ranker)!.offer(score, rows.ids[row]!, nothing);
     }
   }
 
-  /** For each document, the questions that it is a candidate of. */
+  /** The questions that each document is a candidate for. */
   candidates(): Map<string, number[]> {
     const questionsById = new Map<string, number[]>();
     this.#tops.forEach((tops, q) => {

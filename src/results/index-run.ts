@@ -1,4 +1,4 @@
-/** A sealed run into an index: all of it at first, and then what each delta changes. */
+/** Loads a sealed run into an index: all of it at first, and then the changes of each delta. */
 import { type Logger, pino } from "pino";
 import { type IndexedRun, type LanceIndex, OWN_COLUMNS } from "./lance-index.ts";
 import { selectRows } from "../arrow/select-rows.ts";
@@ -10,24 +10,24 @@ import { readDeletes } from "../run/read-lists.ts";
 import { readRun } from "../run/read-plan.ts";
 import { sealedRows } from "../run/sealed-rows.ts";
 
-/** Rows in one upsert: few enough for their ColBERT vectors to be held twice. */
+/** Rows per upsert: few enough for their ColBERT vectors to be held twice. */
 const ROWS_PER_UPSERT = 2000;
 
 export interface IndexReport {
   readonly run: string;
   /**
-   * `unchanged`: the run is what the index holds already. `updated`: the deltas since what it held were applied.
-   * `loaded`: all rows were put in, and rows of other runs taken out.
+   * `unchanged`: the index already holds the run. `updated`: the deltas since the run that it held were applied.
+   * `loaded`: all rows were upserted, and rows of other runs removed.
    */
   readonly kind: "unchanged" | "updated" | "loaded";
   readonly upserted: number;
   readonly removed: number;
-  /** In the index now. */
+  /** Number of rows now in the index. */
   readonly rows: number;
 }
 
 /**
- * Repeated, it changes nothing; cut off, it is given again and completes.
+ * Loads a run idempotently; a repeated call completes an interrupted one.
  * @throws FleetError `run_unknown`, `run_incomplete`; `bad_usage` for a run without dense vectors, or full text without
  *   text; `index_conflict` when the index holds vectors of another model, or of another setup of it.
  */
@@ -36,10 +36,10 @@ export async function indexRun(
     store: ObjectStore;
     run: string;
     index: LanceIndex;
-    /** Dense is always among them. */
+    /** Vector types to load; must include dense. */
     heads: readonly Head[];
     fullText: boolean;
-    /** Silent by default. */
+    /** Logger; silent by default. */
     log?: Logger;
     onFile?: (done: number, planned: number) => void;
   }>,
@@ -83,9 +83,9 @@ function describe({ run, options: { model } }: Manifest, heads: readonly Head[])
   return { run, model: id, modelSha256, ...(setupSha256 !== undefined && { setupSha256 }), dim, heads: [...heads] };
 }
 
-const OTHER_TABLE = "index this run into another --table, and drop the old one when nobody asks it any more";
+const OTHER_TABLE = "index this run into another --table, and drop the old one when it is no longer queried";
 
-/** Vectors of two models lie in two spaces: their distances mean nothing, even where their lengths agree. */
+/** Vectors of two models are in different spaces: their distances are meaningless, even if their dimensions agree. */
 function assertSameVectors(
   index: LanceIndex,
   before: readonly IndexedRun[],
@@ -108,7 +108,7 @@ function assertSameVectors(
   if (held.heads.join(",") !== wanted.heads.join(",")) {
     throw new FleetError(
       "index_conflict",
-      `${index.url} holds ${held.heads.join(",")} vectors; ${wanted.heads.join(",")} are to be put in`,
+      `${index.url} holds ${held.heads.join(",")} vectors; the run's are ${wanted.heads.join(",")}`,
       {
         cure: `say --heads ${held.heads.join(",")}, or ${cure}`,
       },
@@ -117,8 +117,8 @@ function assertSameVectors(
 }
 
 /**
- * The same weights with another tokenizer, pooling or prefix give other vectors. Tables and runs of earlier versions do not
- * tell of it: what is unknown is said, and taken.
+ * The same weights with another tokenizer, pooling or prefix produce other vectors. Tables and runs of earlier versions
+ * do not record the setup: an unknown one is logged and accepted.
  */
 function assertSameSetup(index: LanceIndex, before: readonly IndexedRun[], manifest: Manifest, log: Logger): void {
   if (before.length === 0) return;
@@ -129,7 +129,7 @@ function assertSameSetup(index: LanceIndex, before: readonly IndexedRun[], manif
     const which = wanted === undefined ? { run } : { table: index.url };
     log.warn(
       which,
-      "it is not known with which tokenizer, pooling and prefixes its vectors were made: taken for the same",
+      "it is not known with which tokenizer, pooling and prefixes its vectors were made: assumed to be the same",
     );
   } else if (held.setupSha256 !== wanted) {
     throw new FleetError(
@@ -144,7 +144,7 @@ type Steps =
   | { readonly kind: "nothing" | "same" | "everything" }
   | { readonly kind: "deltas"; readonly deltas: readonly Manifest[] };
 
-/** @param chain Newest first. */
+/** The steps that bring the index to the run. @param chain Newest first. */
 async function whatToDo(store: ObjectStore, before: readonly IndexedRun[], chain: readonly Manifest[]): Promise<Steps> {
   const held = heldRun(before, chain[0]!.run);
   const place = held === null ? -1 : await placeOf(store, chain, held);
@@ -154,7 +154,7 @@ async function whatToDo(store: ObjectStore, before: readonly IndexedRun[], chain
   return { kind: held === chain[0]!.run ? "nothing" : "same" };
 }
 
-/** Where the chain has the rows of a run: in itself, or in what was compacted from it. -1 when it has not. */
+/** Position in the chain of a run's rows: of the run itself, or of its compaction; -1 if absent. */
 async function placeOf(store: ObjectStore, chain: readonly Manifest[], held: string): Promise<number> {
   for (const [place, { run, supersedes }] of chain.entries()) {
     if (run === held) return place;
@@ -163,7 +163,7 @@ async function placeOf(store: ObjectStore, chain: readonly Manifest[], held: str
   return -1;
 }
 
-/** The run whose rows the index holds, but for what was begun of `run`. Null when other rows may be there too. */
+/** The run whose rows the index holds, besides a partial load of `run`. Null when other rows may be there too. */
 function heldRun(before: readonly IndexedRun[], run: string): string | null {
   const done = before.findLastIndex(({ state }) => state === "done");
   return before.slice(done + 1).every((begun) => begun.run === run) ? (before[done]?.run ?? null) : null;
@@ -176,7 +176,7 @@ type LoadParams = Readonly<{
   onFile?: (done: number, planned: number) => void;
 }>;
 
-/** All rows, and then away with those that no run of the chain has: whoever reads meanwhile misses none. */
+/** Upserts all rows, then removes those of no run in the chain, so that concurrent readers miss none. */
 async function load(params: LoadParams, heads: readonly Head[], chain: readonly Manifest[]): Promise<Changed> {
   const { index } = params;
   const planned = chain.reduce((sum, manifest) => sum + manifest.files.length, 0);
@@ -191,7 +191,7 @@ async function load(params: LoadParams, heads: readonly Head[], chain: readonly 
   return { upserted, removed: before - (await index.count()) };
 }
 
-/** @param deltas Oldest first. */
+/** Applies deltas. @param deltas Oldest first. */
 async function applyDeltas(params: LoadParams, heads: readonly Head[], deltas: readonly Manifest[]): Promise<Changed> {
   const { store, index } = params;
   const planned = deltas.reduce((sum, manifest) => sum + manifest.files.length, 0);

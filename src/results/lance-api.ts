@@ -1,4 +1,4 @@
-/** What is used of LanceDB, an add-on with packages of its own: it asks for another apache-arrow than ours. */
+/** The part of LanceDB's API that is used. LanceDB is an add-on with its own packages and another apache-arrow. */
 import { createRequire } from "node:module";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { Table } from "apache-arrow";
@@ -52,10 +52,10 @@ export interface Lance {
   };
 }
 
-/** From `dist/src/adapters/`. */
+/** The add-on's folder, relative to `dist/src/adapters/`. */
 const ADDON = fileURLToPath(new URL("../../../infra/lancedb/", import.meta.url));
 
-/** @throws FleetError `addon_missing`, with the command that installs it. */
+/** Loads LanceDB. @throws FleetError `addon_missing`, with the command that installs it. */
 export async function loadLance(addonFolder: string = ADDON): Promise<Lance> {
   try {
     const path = createRequire(`${addonFolder}package.json`).resolve("@lancedb/lancedb");

@@ -1,4 +1,4 @@
-/** A LanceDB table of rows, and beside it a table of the runs that were put into it. */
+/** A LanceDB table of rows, and beside it a table of the runs that were loaded into it. */
 import { Table } from "apache-arrow";
 import {
   optionalUtf8Column,
@@ -17,26 +17,26 @@ import { rowUuid } from "./row-uuid.ts";
 import { type Lance, type LanceConnection, type LanceTable, loadLance } from "./lance-api.ts";
 
 const KEYS_PER_DELETE = 500;
-/** Below it a scan of all vectors is as fast as an index, and exact. */
+/** Below this number a scan of all vectors is as fast as an index, and exact. */
 const MIN_INDEXED_ROWS = 1000;
 const URL = /^lancedb:\/\/(.+)$/;
 
-/** Columns that the table has beside those of the result files. */
+/** Columns that the table has besides those of the result files. */
 export const OWN_COLUMNS: readonly string[] = ["key", "run"];
 
-/** What became of a run: rows of one that has only begun may be there in part. */
+/** A run's state in the index; the rows of a started run may be partially loaded. */
 export interface IndexedRun {
   readonly run: string;
   readonly state: "begun" | "done";
   readonly model: string;
   readonly modelSha256: string;
-  /** Of the model's tokenizer, pooling and prefixes; unknown in records and runs of earlier versions. */
+  /** Digest of the model's tokenizer, pooling and prefixes; unknown in records and runs of earlier versions. */
   readonly setupSha256?: string | undefined;
   readonly dim: number;
   readonly heads: Head[];
 }
 
-/** A row that was found, its vectors as far as the index has them. */
+/** A row that was found, with the vectors that the index has. */
 export interface IndexRow {
   readonly id: string;
   readonly chunk: number;
@@ -45,7 +45,7 @@ export interface IndexRow {
 }
 
 export interface IndexAddress {
-  /** `lancedb://folder` or `lancedb://s3://bucket/prefix` */
+  /** URL, `lancedb://folder` or `lancedb://s3://bucket/prefix`. */
   readonly url: string;
   readonly table: string;
   readonly s3?: { readonly endpoint?: string | undefined; readonly region?: string | undefined };
@@ -65,12 +65,12 @@ export class LanceIndex {
     this.#name = address.table;
   }
 
-  /** @throws FleetError `bad_usage`, `addon_missing`, `index_conflict` when the table is not one of ours. */
+  /** Opens a table. @throws FleetError `bad_usage`, `addon_missing`, `index_conflict` if embedfleet did not make it. */
   static async open(address: IndexAddress): Promise<LanceIndex> {
     const uri = URL.exec(address.url)?.[1];
     if (uri === undefined) {
       throw new FleetError("bad_usage", `${JSON.stringify(address.url)} is not the URL of an index`, {
-        cure: "give lancedb:// and a folder or s3://bucket/prefix: lancedb:///data/index, lancedb://s3://bucket/index",
+        cure: "use lancedb:// and a folder or s3://bucket/prefix: lancedb:///data/index, lancedb://s3://bucket/index",
       });
     }
     const lance = await loadLance();
@@ -81,7 +81,7 @@ export class LanceIndex {
     const { fields } = await index.#table.schema();
     if (names.includes(index.#runsName) && fields.some(({ name }) => name === "key")) return index;
     throw new FleetError("index_conflict", `the table ${address.table} in ${address.url} was not made by embedfleet`, {
-      cure: "give another --table",
+      cure: "choose another --table",
     });
   }
 
@@ -89,12 +89,12 @@ export class LanceIndex {
     return `${this.#name}_runs`;
   }
 
-  /** Null before the first run. */
+  /** True before the first run. */
   get isEmpty(): boolean {
     return this.#table === null;
   }
 
-  /** In the order they were recorded. */
+  /** Runs in the order they were recorded. */
   async runs(): Promise<IndexedRun[]> {
     if (!(await this.#connection.tableNames()).includes(this.#runsName)) return [];
     const table = await this.#connection.openTable(this.#runsName);
@@ -115,7 +115,7 @@ export class LanceIndex {
     table.close();
   }
 
-  /** Adds rows; one whose document and chunk are there already replaces it. */
+  /** Adds rows; each replaces an existing row of the same document and chunk. */
   async upsert(rows: ResultRows, run: string): Promise<void> {
     const data = toTable(rows, run);
     if (this.#table === null) this.#table = await this.#connection.createTable(this.#name, data);
@@ -128,7 +128,7 @@ export class LanceIndex {
       await this.#table?.delete(`key IN (${keys.slice(from, from + KEYS_PER_DELETE).join(",")})`);
   }
 
-  /** Removes the rows of all other runs. Run ids have no quote in them. */
+  /** Removes the rows of all other runs. Run ids contain no quotes. */
   async retain(runs: readonly string[]): Promise<void> {
     await this.#table?.delete(`run NOT IN (${runs.map((run) => `'${run}'`).join(",")})`);
   }
@@ -137,7 +137,7 @@ export class LanceIndex {
     return this.#table?.countRows() ?? Promise.resolve(0);
   }
 
-  /** Makes the indexes that are missing, brings those that are there up to date and puts small files together. */
+  /** Creates missing indexes, updates existing ones and compacts small files. */
   async optimize(params: Readonly<{ fullText: boolean }>): Promise<void> {
     const table = this.#table;
     if (table === null) return;
@@ -154,7 +154,7 @@ export class LanceIndex {
     await table.optimize();
   }
 
-  /** The rows of the nearest dense vectors, nearest first. @param nprobes Partitions of the index that are looked into. */
+  /** The rows of the nearest dense vectors, nearest first. @param nprobes Number of index partitions to search. */
   async nearest(params: Readonly<{ vector: Float32Array; limit: number; nprobes: number }>): Promise<IndexRow[]> {
     if (this.#table === null) return [];
     const columns = (await this.#table.schema()).fields.map(({ name }) => name);
@@ -215,7 +215,7 @@ interface FoundVector {
   toArray(): Float32Array;
 }
 
-/** A row as LanceDB gives it: Arrow vectors, not arrays. */
+/** A row as LanceDB returns it: Arrow vectors, not arrays. */
 interface FoundRow {
   readonly id: string;
   readonly chunk: number;

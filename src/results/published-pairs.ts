@@ -1,6 +1,6 @@
 /**
- * The four sentence pairs whose scores BGE-M3's authors printed (FlagEmbedding, research/BGE_M3/README.md),
- * made by their own code in half precision.
+ * The four sentence pairs whose scores BGE-M3's authors published (FlagEmbedding, research/BGE_M3/README.md),
+ * computed by their own code in half precision.
  */
 import { ALL_HEADS, type Head, type ModelRef, type Precision } from "../core/contracts.ts";
 import type { Embedder, Tokenizer } from "../core/ports.ts";
@@ -21,7 +21,7 @@ const PUBLISHED: Readonly<Record<PublishedScore, readonly number[]>> = {
   "sparse+dense": [0.482503205537796, 0.23454029858112335, 0.2332356721162796, 0.5122477412223816],
   "colbert+sparse+dense": [0.6013619303703308, 0.3255828022956848, 0.32089319825172424, 0.6232916116714478],
 };
-/** What half precision and another order of sums make of a score; what is coarser moves it further. */
+/** Tolerance of a score for half precision and another summation order; coarser precisions differ more. */
 const FINE: Readonly<Partial<Record<Precision, number>>> = { fp32: 0.005, fp16: 0.005 };
 const COARSE = 0.03;
 

@@ -1,4 +1,4 @@
-/** Questions with known answers, one JSON object a line. */
+/** Questions with known answers, one JSON object per line. */
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { FleetError, messageOf } from "../core/errors.ts";
@@ -7,7 +7,7 @@ import type { Relevance } from "./retrieval-metrics.ts";
 const gainSchema = z.number().positive();
 const questionSchema = z.object({
   question: z.string().min(1),
-  /** Ids of documents that answer it; or each one's gain, where some answer better than others. */
+  /** Ids of documents that answer it, or the gain of each if some answer better than others. */
   relevant: z.union([z.array(z.string()).min(1), z.record(z.string(), gainSchema)]),
   lang: z.string().min(1).optional(),
 });
@@ -18,7 +18,7 @@ export interface Question {
   readonly lang: string | null;
 }
 
-/** @throws FleetError `source_unreadable`, naming the line and what it should be. */
+/** Reads questions. @throws FleetError `source_unreadable`, which names the line and the expected form. */
 export async function readQuestions(path: string): Promise<Question[]> {
   const text = await readFile(path, "utf8").catch((error: unknown) => {
     throw new FleetError("source_unreadable", `the questions ${path} cannot be read: ${messageOf(error)}`, {
@@ -40,7 +40,7 @@ function parseQuestion(line: string, at: string): Question {
   } catch (error) {
     const reason = error instanceof z.ZodError ? z.prettifyError(error).replaceAll(/\s+/g, " ") : messageOf(error);
     throw new FleetError("source_unreadable", `${at} is not a question with its answers: ${reason}`, {
-      cure: 'a line is {"question": "…", "relevant": ["document id", …], "lang": "en"}; lang may be left out',
+      cure: 'a line is {"question": "…", "relevant": ["document id", …], "lang": "en"}; lang is optional',
       cause: error,
     });
   }

@@ -1,21 +1,21 @@
-/** What a ranking is worth, as trec_eval defines it. Rankings are document ids, best first, each once. */
+/** Retrieval metrics as trec_eval defines them. Rankings are document ids, best first, each once. */
 
-/** How relevant each relevant document is; what is not named is worth nothing. */
+/** Gain of each relevant document; others have gain 0. */
 export type Relevance = ReadonlyMap<string, number>;
 
-/** The share of the relevant documents that are among the first `k`. */
+/** Fraction of the relevant documents that are among the first `k`. */
 export function recallAt(ranking: readonly string[], relevance: Relevance, k: number): number {
   const found = ranking.slice(0, k).filter((id) => relevance.has(id)).length;
   return found / relevance.size;
 }
 
-/** One over the place of the first relevant document among the first `k`; 0 when there is none. */
+/** Reciprocal rank of the first relevant document among the first `k`; 0 when there is none. */
 export function reciprocalRankAt(ranking: readonly string[], relevance: Relevance, k: number): number {
   const place = ranking.slice(0, k).findIndex((id) => relevance.has(id));
   return place === -1 ? 0 : 1 / (place + 1);
 }
 
-/** Discounted gain of the first `k` (gain over log2 of the place plus one) relative to the best order there is. */
+/** NDCG: discounted gain of the first `k` (gain over log2 of rank plus one), relative to the ideal order. */
 export function ndcgAt(ranking: readonly string[], relevance: Relevance, k: number): number {
   const gains = ranking.map((id) => relevance.get(id) ?? 0);
   const ideal = [...relevance.values()].toSorted((a, b) => b - a);

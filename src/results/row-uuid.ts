@@ -1,8 +1,8 @@
-/** Names that are the same wherever and whenever they are made. */
+/** Deterministic UUIDs. */
 import { createHash } from "node:crypto";
 import { rowKey } from "../core/rows.ts";
 
-/** Of embedfleet's rows, and of nothing else. */
+/** Namespace of embedfleet's rows, used for nothing else. */
 const ROW_NAMESPACE = "6f1c1f3e-7a43-5c0b-9d0e-2b6f0c1a9e57";
 
 /**
@@ -21,7 +21,7 @@ export function uuidV5(namespace: string, name: string): string {
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }
 
-/** The same for the same document and chunk in every run, so that what is loaded again replaces what was there. */
+/** UUID of a document's chunk, equal in every run, so that loading it again replaces the earlier row. */
 export function rowUuid(id: string, chunk: number): string {
   return uuidV5(ROW_NAMESPACE, rowKey(id, chunk));
 }

@@ -1,4 +1,4 @@
-/** The nearest rows of an index: dense finds candidates, and the heads that the index has rank them. */
+/** The nearest rows of an index: dense finds candidates, and the index's heads rank them. */
 import type { LanceIndex } from "./lance-index.ts";
 import type { Embedder, Tokenizer } from "../core/ports.ts";
 import type { RunOptions } from "../core/contracts.ts";
@@ -6,7 +6,7 @@ import { headScore, type HeadWeights, hybridScore } from "../core/scoring.ts";
 import { embedQueries } from "./embed-queries.ts";
 import { type Hit, scoresOf, weighedHeads } from "./search-run.ts";
 
-/** So many of the index's partitions are looked into that few neighbours are missed. */
+/** Partitions of the index to search, enough to miss few neighbours. */
 const NPROBES = 50;
 
 /** @throws FleetError `bad_usage` when no head of the index has a weight. */
@@ -14,11 +14,11 @@ export async function searchIndex(
   params: Readonly<{
     index: LanceIndex;
     run: string;
-    /** Of the run that the index holds; its heads are those of the index. */
+    /** Options of the run in the index, whose heads are the index's. */
     options: RunOptions;
     query: string;
     top: number;
-    /** Rows that dense finds for the other heads to rank. */
+    /** Number of rows that dense selects for the other heads to rank. */
     candidates: number;
     weights: HeadWeights;
     withText: boolean;

@@ -1,4 +1,4 @@
-/** The nearest rows of a sealed run and what it builds on, by an exact scan of its files: to see that it works. */
+/** The nearest rows of a sealed run and its bases, by an exact scan of its files, for inspection. */
 import { ALL_HEADS, type Head, type RunOptions } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
 import type { Embedder, ObjectStore, Tokenizer } from "../core/ports.ts";
@@ -8,17 +8,17 @@ import { rowKey } from "../core/rows.ts";
 import { readChain, readEffective } from "../run/chain.ts";
 import { embedQueries } from "./embed-queries.ts";
 
-/** A row that was found; the first is the nearest. */
+/** A row that was found; hits are ordered nearest first. */
 export interface Hit {
   readonly id: string;
   readonly chunk: number;
   readonly score: number;
-  /** When it was asked for. */
+  /** The row's text, if requested. */
   readonly text?: string;
 }
 
 /**
- * The rows nearest to a query, exactly, by reading every file; of a delta the effective rows.
+ * The rows nearest to a query, exactly, by reading every file; for a delta the effective rows.
  *
  * @throws FleetError `run_unknown`, `run_incomplete` when it is not sealed, `bad_usage` when the run has no text or
  *   no head with a weight.
@@ -65,12 +65,12 @@ export async function searchRun(
   return best.ranked().map(({ score, value: { id, chunk, ...rest } }) => ({ id, chunk, score, ...rest }));
 }
 
-/** The heads that count: those the run has and the weights do not leave out. */
+/** The heads used for scores: those of the run with a weight above 0. */
 export function weighedHeads(run: string, options: RunOptions, weights: HeadWeights): Head[] {
   const heads = options.heads.filter((head) => weights[head] > 0);
   if (heads.length > 0) return heads;
-  throw new FleetError("bad_usage", `run ${run} has only ${options.heads.join(", ")}, which the weights leave out`, {
-    cure: `give --weights dense,sparse,colbert with a number above 0 for ${options.heads.join(" or ")}`,
+  throw new FleetError("bad_usage", `run ${run} has only ${options.heads.join(", ")}, whose weights are 0`, {
+    cure: `pass --weights dense,sparse,colbert with a number above 0 for ${options.heads.join(" or ")}`,
   });
 }
 

@@ -1,16 +1,16 @@
-/** The best of many, in memory that grows with how many are wanted and not with how many there are. */
+/** Selects the best of many items, in memory proportional to the number wanted. */
 
 interface Entry<T> {
   readonly key: string;
   readonly value: T;
   score: number;
-  /** Of equal scores the one that was offered first is the better. */
+  /** Of equal scores, the one offered first ranks higher. */
   order: number;
 }
 
 /**
- * Keeps the `limit` keys of the highest scores, each key with its best score: a document is as good as its
- * best chunk. A binary heap with the worst on top, and where each key stands in it.
+ * Keeps the `limit` keys of the highest scores, each key with its best score: a document scores as its
+ * best chunk. A binary heap with the worst on top, and the position of each key in it.
  */
 export class Top<T> {
   readonly #limit: number;
@@ -22,7 +22,7 @@ export class Top<T> {
     this.#limit = limit;
   }
 
-  /** @param make Called only when the offer is taken. */
+  /** @param make Called only when the offer is accepted. */
   offer(score: number, key: string, make: () => T): void {
     const order = this.#offers++;
     const place = this.#places.get(key);
@@ -43,7 +43,7 @@ export class Top<T> {
     this.#sink(0);
   }
 
-  /** Best first. */
+  /** Items, best first. */
   ranked(): { readonly key: string; readonly score: number; readonly value: T }[] {
     return this.#heap.toSorted((a, b) => (isWorse(a, b) ? 1 : -1));
   }

@@ -149,7 +149,7 @@ test("what is not there is named with a cure", async () => {
   expect((await run(good, "--out", join(good, "below-a-file"))).stderr).toMatch(/^error: .*below-a-file/);
   expect(
     (await cliInProcess(["enqueue", good, "--out", join(folder, "never"), "--log-level", "silent"])).stderr,
-  ).toContain("no Redis was named");
+  ).toContain("no Redis server was given");
   expect((await cliInProcess(["status", "nobody", "--out", folder])).stderr).toContain('no run "nobody"');
 });
 

@@ -93,17 +93,17 @@ async function helpAndKill({ corpus, root, flags, options, env }: Ground): Promi
 
   const lead = started(["enqueue", corpus, ...where, ...lock, ...run, "--distributed"], env);
   // Held still, or it would have done everything before anyone could help.
-  await untilSaid(lead, "a part is begun");
+  await untilSaid(lead, "a part was started");
   lead.child.kill("SIGSTOP");
   const killed = started(["produce", "r", ...where, ...lock], env);
-  await untilSaid(killed, "a part is begun");
+  await untilSaid(killed, "a part was started");
   killed.child.kill("SIGKILL");
   const helper = started(["produce", "r", ...where, ...lock, "--producer-threads", "2", "--json"], env);
   await untilSaid(helper, "a part is made");
   lead.child.kill("SIGCONT");
 
   const { stderr } = await killed.finished;
-  expect(stderr.split("a part is begun").length).toBeGreaterThan(stderr.split("a part is made").length);
+  expect(stderr.split("a part was started").length).toBeGreaterThan(stderr.split("a part is made").length);
   const helped = await helper.finished;
   expect(helped.code, helped.stderr).toBe(0);
   expect((JSON.parse(helped.stdout) as { parts: number }).parts).toBeGreaterThan(0);
@@ -157,10 +157,10 @@ test("when the run is cancelled all who share it end, and nothing of its parts i
   const out = join(root, "out");
   const where = ["--out", out, "--redis", redis.url];
   const lead = started(["enqueue", corpus, ...where, "--run", "r", "--distributed", "--heads", "dense"]);
-  await untilSaid(lead, "a part is begun");
+  await untilSaid(lead, "a part was started");
   lead.child.kill("SIGSTOP");
   const helper = started(["produce", "r", ...where]);
-  await untilSaid(helper, "parts of the corpus are taken");
+  await untilSaid(helper, "helping to produce the run");
   expect((await cli(["cancel", "r", "--yes", ...where])).code).toBe(0);
   expect(await helper.finished).toMatchObject({ code: 1, stderr: expect.stringContaining("run r was cancelled") });
   lead.child.kill("SIGCONT");
@@ -181,11 +181,11 @@ test("who helps a run of another version, of a corpus that is not to be read her
   lead.child.kill("SIGSTOP");
 
   const helper = started(["produce", "r", ...where]);
-  await untilSaid(helper, "parts of the corpus are taken");
+  await untilSaid(helper, "helping to produce the run");
   expect(await cli(["produce", "r", ...where, "--inputs-below", await tempFolder()])).toMatchObject({
     code: 1,
     stderr: expect.stringMatching(
-      /run r reads ".*corpus\.md": it is not below .*\n {2}name the folder .*--inputs-below/,
+      /run r reads ".*corpus\.md": it is not below .*\n {2}pass the folder .*--inputs-below/,
     ),
   });
   const file = join(root, "runs/r/run.json");
@@ -195,7 +195,7 @@ test("who helps a run of another version, of a corpus that is not to be read her
   await rename(join(root, "other.json"), file);
   expect(await cli(["produce", "r", ...where])).toMatchObject({
     code: 1,
-    stderr: expect.stringContaining("begun with embedfleet 0.0.0-other"),
+    stderr: expect.stringContaining("started with embedfleet 0.0.0-other"),
   });
   const store = await openStore(root);
   await removeRun(store, "r");

@@ -135,5 +135,5 @@ test("relevant documents that the run does not have are told, and refused when t
   expect(unknownIds).toEqual(["gone"]);
   expect(figures[0]!.recall[100]).toBe(0.5);
   const none = evaluate("whole", { questions: [{ ...asked, relevance: new Map([["gone", 1]]) }] });
-  await expect(none).rejects.toThrow("run whole has no row of any document that the questions name as relevant");
+  await expect(none).rejects.toThrow("run whole has no row of any relevant document of the questions");
 });

@@ -160,5 +160,5 @@ test("models check holds what was exported to PyTorch; mini in int8 needs the la
   expect(all.stdout.match(/^(fp32|fp16|int8) on cpu/gm)).toHaveLength(3);
   const nothingKept = join(folder, "nothing-kept");
   await cli([...EXPORT_MINI, "--into", nothingKept, "--keep-float", "none"]);
-  expect((await checked(nothingKept)).stderr).toMatch(/does not give what it should: int8 colbert\n {2}.*--keep-float/);
+  expect((await checked(nothingKept)).stderr).toMatch(/fails the check: int8 colbert\n {2}.*--keep-float/);
 });

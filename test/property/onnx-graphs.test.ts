@@ -116,7 +116,7 @@ const hostile: [string, Buffer, RegExp][] = [
       ["location", "a"],
       ["location", "b"],
     ]),
-    /says twice what its location is/,
+    /has its location twice/,
   ],
   [
     "with data at no number",

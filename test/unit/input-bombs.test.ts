@@ -262,5 +262,5 @@ test("a run that says it is more values than its page has is refused before it i
   }
   expect(runs).toBeGreaterThan(0);
   const items = await readParquetBytes(forged);
-  expect(items).toMatchObject([{ reject: { detail: expect.stringContaining("a run says that it is 8191 of") } }]);
+  expect(items).toMatchObject([{ reject: { detail: expect.stringContaining("a run claims 8191 of") } }]);
 });

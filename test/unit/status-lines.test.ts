@@ -162,7 +162,7 @@ test("the lines fit any terminal and show the workers", () => {
     `${"█".repeat(16)}${"░".repeat(24)}  40.0 %  40,000 of 100,000 tokens`,
     "rows       40 of 100, 2 rejected",
     "files      4 of 10, 4.0 MB",
-    "rate       2,000 tokens a second now, 2,000 on the mean",
+    "rate       2,000 tokens/s now, 2,000 on average",
     expect.stringMatching(/^ETA {8}30 s, at \d\d:\d\d$/),
     "queue      4 waiting, 2 active, 0 failed",
     "",

@@ -41,8 +41,8 @@ const hostile: [string, string | Buffer, RegExp][] = [
   ["calls the system", "\x80\x02cposix\nsystem\nX\x02\0\0\0ls\x85R.", /mentions "posix system"/],
   ["builds an object", "\x80\x02c__builtin__\neval\n.", /mentions "__builtin__ eval"/],
   ["has an instruction that tensors need not", "\x80\x02i__main__\nx\n.", /instruction 0x69/],
-  ["takes from an empty stack", "\x80\x02R.", /never put down/],
-  ["recalls nothing", "\x80\x02h\x09.", /never remembered/],
+  ["takes from an empty stack", "\x80\x02R.", /pops from an empty stack/],
+  ["recalls nothing", "\x80\x02h\x09.", /empty memo entry/],
   ["is no dictionary", "\x80\x02K\x01.", /no dictionary/],
   ["claims a text longer than the file", "\x80\x02X\xff\xff\xff\x7f.", /cut short/],
 ];

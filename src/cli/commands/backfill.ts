@@ -18,22 +18,22 @@ export async function addBackfill(
   await withSchedules(settings, async (service) => {
     const { cron, tz, overlapPolicy, webhook = null, since = null } = settings;
     const options = planOptionsOf(settings);
-    // Whoever makes the runs may stand in another folder.
+    // The process that makes the runs may have another working directory.
     const places = inputs.map((input) => (input === "-" || input.includes("://") ? input : resolve(input)));
     const { isSigned } = await service.add({ name, cron, tz, overlapPolicy, webhook, since, inputs: places, options });
     await show(service, settings, name);
     if (!isSigned)
       loggerOf(settings).warn(
         { schedule: name },
-        "the schedule is not signed, so control runs it only where --schedule-inputs allow what it reads; set EMBEDFLEET_SCHEDULE_SECRET here and for control to sign",
+        "the schedule is not signed, so control runs it only if --schedule-inputs allow its inputs; to sign it, set EMBEDFLEET_SCHEDULE_SECRET here and for control",
       );
   });
 }
 
-/** What a schedule keeps. */
+/** The plan options that a schedule stores. */
 function planOptionsOf(settings: AddBackfillCommand): Schedule["options"] {
   const given = PLAN_NAMES.map((name) => [name, settings[name]] as const)
-    // This machine's own folder of models means nothing on another; one that was named is meant.
+    // The default models folder of this machine means nothing on another; a folder that was named is kept.
     .filter(([name, value]) => value !== undefined && !(name === "models" && value === userModels(process.env)));
   return JSON.parse(JSON.stringify(Object.fromEntries(given))) as Schedule["options"];
 }
@@ -72,14 +72,14 @@ export async function triggerBackfill(name: string, settings: SchedulesCommand):
   });
 }
 
-/** Without a Redis only the store is changed; `embedfleet control` sees it within seconds. */
+/** Without Redis only the store is changed; `embedfleet control` sees the change within seconds. */
 async function withSchedules(
   settings: SchedulesCommand,
   act: (service: ScheduleService) => Promise<void>,
 ): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(settings);
-    // A schedule may be the first thing in a store.
+    // A schedule may be the first object in a store.
     const store = await openStoreOf(settings, closer, { makeRoot: true });
     const queue = settings.redis === undefined ? null : closer.add((await checkedServerOf(settings, log)).control());
     await act(new ScheduleService({ store, queue, secret: () => makeScheduleSecret(scheduleKeyPlaces()) }));

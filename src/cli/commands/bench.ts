@@ -1,4 +1,4 @@
-/** `embedfleet models bench`: how fast a model is here. */
+/** `embedfleet models bench`: measures a model's speed on this machine. */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
@@ -20,7 +20,7 @@ import { withCloser } from "../../fleet/open-ports.ts";
 interface Figures {
   readonly precision: Precision;
   readonly device: string;
-  /** Of one large fp32 product on the same runtime; null when the engine does not measure it. */
+  /** Multiply-adds per second of one large fp32 product on the same runtime; null if the engine does not measure it. */
   readonly peakFlops: number | null;
   readonly cells: readonly Cell[];
 }
@@ -88,7 +88,7 @@ const configSchema = z.object({
   intermediate_size: z.int(),
 });
 
-/** A model's arithmetic, where its config.json says it. */
+/** Encoder dimensions from a model's config.json; null when it does not state them. */
 function shapeOf({ folder }: FoundModel): Parameters<typeof encoderFlops>[0] | null {
   const file = join(folder, "config.json");
   const parsed = configSchema.safeParse(existsSync(file) ? JSON.parse(readText(file)) : null);
@@ -99,7 +99,7 @@ function shapeOf({ folder }: FoundModel): Parameters<typeof encoderFlops>[0] | n
 
 function printHead(title: string, peakFlops: number | null): void {
   const peak =
-    peakFlops === null ? "" : `; the device multiplies fp32 matrices at ${(peakFlops / 1e9).toFixed(0)} GFLOP/s`;
+    peakFlops === null ? "" : `; the device's peak for fp32 matrix products is ${(peakFlops / 1e9).toFixed(0)} GFLOP/s`;
   printLine(`${title}${peak}`);
   printLine(" tokens  rows    p50 ms    p99 ms    rows/s    tokens/s  of peak  resident");
 }
@@ -119,7 +119,7 @@ function printCell(cell: Cell): void {
   printLine(cells.join(" "));
 }
 
-/** Tokens a second by row length, the best batch of each. */
+/** Keeps tokens per second by row length, each at its best batch size. */
 function keep(folder: string, id: string, record: { readonly figures: readonly Figures[] }): void {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, `${id}.json`), `${JSON.stringify(record, null, 1)}\n`);

@@ -18,7 +18,7 @@ export async function cancel(run: string, settings: CancelCommand): Promise<void
     const outcome = await cancelRun({ store, queue, fleet: ofModel.name, run });
     if (settings.json) return printJson({ run, ...outcome });
     printLine(
-      `run ${run} ${outcome.isNew ? "is" : "was already"} cancelled; ${outcome.removed} waiting jobs were taken out of the queue`,
+      `run ${run} ${outcome.isNew ? "is" : "was already"} cancelled; ${outcome.removed} waiting jobs were removed from the queue`,
     );
   });
 }

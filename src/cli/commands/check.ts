@@ -1,4 +1,4 @@
-/** `embedfleet models check`: does a model give what it should? */
+/** `embedfleet models check`: compares a model's vectors with the expected ones. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { chooseEngine } from "../../../models/choose-engine.ts";
@@ -20,10 +20,10 @@ import { withCloser } from "../../fleet/open-ports.ts";
 interface PrecisionReport {
   readonly precision: Precision;
   readonly device: string;
-  /** Least mean cosine to PyTorch's float32 of a sound model. */
+  /** Minimum mean cosine to PyTorch's float32 vectors for a sound model. */
   readonly minCosine: number;
   readonly heads: readonly HeadParity[];
-  /** Of BGE-M3 alone. */
+  /** Comparisons with the published pairs; BGE-M3 only. */
   readonly published: readonly PublishedParity[];
 }
 
@@ -32,8 +32,8 @@ export async function check(name: string, settings: CheckCommand): Promise<void>
   const file = settings.reference ?? join(found.folder, "reference.json");
   const reference = settings.reference === undefined && !existsSync(file) ? null : readReference(file);
   if (reference === null && !isBgeM3(found.manifest.id)) {
-    throw new FleetError("bad_usage", `model ${found.manifest.id} has no ${file} to be held to`, {
-      cure: "name one with --reference; an export writes it from the PyTorch model: see docs/models.md",
+    throw new FleetError("bad_usage", `model ${found.manifest.id} has no ${file} to be checked against`, {
+      cure: "pass one with --reference; an export writes it from the PyTorch model: see docs/models.md",
     });
   }
   const engine = chooseEngine(settings.engine, found.manifest);
@@ -67,7 +67,7 @@ async function checkOne(
   const { manifest, precision, ref } = model;
   const { heads } = engine.offers(manifest);
   const minCosine = engine.precisions[precision]!;
-  // The reference's texts stand as they are, without what a model may want before them.
+  // The reference's texts are used as they are, without the prefix that a model may need.
   const tokenizer = await loadTokenizer(model.tokenizerPath);
   if (reference !== null) await assertSameModel(model, reference, tokenizer);
   return {
@@ -83,9 +83,9 @@ async function assertSameModel({ manifest }: Model, { dim, rows }: Reference, to
   if (dim !== manifest.dim) {
     throw new FleetError(
       "model_invalid",
-      `the reference's vectors are ${dim} wide; model ${manifest.id}'s ${manifest.dim}`,
+      `the reference's vectors have ${dim} dimensions; model ${manifest.id}'s have ${manifest.dim}`,
       {
-        cure: "name the reference of this model with --reference",
+        cure: "pass the reference of this model with --reference",
       },
     );
   }
@@ -95,8 +95,8 @@ async function assertSameModel({ manifest }: Model, { dim, rows }: Reference, to
     return found.join() !== ids.join();
   });
   if (wrong === undefined) return;
-  throw new FleetError("model_invalid", `the tokenizer gives other ids than the reference's for the text ${wrong.id}`, {
-    cure: "tokenizer and reference are not of one model: export the model again",
+  throw new FleetError("model_invalid", `the tokenizer's ids for the text ${wrong.id} differ from the reference's`, {
+    cure: "tokenizer and reference belong to different models: export the model again",
   });
 }
 
@@ -118,7 +118,7 @@ function printReport(
   }
   for (const { score, published: wanted, found, passes } of published) {
     const pairs = found.map((value, i) => `${value.toFixed(4)} (${wanted[i]!.toFixed(4)})`).join("  ");
-    printLine(`${score.padEnd(21)} ${pairs}${passes ? "" : "   too far off"}`);
+    printLine(`${score.padEnd(21)} ${pairs}${passes ? "" : "   failed"}`);
   }
 }
 
@@ -128,7 +128,7 @@ function assertPassed(id: string, reports: readonly PrecisionReport[]): void {
     ...published.filter(({ passes }) => !passes).map(({ score }) => `${precision} ${score} of the published pairs`),
   ]);
   if (failed.length === 0) return;
-  throw new FleetError("model_invalid", `model ${id} does not give what it should: ${failed.join(", ")}`, {
-    cure: "pull or export it again; at int8, leave the layers that lose most in float32 with --keep-float: see docs/export.md",
+  throw new FleetError("model_invalid", `model ${id} fails the check: ${failed.join(", ")}`, {
+    cure: "pull or export it again; at int8, leave the layers that lose the most accuracy in float32 with --keep-float: see docs/export.md",
   });
 }

@@ -25,7 +25,7 @@ import { startNightly } from "../../fleet/host-schedules.ts";
 import { programVersion } from "../../fleet/open-metrics.ts";
 
 const LOOK_INTERVAL_MS = 2000;
-/** Without one whole look for so long, or an answer of a Redis that takes writes, `/healthz` says so. */
+/** `/healthz` reports a failure after this long without a complete snapshot or an answer from a writable Redis. */
 const MAX_BLIND_MS = 60_000;
 
 export async function control(settings: ControlCommand): Promise<void> {
@@ -38,7 +38,7 @@ export async function control(settings: ControlCommand): Promise<void> {
     const version = programVersion();
     const metrics = new Metrics({ role: "control", version });
     const observe = observeMetrics(metrics);
-    // It may be the first that is started, and schedules the first that comes into the store.
+    // Control may be the first process to start, and schedules the first objects in the store.
     const store = new ObservedStore(await openStoreOf(settings, closer, { makeRoot: true }), observe);
     await probeStoreOf(store, settings, log);
     const redisWatch = closer.add(queues.watch());
@@ -76,18 +76,18 @@ export async function control(settings: ControlCommand): Promise<void> {
     const app = controlApp({ ...shown, access, maxBlindMs: MAX_BLIND_MS, log });
     const server = closer.add(await listen({ app, host: settings.host, port: settings.port }));
     log.info({ url: server.url, store: store.url, fleet: settings.fleet }, "control is ready");
-    // The token is behind a #, so it is in no request line and in no log of a proxy.
+    // The token is in the URL's fragment (#), so it is in no request line and in no proxy's log.
     if (settings.token === undefined) printLine(`dashboard  ${server.url}/#token=${access.token}`);
     const signal = await untilSignalled();
-    log.info({ signal }, "control ends");
+    log.info({ signal }, "control is stopping");
     setTimeout(() => {
-      log.warn("Redis does not answer: control ends without it");
+      log.warn("Redis does not answer: control exits without closing the connection");
       process.exit();
     }, GOODBYE_MS).unref();
   });
 }
 
-/** Closing says goodbye to Redis, which may be gone; every act of control's is whole or repeated, so nothing is owed. */
+/** Limit on closing a connection to Redis, which may be gone; all writes are atomic or repeated, so none is lost. */
 const GOODBYE_MS = 10_000;
 
 function untilSignalled(): Promise<NodeJS.Signals> {

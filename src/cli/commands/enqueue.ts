@@ -14,7 +14,7 @@ export async function enqueue(inputs: readonly string[], settings: EnqueueComman
   const params = { ...settings, run, inputs, redis: redisOf(settings), log: loggerOf(settings), signal };
   const report = await withPlanningBar((onDocuments) => {
     const planned = enqueueCorpus({ ...params, onDocuments });
-    // Told to go it fails as well, later where it waits for documents.
+    // Planning rejects as well when the command is asked to stop, later if it is waiting for documents.
     planned.catch(() => {});
     return Promise.race([planned, untilAborted(signal)]);
   });
@@ -25,7 +25,7 @@ export async function enqueue(inputs: readonly string[], settings: EnqueueComman
   printLine(`follow it with: embedfleet status ${report.run} --out ${out}`);
 }
 
-/** A bar of the documents read, while `act` plans them. */
+/** Shows a progress bar of the documents read while `act` plans them. */
 export async function withPlanningBar<T>(act: (onDocuments: (documents: number) => void) => Promise<T>): Promise<T> {
   const progress = startProgress("planning", "documents");
   try {

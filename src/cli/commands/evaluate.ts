@@ -1,4 +1,4 @@
-/** `embedfleet eval`: what precision, chunking and truncation cost, before everything is embedded with them. */
+/** `embedfleet eval`: the accuracy cost of precision, chunking and truncation, measured before a corpus is embedded. */
 import { type Evaluation, evaluateRun, type Figures } from "../../results/evaluate-search.ts";
 import { latestRun } from "../../run/list-runs.ts";
 import { readRun } from "../../run/read-plan.ts";
@@ -21,7 +21,7 @@ export async function evaluate(out: string, run: string | undefined, settings: E
     const runs = named.length > 0 ? [...new Set(named)] : [await latestRun(store)];
     const evaluations: Evaluation[] = [];
     for (const run of runs) {
-      // One model in memory at a time, and closed before the next one is opened.
+      // Only one model is in memory at a time: each is closed before the next is opened.
       const evaluation = await withCloser(async (closer) => {
         const { at, weights, candidates } = settings;
         const { options } = await readRun(store, run);
@@ -36,7 +36,7 @@ export async function evaluate(out: string, run: string | undefined, settings: E
         const shown = unknownIds.slice(0, UNKNOWN_SHOWN);
         log.warn(
           { run, ids: unknownIds.length, such: shown },
-          "relevant documents that the run has no row of count as not found",
+          "relevant documents without a row in the run count as not found",
         );
       }
       evaluations.push(evaluation);

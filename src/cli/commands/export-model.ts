@@ -1,4 +1,4 @@
-/** `embedfleet models export`: from PyTorch weights to the graphs that the fleet runs. */
+/** `embedfleet models export`: converts PyTorch weights to the graphs that the fleet runs. */
 import { exportModel as runExporter } from "../../../models/export/run-exporter.ts";
 import type { ExportModelCommand } from "../model-settings.ts";
 import { printLine } from "../output.ts";

@@ -1,4 +1,4 @@
-/** `embedfleet export`: a run as files that another system loads. */
+/** `embedfleet export`: writes a run as files that another system loads. */
 import { openStore } from "../../adapters/open-store.ts";
 import { exportRun } from "../../results/export/export-run.ts";
 import { latestRun } from "../../run/list-runs.ts";

@@ -1,4 +1,4 @@
-/** Commands that mend a run or prove it: resume, seal, verify. */
+/** Commands that repair or verify a run: resume, seal, verify. */
 import { FleetError } from "../../core/errors.ts";
 import { latestRun } from "../../run/list-runs.ts";
 import { readProgress } from "../../run/run-progress.ts";
@@ -36,7 +36,7 @@ export async function resume(run: string, settings: SteerCommand): Promise<void>
         `run ${run}: ${outcome.done} of ${outcome.planned} shards are done, ${outcome.queued} are queued again`,
       );
     if (await queue.isPaused())
-      log.warn("the queue is paused: no job is handed out until it is resumed with the tool that paused it");
+      log.warn("the queue is paused: no job is processed until it is resumed with the tool that paused it");
     if ((await readClosed(store, run)) === null)
       log.warn(`the corpus has not been read to the end: repeat the enqueue command with --run ${run}`);
   });
@@ -59,7 +59,7 @@ export async function seal(run: string, settings: SealCommand): Promise<void> {
     if (outcome.kind === "held") throw await heldFault(store, outcome);
     if (outcome.kind === "open") {
       throw new FleetError("run_incomplete", `run ${run} cannot be sealed: ${outcome.reason}`, {
-        cure: `wait for its workers, or queue what is missing: embedfleet resume ${run}`,
+        cure: `wait for its workers, or queue the missing shards: embedfleet resume ${run}`,
       });
     }
     const report = await readProgress({ store, run, queue: null });
@@ -85,7 +85,7 @@ export async function verify(out: string, run: string | undefined, settings: Ver
       if (engines.length > 1)
         printLine("note: workers ran several versions of the engine, so their vectors may differ by rounding");
       for (const stray of strays)
-        printLine(`note: ${stray} is no part of the run, but is read with data/*.arrow: remove it`);
+        printLine(`note: ${stray} is not part of the run but matches data/*.arrow: remove it`);
       for (const finding of findings) printLine(`! ${finding}`);
     }
     if (!report.ok)
@@ -93,7 +93,7 @@ export async function verify(out: string, run: string | undefined, settings: Ver
         "run_incomplete",
         `run ${report.run} is not sound: ${report.missing} of its rows are missing; the first findings are listed above`,
         {
-          cure: `do what the findings say; delete the files found damaged, if any, and queue what is missing: embedfleet resume ${report.run}`,
+          cure: `follow the findings; delete the files found damaged, if any, and queue the missing shards: embedfleet resume ${report.run}`,
         },
       );
   });

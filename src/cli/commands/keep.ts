@@ -1,4 +1,4 @@
-/** Commands that keep a store small: compact and gc. */
+/** Commands that limit the size of a store: compact and gc. */
 import { findGarbage, removeGarbage } from "../../run/collect.ts";
 import { compactRun } from "../../run/compact.ts";
 import { readProgress } from "../../run/run-progress.ts";
@@ -36,10 +36,10 @@ export async function gc(settings: GcCommand): Promise<void> {
     const found = await findGarbage({ store, nowMs: await storeNowMs(store), abandonedAfterMs });
     const garbage = settings.delete ? await removeGarbage(store, found) : found;
     if (settings.json) return printJson({ deleted: settings.delete, runs: garbage });
-    if (garbage.length === 0) printLine(`no run in ${store.url} may go`);
+    if (garbage.length === 0) printLine(`no run in ${store.url} can be deleted`);
     for (const { run, why, objects, bytes } of garbage)
       printLine(`${run.padEnd(28)} ${why.padEnd(12)} ${count(objects)} objects, ${megabytes(bytes)}`);
     if (garbage.length > 0 && !settings.delete)
-      printLine("nothing was deleted: add --delete when no reader needs these runs any more");
+      printLine("nothing was deleted: add --delete once no reader needs these runs");
   });
 }

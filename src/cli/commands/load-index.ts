@@ -1,4 +1,4 @@
-/** `embedfleet index`: a run, and then what changes every night, into an index. */
+/** `embedfleet index`: loads a run, and later its nightly deltas, into an index. */
 import { indexRun } from "../../results/index-run.ts";
 import { LanceIndex } from "../../results/lance-index.ts";
 import { latestRun } from "../../run/list-runs.ts";
@@ -26,7 +26,7 @@ export async function index(out: string, run: string | undefined, settings: Inde
     if (settings.json) return printJson({ ...report, index: target.url, table: settings.table });
     const { run: id, kind, upserted, removed, rows } = report;
     printLine(
-      `run ${id}: ${kind}, ${count(upserted)} rows put in, ${count(removed)} taken out, ${count(rows)} in ${settings.table} of ${target.url}`,
+      `run ${id}: ${kind}, ${count(upserted)} rows upserted, ${count(removed)} removed, ${count(rows)} in ${settings.table} of ${target.url}`,
     );
   });
 }

@@ -1,4 +1,4 @@
-/** `embedfleet models …`: the models that can be used. */
+/** `embedfleet models …`: lists and fetches the available models. */
 import type { ModelManifest } from "../../../models/registry/manifest.ts";
 import { type ModelSource, type PulledFile, pullModel } from "../../../models/registry/pull.ts";
 import { knownManifest, listModels } from "../../../models/registry/registry.ts";
@@ -12,7 +12,7 @@ import { loggerOf, printJson, printLine } from "../output.ts";
 import { type Closer, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
 
-/** What to take for what. The figures are measured: docs/models.md and docs/export.md say on what, and how. */
+/** Recommended precision and device per goal. The figures are measured; docs/models.md and docs/export.md say how. */
 const GUIDANCE = [
   ["throughput on a GPU", "--precision fp16 --device cuda:N, of an export; half of fp32's memory"],
   ["throughput on a CPU", "--precision int8 of an export: 2.8 to 3.0 times fp32's rows/s with AVX512-VNNI"],
@@ -30,7 +30,7 @@ export function listKnown(settings: ListModelsCommand): void {
     printLine(`${id.padEnd(22)} ${what}`);
     for (const line of [description, notice === null ? "" : `Note: ${notice}.`])
       if (line !== "") printLine(`    ${line}`);
-    if (folder === null) printLine(`    Not on this machine; fetch it with: embedfleet models pull ${id}`);
+    if (folder === null) printLine(`    It is not on this machine; fetch it with: embedfleet models pull ${id}`);
   }
   printLine();
   printLine("Which precision and device (docs/models.md):");
@@ -48,7 +48,7 @@ export async function pull(name: string, settings: PullCommand): Promise<void> {
       source,
       modelsFolder: settings.models,
       onProgress: (_, bytes, total) => progress.update(Math.floor(bytes / 1e6), Math.ceil((total ?? bytes) / 1e6)),
-      onRetry: (path, reason) => log.warn({ path, reason }, "a download broke off and is tried again"),
+      onRetry: (path, reason) => log.warn({ path, reason }, "a download was interrupted and is retried"),
     }).finally(() => progress.stop());
     const { folder, manifest, files } = pulled;
     if (settings.json) return printJson({ model: manifest.id, revision: manifest.revision, folder, files });
@@ -59,12 +59,12 @@ export async function pull(name: string, settings: PullCommand): Promise<void> {
 
 function describePulled({ path, bytes, sha256, digest, isNew }: PulledFile): string {
   const because = {
-    manifest: "as embedfleet knows it",
-    source: "as its source says",
-    recorded: "not known before; recorded, and it holds from now on",
+    manifest: "matches embedfleet's manifest",
+    source: "matches its source",
+    recorded: "not known before; recorded for later checks",
   };
   const what = `${path}, ${megabytes(bytes)}, sha256 ${sha256.slice(0, 16)}… ${because[digest]}`;
-  return isNew ? what : `${what} (was there)`;
+  return isNew ? what : `${what} (already present)`;
 }
 
 async function sourceOf(
@@ -73,8 +73,8 @@ async function sourceOf(
   closer: Closer,
 ): Promise<ModelSource> {
   if (hub === null) {
-    throw new FleetError("bad_usage", `model ${id} comes along with embedfleet`, {
-      cure: `just use it: --model ${id}`,
+    throw new FleetError("bad_usage", `model ${id} is bundled with embedfleet`, {
+      cure: `use it directly: --model ${id}`,
     });
   }
   if (settings.from === undefined)

@@ -11,5 +11,5 @@ export async function produce(run: string, settings: ProduceCommand): Promise<vo
   const log = loggerOf(settings);
   const done = await helpProduce({ ...settings, run, redis: redisOf(settings), log, signal });
   if (settings.json) return printJson(done);
-  printLine(`run ${run}: ${done.parts} parts of its corpus were read and tokenised here`);
+  printLine(`run ${run}: ${done.parts} parts of its corpus were read and tokenised on this machine`);
 }

@@ -1,4 +1,4 @@
-/** `embedfleet report`: a run in one HTML file, with pictures and the figures behind them. */
+/** `embedfleet report`: writes an HTML report of a run, with charts and their figures. */
 import { writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -33,7 +33,7 @@ async function writeReport(file: string, html: string): Promise<void> {
     await writeFile(file, html);
   } catch (error) {
     throw new FleetError("bad_usage", `the report cannot be written to ${file}: ${messageOf(error)}`, {
-      cure: "name another place with --file",
+      cure: "pass another path with --file",
       cause: error,
     });
   }

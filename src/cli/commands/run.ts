@@ -24,7 +24,7 @@ const POLL_INTERVAL_MS = 500;
 export async function run(inputs: readonly string[], given: RunCommand): Promise<void> {
   await withCloser(async (closer) => {
     const log = loggerOf(given);
-    // Its workers would each refuse it, after the corpus was read.
+    // Checked here because each worker would refuse it only after the corpus was read.
     const places = placesOf(given, engineOf(given));
     const { store, model, chunker, corpus, observe } = await prepare(
       inputs,
@@ -35,7 +35,7 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
     const ownRedis = given.redis === undefined ? closer.add(await startPrivateQueueServer()) : null;
     const redis = given.redis ?? ownRedis!.url;
     const runId = given.run ?? newRunId();
-    // Nobody else can reach a private queue, so nobody else's workers may think the run theirs.
+    // No other process can reach a private queue, so no other fleet's workers may take the run for theirs.
     const fleet = given.redis === undefined ? `private-${runId}` : given.fleet;
     const allowVolatileRedis = given.redis === undefined || given.allowVolatileRedis;
     const settings = { ...given, distributed: false, redis, fleet, run: runId, allowVolatileRedis };
@@ -46,7 +46,7 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
     const ofModel = server.ofModel(model.manifest.id);
     const queue = closer.add(ofModel.shards());
     closer.add(server.watch(observe));
-    // Their ordinary lines would drown the run's own, and their warnings would repeat it.
+    // The workers' info lines would hide the run's own, and their warnings would repeat it.
     const logLevel = settings.logLevel === "debug" ? "debug" : "error";
     const workSettings = { ...settings, exitWhenDone: false, json: false };
     const supervisor = superviseWorkers({
@@ -54,12 +54,12 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
       model,
       places,
       logLevel,
-      // This process serves its own.
+      // This process serves its own metrics.
       firstMetricsPort: null,
       log,
     });
     const { signal, leave } = interruptionOf(runId);
-    // Workers finish what they have begun, for as long as that takes; a Redis that does not answer is waited for no longer.
+    // Workers finish the batches they started, however long that takes; an unresponsive Redis is waited for no longer.
     closer.add({ close: () => supervisor.stop().then(leave) });
     supervisor.start();
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
@@ -70,11 +70,11 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
     ]);
     const what = { inputs, settings, corpus, store, server, ofModel, queue, model, chunker, observe, closer, log };
     const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments, signal }));
-    // Told to go it fails as well, and the race has its loser heard.
+    // Planning rejects as well when the command is asked to stop; the race reports only the first rejection.
     planned.catch(() => {});
     const { run: id } = await Promise.race([planned, over]);
     const progress = startProgress("embedding", "rows");
-    // A queue that does not answer holds the look at it, and must not hold the bar.
+    // An unresponsive queue delays the status, and must not delay the bar.
     await Promise.race([untilComplete({ store, queue, run: id, progress }), over]).finally(() => progress.stop());
     await supervisor.stop();
     const outcome = await sealRun({ store, run: id, keepStaging: settings.keepStaging });
@@ -95,7 +95,7 @@ async function untilLost(redis: PrivateQueueServer, run: string): Promise<never>
 
 type WatchedQueue = Pick<JobQueue, "counts"> & JobFailures;
 
-/** @throws FleetError `run_incomplete` when what is left has failed. */
+/** Waits until every planned shard is done. @throws FleetError `run_incomplete` if the remaining shards have failed. */
 export async function untilComplete(
   params: Readonly<{ store: ObjectStore; queue: WatchedQueue; run: string; progress: Progress }>,
 ): Promise<RunReport> {
@@ -111,13 +111,13 @@ export async function untilComplete(
   }
 }
 
-/** When all that is left has failed, waiting longer would be waiting for ever; jobs of other runs change nothing. */
+/** Throws when all remaining shards have failed, since waiting would never end; jobs of other runs are ignored. */
 async function assertCanFinish(queue: WatchedQueue, report: RunReport): Promise<void> {
   const missing = report.plannedShards - report.shards;
   if (report.state !== "embedding" || report.queue === null || report.queue.failed < missing) return;
   const failures = await queue.failures({ run: report.run, limit: missing });
   if (failures.length < missing) return;
-  throw new FleetError("run_incomplete", `run ${report.run} has shards that failed: ${sayFailures(failures)}`, {
+  throw new FleetError("run_incomplete", `run ${report.run} has failed shards: ${sayFailures(failures)}`, {
     cure: `fix the cause, then: embedfleet resume ${report.run}`,
   });
 }

@@ -1,4 +1,4 @@
-/** `embedfleet search`: the nearest rows of a run. */
+/** `embedfleet search`: finds the rows of a run nearest to a query. */
 import { chooseEngine } from "../../../models/choose-engine.ts";
 import { findModel } from "../../../models/registry/registry.ts";
 import { openTokenizer } from "../../../models/tokenizer/open-tokenizer.ts";
@@ -37,16 +37,16 @@ export async function search(out: string, query: string, settings: SearchCommand
   });
 }
 
-/** The run that an index holds. @throws FleetError `run_unknown` when it holds none, or another one than asked for. */
+/** The run loaded in an index. @throws FleetError `run_unknown` when there is none, or it is not the one asked for. */
 async function heldRun(
   index: LanceIndex,
   settings: Pick<SearchCommand, "run" | "table">,
 ): Promise<{ readonly run: string; readonly heads: Head[] }> {
   const held = (await index.runs()).findLast(({ state }) => state === "done");
   if (held !== undefined && held.run === (settings.run ?? held.run)) return held;
-  const found = held === undefined ? "holds no run yet" : `holds run ${held.run} and not ${settings.run}`;
+  const found = held === undefined ? "holds no run yet" : `holds run ${held.run}, not ${settings.run}`;
   throw new FleetError("run_unknown", `the table ${settings.table} of ${index.url} ${found}`, {
-    cure: `put it in: embedfleet index <out> ${settings.run ?? "<run>"} --to ${index.url}`,
+    cure: `load it: embedfleet index <out> ${settings.run ?? "<run>"} --to ${index.url}`,
   });
 }
 
@@ -58,8 +58,8 @@ function printHit({ id, chunk, score, text }: Hit): void {
 }
 
 /**
- * The model that a run was made with, to embed queries with: of those named, or by its name in the run.
- * @throws FleetError `model_unknown`, `model_invalid` when none of them is it.
+ * The model that a run was made with, to embed queries: one of those named, or the one that the run names.
+ * @throws FleetError `model_unknown`, `model_invalid` when none matches.
  */
 export async function openReader(
   params: Readonly<{
@@ -72,7 +72,7 @@ export async function openReader(
   const { run, options, settings, closer } = params;
   const log = loggerOf(settings);
   const { precision } = options;
-  // Queries go through the engine of the run, whatever the model's manifest names.
+  // Queries use the run's engine, whatever engine the model's manifest names.
   const engine = chooseEngine(engineNameOf(options));
   const { models: folder, cacheFolder } = settings;
   const names = (settings.model ?? [options.model.id]).filter((name) =>

@@ -1,4 +1,4 @@
-/** `embedfleet status`: how far a run is, how fast it goes, and what it waits for. */
+/** `embedfleet status`: a run's progress, its throughput, and what it waits for. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { ScheduleService } from "../../control/schedules/schedule-service.ts";
 import { openQueue } from "../../adapters/open-queue.ts";
@@ -20,11 +20,11 @@ import { Screen } from "../screen.ts";
 import { type RunStatus, statusLines } from "../status-lines.ts";
 
 const REFRESH_INTERVAL_MS = 1000;
-/** Looking takes at most this share of the time, however large the run is. */
+/** Maximum share of the time spent on taking the status, however large the run is. */
 const LOOK_SHARE = 0.25;
-/** Failed jobs of a run that are counted; more are as bad. */
+/** Maximum number of a run's failed jobs that are counted; a higher count adds no information. */
 const COUNTED_FAILURES = 200;
-/** Of a Redis that takes longer the store's part is shown alone. */
+/** When Redis takes longer than this, only the data from the store is shown. */
 const ANSWER_TIMEOUT_MS = 2000;
 
 export async function status(run: string | undefined, settings: StatusCommand): Promise<void> {
@@ -39,7 +39,7 @@ export async function status(run: string | undefined, settings: StatusCommand): 
   });
 }
 
-/** Looks at the run, its queue and its workers; what cannot be asked is null. */
+/** Returns a function that reads the run, its queue and its workers; parts that are unavailable are null. */
 async function looker(
   store: ObjectStore,
   run: string,
@@ -61,18 +61,18 @@ async function looker(
   };
 }
 
-/** What the queue and those at work say. */
+/** The data from the queue and from the active workers. */
 type Answer = FleetPresence & { readonly counts: QueueCounts | null };
 
 const UNASKED: Answer = { counts: null, workers: null, producers: null, failedJobs: 0 };
 
-/** @throws FleetError `redis_unavailable`: only of a Redis that goes away later is it waited for until it is back. */
+/** Connects to Redis. @throws FleetError `redis_unavailable` at first; a Redis that goes away later is waited for. */
 async function asker(
   params: Readonly<{ server: QueueServer; model: string; run: string; closer: Closer }>,
 ): Promise<() => Promise<Answer>> {
   const { server, model, run, closer } = params;
   await server.check({ allowVolatile: true });
-  // Says nothing on the screen, but leaves a server that another has taken the place of.
+  // Prints nothing, but disconnects from a server that another has replaced.
   closer.add(server.watch());
   const ofModel = server.ofModel(model);
   const queue = closer.add(ofModel.shards());
@@ -84,7 +84,7 @@ async function asker(
     producers: await producers.present(),
     planningWaits: await readPlanningWaits(producers),
   });
-  // What is asked of a Redis that is away waits until it is back, so that one question is enough.
+  // A request to an absent Redis waits until it is back, so one pending request is enough.
   let asked: Promise<Answer> | null = null;
   return () => {
     asked ??= ask().finally(() => (asked = null));
@@ -92,7 +92,7 @@ async function asker(
   };
 }
 
-/** To look must not change anything: what is damaged is said, and those who work on the queue repair it. */
+/** Counts jobs without changing anything: damaged keys are reported, and the queue's other users repair them. */
 async function countJobs(
   queue: ShardQueue,
   run: string,
@@ -107,7 +107,7 @@ async function countJobs(
   }
 }
 
-/** Redraws until the run is over or the reader has seen enough. @returns The last look. */
+/** Redraws until the run is over or the reader interrupts. @returns The last status. */
 async function watch(look: () => Promise<RunStatus>): Promise<RunStatus> {
   const screen = new Screen(process.stdout);
   const interrupted = new AbortController();
@@ -130,7 +130,7 @@ async function watch(look: () => Promise<RunStatus>): Promise<RunStatus> {
   }
 }
 
-/** A run that is there and cannot be read; the others can. */
+/** A run in the store that cannot be read; it does not affect the others. */
 interface DamagedRun {
   readonly run: string;
   readonly state: "damaged";

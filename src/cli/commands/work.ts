@@ -1,4 +1,4 @@
-/** `embedfleet work`: one worker, or several in processes of their own. */
+/** `embedfleet work`: runs one worker here, or several in processes of their own. */
 import { hasCode } from "../../core/errors.ts";
 import { assertAddresses, engineOf, modelOf, redisOf } from "../../fleet/open-ports.ts";
 import { startWorker } from "../../fleet/start-worker.ts";
@@ -28,22 +28,22 @@ export async function work(settings: WorkCommand): Promise<void> {
   await supervisor.ended().finally(() => supervisor.stop());
 }
 
-/** In this process. */
+/** Runs one worker in this process. */
 export async function workAt(place: WorkerPlace, settings: Omit<WorkerProcess, "device">): Promise<void> {
   const log = loggerOf(settings);
   const worker = await startWorker({ ...settings, ...place, redis: redisOf(settings), log }).catch(endIfHung);
   const stop = (): void => void worker.stop();
   process.once("SIGTERM", stop).once("SIGINT", stop);
-  // Whoever reads this may send a signal at once.
+  // A reader of this line may send a signal at once.
   const { name, device, model, precision, engine, store } = worker;
   const { threads } = place;
   log.info({ worker: name, device, model, precision, engine, threads, store }, "the worker is ready");
   const counts = await worker.done.catch(endIfHung);
-  log.info({ worker: name, ...counts }, "the worker ends");
+  log.info({ worker: name, ...counts }, "the worker has stopped");
   if (settings.json) printJson({ worker: name, device: worker.device, ...counts });
 }
 
-/** A thread inside a native call can be neither terminated nor joined, so an ordinary exit would wait for it for ever. */
+/** Exits at once: a thread inside a native call can be neither terminated nor joined, and would block a normal exit. */
 function endIfHung(error: unknown): never {
   if (!hasCode(error, "inference_hung")) throw error;
   reportFailure(error);

@@ -1,7 +1,7 @@
-/** Calls on control. The token is in this tab's session only, and is sent in a header, never in an address. */
+/** Calls to control. The token is kept only in this tab's session, and sent in a header, never in a URL. */
 
 const TOKEN_KEY = "embedfleet-token";
-/** Longer without a byte, and the connection is thought dead; control says something every 15 s. */
+/** A connection without a byte for this long counts as dead; control sends a comment every 15 s. */
 const SILENCE_MS = 40_000;
 
 export function takeTokenFromAddress() {
@@ -33,13 +33,13 @@ export async function call(path, { method = "GET", signal } = {}) {
   throw response.status === 401 ? new Refused(text) : new Error(text);
 }
 
-/** Lets the raw queues' page, which cannot send the header, read. */
+/** Authorizes the page of the raw queues, which cannot send the header, to read. */
 export async function openQueues() {
   if (hasToken()) await call("api/session", { method: "POST" });
 }
 
 /**
- * Server-sent events by hand: an `EventSource` cannot send a header, and a token in an address would end up
+ * Reads server-sent events without `EventSource`, which cannot send a header; a token in a URL would end up
  * in logs. Returns when the stream ends; throws when it breaks.
  */
 export async function follow(onSnapshot) {

@@ -1,4 +1,4 @@
-/** Pictures as SVG, each with its figures as a table for whoever does not see it. */
+/** Charts as SVG, each with its figures as a table for readers who cannot see it. */
 import { h } from "./dom.js";
 import { clock, count, duration, percent, short } from "./format.js";
 
@@ -9,7 +9,7 @@ const BOTTOM = 24;
 const TOP = 12;
 const COLOURS = 8;
 
-/** A round number a little above, so that grid lines have names that can be read. */
+/** The next larger round number, so that grid lines have readable labels. */
 function ceiling(value) {
   const magnitude = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
   return [1, 1.5, 2, 3, 4, 5, 8, 10].map((step) => step * magnitude).find((step) => step >= value);
@@ -27,9 +27,9 @@ function axis(max, format) {
   });
 }
 
-/** Tokens a second of each worker, stacked, over the last minutes. */
+/** Tokens per second of each worker, stacked, over the last minutes. */
 export function throughput(samples) {
-  if (samples.length < 2) return h("p", { class: "none" }, "The picture begins with the next look, in two seconds.");
+  if (samples.length < 2) return h("p", { class: "none" }, "The chart starts with the next snapshot, in two seconds.");
   const names = [...new Set(samples.flatMap((sample) => Object.keys(sample.tokensPerSecond)))].sort((a, b) =>
     a.localeCompare(b),
   );
@@ -47,7 +47,7 @@ export function throughput(samples) {
     const down = samples.map((sample, at) => `${x(sample)},${y(lower[at])}`).toReversed();
     return h("path", { class: `area s${i % COLOURS}`, d: `M${up.join("L")}L${down.join("L")}Z` });
   });
-  const label = `Tokens a second over the last ${duration(spanMs / 1000)}: now ${short(totals.at(-1))}, highest ${short(Math.max(...totals))}.`;
+  const label = `Tokens per second over the last ${duration(spanMs / 1000)}: now ${short(totals.at(-1))}, highest ${short(Math.max(...totals))}.`;
   return [
     h(
       "svg",
@@ -63,7 +63,7 @@ export function throughput(samples) {
       names.map((name, i) => h("li", {}, h("span", { class: `swatch s${i % COLOURS}`, "aria-hidden": "true" }), name)),
     ),
     asTable(
-      "Tokens a second as a table",
+      "Tokens per second as a table",
       ["Time", ...names],
       everyNth(samples, 12).map((sample) => [
         clock(sample.at),
@@ -73,7 +73,7 @@ export function throughput(samples) {
   ];
 }
 
-/** How many rows there are of each length. */
+/** Histogram of rows by length. */
 export function histogram(bounds, rows, caption) {
   const total = rows.reduce((sum, value) => sum + value, 0);
   if (total === 0) return h("p", { class: "none" }, "No rows are planned.");
@@ -128,7 +128,7 @@ export function lengthNames(bounds) {
   return [...bounds.map((bound) => `≤ ${count(bound)}`), `> ${count(bounds.at(-1))}`];
 }
 
-/** A table whose rows are bars: the picture and the figures are one thing. */
+/** A table whose rows are bars, so that chart and figures are one element. */
 export function barTable(heads, rows) {
   const max = Math.max(...rows.map(({ value }) => value), 1e-9);
   return h(

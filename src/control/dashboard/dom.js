@@ -1,4 +1,4 @@
-/** Makes elements, and changes a page to new ones without losing focus, scroll or open details. */
+/** Creates elements, and updates a page without losing focus, scroll or open details. */
 
 /** Control characters, and those that change the direction of the text around them; as in `core/visible.ts`. */
 // oxlint-disable-next-line no-control-regex -- control characters are what this finds
@@ -7,7 +7,7 @@ const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "g", "rect", "path", "line", "text", "title"]);
 
-/** `h("td", { class: "number" }, "12")`. Text is always text: nothing here parses markup. */
+/** Creates an element: `h("td", { class: "number" }, "12")`. Text is never parsed as markup. */
 export function h(tag, attributes = {}, ...children) {
   const node = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -25,12 +25,12 @@ function nodesOf(children) {
     .map((child) => (child instanceof Node ? child : document.createTextNode(visible(String(child)))));
 }
 
-/** Ids and messages come from data: what would deceive a reader is shown as an escape, such as \u202e. */
+/** Escapes characters that could deceive a reader, such as \u202e: ids and messages come from data. */
 function visible(text) {
   return text.replace(UNSAFE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** Makes `parent` have these children, keeping each node that can be kept. */
+/** Sets the children of `parent`, reusing nodes where possible. */
 export function fill(parent, ...children) {
   const next = nodesOf(children);
   const keyed = new Map([...parent.childNodes].filter(keyOf).map((node) => [keyOf(node), node]));
@@ -60,7 +60,7 @@ function update(old, node) {
   }
   for (const { name, value } of node.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   for (const { name } of Array.from(old.attributes)) {
-    // Whether details are open is the reader's business.
+    // The reader decides whether details are open.
     if (!node.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS")) old.removeAttribute(name);
   }
   fill(old, ...node.childNodes);

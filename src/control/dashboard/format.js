@@ -1,4 +1,4 @@
-/** Figures for people. */
+/** Formats figures for people. */
 
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
@@ -6,7 +6,7 @@ export function count(value) {
   return whole.format(value);
 }
 
-/** 1,234 as it is; 1.23 M and 4.56 G above. */
+/** A short number: 1,234 in full, 1.23 M and 4.56 G above. */
 export function short(value) {
   for (const [size, unit] of [
     [1e9, "G"],
@@ -34,7 +34,7 @@ export function bytes(value) {
   return `${value} B`;
 }
 
-/** `2 d 3 h`, `4 min 5 s`: two units say enough. */
+/** A duration such as `2 d 3 h` or `4 min 5 s`, in at most two units. */
 export function duration(seconds) {
   const parts = [
     [86_400, "d"],
@@ -63,7 +63,7 @@ export function ago(iso, nowMs = Date.now()) {
   return `${duration((nowMs - Date.parse(iso)) / 1000)} ago`;
 }
 
-/** `in 2 h 5 min`, or `due now`. */
+/** Time until an instant: `in 2 h 5 min`, or `due now`. */
 export function ahead(iso, nowMs = Date.now()) {
   const seconds = (Date.parse(iso) - nowMs) / 1000;
   return seconds <= 0 ? "due now" : `in ${duration(seconds)}`;

@@ -1,4 +1,4 @@
-/** The page: follows control, draws what it says, and asks it to act. */
+/** The page: follows control, draws its snapshots, and sends it actions. */
 import { call, follow, hasToken, openQueues, Refused, setToken, takeTokenFromAddress } from "./api.js";
 import { throughput } from "./charts.js";
 import { fill, h } from "./dom.js";
@@ -9,7 +9,7 @@ const MAX_SAMPLES = 600;
 const RETRY_MS = 3000;
 
 const $ = (id) => document.getElementById(id);
-/** What the page knows. */
+/** The page's data. */
 const state = { fleet: null, samples: [], rejects: null };
 
 // --- Drawing --------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ function titleOf(fleet) {
   return `${Math.floor((100 * run.realTokens) / run.plannedTokens)} % · ${run.run} · embedfleet`;
 }
 
-/** Said aloud by screen readers: what happened, and never the figures that move all the time. */
+/** Announces events to screen readers, but not figures that change all the time. */
 function announce(sentences) {
   if (sentences.length > 0) $("announce").textContent = sentences.join(" ");
 }
@@ -83,7 +83,7 @@ async function keepFollowing() {
         draw(fleet);
         showLink("live", `live, ${clock(fleet.at)}`);
       });
-      throw new Error("control ended the connection");
+      throw new Error("control closed the connection");
     } catch (error) {
       if (error instanceof Refused) {
         showLink("lost", "locked");
@@ -92,8 +92,8 @@ async function keepFollowing() {
         await askForToken();
         continue;
       }
-      showLink("lost", "no connection; trying again");
-      announce(["The connection to control is lost."]);
+      showLink("lost", "not connected; retrying");
+      announce(["The connection to control was lost."]);
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
@@ -123,15 +123,15 @@ function showUnlocked() {
 const QUESTIONS = {
   accept: (run) => [
     `Seal ${run} although it is held?`,
-    "More documents were rejected, or are gone from the corpus, than its limits allow. Readers of the latest run lose the rows of documents that are gone.",
+    "More documents were rejected, or removed from the corpus, than its limits allow. Readers of the latest run lose the rows of the removed documents.",
     "Accept the run",
   ],
   cancel: (run) => [
     `Cancel ${run}?`,
-    "Its waiting jobs are taken out of the queue. What it has is kept, and it can never go on: its corpus would need a new run.",
+    "Its waiting jobs are removed from the queue. Its results are kept, but it can never continue: its corpus would need a new run.",
     "Cancel the run",
   ],
-  trigger: (name) => [`Run ${name} now?`, "The schedule makes a run at once, as if its time had come.", "Run now"],
+  trigger: (name) => [`Run ${name} now?`, "The schedule starts a run at once, as if it were due.", "Run now"],
 };
 
 async function confirmed(name, of) {
@@ -150,8 +150,8 @@ const DONE = {
   resume: (of, { queued, done, planned }) =>
     `${of}: ${done} of ${planned} shards are done, ${queued} are queued again.`,
   accept: (of, { accepted }) => (accepted ? `${of} is accepted and will be sealed.` : `${of} was not held.`),
-  cancel: (of, { removed }) => `${of} is cancelled; ${views.plural(removed, "waiting job")} taken out of the queue.`,
-  trigger: (of, { run }) => `${of} makes run ${run}.`,
+  cancel: (of, { removed }) => `${of} is cancelled; ${views.plural(removed, "waiting job")} removed from the queue.`,
+  trigger: (of, { run }) => `${of} starts run ${run}.`,
 };
 
 async function act(button) {

@@ -1,9 +1,9 @@
-/** What each part of the page shows of a snapshot. */
+/** Renders each part of the page from a snapshot. */
 import { barTable, histogram } from "./charts.js";
 import { h } from "./dom.js";
 import { ago, ahead, bytes, count, duration, percent, short, time } from "./format.js";
 
-/** As in `src/core/worker-state.ts`. */
+/** Row length bounds, as in `src/core/worker-state.ts`. */
 export const LENGTH_BOUNDS = [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
 const STAGES = ["pull", "load", "pack", "wait", "infer", "assemble", "encode", "upload", "complete"];
 
@@ -17,9 +17,9 @@ export function tiles(fleet) {
   const jobs = fleet.queues.reduce((total, { counts }) => total + counts.waiting + counts.active, 0);
   return [
     tile(
-      "Tokens a second",
+      "Tokens per second",
       fleet.workers.length === 0 ? "–" : short(rate),
-      fleet.workers.length === 0 ? "no worker is at work" : "over the last minute",
+      fleet.workers.length === 0 ? "no worker is active" : "over the last minute",
     ),
     tile("To do", short(backlog), `tokens, in ${plural(jobs, "job")}`),
     tile("Done in", ...fleetEta(active, backlog, rate)),
@@ -35,9 +35,11 @@ export function tiles(fleet) {
 
 function fleetEta(active, backlog, rate) {
   if (active.length === 0) return ["–", "nothing is running"];
-  if (active.every(({ state }) => state === "complete")) return ["soon", "only the seal is left"];
+  if (active.every(({ state }) => state === "complete")) return ["soon", "only sealing remains"];
   if (rate === 0) return ["unknown", active[0].etaUnknownBecause ?? "nothing was computed in the last minute"];
-  const more = active.some(({ state }) => state === "planning") ? "and what is still being read" : "at the rate now";
+  const more = active.some(({ state }) => state === "planning")
+    ? "and the part still being read"
+    : "at the current rate";
   return [duration(backlog / rate), more];
 }
 
@@ -65,7 +67,7 @@ export function alerts(fleet) {
 export function activeRuns(fleet) {
   const active = fleet.runs.filter((run) => run.isActive);
   if (active.length === 0)
-    return h("p", { class: "card none" }, "No run is active. ", h("code", {}, "embedfleet enqueue"), " begins one.");
+    return h("p", { class: "card none" }, "No run is active. ", h("code", {}, "embedfleet enqueue"), " starts one.");
   return active.map(runCard);
 }
 
@@ -100,8 +102,8 @@ function runCard(run) {
       { class: "facts" },
       fact("Tokens", `${short(run.realTokens)} of ${short(run.plannedTokens)}`),
       fact("Rows", `${count(run.rows)} of ${count(run.plannedRows)}`),
-      fact("Rate now", run.tokensPerSecondNow === null ? "unknown" : `${short(run.tokensPerSecondNow)} a second`),
-      fact("Rate, mean", `${short(run.tokensPerSecond)} a second`),
+      fact("Current rate", run.tokensPerSecondNow === null ? "unknown" : `${short(run.tokensPerSecondNow)} per second`),
+      fact("Average rate", `${short(run.tokensPerSecond)} per second`),
       fact("ETA", run.etaSeconds === null ? "unknown" : duration(run.etaSeconds)),
       fact("Rejects", count(run.rejects)),
       fact("Began", ago(run.createdAt)),
@@ -146,9 +148,9 @@ function action(text, name, of, kind = "quiet") {
 
 export function workers(fleet) {
   if (fleet.workers.length === 0)
-    return h("p", { class: "none" }, "No worker is at work. ", h("code", {}, "embedfleet work"), " starts one.");
+    return h("p", { class: "none" }, "No worker is active. ", h("code", {}, "embedfleet work"), " starts one.");
   return table(
-    ["Worker", "Device", "Tokens a second", "Busy", "Last batch", "Padding", "Rows", "Shards", "Memory", "Up"],
+    ["Worker", "Device", "Tokens per second", "Busy", "Last batch", "Padding", "Rows", "Shards", "Memory", "Up"],
     fleet.workers.map((worker) => [
       worker.name,
       worker.device,
@@ -175,7 +177,7 @@ export function stages(fleet) {
     ),
   );
   const total = seconds.reduce((all, value) => all + value, 0);
-  if (total === 0) return h("p", { class: "none" }, "Nothing has been worked on yet.");
+  if (total === 0) return h("p", { class: "none" }, "No work has been done yet.");
   return [
     barTable(
       ["Stage", "Time", "Share"],
@@ -188,7 +190,7 @@ export function stages(fleet) {
     h(
       "p",
       { class: "caption" },
-      "Summed over workers. Everything but infer goes on while the device works; wait is the next batch, ready in good time.",
+      "Summed over workers. Everything but infer overlaps with the device's work; wait is the next batch, ready ahead of time.",
     ),
   ];
 }
@@ -213,7 +215,13 @@ export function lengths(fleet) {
 
 export function schedules(fleet) {
   if (fleet.schedules.length === 0)
-    return h("p", { class: "none" }, "No schedule is kept. ", h("code", {}, "embedfleet backfill add"), " makes one.");
+    return h(
+      "p",
+      { class: "none" },
+      "There are no schedules. ",
+      h("code", {}, "embedfleet backfill add"),
+      " adds one.",
+    );
   return h(
     "ul",
     { class: "schedules" },
@@ -237,9 +245,9 @@ export function schedules(fleet) {
 }
 
 export function queues(fleet) {
-  if (fleet.queues.length === 0) return h("p", { class: "none" }, "No queue yet: the first run makes one.");
+  if (fleet.queues.length === 0) return h("p", { class: "none" }, "No queue yet: the first run creates one.");
   return table(
-    ["Queue", "Waiting", "Active", "Failed", "Tokens to do", "Workers", "Being read"],
+    ["Queue", "Waiting", "Active", "Failed", "Remaining tokens", "Workers", "Being read"],
     fleet.queues.map(({ name, counts, tokens, workers, producers }) => [
       name,
       count(counts.waiting),
@@ -257,7 +265,19 @@ export function pastRuns(fleet) {
   const past = fleet.runs.filter((run) => !run.isActive);
   if (past.length === 0) return h("p", { class: "none" }, "None.");
   return table(
-    ["Run", "State", "Model", "Documents", "Rows", "Rejects", "Tokens", "Tokens a second", "Size", "Took", "Began"],
+    [
+      "Run",
+      "State",
+      "Model",
+      "Documents",
+      "Rows",
+      "Rejects",
+      "Tokens",
+      "Tokens per second",
+      "Size",
+      "Duration",
+      "Started",
+    ],
     past.map((run) => [
       run.run,
       h("span", { class: `state ${run.state}` }, run.state),
@@ -289,7 +309,7 @@ export function rejects(page) {
   );
 }
 
-/** @param texts How many first columns hold words; figures are set to the right. */
+/** @param texts Number of leading columns that hold text; figures are right-aligned. */
 function table(heads, rows, texts) {
   const kind = (i) => (i < texts ? null : "number");
   return h(

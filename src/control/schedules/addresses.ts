@@ -1,17 +1,17 @@
-/** Which addresses a webhook may reach: what lies inside a network is not for whoever can write a URL. */
+/** The addresses that a webhook may reach: addresses inside a network are not for everyone who can write a URL. */
 import { BlockList, isIP } from "node:net";
 
 /**
- * - `public`: of the internet.
- * - `inner`: of this machine or a private network.
- * - `never`: link-local, where clouds keep what gives out credentials; and what is no machine's address.
+ * - `public`: on the internet.
+ * - `inner`: this machine or a private network.
+ * - `never`: link-local addresses, where clouds serve credentials, and addresses of no machine.
  */
 export type Reach = "public" | "inner" | "never";
 
 const INNER4 = ["10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
 const NEVER4 = [
   "0.0.0.0/8",
-  // Metadata services of clouds that do not keep theirs on a link-local address.
+  // Metadata services of clouds that do not use a link-local address.
   "100.100.100.200/32",
   "168.63.129.16/32",
   "169.254.0.0/16",
@@ -24,13 +24,13 @@ const NEVER4 = [
   "224.0.0.0/4",
   "240.0.0.0/4",
 ];
-/** The metadata service of AWS lies in what is private otherwise. */
+/** Metadata services inside a range that is otherwise private. */
 const NEVER6 = ["fd00:ec2::254/128", "fd20:ce::254/128"];
 const INNER6 = ["::1/128", "fc00::/7"];
-/** All that is handed out as public lies in 2000::/3; these parts of it lead elsewhere. */
+/** All public IPv6 addresses are in 2000::/3; these parts of it are not public. */
 const PUBLIC6 = ["2000::/3"];
 const SPECIAL6 = ["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"];
-/** The last four bytes of such an address are one of IPv4, which is meant. */
+/** Ranges whose last four bytes are the IPv4 address that is meant. */
 const WITH_IPV4 = ["::ffff:0:0/96", "64:ff9b::/96"];
 
 const inner4 = listOf(INNER4);
@@ -41,7 +41,7 @@ const public6 = listOf(PUBLIC6);
 const special6 = listOf(SPECIAL6);
 const withIpv4 = listOf(WITH_IPV4);
 
-/** @param address As a resolver gives it: IPv4 or IPv6, without brackets. */
+/** @param address As returned by a resolver: IPv4 or IPv6, without brackets. */
 export function reachOf(address: string): Reach {
   if (isIP(address) === 4) return reachOf4(address);
   const groups = groupsOf(address);
@@ -58,7 +58,7 @@ function reachOf4(address: string): Reach {
   return inner4.check(address) ? "inner" : "public";
 }
 
-/** The same text for the same address, for comparing; null for what is no address. */
+/** A canonical text of the address, for comparisons; null for text that is not an address. */
 export function canonicalAddress(text: string): string | null {
   const bare = text.replace(/^\[|\]$/g, "");
   if (isIP(bare) === 4) return bare;
@@ -85,7 +85,7 @@ function lastFour(groups: readonly number[]): string {
   return [groups[6]! >> 8, groups[6]! & 255, groups[7]! >> 8, groups[7]! & 255].join(".");
 }
 
-/** The eight groups of an IPv6 address; null for what is none. A zone (`%eth0`) names a link and is no part of it. */
+/** The eight groups of an IPv6 address, or null. A zone (`%eth0`) names a link and is not part of the address. */
 function groupsOf(text: string): number[] | null {
   const address = text.replace(/%.*$/, "");
   if (isIP(address) !== 6) return null;

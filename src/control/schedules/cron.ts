@@ -1,20 +1,20 @@
-/** When a schedule's ticks are due. Pure: the time is always given. */
+/** Computes when a schedule's ticks are due. Pure: the time is always a parameter. */
 import { CronExpressionParser } from "cron-parser";
 import { FleetError, messageOf } from "../../core/errors.ts";
 
 export interface Cron {
   readonly cron: string;
-  /** IANA name of the time zone that the pattern is read in. */
+  /** IANA name of the pattern's time zone. */
   readonly tz: string;
 }
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-/** So far back every pattern that ticks more often than monthly has ticked, and few have ticked often. */
+/** A period in which every pattern more frequent than monthly has a tick, and few have many. */
 const FIRST_LOOK_BACK_MS = 2 * DAY_MS;
 const COUNTED_TICKS = 500;
 const FIELDS = "minute hour day-of-month month day-of-week";
 
-/** @throws FleetError `bad_usage` for a pattern or time zone that cannot be meant. */
+/** @throws FleetError `bad_usage` for an invalid pattern or time zone. */
 export function assertCron(when: Cron, nowMs: number): void {
   assertZone(when.tz);
   const fields = when.cron.trim().split(/\s+/).length;
@@ -24,7 +24,7 @@ export function assertCron(when: Cron, nowMs: number): void {
   try {
     nextSlot(when, nowMs);
   } catch (error) {
-    throw badCron(when.cron, `cannot be read or is never due: ${messageOf(error)}`, `the fields are ${FIELDS}`);
+    throw badCron(when.cron, `is invalid or never due: ${messageOf(error)}`, `the fields are ${FIELDS}`);
   }
 }
 
@@ -33,7 +33,7 @@ function assertZone(tz: string): void {
     new Intl.DateTimeFormat("en", { timeZone: tz }).format(0);
   } catch (cause) {
     throw new FleetError("bad_usage", `there is no time zone ${JSON.stringify(tz)}`, {
-      cure: "give a name of the IANA database, such as Europe/Helsinki or UTC",
+      cure: "use a name of the IANA database, such as Europe/Helsinki or UTC",
       cause,
     });
   }
@@ -51,15 +51,15 @@ export function nextSlot(when: Cron, afterMs: number): number {
 }
 
 /**
- * The last tick of those due after `floorMs` and not after `nowMs`: missed ticks come to one. Null when none
- * is due. Looks forward only: where clocks are set back, looking backward finds other instants.
+ * The last tick due after `floorMs` and not after `nowMs`: several missed ticks become one. Null when none
+ * is due. Searches forward only: where clocks are set back, a backward search finds other instants.
  */
 export function dueSlot(when: Cron, floorMs: number, nowMs: number): number | null {
   const near = Math.max(floorMs, nowMs - FIRST_LOOK_BACK_MS);
   return lastBetween(when, near, nowMs) ?? (near === floorMs ? null : lastBetween(when, floorMs, nowMs));
 }
 
-/** A pattern of every second ticks 172,800 times in two days, which would take most of a minute to count. */
+/** A pattern with a tick each second has 172,800 in two days, which would take most of a minute to count. */
 function lastBetween(when: Cron, afterMs: number, nowMs: number): number | null {
   const expression = CronExpressionParser.parse(when.cron, { tz: when.tz, currentDate: new Date(afterMs) });
   let last: number | null = null;

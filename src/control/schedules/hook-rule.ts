@@ -1,21 +1,21 @@
-/** Whom a webhook may reach: by the name in its URL, and by every address that the name stands for. */
+/** The hosts that a webhook may reach, by the name in its URL and by every address that the name resolves to. */
 import type { LookupAddress } from "node:dns";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { FleetError, messageOf } from "../../core/errors.ts";
 import { canonicalAddress, reachOf } from "./addresses.ts";
 
-/** Every address of a name. */
+/** Resolves a name to all of its addresses. */
 export type Resolve = (host: string) => Promise<LookupAddress[]>;
 
 interface Entry {
-  /** As URLs have it; `*.example.com` for all below. */
+  /** Host as in URLs; `*.example.com` for all of its subdomains. */
   readonly host: string;
-  /** Null for any. */
+  /** Null for any port. */
   readonly port: string | null;
 }
 
-const CURE = "name the host in --webhook-hosts of control if it is meant";
+const CURE = "if the host is intended, add it to --webhook-hosts of control";
 
 export class HookRule {
   readonly #entries: readonly Entry[];
@@ -23,9 +23,9 @@ export class HookRule {
   readonly #resolve: Resolve;
 
   /**
-   * @param params.hosts Names, `*.names` and addresses, with a port or for any: they may be told, also where they lie in a
+   * @param params.hosts Names, `*.names` and addresses, with a port or for any: they may be notified, even in a
    *   private network. A link-local address must be named itself.
-   * @param params.isAnyHost Whether any other host of the internet may be told, too.
+   * @param params.isAnyHost Whether any other host of the internet may be notified, too.
    */
   constructor(params: Readonly<{ hosts: readonly string[]; isAnyHost: boolean; resolve?: Resolve }>) {
     this.#entries = params.hosts.map(parseHost);
@@ -34,8 +34,8 @@ export class HookRule {
   }
 
   /**
-   * @returns The addresses to connect to, and no others: the name may stand for another one a moment later.
-   * @throws FleetError `schedule_refused`, `webhook_failed` for a name that stands for nothing
+   * @returns The only addresses to connect to: the name may resolve to another one a moment later.
+   * @throws FleetError `schedule_refused`, `webhook_failed` for a name that does not resolve
    */
   async addressesOf(url: URL): Promise<LookupAddress[]> {
     const host = hostOf(url);
@@ -76,7 +76,7 @@ export class HookRule {
   }
 }
 
-/** Small letters, numbers in their usual form (the URL's parser did that), no brackets and no dot at the end. */
+/** The host in lower case, numbers in their usual form (from the URL's parser), without brackets and trailing dot. */
 function hostOf({ hostname }: URL): string {
   return canonicalAddress(hostname) ?? hostname.replace(/\.$/, "");
 }
@@ -88,7 +88,7 @@ function parseHost(text: string): Entry {
   const [, wild = "", name = "", port = null] = /^(\*\.)?([^*/@?#]+?)(?::(\d+))?$/.exec(text) ?? [];
   if (!URL.canParse(`http://${name}`))
     throw new FleetError("bad_usage", `--webhook-hosts ${JSON.stringify(text)} is not a host`, {
-      cure: "give a name, *.name or an address, with :port or without: hooks.example.com 10.1.2.3:8080",
+      cure: "use a name, *.name or an address, with or without :port: hooks.example.com 10.1.2.3:8080",
     });
   return { host: wild + hostOf(new URL(`http://${name}`)), port };
 }

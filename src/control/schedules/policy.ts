@@ -1,6 +1,6 @@
 /**
- * What a schedule may do. Whoever can write to the store can write a schedule, and the process that makes its runs
- * can read and reach more than they. So a schedule either has the signature of someone who knows the secret, or stays
+ * The permissions of a schedule. Anyone who can write to the store can write a schedule, and the process that makes its
+ * runs can read and reach more than they. So a schedule either is signed with the secret, or stays
  * within what the process was started with.
  */
 import type { Schedule } from "../../core/schedule.ts";
@@ -9,7 +9,7 @@ import { HookRule } from "./hook-rule.ts";
 import { isSignedWith } from "./signature.ts";
 
 /**
- * Resolves the links in what a schedule reads, and finds the first input that lies below none of `allowed`. Links can
+ * Resolves the links in a schedule's inputs, and finds the first input that lies below none of `allowed`. Links can
  * only be resolved where the files are, so an adapter does it.
  */
 export type InputGuard = (
@@ -17,17 +17,17 @@ export type InputGuard = (
   allowed: readonly string[],
 ) => Promise<{ readonly inputs: string[] } | { readonly refused: string; readonly why: string }>;
 
-/** Null where there is none. */
+/** The secret; null if there is none. */
 export type ScheduleSecret = () => Promise<string | null>;
 
 export interface PolicyParams {
   readonly secret: ScheduleSecret;
   readonly allowedInputs: InputGuard;
-  /** What a schedule without a signature may read: folders and `s3://bucket/prefix`. */
+  /** Inputs that an unsigned schedule may read: folders and `s3://bucket/prefix`. */
   readonly inputs: readonly string[];
-  /** The process's own folder of models, which a schedule without a signature may name. */
+  /** The process's own folder of models, which an unsigned schedule may name. */
   readonly models: string;
-  /** Whom a schedule without a signature may tell, and who of a private network may be told at all. */
+  /** Hosts that an unsigned schedule may notify, and hosts of a private network that any schedule may notify. */
   readonly webhookHosts: readonly string[];
 }
 
@@ -37,15 +37,15 @@ const CURE =
 export class SchedulePolicy {
   readonly #params: PolicyParams;
 
-  /** @throws FleetError `bad_usage` for hosts that are none */
+  /** @throws FleetError `bad_usage` for invalid hosts */
   constructor(params: PolicyParams) {
     this.#params = params;
-    // For its refusal: at the start, and not when the first webhook is due.
+    // Validates the hosts at the start, not when the first webhook is due.
     void this.#ruleFor({ isAnyHost: false });
   }
 
   /**
-   * @returns The schedule as it may be run: with links in its inputs resolved, unless it is signed.
+   * @returns The schedule to run: with links in its inputs resolved, unless it is signed.
    * @throws FleetError `schedule_refused`
    */
   async admit(schedule: Schedule): Promise<Schedule> {
@@ -53,7 +53,7 @@ export class SchedulePolicy {
     const { inputs: allowed, models: own, allowedInputs } = this.#params;
     const flaw = schedule.signature === undefined ? "is not signed" : "is not signed with the secret of this process";
     if (allowed.length === 0)
-      throw refused(schedule, `${flaw}, and no --schedule-inputs say what it may read without that`);
+      throw refused(schedule, `${flaw}, and no --schedule-inputs permit its inputs without that`);
     const { model, models = own } = schedule.options;
     if (models !== own || (model !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(model)))
       throw refused(schedule, `${flaw}, and names a folder of models that is not this process's`);
@@ -67,7 +67,7 @@ export class SchedulePolicy {
     return { ...schedule, inputs: outcome.inputs };
   }
 
-  /** Why it is not run, and what lets it; null when it is. */
+  /** The reason and cure for a schedule that is not run; null when it is. */
   async whyRefused(schedule: Schedule): Promise<string | null> {
     try {
       await this.admit(schedule);
@@ -78,7 +78,7 @@ export class SchedulePolicy {
     }
   }
 
-  /** Whom of the schedule's webhook may be told. */
+  /** The rule for the hosts that the schedule's webhook may notify. */
   async hookRule(schedule: Schedule): Promise<HookRule> {
     return this.#ruleFor({ isAnyHost: await this.#isSigned(schedule) });
   }
@@ -93,7 +93,7 @@ export class SchedulePolicy {
   }
 }
 
-/** With the cure, for places that have room for one text. */
+/** The message with its cure, where only one text fits. */
 export function sentenceOf({ message, cure }: FleetError): string {
   return cure === undefined ? message : `${message}; ${cure}`;
 }

@@ -1,6 +1,6 @@
 /**
- * The secret that signs schedules: of the environment, or a key that the user keeps, so that on one machine nothing has
- * to be set. Whoever can write to the store but not to this user's files cannot sign.
+ * The secret that signs schedules: from the environment, or a key file of the user, so that a single machine needs
+ * no configuration. A user who can write to the store but not to this user's files cannot sign.
  */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
@@ -8,11 +8,11 @@ import { link, mkdir, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FleetError, messageOf } from "../../core/errors.ts";
 
-/** Where this process's secret comes from. */
+/** Sources of this process's secret. */
 export interface ScheduleKeyPlaces {
-  /** Said to the process; goes before the file. */
+  /** Passed to the process; takes precedence over the file. */
   readonly secret: string | undefined;
-  /** The user's configuration, where `schedule.key` lies. */
+  /** The user's configuration folder, which contains `schedule.key`. */
   readonly folder: string;
 }
 
@@ -22,8 +22,8 @@ export async function findScheduleSecret({ secret, folder }: ScheduleKeyPlaces):
 }
 
 /**
- * As `findScheduleSecret`, but makes the user a key.
- * @returns Null when none can be kept. @throws FleetError `bad_usage`
+ * As `findScheduleSecret`, but creates the user's key if needed.
+ * @returns Null when none can be stored. @throws FleetError `bad_usage`
  */
 export async function makeScheduleSecret(places: ScheduleKeyPlaces): Promise<string | null> {
   const found = await findScheduleSecret(places);
@@ -31,7 +31,7 @@ export async function makeScheduleSecret(places: ScheduleKeyPlaces): Promise<str
   try {
     await makeKey(places.folder);
   } catch {
-    // A home that cannot be written to, as in a container: schedules are not signed then, and that is said.
+    // A home that is not writable, as in a container: schedules are then unsigned, which is reported.
     return null;
   }
   return readKey(keyFile(places.folder));
@@ -40,11 +40,9 @@ export async function makeScheduleSecret(places: ScheduleKeyPlaces): Promise<str
 function checked(secret: string | undefined): string | undefined {
   if (secret === undefined || secret === "") return undefined;
   if (secret.length >= 12) return secret;
-  throw new FleetError(
-    "bad_usage",
-    `EMBEDFLEET_SCHEDULE_SECRET has ${secret.length} characters, which can be guessed`,
-    { cure: "use at least 12; `openssl rand -hex 24` makes a good one" },
-  );
+  throw new FleetError("bad_usage", `EMBEDFLEET_SCHEDULE_SECRET has ${secret.length} characters and can be guessed`, {
+    cure: "use at least 12; `openssl rand -hex 24` makes a good one",
+  });
 }
 
 function keyFile(folder: string): string {
@@ -57,8 +55,8 @@ async function readKey(path: string): Promise<string | null> {
     file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
     const stats = await file.stat();
     if (!stats.isFile() || (stats.mode & 0o077) !== 0 || stats.size > 1024)
-      throw new FleetError("bad_usage", `the key ${path} is no plain file that only its user can read`, {
-        cure: `chmod 600 ${path}, or remove it and add the schedules anew; EMBEDFLEET_SCHEDULE_SECRET goes before it`,
+      throw new FleetError("bad_usage", `the key ${path} is not a regular file that only its user can read`, {
+        cure: `chmod 600 ${path}, or remove it and add the schedules again; EMBEDFLEET_SCHEDULE_SECRET takes precedence over it`,
       });
     const key = (await file.readFile("utf8")).trim();
     return key === "" ? null : key;
@@ -71,7 +69,7 @@ async function readKey(path: string): Promise<string | null> {
   }
 }
 
-/** Whole or not at all, and one of two that are made at the same time. */
+/** Writes the key atomically; of two concurrent writers one wins. */
 async function makeKey(folder: string): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const path = keyFile(folder);
@@ -86,7 +84,7 @@ async function makeKey(folder: string): Promise<void> {
   }
 }
 
-/** No file, no folder, or a place that this user has no business in. */
+/** True for no file, no folder, or a place that this user may not access. */
 function isAbsent(error: unknown): boolean {
   return ["ENOENT", "ENOTDIR", "EACCES"].includes(String((error as NodeJS.ErrnoException).code));
 }

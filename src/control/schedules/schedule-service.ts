@@ -1,4 +1,4 @@
-/** Where schedules are added, looked at and changed. */
+/** Adds, lists and changes schedules. */
 import { runOfSlot, type Schedule } from "../../core/schedule.ts";
 import { CONTRACT_VERSION } from "../../core/contracts.ts";
 import { FleetError, isPassing, messageOf } from "../../core/errors.ts";
@@ -13,13 +13,13 @@ import { assertWebhook } from "./webhook.ts";
 
 export interface BackfillView extends ScheduleView {
   readonly isPaused: boolean;
-  /** What became of the newest tick; null before the first. `damaged`: there is an object, and it is no schedule. */
+  /** Result of the newest tick; null before the first. `damaged`: there is an object, but it is not a schedule. */
   readonly lastState: "started" | "waiting" | "skipped" | "held" | "sealed" | "failed" | "damaged" | null;
 }
 
-/** Of a reason that came from the store; more is not read. */
+/** Maximum length of a displayed reason from the store. */
 const SHOWN_CHARS = 500;
-const UNSIGNED = "not signed: control runs it only where --schedule-inputs allow what it reads";
+const UNSIGNED = "not signed: control runs it only where --schedule-inputs allow its inputs";
 
 export class ScheduleService implements Schedules {
   readonly #store: ObjectStore;
@@ -32,10 +32,10 @@ export class ScheduleService implements Schedules {
   #kept: { readonly views: Promise<BackfillView[]>; readonly atMs: number } | null = null;
 
   /**
-   * @param params.queue Null when there is no Redis at hand: whoever hosts the schedules will see what changed.
-   * @param params.secret Signs what is added; without one it is not signed.
-   * @param params.policy Of the process that makes the runs; null for others, who do not know what it allows.
-   * @param params.keepForMs How old a list may be, for those who ask often.
+   * @param params.queue Null without a Redis: the host of the schedules will read the change from the store.
+   * @param params.secret Signs added schedules; without it they are unsigned.
+   * @param params.policy Policy of the process that makes the runs; null in others, which do not know it.
+   * @param params.keepForMs Maximum age of a cached list, for frequent callers.
    */
   constructor(
     params: Readonly<{
@@ -58,7 +58,7 @@ export class ScheduleService implements Schedules {
 
   /**
    * @returns Whether it is signed.
-   * @throws FleetError `bad_usage` for what cannot work, `schedule_conflict`
+   * @throws FleetError `bad_usage` for an invalid schedule, `schedule_conflict`
    */
   async add(given: Omit<Schedule, "version" | "createdAt" | "signature">): Promise<{ readonly isSigned: boolean }> {
     assertCron(given, this.#nowMs());
@@ -91,13 +91,13 @@ export class ScheduleService implements Schedules {
     await this.#queue?.keep((await this.#schedules.get(name)).schedule);
   }
 
-  /** @throws FleetError `schedule_unknown`, `schedule_refused`, `bad_usage` without a Redis. */
+  /** Triggers a tick now. @throws FleetError `schedule_unknown`, `schedule_refused`, `bad_usage` without a Redis. */
   async trigger(params: Readonly<{ name: string }>): Promise<{ readonly run: string }> {
     const { name } = params;
     const { schedule } = await this.#schedules.get(name);
     await this.#policy?.admit(schedule);
     if (this.#queue === null) {
-      throw new FleetError("bad_usage", "a schedule is triggered through Redis, and none was named", {
+      throw new FleetError("bad_usage", "a schedule is triggered through Redis, and no Redis server was given", {
         cure: "pass --redis redis://host:port or set REDIS_URL",
       });
     }
@@ -130,7 +130,7 @@ export class ScheduleService implements Schedules {
     const lastState = hold === null ? lastEvent : "held";
     const isProblem = lastEvent === "skipped" || lastEvent === "failed" || lastEvent === "waiting";
     const problem = isProblem ? await this.#reasonOf(name, newest!, lastEvent) : hold && `held: ${hold}`;
-    // Only the process that makes the runs knows what it allows; others say what they can see.
+    // Only the process that makes the runs knows its policy; others report what they can see.
     const unsignedNote = this.#policy === null && schedule.signature === undefined ? UNSIGNED : null;
     return {
       name,
@@ -148,7 +148,7 @@ export class ScheduleService implements Schedules {
   async #reasonOf(name: string, { slotMs }: KnownTick, event: "skipped" | "failed" | "waiting"): Promise<string> {
     try {
       const record = await this.#schedules.read(name, slotMs, event);
-      return `${event}: ${record?.reason ?? "no reason was kept"}`;
+      return `${event}: ${record?.reason ?? "no reason was recorded"}`;
     } catch (error) {
       if (isPassing(error)) throw error;
       return `${event}: ${messageOf(error)}`;

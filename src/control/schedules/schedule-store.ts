@@ -1,4 +1,4 @@
-/** Schedules and what became of their ticks, in the store: what Redis is filled from when it was wiped. */
+/** Schedules and the results of their ticks, in the store, from which Redis is refilled after it was wiped. */
 import {
   runOfSlot,
   type Schedule,
@@ -21,7 +21,7 @@ import type { ObjectStore } from "../../core/ports.ts";
 import { mapConcurrent } from "../../run/map-concurrent.ts";
 import { assertCron } from "./cron.ts";
 
-/** A tick that something is known of. */
+/** A tick with recorded events. */
 export interface KnownTick {
   readonly slotMs: number;
   readonly run: string;
@@ -30,21 +30,21 @@ export interface KnownTick {
 
 export interface KeptSchedule {
   readonly schedule: Schedule;
-  /** Paused when it cannot be read: nobody knows that it is not. */
+  /** Paused when it cannot be read, since it may be. */
   readonly state: ScheduleState | null;
-  /** What is wrong with the state; null when nothing is. */
+  /** The problem of a state that cannot be read; null when it can. */
   readonly stateProblem: string | null;
-  /** Oldest first. */
+  /** Ticks, oldest first. */
   readonly ticks: readonly KnownTick[];
 }
 
-/** An object where a schedule should be, and why it is none. */
+/** An object in the place of a schedule that is not one, and why. */
 export interface DamagedSchedule {
   readonly name: string;
   readonly problem: string;
 }
 
-/** Clocks differ a little; a tick of a later day has not been. */
+/** Tolerance for clock differences; a tick more than this in the future is not real. */
 const CLOCKS_DIFFER_MS = 24 * 60 * 60 * 1000;
 const READS_IN_FLIGHT = 16;
 
@@ -57,25 +57,25 @@ export class ScheduleStore {
     this.#nowMs = nowMs;
   }
 
-  /** @throws FleetError `schedule_conflict` when there is another of that name. */
+  /** @throws FleetError `schedule_conflict` when there is another of the same name. */
   async add(schedule: Schedule): Promise<void> {
     const key = scheduleKeys(schedule.name).record;
     const body = toJsonBytes(scheduleSchema.parse(schedule));
     if ((await this.#store.create({ key, body })) === "created") return;
-    throw new FleetError("schedule_conflict", `there is a schedule ${schedule.name} already`, {
-      cure: `remove it first: embedfleet backfill remove ${schedule.name}; its runs stay, and the new one goes on from them`,
+    throw new FleetError("schedule_conflict", `a schedule ${schedule.name} already exists`, {
+      cure: `remove it first: embedfleet backfill remove ${schedule.name}; its runs are kept, and the new one continues from them`,
     });
   }
 
-  /** The ticks stay, so that a schedule of the same name goes on from their runs. */
+  /** Removes a schedule. Its ticks stay, so that a schedule of the same name continues from their runs. */
   async remove(name: string): Promise<void> {
-    // One that cannot be read must go, too.
+    // A schedule that cannot be read can be removed, too.
     if ((await this.#store.stat({ key: scheduleKeys(name).record })) === null) throw this.#unknown(name);
     await this.#store.remove({ key: scheduleKeys(name).state });
     await this.#store.remove({ key: scheduleKeys(name).record });
   }
 
-  /** @throws FleetError `schedule_unknown`, `object_corrupt` */
+  /** A schedule by name. @throws FleetError `schedule_unknown`, `object_corrupt` */
   async get(name: string): Promise<KeptSchedule> {
     const found = await this.find(name);
     if (found !== null) return found;
@@ -88,7 +88,7 @@ export class ScheduleStore {
     });
   }
 
-  /** @throws FleetError `object_corrupt` for what is there and is no schedule of that name. */
+  /** A schedule or null. @throws FleetError `object_corrupt` for an object that is not a schedule of that name. */
   async find(name: string): Promise<KeptSchedule | null> {
     const key = scheduleKeys(name).record;
     const schedule = await findRecord(this.#store, key, scheduleSchema);
@@ -97,8 +97,8 @@ export class ScheduleStore {
       if (schedule.name !== name) throw new Error(`it names schedule ${schedule.name}`);
       assertCron(schedule, this.#nowMs());
     } catch (error) {
-      throw new FleetError("object_corrupt", `${this.#store.url}/${key} is no schedule: ${messageOf(error)}`, {
-        cure: `remove it and add it anew: embedfleet backfill remove ${name}`,
+      throw new FleetError("object_corrupt", `${this.#store.url}/${key} is not a schedule: ${messageOf(error)}`, {
+        cure: `remove it and add it again: embedfleet backfill remove ${name}`,
       });
     }
     return { schedule, ...(await this.#state(name)), ticks: await this.#ticks(name) };
@@ -117,7 +117,7 @@ export class ScheduleStore {
     }
   }
 
-  /** Each by itself: one that is damaged costs no other. */
+  /** All schedules, read independently: a damaged one does not affect the others. */
   async list(): Promise<{ kept: KeptSchedule[]; damaged: DamagedSchedule[] }> {
     const kept: KeptSchedule[] = [];
     const damaged: DamagedSchedule[] = [];
@@ -156,7 +156,7 @@ export class ScheduleStore {
     await this.#store.replace({ key: scheduleKeys(name).state, body: toJsonBytes(state) });
   }
 
-  /** @returns The event as it is in the store: another's, when that one was first. */
+  /** @returns The event that the store has: another writer's, if that was first. */
   async note(
     params: Readonly<{ name: string; slotMs: number; event: TickEvent }> & Pick<TickRecord, "since" | "reason">,
   ): Promise<TickRecord> {
@@ -184,7 +184,7 @@ export class ScheduleStore {
       const [slot = "", file = ""] = key.slice(ticksPrefix.length).split("/");
       const slotMs = slotOf(slot);
       const event = tickEventSchema.safeParse(file.replace(/\.json$/, ""));
-      // A tick of the future would keep all that come before it from being made.
+      // A tick in the future would prevent all earlier ones from being made.
       if (slotMs === null || !event.success || slotMs > this.#nowMs() + CLOCKS_DIFFER_MS) continue;
       ticks.set(slotMs, (ticks.get(slotMs) ?? new Set()).add(event.data));
     }

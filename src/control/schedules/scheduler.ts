@@ -1,6 +1,6 @@
 /**
- * Nightly runs. Redis says when (BullMQ's job schedulers), the store says what: schedules and what became of
- * each tick are objects there, so any number of schedulers, restarts and a wiped Redis come to one run a tick.
+ * Nightly runs. Redis holds the timing (BullMQ's job schedulers), the store the data: schedules and the results of
+ * their ticks are objects there, so any number of schedulers, restarts and a wiped Redis result in one run per tick.
  */
 import type { Logger } from "pino";
 import { runOfSlot, type Schedule, scheduleNameSchema } from "../../core/schedule.ts";
@@ -17,26 +17,26 @@ import { type SchedulePolicy, sentenceOf } from "./policy.ts";
 import { type KeptSchedule, type KnownTick, ScheduleStore } from "./schedule-store.ts";
 import { type Notice, sendNotice } from "./webhook.ts";
 
-/** A tick that Redis has just been told of is not yet missed. */
+/** Age after which a tick counts as missed; Redis may just have been told of a younger one. */
 const MISSED_AFTER_MS = 60_000;
-/** A receiver that is away longer is not told any more. */
+/** Time after which a notification of an unavailable receiver is given up. */
 const TELL_FOR_MS = 24 * 60 * 60 * 1000;
 
 export interface BackfillParams {
   readonly store: ObjectStore;
   readonly queue: ControlQueue;
   readonly turn: Pick<Turn, "take">;
-  /** Plans and queues the run; may be called again for a run that was begun, or was stopped by the signal. */
+  /** Plans and queues the run; may be called again for a run that was started, or stopped by the signal. */
   readonly start: (
     params: Readonly<{ schedule: Schedule; run: string; since: string | null; signal: AbortSignal }>,
   ) => Promise<void>;
-  /** Why the workers cannot finish a run, when they cannot. */
+  /** The reason why the workers cannot finish a run; null if they can. */
   readonly findFailure: (run: string) => Promise<string | null>;
-  /** What a schedule may read and whom it may tell. */
+  /** The inputs that a schedule may read and the hosts that it may notify. */
   readonly policy: SchedulePolicy;
-  /** Signs what webhooks are told; without one nothing is told. */
+  /** Signs webhooks; without it none are sent. */
   readonly webhookSecret: string | undefined;
-  /** How often runs and schedules are looked at, and how long a tick waits before it looks again. */
+  /** Interval between checks of runs and schedules, and between a waiting tick's checks. */
   readonly intervalMs: number;
   readonly nowMs?: () => number;
   readonly log: Logger;
@@ -47,7 +47,7 @@ export class BackfillScheduler {
   readonly #schedules: ScheduleStore;
   readonly #nowMs: () => number;
   readonly #stopped = new AbortController();
-  /** The last complaint of each schedule and run. */
+  /** The last logged problem of each schedule and run. */
   readonly #said = new Map<string, string>();
   #timer: NodeJS.Timeout | null = null;
   #round: Promise<void> = Promise.resolve();
@@ -66,7 +66,7 @@ export class BackfillScheduler {
     this.#timer = setInterval(() => void this.#lookInTurn(), intervalMs);
   }
 
-  /** Stops what is being planned; its ticks go back to the queue, for another or for later. */
+  /** Stops planning; its ticks return to the queue, for another process or a later attempt. */
   async close(): Promise<void> {
     this.#stopped.abort();
     if (this.#timer !== null) clearInterval(this.#timer);
@@ -75,20 +75,20 @@ export class BackfillScheduler {
 
   // --- Ticks --------------------------------------------------------------------------------
 
-  /** Makes the tick's run, or says what else becomes of it. Repeated at will. */
+  /** Makes the tick's run, or returns why not. Idempotent. */
   async tick(tick: Tick): Promise<TickOutcome> {
     try {
       return await this.#tick(tick);
     } catch (error) {
-      // Trying again would find the same.
+      // A retry would fail in the same way.
       if (hasCode(error, "object_corrupt")) return { kind: "failed", reason: error.message };
       throw error;
     }
   }
 
   async #tick(tick: Tick): Promise<TickOutcome> {
-    // Ticks come out of Redis, where others may write.
-    if (!isTick(tick, this.#nowMs())) return { kind: "failed", reason: "it is no tick of a schedule" };
+    // Ticks come from Redis, where others may write.
+    if (!isTick(tick, this.#nowMs())) return { kind: "failed", reason: "it is not a tick of a schedule" };
     const kept = await this.#schedules.find(tick.schedule);
     if (kept === null || (kept.state?.isPaused === true && !tick.isTriggered)) return { kind: "done" };
     const { schedule, ticks } = kept;
@@ -111,24 +111,24 @@ export class BackfillScheduler {
     return { kind: "failed", reason };
   }
 
-  /** A tick that comes late stands for all that were due since. */
+  /** The slot that a tick stands for: a late one covers all that were due since. */
   #slotOf({ schedule }: KeptSchedule, slotMs: number): number {
     return Math.max(slotMs, dueSlot(schedule, slotMs, this.#nowMs()) ?? slotMs);
   }
 
-  /** What is in the record is of no matter here: one that is damaged fails its run and no other. */
+  /** Whether the run is planned. The record's content is irrelevant here: a damaged one fails only its own run. */
   async #isPlanned(run: string): Promise<boolean> {
     return (await this.#params.store.stat({ key: runKeys(run).closed })) !== null;
   }
 
-  /** @param base What the run builds on, unless it was begun before. */
+  /** @param base The run to build on, unless this run was started before. */
   async #begin(schedule: Schedule, slotMs: number, base: string | null): Promise<TickOutcome> {
     const { start, policy, log } = this.#params;
     const run = runOfSlot(schedule.name, slotMs);
     try {
       const { since = null } = await this.#note(schedule.name, slotMs, "started", { since: base });
-      log.info({ schedule: schedule.name, run, since }, "a nightly run begins");
-      // Again, and just before: what a link leads to may have changed.
+      log.info({ schedule: schedule.name, run, since }, "a nightly run starts");
+      // Checked again just before the start: a link's target may have changed.
       const admitted = await policy.admit(schedule);
       await start({ schedule: admitted, run, since, signal: this.#stopped.signal });
       return { kind: "done" };
@@ -141,7 +141,7 @@ export class BackfillScheduler {
 
   async #giveUp(tick: Tick, reason: string): Promise<void> {
     const kept = await this.#schedules.find(tick.schedule);
-    // Of an earlier slot's run, which may well be computing, this tick says nothing.
+    // The run of an earlier slot, which may still be computing, is not this tick's.
     const started = kept?.ticks.findLast(
       (each) => each.slotMs >= tick.slotMs && each.events.has("started") && !isOver(each),
     );
@@ -159,7 +159,7 @@ export class BackfillScheduler {
     return isWaiting ? { kind: "later", waitMs: intervalMs } : { kind: "done" };
   }
 
-  /** The schedule's run that was begun and is neither sealed, failed nor cancelled. */
+  /** The schedule's run that was started and is neither sealed, failed nor cancelled. */
   async #findGoing(ticks: readonly KnownTick[], except: string): Promise<string | null> {
     for (const { run, events } of ticks.toReversed()) {
       if (run === except || !events.has("started") || events.has("failed") || events.has("sealed")) continue;
@@ -168,7 +168,7 @@ export class BackfillScheduler {
     return null;
   }
 
-  /** The newest of the schedule's sealed runs before the slot, in its compacted form where there is one. */
+  /** The newest of the schedule's sealed runs before the slot, in its compacted form if there is one. */
   async #baseOf({ schedule, ticks }: KeptSchedule, slotMs: number): Promise<string | null> {
     for (const tick of ticks.toReversed()) {
       if (tick.slotMs >= slotMs || !tick.events.has("started")) continue;
@@ -181,7 +181,7 @@ export class BackfillScheduler {
     return (await this.#params.store.stat({ key: runKeys(run).manifest })) !== null;
   }
 
-  /** Null, too, for one that cannot be read: the next run builds on an older one then. */
+  /** Null, too, for a manifest that cannot be read: the next run then builds on an older one. */
   async #manifestOf(run: string): Promise<Manifest | null> {
     try {
       return (await this.#isSealed(run)) ? await readManifest(this.#params.store, run) : null;
@@ -206,14 +206,14 @@ export class BackfillScheduler {
   async #lookInTurn(): Promise<void> {
     const { turn, intervalMs, log } = this.#params;
     try {
-      // A little less than the interval, or a scheduler would find its own last turn still running.
+      // Slightly less than the interval, or a scheduler would find its own last lease still held.
       if (await turn.take({ durationMs: Math.round(intervalMs * 0.9) })) await this.look();
     } catch (error) {
-      log.warn({ err: error }, "the schedules cannot be looked after");
+      log.warn({ err: error }, "the schedules cannot be reconciled");
     }
   }
 
-  /** Once over all schedules: Redis knows them, missed ticks are made up for, ends are noted and told. */
+  /** Reconciles all schedules once: registers them in Redis, makes up for missed ticks, records how runs ended. */
   look(): Promise<void> {
     this.#round = this.#round.then(() => this.#lookAtAll());
     return this.#round;
@@ -228,7 +228,7 @@ export class BackfillScheduler {
       for (const name of await queue.kept()) if (!names.has(name)) await queue.drop(name);
       for (const each of kept) await this.#lookAt(each);
     } catch (error) {
-      log.warn({ err: error }, `the schedules cannot be looked after: ${messageOf(error)}`);
+      log.warn({ err: error }, `the schedules cannot be reconciled: ${messageOf(error)}`);
     }
   }
 
@@ -241,30 +241,30 @@ export class BackfillScheduler {
       if (problem === null) this.#said.delete(who);
       else this.#sayOnce("warn", who, problem);
       if (state?.isPaused !== true) {
-        // What is missed is asked first: to keep a schedule anew would forget it.
+        // Missed ticks are found first: registering the schedule again would forget them.
         await this.#makeUp(kept);
         await queue.keep(schedule);
       }
     } catch (error) {
-      this.#sayOnce("error", who, `cannot be looked after: ${messageOf(error)}`);
+      this.#sayOnce("error", who, `cannot be reconciled: ${messageOf(error)}`);
     }
     for (const tick of kept.ticks) {
       try {
         await this.#lookAtRun(schedule, tick);
       } catch (error) {
-        this.#sayOnce("error", `run ${tick.run}`, `cannot be looked after: ${messageOf(error)}`);
+        this.#sayOnce("error", `run ${tick.run}`, `cannot be reconciled: ${messageOf(error)}`);
       }
     }
   }
 
-  /** What stays wrong is looked at again and again, and said when it is new. */
+  /** Logs a problem only when it is new, as persistent ones are found again and again. */
   #sayOnce(level: "warn" | "error", who: string, what: string): void {
     if (this.#said.get(who) === what) return;
     this.#said.set(who, what);
     this.#params.log[level](`${who}: ${what}`);
   }
 
-  /** A tick that was due, or a run that was begun and not planned, and that Redis does not know of. */
+  /** Restores a tick that was due, or a run that was started but not planned, if Redis does not know of it. */
   async #makeUp(kept: KeptSchedule): Promise<void> {
     const { queue, log } = this.#params;
     const { schedule, state, ticks } = kept;
@@ -272,7 +272,7 @@ export class BackfillScheduler {
     if ((await queue.pending(nowMs)).some((tick) => tick.schedule === schedule.name)) return;
     const newest = ticks.at(-1);
     if (newest !== undefined && !isOver(newest) && !(await this.#isPlanned(newest.run))) {
-      log.warn({ schedule: schedule.name, run: newest.run }, "a tick was lost and is taken up again");
+      log.warn({ schedule: schedule.name, run: newest.run }, "a lost tick was queued again");
       return queue.add({ schedule: schedule.name, slotMs: newest.slotMs, isTriggered: true });
     }
     const floorMs = Math.max(
@@ -282,14 +282,11 @@ export class BackfillScheduler {
     );
     const missedMs = dueSlot(schedule, floorMs, nowMs - MISSED_AFTER_MS);
     if (missedMs === null) return;
-    log.warn(
-      { schedule: schedule.name, due: new Date(missedMs).toISOString() },
-      "a tick was missed and is made up for",
-    );
+    log.warn({ schedule: schedule.name, due: new Date(missedMs).toISOString() }, "a missed tick is being made up for");
     await queue.add({ schedule: schedule.name, slotMs: missedMs, isTriggered: false });
   }
 
-  /** Notes how a run ended, and tells whoever wants to know. */
+  /** Records how a run ended, and sends the webhook. */
   async #lookAtRun(schedule: Schedule, tick: KnownTick): Promise<void> {
     const { name } = schedule;
     const { run, slotMs, events } = tick;
@@ -338,18 +335,18 @@ export class BackfillScheduler {
       await sendNotice({ url: webhook, secret, notice, nowMs, rule: await policy.hookRule(schedule) });
     } catch (error) {
       if (!(error instanceof FleetError)) throw error;
-      return this.#sayOnce("warn", who, `${sentenceOf(error)}; it is tried again`);
+      return this.#sayOnce("warn", who, `${sentenceOf(error)}; it will be retried`);
     }
     await this.#note(name, slotMs, "told");
   }
 }
 
-/** Nothing more comes of it by itself. */
+/** Whether the tick has reached its final state. */
 function isOver({ events }: KnownTick): boolean {
   return events.has("skipped") || events.has("sealed") || events.has("failed");
 }
 
-/** A day is more than clocks differ. A tick of later than that would stand before all that are to come. */
+/** Whether the tick is plausible. A day exceeds clock differences; a tick beyond that would block all later ones. */
 function isTick({ schedule, slotMs }: Tick, nowMs: number): boolean {
   return scheduleNameSchema.safeParse(schedule).success && isSlot(slotMs) && slotMs <= nowMs + 24 * 60 * 60 * 1000;
 }

@@ -1,11 +1,11 @@
-/** Whose schedule it is: a signature with a secret that whoever can write to the store does not know. */
+/** Signatures that prove a schedule's origin, with a secret that writers to the store do not know. */
 import { createHmac, timingSafeEqual } from "node:crypto";
 import type { Schedule } from "../../core/schedule.ts";
 
-/** A signature of this kind means nothing else, wherever else the secret is used. */
+/** Domain separation: a signature for this purpose is not valid for any other use of the secret. */
 const PURPOSE = "embedfleet schedule v1\n";
 
-/** HMAC-SHA256 with the secret over everything that the schedule says. */
+/** HMAC-SHA256 with the secret over all fields of the schedule. */
 export function signSchedule(schedule: Schedule, secret: string): Schedule {
   return { ...schedule, signature: signatureOf(schedule, secret) };
 }
@@ -21,7 +21,7 @@ function signatureOf(schedule: Schedule, secret: string): string {
   return `v1=${createHmac("sha256", secret).update(`${PURPOSE}${said}`).digest("hex")}`;
 }
 
-/** The same text for the same value, whatever the order of its fields; a field that is undefined is not there. */
+/** Canonical JSON: independent of the order of fields, without undefined ones. */
 function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_, inner: unknown) =>
     typeof inner === "object" && inner !== null && !Array.isArray(inner)

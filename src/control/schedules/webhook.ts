@@ -1,4 +1,4 @@
-/** Telling someone's server of a run that is sealed or has failed. */
+/** Notifies a server of a run that was sealed or has failed. */
 import { createHmac, timingSafeEqual } from "node:crypto";
 import type { LookupAddress } from "node:dns";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ const TIMEOUT_MS = 10_000;
 export const SIGNATURE_HEADER = "x-embedfleet-signature";
 
 export interface Notice {
-  /** The same for the same event, however often it is told. */
+  /** Stable id of the event, equal in every attempt. */
   readonly id: string;
   readonly event: "run.sealed" | "run.failed";
   readonly schedule: string;
@@ -23,24 +23,24 @@ export interface Notice {
   readonly totals?: Totals;
 }
 
-/** @throws FleetError `bad_usage` unless it is a http or https URL without user and password. */
+/** @throws FleetError `bad_usage` unless it is an http or https URL without user and password. */
 export function assertWebhook(url: string): void {
   const parsed = URL.canParse(url) ? new URL(url) : null;
   const isHttp = parsed !== null && (parsed.protocol === "https:" || parsed.protocol === "http:");
   if (isHttp && parsed.username === "" && parsed.password === "") return;
-  // Not repeated: it may have a secret in it.
+  // The URL is not repeated, because it may contain a secret.
   throw new FleetError("bad_usage", "the webhook is not a http or https URL without user and password", {
-    cure: "give https://host/path; the receiver knows us by the signature, see EMBEDFLEET_WEBHOOK_SECRET",
+    cure: "use https://host/path; the receiver authenticates us by the signature, see EMBEDFLEET_WEBHOOK_SECRET",
   });
 }
 
-/** `t=<seconds>,v1=<hex>`: HMAC-SHA256 with the secret over `<seconds>.<body>`. */
+/** Signature header `t=<seconds>,v1=<hex>`: HMAC-SHA256 with the secret over `<seconds>.<body>`. */
 export function signatureOf(secret: string, body: string, nowMs: number): string {
   const seconds = Math.floor(nowMs / 1000);
   return `t=${seconds},v1=${createHmac("sha256", secret).update(`${seconds}.${body}`).digest("hex")}`;
 }
 
-/** For receivers: whether the body is ours, and was signed less than `maxAgeMs` ago. */
+/** For receivers: whether the body is authentic, and was signed less than `maxAgeMs` ago. */
 export function isSigned(
   params: Readonly<{ secret: string; body: string; signature: string; nowMs: number; maxAgeMs: number }>,
 ): boolean {
@@ -53,8 +53,8 @@ export function isSigned(
 }
 
 /**
- * @param params.rule Whom it may reach; the request goes to an address that it has looked at, whatever the name stands
- *   for by then.
+ * @param params.rule The hosts it may reach; the request goes to an address that the rule has checked, even if the name
+ *   resolves to another one by then.
  * @throws FleetError `schedule_refused`, `webhook_failed` unless the receiver answers with 2xx; redirects are not followed
  */
 export async function sendNotice(
@@ -78,12 +78,12 @@ export async function sendNotice(
   if (status >= 200 && status < 300) return;
   if (status >= 300 && status < 400)
     throw new FleetError("webhook_failed", `the webhook at ${url.host} cannot be reached: it redirects (${status})`, {
-      cure: "add the schedule with the URL that it leads to",
+      cure: "add the schedule with the URL that it redirects to",
     });
   throw new FleetError("webhook_failed", `the webhook at ${url.host} answered ${status} to ${notice.id}`);
 }
 
-/** Of an agent of its own: no proxy, no connection that another request has opened. @returns The answer's status. */
+/** Posts with an agent of its own: no proxy and no reused connection. @returns The response's status. */
 async function post(
   params: Readonly<{
     url: URL;
@@ -100,10 +100,10 @@ async function post(
     lookup: pinnedTo(addresses),
     signal: AbortSignal.timeout(TIMEOUT_MS),
   });
-  // Of a connection that breaks after the answer nothing is wanted any more.
+  // Errors of the connection after the response are ignored.
   request.on("error", () => {}).end(body);
   const [response] = (await once(request, "response")) as [IncomingMessage];
-  // What it has to say is of no interest, and may be endless.
+  // The response's body is ignored, and may be endless.
   response.on("error", () => {}).destroy();
   return response.statusCode ?? 0;
 }

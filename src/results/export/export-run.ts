@@ -1,4 +1,4 @@
-/** A sealed run, and what it builds on, as files that another system loads. Memory holds a few result files. */
+/** Exports a sealed run and its bases as files that another system loads. Memory holds a few result files. */
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import type { ResultRows } from "../../arrow/results.ts";
@@ -23,12 +23,12 @@ const FORMATS: Readonly<Record<ExportFormatName, ExportFormat>> = {
   qdrant,
 };
 
-/** Underscores first: readers of whole folders leave such files out. */
+/** Starts with an underscore, because readers of whole folders skip such files. */
 const RECORD_KEY = "_export.json";
 const FILES_KEY = "_files.json";
 const MAX_FILES_BYTES = 256 * 1024 * 1024;
 
-/** What a folder is an export of. Written first, so that two exports never mix in it. */
+/** Record of the run that a folder is an export of. Written first, so that two exports never mix in it. */
 const recordSchema = z.strictObject({ run: runIdSchema, format: z.string(), heads: z.array(headSchema) });
 const filesSchema = z.strictObject({
   rows: z.int().min(0),
@@ -45,7 +45,7 @@ export interface ExportReport {
 }
 
 /**
- * Continues an export that was cut off, and does nothing to one that is whole: names follow from the run.
+ * Continues an interrupted export, and leaves a complete one unchanged: names derive from the run.
  * @throws FleetError `run_unknown`, `run_incomplete`; `bad_usage` for heads the run or the target does not have;
  *   `run_conflict` when `dest` holds another export.
  */
@@ -55,7 +55,7 @@ export async function exportRun(
     run: string;
     format: ExportFormatName;
     dest: ObjectStore;
-    /** All that run and format have when absent. */
+    /** By default all that run and format have. */
     heads?: readonly Head[] | undefined;
     onFile?: (done: number, planned: number) => void;
   }>,
@@ -106,7 +106,7 @@ function chooseHeads(
   const why = lacking.some((head) => !ofRun.includes(head)) ? `run ${run} has only` : `${format} takes only`;
   const there = why.startsWith("run") ? ofRun : ofFormat;
   throw new FleetError("bad_usage", `${why} ${there.join(" and ")} vectors`, {
-    cure: both.length > 0 ? `leave --heads out or say --heads ${both.join(",")}` : "embed the corpus with other heads",
+    cure: both.length > 0 ? `leave --heads out or set --heads ${both.join(",")}` : "embed the corpus with other heads",
   });
 }
 
@@ -117,11 +117,11 @@ async function claim(dest: ObjectStore, wanted: z.infer<typeof recordSchema>): P
   throw new FleetError(
     "run_conflict",
     `${dest.url} holds an export of run ${found.run} as ${found.format} with ${found.heads.join(", ")}`,
-    { cure: "choose another --dest, or empty that one first" },
+    { cure: "choose another --dest, or empty this one first" },
   );
 }
 
-/** The rows in pieces of at most `maxBytes` of vectors and text, or of one row. */
+/** The rows in slices of at most `maxBytes` of vectors and text, or of one row. */
 function* slices(
   rows: ResultRows,
   kept: Uint32Array,

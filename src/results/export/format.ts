@@ -1,9 +1,9 @@
-/** What an export format is, and what it is given: slices of result files, small enough to be held in text. */
+/** The interface of export formats and its input: slices of result files, small enough to be held as text. */
 import type { ResultRows } from "../../arrow/results.ts";
 import type { Head, RunOptions } from "../../core/contracts.ts";
 import { rowUuid } from "../row-uuid.ts";
 
-/** Here and not beside their code, which the command line's help can do without. */
+/** Here and not beside their code, which the command line's help does not need to load. */
 export const EXPORT_FORMAT_NAMES = ["jsonl", "milvus", "numpy", "opensearch", "parquet", "pgvector", "qdrant"] as const;
 export type ExportFormatName = (typeof EXPORT_FORMAT_NAMES)[number];
 
@@ -12,12 +12,12 @@ export interface Slice {
   readonly rows: ResultRows;
   /** Row numbers, ascending. */
   readonly picked: Uint32Array;
-  /** Those to export: each is in `rows`. */
+  /** Heads to export, all of them in `rows`. */
   readonly heads: readonly Head[];
 }
 
 export interface ExportedFile {
-  /** Below the export's folder. */
+  /** Key relative to the export's folder. */
   readonly key: string;
   readonly body: Uint8Array;
 }
@@ -29,13 +29,13 @@ export interface ExportContext {
 }
 
 export interface ExportFormat {
-  /** Heads that the target takes. */
+  /** Heads that the target supports. */
   readonly heads: readonly Head[];
-  /** Most bytes of vectors and text in a slice. */
+  /** Maximum bytes of vectors and text in a slice. */
   readonly sliceBytes: number;
-  /** Files beside the rows: the table or collection to make. */
+  /** Files beside the rows, which create the table or collection. */
   describe(context: ExportContext): ExportedFile[];
-  /** @param part A name for this slice that no other slice of the export has. */
+  /** @param part Name of the slice, unique in the export. */
   encode(slice: Slice, part: string, context: ExportContext): ExportedFile[];
 }
 
@@ -59,7 +59,7 @@ export function sparseOf(
   return { indices: rows.sparse.indices.subarray(start, end), values: rows.sparse.values.subarray(start, end) };
 }
 
-/** Views of the row's ColBERT vectors, one a token. */
+/** Views of the row's ColBERT vectors, one per token. */
 export function colbertOf({ rows, heads }: Slice, row: number): Float32Array[] | null {
   if (rows.colbert === null || !heads.includes("colbert")) return null;
   const { offsets, values } = rows.colbert;
@@ -69,7 +69,7 @@ export function colbertOf({ rows, heads }: Slice, row: number): Float32Array[] |
   );
 }
 
-/** What every format says of a row beside its vectors: the columns of the result files, fields that the run kept last. */
+/** The fields of a row other than its vectors: the columns of the result files, then the kept fields. */
 export function fieldsOf({ rows }: Slice, row: number): Record<string, string | number | null> {
   return {
     id: rows.ids[row]!,
@@ -82,7 +82,7 @@ export function fieldsOf({ rows }: Slice, row: number): Record<string, string | 
   };
 }
 
-/** The fewest digits that any float32 is told by: a third shorter than what a double prints. */
+/** The fewest digits that identify a float32: a third shorter than those of a double. */
 export function shortNumber(value: number): number {
   return Number(value.toPrecision(9));
 }

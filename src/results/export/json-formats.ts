@@ -14,7 +14,7 @@ import {
 } from "./format.ts";
 
 const MIB = 1024 * 1024;
-/** JSON is about three times as long as the floats it writes; Qdrant takes requests of at most 32 MiB. */
+/** JSON is about three times as long as the floats it contains; Qdrant accepts requests of at most 32 MiB. */
 const SLICE_BYTES = 8 * MIB;
 
 /** Vectors by head, in the shape that Qdrant and Milvus use for sparse ones. */
@@ -44,11 +44,11 @@ export const jsonl: ExportFormat = {
     ),
 };
 
-/** A file is the body of one request: `PUT /collections/NAME/points`. */
+/** Each file is the body of one request: `PUT /collections/NAME/points`. */
 export const qdrant: ExportFormat = {
   heads: ["dense", "sparse", "colbert"],
   sliceBytes: SLICE_BYTES,
-  // Our vectors are of unit length, so the dot product is the cosine and needs no second normalisation.
+  // Vectors have unit length, so the dot product is the cosine and needs no second normalisation.
   describe: ({ options: { model }, heads }) => [
     jsonFile("collection.json", {
       vectors: {
@@ -58,7 +58,7 @@ export const qdrant: ExportFormat = {
             size: model.dim,
             distance: "Dot",
             multivector_config: { comparator: "max_sim" },
-            // For ranking again only: a graph over every token's vector would be larger than the vectors.
+            // Only for reranking: a graph over every token's vector would be larger than the vectors.
             hnsw_config: { m: 0 },
           },
         }),
@@ -76,7 +76,7 @@ export const qdrant: ExportFormat = {
   },
 };
 
-/** A file is the body of one request: `POST /NAME/_bulk`. Sparse weights are `rank_features` by token id. */
+/** Each file is the body of one request: `POST /NAME/_bulk`. Sparse weights are `rank_features` by token id. */
 export const opensearch: ExportFormat = {
   heads: ["dense", "sparse"],
   sliceBytes: 4 * MIB,

@@ -1,4 +1,4 @@
-/** NumPy's own file format, which FAISS and SciPy users read: dense matrices, CSR parts of sparse ones. */
+/** NumPy's file format, which FAISS and SciPy users read: dense matrices, CSR parts of sparse ones. */
 import type { ResultRows } from "../../arrow/results.ts";
 import { denseOf, type ExportedFile, type ExportFormat, fieldsOf, type Slice, sparseOf, colbertOf } from "./format.ts";
 
@@ -24,7 +24,7 @@ function joined(pieces: readonly (Float32Array | Uint32Array)[]): Uint8Array {
   return Buffer.concat(pieces.map(bytesOf));
 }
 
-/** Where each row begins, and where the last one ends. */
+/** Start offset of each row, and the end of the last. */
 function offsetsOf(lengths: readonly number[]): Uint8Array {
   const offsets = new BigInt64Array(lengths.length + 1);
   lengths.forEach((length, i) => (offsets[i + 1] = offsets[i]! + BigInt(length)));
@@ -36,7 +36,7 @@ function denseFiles(slice: Slice, part: string, { dim }: ResultRows): ExportedFi
   return [{ key: `dense/${part}.npy`, body: npy("<f4", [vectors.length, dim], joined(vectors)) }];
 }
 
-/** `scipy.sparse.csr_matrix((data, indices, indptr))` */
+/** Arrays for `scipy.sparse.csr_matrix((data, indices, indptr))`. */
 function sparseFiles(slice: Slice, part: string): ExportedFile[] {
   const vectors = Array.from(slice.picked, (row) => sparseOf(slice, row)!);
   const lengths = vectors.map(({ indices }) => indices.length);

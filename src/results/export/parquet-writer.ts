@@ -6,14 +6,14 @@ import type { Head } from "../../core/contracts.ts";
 import { TEXT_HASH_BYTES, textHashOf } from "../../core/rows.ts";
 import { colbertOf, denseOf, type ExportContext, type ExportFormat, uuidOf, type Slice, sparseOf } from "./format.ts";
 
-/** The writer holds a slice as JavaScript arrays, at some ten times its size. */
+/** The writer holds a slice as JavaScript arrays, at about ten times its size. */
 const SLICE_BYTES = 16 * 1024 * 1024;
 
-/** A column and the elements of the file's schema that make its type. */
+/** A column and the schema elements that define its type. */
 interface ParquetColumn {
   readonly schema: readonly SchemaElement[];
   readonly data: ColumnSource["data"];
-  /** Vectors are as good as random: to compress them or to look for repetitions is time lost. */
+  /** Vectors are nearly random, so compression and dictionary encoding would waste time. */
   readonly isVector?: boolean;
 }
 
@@ -25,7 +25,7 @@ function group(name: string, children: number, type: Omit<SchemaElement, "name">
   return { repetition_type: "REQUIRED", ...type, name, num_children: children };
 }
 
-/** The three levels of https://github.com/apache/parquet-format/blob/master/LogicalTypes.md#lists */
+/** A three-level list, see https://github.com/apache/parquet-format/blob/master/LogicalTypes.md#lists */
 function list(name: string, item: readonly SchemaElement[]): SchemaElement[] {
   const [first, ...rest] = item;
   const element = { ...first!, name: "element" };
@@ -77,7 +77,7 @@ function vectorColumns(slice: Slice): ParquetColumn[] {
   return columns;
 }
 
-/** The text, and the fields that the run kept, which may be null. */
+/** Columns of the text and of the kept fields, which may be null. */
 function textColumns({ rows, picked }: Slice): ParquetColumn[] {
   const of = <T>(values: readonly T[]): T[] => Array.from(picked, (row) => values[row]!);
   const kept = rows.kept.map(({ name, values }): ParquetColumn => {
@@ -110,7 +110,7 @@ function idsOf(slice: Slice): string[] {
   return Array.from(slice.picked, (row) => slice.rows.ids[row]!);
 }
 
-/** The columns of the result files, by the same names. */
+/** The columns of the result files, under the same names. */
 export const parquet: ExportFormat = {
   heads: ["dense", "sparse", "colbert"],
   sliceBytes: SLICE_BYTES,
@@ -131,7 +131,7 @@ export const parquet: ExportFormat = {
   },
 };
 
-/** Milvus has no unsigned integers, and one column as its key. The collection's schema is in docs/indexing.md. */
+/** Milvus has no unsigned integers, and a single key column. The collection's schema is in docs/indexing.md. */
 export const milvus: ExportFormat = {
   heads: ["dense", "sparse"],
   sliceBytes: SLICE_BYTES,

@@ -1,4 +1,4 @@
-/** PostgreSQL's COPY text with pgvector's types, and the table and indexes to go with it. */
+/** PostgreSQL's COPY text with pgvector's types, and the matching table and indexes. */
 import { FleetError } from "../../core/errors.ts";
 import {
   denseOf,
@@ -10,9 +10,9 @@ import {
   sparseOf,
 } from "./format.ts";
 
-/** Above every vocabulary there is. Part of the column's type and of every value. */
+/** Dimension of sparse vectors, larger than every known vocabulary. Part of the column's type and of every value. */
 const SPARSE_DIM = 1_048_576;
-/** pgvector's HNSW index of `vector` ends here; that of `halfvec` at twice as many. */
+/** Largest dimension of pgvector's HNSW index of `vector`; that of `halfvec` is twice as large. */
 const MAX_HNSW_DIM = 2000;
 
 function schemaSql({ options, heads }: ExportContext): string {
@@ -37,7 +37,7 @@ CREATE TABLE embeddings (
 `;
 }
 
-/** Vectors are of unit length, so that the inner product is the cosine. */
+/** Vectors have unit length, so that the inner product is the cosine. */
 function indexSql({ options, heads }: ExportContext): string {
   const { dim } = options.model;
   const dense =
@@ -47,7 +47,7 @@ function indexSql({ options, heads }: ExportContext): string {
   return heads.includes("dense") ? dense : "";
 }
 
-/** Backslash, tab and line ends, as COPY's text format has them; NUL is in no id and no text. */
+/** Escapes backslash, tab and line ends for COPY's text format; NUL is in no id and no text. */
 function escape(text: string): string {
   return text.replaceAll("\\", "\\\\").replaceAll("\t", "\\t").replaceAll("\n", "\\n").replaceAll("\r", "\\r");
 }
@@ -62,7 +62,7 @@ function copyLine(slice: Slice, row: number): string {
   return `${cells.join("\t")}\n`;
 }
 
-/** Indices count from 1. */
+/** A `sparsevec` literal, with indices from 1. */
 function sparsevec(
   { indices, values }: NonNullable<ReturnType<typeof sparseOf>>,
   { id, chunk }: ReturnType<typeof fieldsOf>,
@@ -70,14 +70,14 @@ function sparsevec(
   if (indices.length > 0 && indices.at(-1)! >= SPARSE_DIM) {
     throw new FleetError(
       "object_corrupt",
-      `row ${id} chunk ${chunk} has the sparse index ${indices.at(-1)}; the table ends at ${SPARSE_DIM}`,
+      `row ${id} chunk ${chunk} has the sparse index ${indices.at(-1)}; the table's dimension is ${SPARSE_DIM}`,
       { cure: "export without the sparse vectors: --heads dense" },
     );
   }
   return `{${Array.from(indices, (index, i) => `${index + 1}:${shortNumber(values[i]!)}`).join(",")}}/${SPARSE_DIM}`;
 }
 
-/** `psql -f schema.sql`, `\copy embeddings FROM 'data/….copy'` for each file, `psql -f index.sql`. */
+/** Loaded by `psql -f schema.sql`, `\copy embeddings FROM 'data/….copy'` for each file, `psql -f index.sql`. */
 export const pgvector: ExportFormat = {
   heads: ["dense", "sparse"],
   sliceBytes: 16 * 1024 * 1024,
