@@ -1,7 +1,7 @@
 /** The sandboxed process: one session, one request at a time. It exits with its parent. */
 import { allocateShard, type BatchReport, type ShardBuffers } from "../../src/core/batch.ts";
 import type { Head } from "../../src/core/contracts.ts";
-import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { asFleetError, type FaultFields, toFaultFields } from "../../src/core/errors.ts";
 import { ModelSession } from "./session.ts";
 import type { SessionParams } from "./session-params.ts";
 
@@ -17,7 +17,7 @@ export type SandboxRequest =
 export type SandboxReply =
   | { readonly kind: "ready" }
   | { readonly kind: "done"; readonly shard: ShardBuffers; readonly report: BatchReport }
-  | { readonly kind: "failed"; readonly code: string; readonly message: string };
+  | { readonly kind: "failed"; readonly fault: FaultFields };
 
 let session: ModelSession | null = null;
 
@@ -48,10 +48,10 @@ function copyOf(view: ArrayBufferView): unknown {
 
 process.on("message", (request: SandboxRequest) => {
   void answer(request)
-    .catch((error: unknown): SandboxReply => {
-      const code = error instanceof FleetError ? error.code : "inference_failed";
-      return { kind: "failed", code, message: messageOf(error) };
-    })
+    .catch((error: unknown): SandboxReply => ({
+      kind: "failed",
+      fault: toFaultFields(asFleetError(error, "inference_failed")),
+    }))
     // A send to a parent that is gone fails; `disconnect` then ends this process, too.
     .then((reply) => process.send!(reply, undefined, undefined, () => {}));
 });

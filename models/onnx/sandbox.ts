@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { type BatchReport, copyRow, type RowRef, wantedHeads } from "../../src/core/batch.ts";
 import { childEnvironment } from "../../src/core/child-environment.ts";
-import { type ErrorCode, FleetError } from "../../src/core/errors.ts";
+import { FleetError, fromFaultFields } from "../../src/core/errors.ts";
 import type { Embedder } from "../../src/core/ports.ts";
 import { sessionParams } from "./thread-embedder.ts";
 import type { Model } from "../registry/open-model.ts";
@@ -101,5 +101,5 @@ function crash(how: string): FleetError {
 
 function toError(reply: SandboxReply): FleetError {
   if (reply.kind !== "failed") return new FleetError("inference_failed", `the sandbox answered ${reply.kind}`);
-  return new FleetError(reply.code as ErrorCode, reply.message);
+  return fromFaultFields(reply.fault);
 }

@@ -1,7 +1,7 @@
 /** Messages between the threads of a `ThreadEmbedder`: a batch goes from the main thread through both and back. */
 import type { MessagePort } from "node:worker_threads";
 import type { BatchReport, RowRef, ShardBuffers } from "../../src/core/batch.ts";
-import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { asFleetError, type FaultFields, toFaultFields } from "../../src/core/errors.ts";
 import type { BatchOutputs } from "./scatter.ts";
 import type { OnnxManifest } from "../registry/manifest.ts";
 import type { SessionParams } from "./session-params.ts";
@@ -42,9 +42,7 @@ export type ThreadReply =
   | {
       readonly kind: "failed";
       readonly id: number | null;
-      readonly code: string;
-      readonly message: string;
-      readonly cure: string | undefined;
+      readonly fault: FaultFields;
     };
 
 export function toRequest(id: number, rows: readonly RowRef[]): BatchRequest {
@@ -62,6 +60,5 @@ export function rowsOf({ shards, shardOf, rowOf }: BatchRequest): RowRef[] {
 }
 
 export function failureOf(id: number | null, error: unknown): ThreadReply {
-  const fault = error instanceof FleetError ? error : null;
-  return { kind: "failed", id, code: fault?.code ?? "inference_failed", message: messageOf(error), cure: fault?.cure };
+  return { kind: "failed", id, fault: toFaultFields(asFleetError(error, "inference_failed")) };
 }

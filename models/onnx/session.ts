@@ -11,6 +11,7 @@ import {
 } from "../../src/core/batch.ts";
 import { ALL_HEADS, type Head } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { nowMs } from "../../src/core/telemetry.ts";
 import { type Device, deviceName } from "../../src/core/device-name.ts";
 import { cudaOf, providersOf } from "./device.ts";
 import { fromHalf } from "../../src/core/half.ts";
@@ -114,7 +115,7 @@ export class ModelSession {
     const longest = paddedLengthOf(this.#params, Math.max(...lengths));
     const feeds = this.#feeds(rows, longest);
     const names = [...new Set(heads.map((head) => this.#params.manifest.heads[head]!.output))];
-    const startedAtMs = epochMs();
+    const startedAtMs = nowMs();
     const tier = chooseTier(tiers, { batch: rows.length, length: longest });
     const session = tiers[tier]?.session ?? this.#session;
     const tensors = await session.run(feeds, names).catch((error: unknown) => {
@@ -124,7 +125,7 @@ export class ModelSession {
     const hidden = new Map<string, Float32Array>();
     for (const head of heads) made.set(head, await this.#finish(head, { tensors, hidden, lengths, longest }));
     const release = (): void => Object.values(tensors).forEach((tensor) => tensor.dispose());
-    return { report: { startedAtMs, finishedAtMs: epochMs() }, outputs: { longest, heads: made }, release };
+    return { report: { startedAtMs, finishedAtMs: nowMs() }, outputs: { longest, heads: made }, release };
   }
 
   async #finish(head: Head, batch: UnfinishedBatch): Promise<Float32Array | Uint16Array> {
@@ -215,11 +216,6 @@ interface UnfinishedBatch {
 /** Values of an output; halves as their bits. */
 function valuesOf({ data }: InferenceSession.OnnxValueMapType[string]): Float32Array | Uint16Array {
   return data as Float32Array | Uint16Array;
-}
-
-/** Milliseconds since the epoch, comparable between threads, unlike `performance.now()` alone. */
-function epochMs(): number {
-  return performance.timeOrigin + performance.now();
 }
 
 // --- What is refused ------------------------------------------------------------------------

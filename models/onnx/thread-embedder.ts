@@ -4,7 +4,7 @@ import { MessageChannel, Worker } from "node:worker_threads";
 import type { BatchReport, RowRef } from "../../src/core/batch.ts";
 import type { Precision } from "../../src/core/contracts.ts";
 import { CPU, type Device, deviceName } from "../../src/core/device-name.ts";
-import { type ErrorCode, FleetError, messageOf } from "../../src/core/errors.ts";
+import { FleetError, fromFaultFields, messageOf } from "../../src/core/errors.ts";
 import { DEFAULT_PACKING } from "../../src/core/packing.ts";
 import type { Embedder } from "../../src/core/ports.ts";
 import type { OpenParams } from "../engine.ts";
@@ -147,9 +147,5 @@ async function endThreads(threads: Threads): Promise<void> {
 function toError(message: ThreadReply): FleetError {
   if (message.kind !== "failed")
     return new FleetError("inference_failed", `the inference thread answered ${message.kind}`);
-  return new FleetError(
-    message.code as ErrorCode,
-    message.message,
-    message.cure === undefined ? {} : { cure: message.cure },
-  );
+  return fromFaultFields(message.fault);
 }

@@ -72,6 +72,11 @@ export function toFaultFields({ code, message, cure }: FleetError): FaultFields 
   return { code, message, cure: cure ?? null };
 }
 
+/** The error itself, or one with this code for an error that has none. */
+export function asFleetError(error: unknown, code: ErrorCode): FleetError {
+  return error instanceof FleetError ? error : new FleetError(code, messageOf(error), { cause: error });
+}
+
 export function fromFaultFields({ code, message, cure }: FaultFields): FleetError {
   return new FleetError(code as ErrorCode, message, cure === null ? {} : { cure });
 }
