@@ -130,7 +130,7 @@ export class Loader {
   #assertFit({ run, options }: RunRecord): void {
     const { model, heads, precision } = options;
     const unfit = (wanted: string, had: string, cure: string): never => {
-      throw new FleetError("worker_unfit", `run ${run} needs ${wanted}; this worker has ${had}`, { cure });
+      throw new FleetError("worker_unfit", `run ${run} wants ${wanted}; this worker has ${had}`, { cure });
     };
     const engine = engineNameOf(options);
     if (engine !== this.#engine.name)

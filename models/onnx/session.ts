@@ -245,7 +245,7 @@ function assertGraph(session: InferenceSession, { manifest, weightsPath }: Sessi
     const hasWidth = head !== "sparse" || !finished;
     if (hasWidth && typeof width === "number" && width !== expected)
       throw unlike(
-        `the output ${output} of ${weightsPath} has width ${width}; the manifest of model ${id} has ${expected}`,
+        `the output ${output} of ${weightsPath} is ${width} wide; the manifest of model ${id} says ${expected}`,
       );
     if (!["float32", "float16"].includes(found.type))
       throw unlike(`the output ${output} of ${weightsPath} is ${found.type}; it must be float32 or float16`);

@@ -208,7 +208,7 @@ async function download(params: FileParams, part: string): Promise<FileDigest & 
         throw new FleetError(
           "model_unavailable",
           `${file.path} cannot be fetched from ${source.name}: ${messageOf(error)}, ${MAX_ATTEMPTS} times in a row`,
-          { cure: "check that the source can be reached, and pull again: the download resumes", cause: error },
+          { cure: "check that the source can be reached, and pull again: it goes on where it stopped", cause: error },
         );
       }
       onRetry?.(file.path, messageOf(error));

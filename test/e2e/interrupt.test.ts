@@ -112,7 +112,7 @@ test("enqueue that waits for more documents from a pipe ends when told to, and s
   });
   expect(isBegun, stderr).toBe(true);
   child.kill("SIGINT");
-  expect(await ended).toEqual([1, null]);
+  expect(await ended).toEqual([130, null]);
   expect(stderr).toMatch(/stopped by SIGINT\n {2}the same command with --run \S+ continues/);
 });
 
