@@ -108,7 +108,7 @@ function assertSameVectors(
   if (held.heads.join(",") !== wanted.heads.join(",")) {
     throw new FleetError(
       "index_conflict",
-      `${index.url} holds ${held.heads.join(",")} vectors; the run's are ${wanted.heads.join(",")}`,
+      `${index.url} holds ${held.heads.join(",")} vectors; ${wanted.heads.join(",")} are to be put in`,
       {
         cure: `say --heads ${held.heads.join(",")}, or ${cure}`,
       },

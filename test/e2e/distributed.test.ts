@@ -128,7 +128,7 @@ async function helpAndKill({ corpus, root, flags, options, env }: Ground): Promi
 
 test("a helper that is killed mid-part changes nothing", async () => {
   await helpAndKill(await onFiles());
-});
+}, 240_000);
 
 describeS3("on S3", ({ endpoint, region, bucket, credentials }) => {
   async function onS3(): Promise<Ground> {
@@ -147,7 +147,7 @@ describeS3("on S3", ({ endpoint, region, bucket, credentials }) => {
 
   test("a helper that is killed mid-part changes nothing", async () => {
     await helpAndKill(await onS3());
-  });
+  }, 240_000);
 });
 
 test("when the run is cancelled all who share it end, and nothing of its parts is left", async () => {

@@ -107,7 +107,9 @@ test("a model without any ONNX file is planned and embedded by the engine that i
   const scene = await planned(hashEngine, folder);
   await expect(work(scene)).rejects.toMatchObject({
     code: "bad_usage",
-    message: expect.stringContaining('no engine named "hash" is bundled with embedfleet; the model\'s manifest names it'),
+    message: expect.stringContaining(
+      'no engine named "hash" is bundled with embedfleet; the model\'s manifest names it',
+    ),
   });
   await expect(work(scene, "onnx")).rejects.toMatchObject({
     code: "bad_usage",

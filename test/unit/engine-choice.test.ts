@@ -32,7 +32,9 @@ test("an engine is the one that is given or named, else the manifest's, else onn
       message: expect.stringContaining(why),
       cure: expect.stringContaining("--engine onnx"),
     });
-  expect(() => chooseEngine("abacus")).toThrow(refused('no engine named "abacus" is bundled with embedfleet; it was asked for'));
+  expect(() => chooseEngine("abacus")).toThrow(
+    refused('no engine named "abacus" is bundled with embedfleet; it was asked for'),
+  );
   expect(() => chooseEngine(undefined, { engine: "hash" })).toThrow(refused("the model's manifest names it"));
 });
 

@@ -44,7 +44,7 @@ async function heldRun(
 ): Promise<{ readonly run: string; readonly heads: Head[] }> {
   const held = (await index.runs()).findLast(({ state }) => state === "done");
   if (held !== undefined && held.run === (settings.run ?? held.run)) return held;
-  const found = held === undefined ? "holds no run yet" : `holds run ${held.run}, not ${settings.run}`;
+  const found = held === undefined ? "holds no run yet" : `holds run ${held.run} and not ${settings.run}`;
   throw new FleetError("run_unknown", `the table ${settings.table} of ${index.url} ${found}`, {
     cure: `load it: embedfleet index <out> ${settings.run ?? "<run>"} --to ${index.url}`,
   });
