@@ -32,6 +32,8 @@ export type {
   VectorType,
   WindowPlan,
 } from "./core/contracts.ts";
+export type { RootWait } from "./adapters/file/file-root.ts";
+export type { MakePart, PartJob, PartQueue, PartState } from "./core/ingest.ts";
 export type { CostModel } from "./core/cost-model.ts";
 export type { Device, DeviceChoice } from "./core/device-name.ts";
 export type { Document, Origin, SourceItem } from "./core/documents.ts";

@@ -8,6 +8,7 @@ export { Corpus, type CorpusParams } from "../producers/corpus.ts";
 export { type ProduceParams, type ProduceProgress, produce } from "../producers/plan-corpus.ts";
 export type { Listed } from "../producers/sources/objects.ts";
 export { type EngineId, type Loaded, Loader, type Unneeded } from "../workers/loader.ts";
+export type { Clock } from "./core/clock.ts";
 export { FleetWorker } from "../workers/worker.ts";
 export type { WorkerParams } from "../workers/worker-params.ts";
 export { openQueue, type OpenQueueParams } from "./adapters/open-queue.ts";

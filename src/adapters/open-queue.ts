@@ -25,6 +25,7 @@ import { RedisPresence } from "./redis/redis-presence.ts";
 import { RedisTurn } from "./redis/redis-turn.ts";
 import { RedisWatch } from "./redis/redis-watch.ts";
 
+/** A fleet's queue server. */
 export interface OpenQueueParams {
   /** `redis://…`, `rediss://…`, `redis+sentinel://…` or `unix://…`. */
   readonly url: string;

@@ -111,6 +111,7 @@ export const pieceHeaderSchema = z.strictObject({
 });
 export type PieceHeader = z.infer<typeof pieceHeaderSchema>;
 
+/** Where the queue has a part, or why it failed. */
 export type PartState = { readonly kind: "queued" | "unknown" } | { readonly kind: "failed"; readonly reason: string };
 
 /** Whether another machine may succeed with the part: the store is unreachable, the disk is full, or the user lacks permissions. */
@@ -122,6 +123,7 @@ export function mayBeMadeElsewhere(error: unknown): boolean {
 export interface PartQueue {
   /** Adds the part. A queued part is left alone, and a failed one is tried again. */
   add(job: PartJob): Promise<void>;
+  /** What the queue knows of a part. */
   state(job: PartJob): Promise<PartState>;
   /** Removes the part unless a worker is on it. */
   remove(job: PartJob): Promise<void>;
@@ -136,5 +138,8 @@ export interface PartQueue {
   close(): Promise<void>;
 }
 
-/** @param signal Asks the function to stop by throwing; the part then returns to the queue. */
+/**
+ * Reads, chunks and stages one part.
+ * @param signal Asks the function to stop by throwing; the part then returns to the queue.
+ */
 export type MakePart = (job: PartJob, signal: AbortSignal) => Promise<void>;

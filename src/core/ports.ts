@@ -182,7 +182,10 @@ export interface HeldTurn {
 
 /** Registry of live processes: a name disappears when its process dies. */
 export interface Presence {
-  /** @param describe The process's state, as plain data; called each time it is published. Default: null. */
+  /**
+   * Publishes that a process is present, until it is withdrawn or ends.
+   * @param describe The process's state, as plain data; called each time it is published. Default: null.
+   */
   announce(name: string, describe?: () => unknown): Promise<void>;
   /** Never waits long: a name that cannot be withdrawn expires. */
   withdraw(name: string): Promise<void>;
@@ -254,7 +257,9 @@ export type TickOutcome =
   | { readonly kind: "later"; readonly waitMs: number }
   | { readonly kind: "failed"; readonly reason: string };
 
+/** What a process that keeps the schedules does with their ticks. */
 export interface TickHandlers {
+  /** Called for each tick that is due; may be called again for the same one. */
   readonly onTick: (tick: Tick) => Promise<TickOutcome>;
   /** Called when every attempt has thrown. */
   readonly onGivenUp: (tick: Tick, reason: string) => Promise<void>;

@@ -21,9 +21,11 @@ export interface QueueWatch {
    * @returns True after `patienceMs` from now without an answer, false when `until` has settled before.
    */
   fallsSilent(params: Readonly<{ patienceMs: number; until: Promise<unknown> }>): Promise<boolean>;
+  /** Stops asking. */
   close(): Promise<void>;
 }
 
+/** How a worker's leases are taken and renewed. */
 export interface LeasesParams {
   /** Name of the worker in the queue. */
   readonly workerId: string;
@@ -38,7 +40,9 @@ export interface LeasesParams {
 export interface ModelQueue {
   /** Name of the queue, and of the store's markers of active runs; see `fleetKeys`. */
   readonly name: string;
+  /** Jobs of this queue, for producers and for commands that look. */
   shards(): ShardQueue;
+  /** Jobs of this queue, for a worker. */
   leases(params: LeasesParams): JobLeases;
   /** Presence of the workers; `readWorkers` reads their states. */
   workers(): Presence;
@@ -59,6 +63,7 @@ export interface QueueServer {
    * @returns Warnings for the operator.
    */
   check(options: Readonly<{ allowVolatile: boolean }>): Promise<string[]>;
+  /** Asks the server once a second whether it answers. */
   watch(observe?: Observe): QueueWatch;
   /** Prefix of the names of all queues of this fleet. */
   readonly namePrefix: string;
