@@ -48,7 +48,7 @@ export class FleetWorker {
   /** Wakes both loops when rows arrive, a batch or a commit ends, or the worker is to stop. */
   readonly #changed = new Signal();
   #queueIsDry = false;
-  #isStopping = false;
+  readonly #stopping = new AbortController();
   #hasFed = false;
   #fault: unknown = null;
   #isDeviceAtFault = false;
@@ -103,7 +103,7 @@ export class FleetWorker {
    * Safe to call before `run` and more than once.
    */
   async stop(): Promise<void> {
-    this.#isStopping = true;
+    this.#stopping.abort();
     this.#notify();
     await this.#done?.catch(() => {});
   }
@@ -140,7 +140,7 @@ export class FleetWorker {
 
   #abort(fault: unknown): void {
     this.#fault ??= fault;
-    this.#isStopping = true;
+    this.#stopping.abort();
     this.#hasFed = true;
     this.#notify();
   }
@@ -148,7 +148,7 @@ export class FleetWorker {
   // --- Feeding the pool ---------------------------------------------------------------------
 
   async #feed(): Promise<void> {
-    while (!this.#isStopping) {
+    while (!this.#stopping.signal.aborted) {
       if (this.#isFull) {
         await this.#changed.wait();
         continue;
@@ -202,7 +202,7 @@ export class FleetWorker {
     const { leases, log } = this.#params;
     const max = this.#wantedJobs;
     const startedAtMs = this.#clock.nowMs();
-    const { jobs, refused } = await leases.pull({ max, wait });
+    const { jobs, refused } = await leases.pull({ max, wait, until: this.#stopping.signal });
     // Waiting for jobs is not counted as a stage.
     if (jobs.length > 0)
       this.#observe({ kind: "stage", stage: "pull", startedAtMs, durationMs: this.#clock.nowMs() - startedAtMs });

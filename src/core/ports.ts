@@ -225,9 +225,10 @@ export interface Pulled {
 export interface JobLeases {
   /**
    * Up to `max` jobs; with `wait`, waits a few seconds for the first one. An empty result is normal.
+   * `until` ends the wait: nothing is pulled then, and a job that was on its way goes back to the queue.
    * @throws FleetError `contract_newer` when a newer version queued a job; all pulled jobs are returned to the queue.
    */
-  pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled>;
+  pull(params: Readonly<{ max: number; wait: boolean; until?: AbortSignal }>): Promise<Pulled>;
   /** Completes a job whose output is committed. Never throws for a lost lease: the store is authoritative. */
   complete(params: Readonly<{ job: LeasedJob }>): Promise<"completed" | "lease-lost">;
   /** Returns a job that was not started: to the front of its queue, or delayed by `afterMs`. */

@@ -189,6 +189,17 @@ export function jobQueueSuite(name: string, fresh: () => QueueGround): void {
       expect((await pull(leases, 1))[0]).toMatchObject({ starts: 3, faults: 0, stalls: 0 });
     });
 
+    test("a wait for jobs that is ended takes no job along", async () => {
+      const { queue, leases, moreLeases } = open();
+      const stopping = new AbortController();
+      const leaves = leases.pull({ max: 1, wait: true, until: stopping.signal });
+      stopping.abort();
+      expect(await leaves).toEqual({ jobs: [], refused: [] });
+      await queue.enqueue({ jobs: [job(0)] });
+      expect(await leases.pull({ max: 1, wait: true, until: stopping.signal })).toEqual({ jobs: [], refused: [] });
+      expect((await pull(moreLeases(), 1)).map(({ stalls }) => stalls)).toEqual([0]);
+    });
+
     test("a fault is counted, whoever had it", async () => {
       const { queue, leases, moreLeases } = open();
       await queue.enqueue({ jobs: [job(0)] });

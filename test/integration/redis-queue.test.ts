@@ -60,6 +60,19 @@ test("longest first, each once, gone when completed", async () => {
   expect(await queue.counts()).toEqual({ waiting: 0, active: 0, failed: 0 });
 });
 
+test("a worker that stops waits for no job, and closes at once", async () => {
+  const { leases, name } = openBoth();
+  const others = openLeases(name, 30_000);
+  // Asked for the first time, BullMQ answers without waiting.
+  for (const each of [leases, others]) await each.pull({ max: 1, wait: true });
+  const stopping = new AbortController();
+  const waits = others.pull({ max: 1, wait: true }).then(() => "another's wait is over");
+  const leaves = leases.pull({ max: 1, wait: true, until: stopping.signal });
+  stopping.abort();
+  expect(await leaves).toEqual({ jobs: [], refused: [] });
+  expect(await Promise.race([waits, leases.close().then(() => "closed")])).toBe("closed");
+});
+
 test("what is given back comes again, and what failed comes again only when it is asked for", async () => {
   const { queue, leases } = openBoth();
   await queue.enqueue({ jobs: [job(0, 5)] });

@@ -83,7 +83,7 @@ export class SimRedis {
     };
     const returned = (afterMs: number, isFault: boolean): Settlement => ({ kind: "returned", afterMs, isFault });
     return {
-      pull: ({ max, wait }) => this.#pull(actor, { max, wait }, leases),
+      pull: (params) => this.#pull(actor, params, leases),
       complete: async ({ job }) => ((await settle(job, { kind: "completed" })) ? "completed" : "lease-lost"),
       giveBack: async ({ job, afterMs = 0 }) => void (await settle(job, returned(afterMs, false))),
       retry: async ({ job, afterMs }) => void (await settle(job, returned(afterMs, true))),
@@ -95,11 +95,11 @@ export class SimRedis {
   /** What is away gives out nothing for now: a pull does not fail for it. */
   async #pull(
     actor: Actor,
-    { max, wait }: Readonly<{ max: number; wait: boolean }>,
+    { max, wait, until }: Readonly<{ max: number; wait: boolean; until?: AbortSignal }>,
     own: Map<string, number>,
   ): Promise<Pulled> {
     await this.#scheduler.step(actor);
-    if (this.#scheduler.chance(this.faultShare)) return { jobs: [], refused: [] };
+    if (until?.aborted === true || this.#scheduler.chance(this.faultShare)) return { jobs: [], refused: [] };
     const { leases, ...pulled } = this.known.pull(actor, max);
     for (const [id, lease] of leases) own.set(id, lease);
     if (this.#sabotage.completesFirst === true)

@@ -71,6 +71,8 @@ export class BullLeases implements JobLeases {
   readonly #giveUp: AbortSignal | undefined;
   #started: Promise<void> | null = null;
   #closed: Promise<void> | null = null;
+  /** A pull whose caller has left: its jobs go back. */
+  #left: Promise<unknown> = Promise.resolve();
 
   constructor(params: BullLeasesParams) {
     this.#log = params.log;
@@ -116,10 +118,28 @@ export class BullLeases implements JobLeases {
     });
   }
 
-  async pull(params: Readonly<{ max: number; wait: boolean }>): Promise<Pulled> {
+  async pull(params: Readonly<{ max: number; wait: boolean; until?: AbortSignal }>): Promise<Pulled> {
+    const { until } = params;
     // The stalled check returns the jobs of dead workers to the queue; manual mode lacks it.
     await this.#ask("check for stalled jobs", () => this.#start());
-    return this.#ask("give out jobs", () => this.#pullOrPause(params));
+    if (until?.aborted === true) return NOTHING_PULLED;
+    const pulled = this.#ask("give out jobs", () => this.#pullOrPause(params));
+    return until === undefined ? pulled : this.#orLeft(pulled, until);
+  }
+
+  #orLeft(pulled: Promise<Pulled>, until: AbortSignal): Promise<Pulled> {
+    return new Promise((resolve, reject) => {
+      const leave = (): void => {
+        const isReturned = async (): Promise<unknown> =>
+          Promise.all((await pulled).jobs.map((job) => this.giveBack({ job })));
+        this.#left = isReturned().catch((error: unknown) =>
+          this.#log.warn({ reason: messageOf(error) }, "a pull that was ended early failed; its leases expire"),
+        );
+        resolve(NOTHING_PULLED);
+      };
+      until.addEventListener("abort", leave, { once: true });
+      pulled.then(resolve, reject).finally(() => until.removeEventListener("abort", leave));
+    });
   }
 
   #start(): Promise<void> {
@@ -286,7 +306,9 @@ export class BullLeases implements JobLeases {
   close(): Promise<void> {
     this.#closed ??= (async () => {
       await this.#renewal.close();
-      await this.#worker.close(this.#giveUp?.aborted);
+      // By force: otherwise it waits for a pull that waits for a job.
+      await this.#worker.close(true);
+      if (this.#giveUp?.aborted !== true) await this.#left;
       this.#redis.disconnect();
     })();
     return this.#closed;
