@@ -175,10 +175,11 @@ async function open(
     new Reconciler({ store, queue, turn, fleet, keepStaging, intervalMs: reconcileSeconds * 1000, log, observe }),
   );
   const heartbeat = new Heartbeat({ maxSilentMs: maxBatchMs });
-  const opened = await openEmbedder({ ...settings, engine, model, device, log, observe });
-  const embedder = closer.add(new WatchedEmbedder({ embedder: opened.embedder, heartbeat }));
+  // Before the model, so that their thread starts while the model loads.
   const lockDurationMs = settings.lockSeconds * 1000;
   const leases = closer.add(ofModel.leases({ workerId: name, lockDurationMs, heartbeat, observe }));
+  const opened = await openEmbedder({ ...settings, engine, model, device, log, observe });
+  const embedder = closer.add(new WatchedEmbedder({ embedder: opened.embedder, heartbeat }));
   /** Runs that this worker had jobs of. */
   const seen = new Set<string>();
   const worker = new FleetWorker({

@@ -52,6 +52,7 @@ export class Reconciler {
   readonly #troubles = new Map<string, unknown>();
   readonly #held = new Set<string>();
   #timer: NodeJS.Timeout | null = null;
+  #isClosed = false;
   #current: Promise<number> = Promise.resolve(0);
 
   constructor(params: ReconcilerParams) {
@@ -68,14 +69,17 @@ export class Reconciler {
       turn
         .take({ durationMs })
         .then((isMine) => (isMine ? this.reconcile() : 0))
-        .catch((error: unknown) => log.warn({ err: error }, "the queue did not answer whose turn it is to reconcile"));
+        .catch((error: unknown) => {
+          if (!this.#isClosed) log.warn({ err: error }, "the queue did not answer whose turn it is to reconcile");
+        });
     };
     this.#timer ??= setInterval(round, intervalMs);
     round();
   }
 
-  /** Stops. A round in progress may end early: all its actions can be repeated. */
+  /** Stops. A round in progress may end early, which is no fault: all its actions can be repeated. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     if (this.#timer !== null) clearInterval(this.#timer);
   }
 
@@ -110,7 +114,7 @@ export class Reconciler {
       }
       observe({ kind: "reconciled", ...sums });
     } catch (error) {
-      log.warn({ err: error }, `the fleet's runs cannot be listed: ${messageOf(error)}`);
+      log[this.#isClosed ? "debug" : "warn"]({ err: error }, `the fleet's runs cannot be listed: ${messageOf(error)}`);
       unreached++;
     }
     return sums.requeued + unreached;
@@ -142,7 +146,7 @@ export class Reconciler {
     } catch (error) {
       this.#troubles.set(run, error);
       // A persistent problem would fill the log, round after round.
-      const level = messageOf(before) === messageOf(error) ? "debug" : "error";
+      const level = this.#isClosed || messageOf(before) === messageOf(error) ? "debug" : "error";
       log[level]({ run, err: error }, `the run could not be reconciled: ${messageOf(error)}`);
       return { ...NOTHING, isUnreached: isPassing(error) };
     }
