@@ -39,5 +39,9 @@ for (const version of named.length > 0 ? named : VERSIONS.filter((each) => each.
   console.log(`Node.js ${spawnSync(program, ["--version"], { encoding: "utf8" }).stdout.trim()}`);
   // Tests start the command with this program, and shebangs find it first.
   const env = { ...process.env, PATH: `${dirname(program)}:${process.env.PATH}` };
-  run(program, [vitest, "run", "--config", "test/vitest.config.ts", "--project", "contributor", ...TESTS], { env });
+  run(
+    program,
+    [vitest, "run", "--config", "test/vitest.config.ts", "--project=unit", "--project=contributor", ...TESTS],
+    { env },
+  );
 }

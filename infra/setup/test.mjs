@@ -22,9 +22,10 @@ import {
   S3_SERVER,
 } from "./prepare.mjs";
 
-const TIERS = ["contributor", "more", "all"];
+/** The tiers, with the projects in test/vitest.config.ts that each runs. */
+const TIERS = { contributor: ["unit", "contributor"], more: ["more"], all: [] };
 const [tier, ...words] = process.argv.slice(2);
-if (!TIERS.includes(tier)) fail(`there is no tier ${tier}\n  choose one of ${TIERS.join(", ")}`);
+if (!(tier in TIERS)) fail(`there is no tier ${tier}\n  choose one of ${Object.keys(TIERS).join(", ")}`);
 const namesFiles = words.length > 0 && !words[0].startsWith("-");
 const isWhole = tier === "all" || namesFiles;
 
@@ -44,5 +45,5 @@ if (tier === "more" || isWhole) {
 }
 build();
 const vitest = `${root}/node_modules/vitest/vitest.mjs`;
-const project = isWhole ? [] : ["--project", tier];
-run(process.execPath, [vitest, "run", "--config", "test/vitest.config.ts", ...project, ...words]);
+const projects = isWhole ? [] : TIERS[tier].map((name) => `--project=${name}`);
+run(process.execPath, [vitest, "run", "--config", "test/vitest.config.ts", ...projects, ...words]);
