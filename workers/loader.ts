@@ -1,4 +1,5 @@
 /** Loads the rows that a queue job refers to. */
+import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "pino";
 import { decodeStagedShard } from "../src/arrow/staged.ts";
 import { type Clock, systemClock } from "../src/core/clock.ts";
@@ -7,22 +8,26 @@ import { FleetError, hasCode } from "../src/core/errors.ts";
 import { removedKey, runKeys, windowOfShard } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { DEFAULT_ENGINE, engineNameOf, givesSameVectors, modelName } from "../src/core/same-model.ts";
+import { jobOf } from "../src/core/planning.ts";
 import { isCancelled } from "../src/run/cancelled.ts";
-import { readRun } from "../src/run/read-plan.ts";
+import { readRun, readWindow } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
 import { openShardMemory } from "./shard-memory.ts";
 
 /**
- * Reasons why a job needs no work: its file already exists, since the job was repeated; or its
- * run was cancelled or removed.
+ * Reasons why a job needs no work: its file already exists, since the job was repeated; its run was cancelled or
+ * removed; or this store's plan does not have it, so that it is another store's.
  */
-export type Unneeded = "done" | "cancelled" | "removed";
+export type Unneeded = "done" | "cancelled" | "removed" | "unplanned";
 
 /** The outcome of loading a job. */
 export type Loaded = { readonly kind: "held"; readonly shard: HeldShard } | { readonly kind: Unneeded };
 
 /** A cancelled run's jobs stop within this time; checking for every job would double the store's calls. */
 const CANCEL_LOOK_INTERVAL_MS = 5000;
+
+/** Faults that may be due to what happened to the run meanwhile, or to a job of another store. */
+const DOUBTFUL = ["run_unknown", "object_missing", "object_corrupt"] as const;
 
 /** An engine and its version. */
 export interface EngineId {
@@ -74,14 +79,31 @@ export class Loader {
     try {
       return (await this.#unneeded(job)) ?? (await this.#load(job));
     } catch (error) {
-      if (!hasCode(error, "run_unknown") && !hasCode(error, "object_missing")) throw error;
+      if (!DOUBTFUL.some((code) => hasCode(error, code))) throw error;
       const { run } = job.payload;
       if (await this.#isThere(removedKey(run))) return { kind: "removed" };
       // Staged ids are deleted at the seal, and another worker may have written the file and sealed meanwhile.
       const unneeded = await this.#unneeded(job);
       if (unneeded !== null) return unneeded;
-      throw error;
+      if (hasCode(error, "run_unknown")) throw error;
+      return this.#loadAsPlanned(job, error);
     }
+  }
+
+  /**
+   * Loads what this store's plan has under the job's id. A job that does not fit may be another store's: a copy of a
+   * store has the same id, and so the same queue, and others can write to Redis. Such a job must not fail this store's run.
+   * @param error Thrown when the job is as planned: then the store is damaged.
+   */
+  async #loadAsPlanned(job: LeasedJob, error: unknown): Promise<Loaded> {
+    const { run, shard } = job.payload;
+    const window = await readWindow(this.#store, run, Number(windowOfShard(shard).slice(1)));
+    const own = window?.plan.shards.find((each) => each.shard === shard);
+    if (own === undefined) return { kind: "unplanned" };
+    const planned = jobOf(run, own);
+    if (isDeepStrictEqual(planned, job.payload)) throw error;
+    this.#log?.warn({ run, shard }, "a job differs from this store's plan; the shard is loaded as planned");
+    return this.#load({ ...job, payload: planned });
   }
 
   async #isThere(key: string): Promise<boolean> {

@@ -1,6 +1,8 @@
 /** Keys of objects in the store. Every key of a run is built here, from ids that a schema has checked. */
 import { FleetError } from "./errors.ts";
 
+/** Key of the store's identity. */
+export const STORE_KEY = "store.json";
 export const LATEST_KEY = "latest.json";
 export const RUNS_PREFIX = "runs/";
 

@@ -68,13 +68,14 @@ export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
   const settings = withDefaults(enqueueSettings, given);
   return withCloser(async (closer) => {
     const prepared = await prepare(inputs, settings, closer, log);
-    const opened = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
+    const { store, model } = prepared;
+    const opened = await openQueueOf(settings, { store, model: model.manifest.id }, closer, log);
     closer.add(opened.server.watch(prepared.observe));
     const { queue } = opened;
     const what = { ...prepared, ...opened, inputs, settings, closer, log, signal, onDocuments };
     const { run, closed, hold } = await plan(what);
-    if (hold !== null) throw await heldFault(prepared.store, { hold, closed });
-    return readProgress({ store: prepared.store, run, queue: await queue.counts() });
+    if (hold !== null) throw await heldFault(store, { hold, closed });
+    return readProgress({ store, run, queue: await queue.counts() });
   });
 }
 

@@ -7,6 +7,7 @@ import { FleetError } from "../core/errors.ts";
 import { givesSameVectors, modelName } from "../core/same-model.ts";
 import { assertNotCancelled, isCancelled } from "../run/cancelled.ts";
 import { readClosed, readRun } from "../run/read-plan.ts";
+import { ensureStoreId } from "../run/store-id.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
   assertAddresses,
@@ -77,7 +78,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     );
     const { queue, made } = await takeParts({
       settings,
-      server,
+      queues: server.ofStore(await ensureStoreId(store)),
       store,
       record,
       chunker,
