@@ -8,17 +8,16 @@ import { FleetError, hasCode } from "../src/core/errors.ts";
 import { removedKey, runKeys, windowOfShard } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { DEFAULT_ENGINE, engineNameOf, givesSameVectors, modelName } from "../src/core/same-model.ts";
-import { jobOf } from "../src/core/planning.ts";
 import { isCancelled } from "../src/run/cancelled.ts";
-import { readRun, readWindow } from "../src/run/read-plan.ts";
+import { findPlannedJob, readRun } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
 import { openShardMemory } from "./shard-memory.ts";
 
 /**
- * Reasons why a job needs no work: its file already exists, since the job was repeated; its run was cancelled or
- * removed; or this store's plan does not have it, so that it is another store's.
+ * Reasons why a job needs no work: its file already exists, since the job was repeated; or its
+ * run was cancelled or removed.
  */
-export type Unneeded = "done" | "cancelled" | "removed" | "unplanned";
+export type Unneeded = "done" | "cancelled" | "removed";
 
 /** The outcome of loading a job. */
 export type Loaded = { readonly kind: "held"; readonly shard: HeldShard } | { readonly kind: Unneeded };
@@ -93,15 +92,12 @@ export class Loader {
   /**
    * Loads what this store's plan has under the job's id. A job that does not fit may be another store's: a copy of a
    * store has the same id, and so the same queue, and others can write to Redis. Such a job must not fail this store's run.
-   * @param error Thrown when the job is as planned: then the store is damaged.
+   * @param error Thrown when the job is as planned, since the store is then damaged, or when it is not planned at all.
    */
   async #loadAsPlanned(job: LeasedJob, error: unknown): Promise<Loaded> {
     const { run, shard } = job.payload;
-    const window = await readWindow(this.#store, run, Number(windowOfShard(shard).slice(1)));
-    const own = window?.plan.shards.find((each) => each.shard === shard);
-    if (own === undefined) return { kind: "unplanned" };
-    const planned = jobOf(run, own);
-    if (isDeepStrictEqual(planned, job.payload)) throw error;
+    const planned = await findPlannedJob(this.#store, { run, shard }).catch(() => null);
+    if (planned === null || isDeepStrictEqual(planned, job.payload)) throw error;
     this.#log?.warn({ run, shard }, "a job differs from this store's plan; the shard is loaded as planned");
     return this.#load({ ...job, payload: planned });
   }

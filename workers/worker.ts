@@ -27,13 +27,6 @@ const MAX_JOBS_PER_PULL = 16;
 /** One lapsed lease is a spot machine's normal end; a second one on the same job is suspicious. */
 const SUSPECT_AFTER_STALLS = 2;
 const MAX_SUSPECTS = 16;
-/** What is logged of a job that needs no work. */
-const SAID: Readonly<Record<Unneeded, string>> = {
-  done: "the shard was already done",
-  cancelled: "the run was cancelled; its job is dropped",
-  removed: "the run was removed; its job is dropped",
-  unplanned: "this store's plan does not have the job; it is dropped",
-};
 
 /** Pulls jobs, packs rows of several into batches, and commits each shard's file before its job. */
 export class FleetWorker {
@@ -259,7 +252,8 @@ export class FleetWorker {
     const { run, shard } = job.payload;
     await this.#params.leases.complete({ job });
     this.#runs.add(run);
-    this.#params.log.info({ run, shard }, SAID[why]);
+    const message = why === "done" ? "the shard was already done" : `the run was ${why}; its job is dropped`;
+    this.#params.log.info({ run, shard }, message);
   }
 
   async #refuse(refusal: Refusal): Promise<void> {

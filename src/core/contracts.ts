@@ -174,6 +174,10 @@ export const runRecordSchema = z
     guards: guardsSchema
       .optional()
       .describe("Limits beyond which the run is held. Runs of earlier versions and compactions have none."),
+    unplanned: z
+      .literal(true)
+      .optional()
+      .describe("Removed before the first window is written: until then a command may begin the run anew."),
   })
   .meta({
     title: "runs/<run>/run.json",

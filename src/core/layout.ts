@@ -10,6 +10,11 @@ export function windowId(index: number): string {
   return `w${String(index).padStart(6, "0")}`;
 }
 
+/** Position of a window in its run: 12 of `w000012`. */
+export function indexOfWindow(window: string): number {
+  return Number(window.slice(1));
+}
+
 export function shardId(window: string, index: number): string {
   return `${window}-s${String(index).padStart(4, "0")}`;
 }
