@@ -52,13 +52,20 @@ export function storeQueuesSuite(name: string, open: (fleet: string) => QueueSer
         await other.announce("p");
         expect(await own.present(), port).toEqual([]);
       }
-      for (const turnOf of [(queues: StoreQueues) => queues.ofModel("m").turn(), (queues: StoreQueues) => queues.controlTurn()]) {
+      for (const turnOf of [
+        (queues: StoreQueues) => queues.ofModel("m").turn(),
+        (queues: StoreQueues) => queues.controlTurn(),
+      ]) {
         const [own, other] = [kept(turnOf(here)), kept(turnOf(there))];
         expect([await other.take({ durationMs }), await own.take({ durationMs })]).toEqual([true, true]);
-        expect([await other.hold({ name: "a", durationMs }), await own.hold({ name: "a", durationMs })]).not.toContain(null);
+        expect([await other.hold({ name: "a", durationMs }), await own.hold({ name: "a", durationMs })]).not.toContain(
+          null,
+        );
       }
       const part: PartJob = { v: 1, run: "r", part: partId(0, "0".repeat(64)) };
-      const [ownParts, otherParts] = [here, there].map((queues) => kept(queues.parts({ run: "r", lockDurationMs: durationMs })));
+      const [ownParts, otherParts] = [here, there].map((queues) =>
+        kept(queues.parts({ run: "r", lockDurationMs: durationMs })),
+      );
       await otherParts!.add(part);
       expect(await ownParts!.state(part)).toEqual({ kind: "unknown" });
       expect(await otherParts!.state(part)).toEqual({ kind: "queued" });

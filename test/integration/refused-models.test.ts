@@ -112,7 +112,10 @@ test("each refused model leaves the queue as it was, and a sound one then emptie
   });
   await Promise.all(refusals);
   const redis = connectRedis(inject("redisUrl"));
-  const queue = new Queue(await queueNameIn(join(out, "out"), fleet, NAME), { connection: redis, prefix: QUEUE_PREFIX });
+  const queue = new Queue(await queueNameIn(join(out, "out"), fleet, NAME), {
+    connection: redis,
+    prefix: QUEUE_PREFIX,
+  });
   const [job] = await queue.getJobs(["prioritized"]);
   expect(job).toMatchObject({ name: "shard", attemptsStarted: 0 });
   expect(job!.processedOn).toBeUndefined();
