@@ -87,7 +87,8 @@ export async function assertSettled(store: ObjectStore, settled: RunRecord): Pro
   if (!isDeepStrictEqual(found, settled)) throw begunAnew(settled.run);
 }
 
-function settledOf({ unplanned: _, ...settled }: RunRecord): RunRecord {
+function settledOf(record: RunRecord): RunRecord {
+  const { unplanned: _, ...settled } = record;
   return settled;
 }
 

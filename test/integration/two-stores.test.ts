@@ -98,7 +98,8 @@ test("cancel, status, control and the parts of a shared corpus are of one store,
   expect(await status(a)).toMatchObject({ state: "embedding", queue: ofA });
   expect(await status(b)).toMatchObject({ state: "embedding", queue: ofB });
 
-  const control = await startControl(b.flags);
+  const control = await startControl([...b.flags, "--log-level", "info"]);
+  onTestFinished(() => void control.process.child.kill("SIGKILL"));
   const queue = `${fleet}-mini`;
   const snapshot = async (): Promise<unknown> => (await control.call("/api/fleet")).json();
   await expect
