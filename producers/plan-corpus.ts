@@ -25,6 +25,7 @@ import type { JobQueue, ObjectStore, Tokenizer } from "../src/core/ports.ts";
 import { type Observe, unobserved } from "../src/core/telemetry.ts";
 import { assertNotCancelled } from "../src/run/cancelled.ts";
 import { createSame } from "../src/run/create-same.ts";
+import { assertSettled, settleRun } from "../src/run/open-run.ts";
 import { listData, readClosed, readWindow, type StoredPlan } from "../src/run/read-plan.ts";
 import { type Chunker, LocalChunker } from "./chunking/chunker.ts";
 import { type Admission, openAdmission } from "./admission.ts";
@@ -90,6 +91,8 @@ class Producer {
   readonly #chunker: Chunker;
   readonly #proof = new PlanProof();
   #unchanged = 0;
+  /** The run's record once its options are fixed. */
+  #settled: RunRecord | null = null;
   /** Number of windows in the store that an earlier producer planned. */
   #replayed = 0;
 
@@ -115,6 +118,8 @@ class Producer {
     await this.#replay(before);
     if (this.#replayed !== before?.windows) await this.#planRest(before);
     else if ((await this.#source.next()).done !== true) throw this.#goesOn();
+    // A corpus without a document has no window.
+    await this.#settle();
     const deletes = record.lineage?.kind === "delta" ? await this.#listGone() : undefined;
     await proveWritten(store, { run: record.run, proof: this.#proof, from: this.#replayed, deletes });
     const closed: ClosedRecord = {
@@ -260,13 +265,22 @@ class Producer {
     const { store, queue, record, signal } = this.#params;
     await this.#params.untilRoom?.({ jobs: plan.shards.length, signal });
     await assertNotCancelled(store, record.run);
+    const isFirst = await this.#settle();
     for (const [key, body] of objectsOf(cut)) await this.#createSame(key, body);
+    if (isFirst) await assertSettled(store, this.#settled!);
     const bytes = toJsonBytes(plan);
     await this.#createSame(runKeys(record.run).plan(plan.window), bytes);
     await queue.enqueue({ jobs: plan.shards.map((shard) => jobOf(record.run, shard)) });
     const { run, documents, rows, tokens, shards } = plan;
     this.#observe({ kind: "window", run, documents, rows, tokens, shards: shards.length });
     this.#count({ plan, bytes });
+  }
+
+  /** Fixes the run's options before anything is written that depends on them. @returns Whether this call did it. */
+  async #settle(): Promise<boolean> {
+    if (this.#settled !== null) return false;
+    this.#settled = await settleRun(this.#params.store, this.#params.record);
+    return this.#params.record.unplanned !== undefined;
   }
 
   #count({ plan, bytes }: StoredPlan): void {

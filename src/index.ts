@@ -41,7 +41,14 @@ export { type ErrorCode, FleetError, type FleetErrorOptions } from "./core/error
 export type { Hold } from "./core/guards.ts";
 export type { PackingLimits } from "./core/packing.ts";
 export type * from "./core/ports.ts";
-export type { LeasesParams, ModelQueue, QueueServer, QueueWatch, ShardQueue } from "./core/queue-server.ts";
+export type {
+  LeasesParams,
+  ModelQueue,
+  QueueServer,
+  QueueWatch,
+  ShardQueue,
+  StoreQueues,
+} from "./core/queue-server.ts";
 export type { HeadWeights } from "./core/scoring.ts";
 export type { Condition, Format, Selection } from "./core/selection.ts";
 export type { BatchShare, FleetEvent, IdleCause, Observe, ShardName, Stage } from "./core/telemetry.ts";
@@ -50,7 +57,7 @@ export { helpProduce, type HelpProduceParams } from "./fleet/help-produce.ts";
 export { type RunningWorker, startWorker, type StartWorkerParams } from "./fleet/start-worker.ts";
 export { type Hit, searchRun } from "./results/search-run.ts";
 export { acceptRun } from "./run/hold.ts";
-export { openRun } from "./run/open-run.ts";
+export { openRun, type OpenRunParams } from "./run/open-run.ts";
 export { type Reconciled, requeueMissing } from "./run/reconcile.ts";
 export { readProgress, type RunReport, type RunState } from "./run/run-progress.ts";
 export { type SealOutcome, sealRun } from "./run/seal.ts";

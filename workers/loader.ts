@@ -1,4 +1,5 @@
 /** Loads the rows that a queue job refers to. */
+import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "pino";
 import { decodeStagedShard } from "../src/arrow/staged.ts";
 import { type Clock, systemClock } from "../src/core/clock.ts";
@@ -8,7 +9,7 @@ import { removedKey, runKeys, windowOfShard } from "../src/core/layout.ts";
 import type { LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { DEFAULT_ENGINE, engineNameOf, givesSameVectors, modelName } from "../src/core/same-model.ts";
 import { isCancelled } from "../src/run/cancelled.ts";
-import { readRun } from "../src/run/read-plan.ts";
+import { findPlannedJob, readRun } from "../src/run/read-plan.ts";
 import { HeldShard } from "./held-shard.ts";
 import { openShardMemory } from "./shard-memory.ts";
 
@@ -23,6 +24,9 @@ export type Loaded = { readonly kind: "held"; readonly shard: HeldShard } | { re
 
 /** A cancelled run's jobs stop within this time; checking for every job would double the store's calls. */
 const CANCEL_LOOK_INTERVAL_MS = 5000;
+
+/** Faults that may be due to what happened to the run meanwhile, or to a job of another store. */
+const DOUBTFUL = ["run_unknown", "object_missing", "object_corrupt"] as const;
 
 /** An engine and its version. */
 export interface EngineId {
@@ -74,14 +78,28 @@ export class Loader {
     try {
       return (await this.#unneeded(job)) ?? (await this.#load(job));
     } catch (error) {
-      if (!hasCode(error, "run_unknown") && !hasCode(error, "object_missing")) throw error;
+      if (!DOUBTFUL.some((code) => hasCode(error, code))) throw error;
       const { run } = job.payload;
       if (await this.#isThere(removedKey(run))) return { kind: "removed" };
       // Staged ids are deleted at the seal, and another worker may have written the file and sealed meanwhile.
       const unneeded = await this.#unneeded(job);
       if (unneeded !== null) return unneeded;
-      throw error;
+      if (hasCode(error, "run_unknown")) throw error;
+      return this.#loadAsPlanned(job, error);
     }
+  }
+
+  /**
+   * Loads what this store's plan has under the job's id. A job that does not fit may be another store's: a copy of a
+   * store has the same id, and so the same queue, and others can write to Redis. Such a job must not fail this store's run.
+   * @param error Thrown when the job is as planned, since the store is then damaged, or when it is not planned at all.
+   */
+  async #loadAsPlanned(job: LeasedJob, error: unknown): Promise<Loaded> {
+    const { run, shard } = job.payload;
+    const planned = await findPlannedJob(this.#store, { run, shard }).catch(() => null);
+    if (planned === null || isDeepStrictEqual(planned, job.payload)) throw error;
+    this.#log?.warn({ run, shard }, "a job differs from this store's plan; the shard is loaded as planned");
+    return this.#load({ ...job, payload: planned });
   }
 
   async #isThere(key: string): Promise<boolean> {

@@ -2,8 +2,9 @@
 import type { Logger } from "pino";
 import type { Clock } from "../src/core/clock.ts";
 import { hasCode, messageOf } from "../src/core/errors.ts";
-import type { JobLeases, LeasedJob } from "../src/core/ports.ts";
+import type { JobLeases, LeasedJob, ObjectStore } from "../src/core/ports.ts";
 import { type Observe, unobserved } from "../src/core/telemetry.ts";
+import { findPlannedJob } from "../src/run/read-plan.ts";
 import { MAX_FAULTS, retryAfterMs, type Verdict, verdictOf } from "./verdict.ts";
 
 /** Pause when a server is unavailable: the next job would fail as well. */
@@ -17,12 +18,16 @@ export interface Refusal {
 }
 
 export class Refuser {
+  readonly #store: ObjectStore;
   readonly #leases: JobLeases;
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #observe: Observe;
 
-  constructor(params: Readonly<{ leases: JobLeases; log: Logger; clock: Clock; observe?: Observe }>) {
+  constructor(
+    params: Readonly<{ store: ObjectStore; leases: JobLeases; log: Logger; clock: Clock; observe?: Observe }>,
+  ) {
+    this.#store = params.store;
     this.#leases = params.leases;
     this.#clock = params.clock;
     this.#log = params.log;
@@ -54,17 +59,28 @@ export class Refuser {
       await this.#tell(job, this.#leases.retry({ job, afterMs, reason: messageOf(error) }));
       return "retry";
     }
+    if (await this.#isUnplanned(job)) {
+      this.#log.warn(of, "this store's plan does not have the job, which may be a copy's of the store; it is dropped");
+      await this.#tell(job, this.#leases.complete({ job }));
+      return "fail";
+    }
     this.#log.error(of, "a job cannot be done");
     const reason = verdict === "fail" ? messageOf(error) : `tried ${MAX_FAULTS} times, last: ${messageOf(error)}`;
     await this.#tell(job, this.#leases.fail({ job, reason }));
     return "fail";
   }
 
+  /** Whether the store can be read and has not planned the job: then it is not this store's to fail. */
+  async #isUnplanned({ payload }: LeasedJob): Promise<boolean> {
+    const planned = await findPlannedJob(this.#store, payload).catch(() => undefined);
+    return planned === null;
+  }
+
   giveBack(job: LeasedJob, afterMs = 0): Promise<void> {
     return this.#tell(job, this.#leases.giveBack({ job, ...(afterMs > 0 && { afterMs }) }));
   }
 
-  async #tell(job: LeasedJob, told: Promise<void>): Promise<void> {
+  async #tell(job: LeasedJob, told: Promise<unknown>): Promise<void> {
     await told.catch((error: unknown) => {
       this.#log.warn({ shard: job.id, err: error }, "a job could not be returned or failed; its lease will lapse");
     });

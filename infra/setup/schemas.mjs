@@ -5,6 +5,7 @@ import * as schedules from "../../dist/src/core/schedule.js";
 
 /** In the order of docs/reference/formats.md. */
 const RECORDS = {
+  "store-record": contracts.storeRecordSchema,
   "run-record": contracts.runRecordSchema,
   "window-plan": contracts.windowPlanSchema,
   "closed-record": contracts.closedRecordSchema,

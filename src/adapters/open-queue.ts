@@ -3,7 +3,14 @@ import type { Queue } from "bullmq";
 import { type Logger, pino } from "pino";
 import type { PartQueue } from "../core/ingest.ts";
 import type { ControlQueue, JobLeases, Presence, Turn } from "../core/ports.ts";
-import type { LeasesParams, ModelQueue, QueueServer, QueueWatch, ShardQueue } from "../core/queue-server.ts";
+import type {
+  LeasesParams,
+  ModelQueue,
+  QueueServer,
+  QueueWatch,
+  ShardQueue,
+  StoreQueues,
+} from "../core/queue-server.ts";
 import { redactUrl } from "../core/redact-url.ts";
 import type { Observe } from "../core/telemetry.ts";
 import { optionsOfAddress } from "./redis/address.ts";
@@ -15,6 +22,7 @@ import { checkRedis } from "./redis/connect.ts";
 import { PrivateRedis } from "./redis/private-redis.ts";
 import {
   controlQueueName,
+  fleetInRedis,
   producersKey,
   queueName,
   queueNamePrefix,
@@ -29,7 +37,7 @@ import { RedisWatch } from "./redis/redis-watch.ts";
 export interface OpenQueueParams {
   /** `redis://…`, `rediss://…`, `redis+sentinel://…` or `unix://…`. */
   readonly url: string;
-  /** Name of the fleet; fleets on one server are independent. */
+  /** Name of the fleet; fleets on one server are independent, and so are the stores of one fleet. */
   readonly fleet: string;
   /** No logging by default. */
   readonly log?: Logger;
@@ -46,26 +54,38 @@ export function assertQueueUrl(url: string): void {
 
 /** All of a fleet's queue ports on one address. Each port connects when it is opened. */
 export function openQueue(params: OpenQueueParams): QueueServer {
-  const { url: redisUrl, fleet, log = pino({ level: "silent" }), giveUp } = params;
+  const { url: redisUrl, log = pino({ level: "silent" }) } = params;
   return {
     address: redactUrl(redisUrl),
-    namePrefix: queueNamePrefix(fleet),
     check: (options) => checkRedis(redisUrl, options),
     watch: (observe?: Observe): QueueWatch => new RedisWatch({ redisUrl, log, ...(observe && { observe }) }),
-    ofModel: (model) => modelQueue({ ...params, log }, queueName(fleet, model)),
+    ofStore: (store) => storeQueues({ ...params, log, store }),
+  };
+}
+
+type StoreQueueParams = OpenQueueParams & { readonly log: Logger; readonly store: string };
+
+function storeQueues(params: StoreQueueParams): StoreQueues {
+  const { url: redisUrl, log, giveUp, store } = params;
+  const fleet = fleetInRedis(store, params.fleet);
+  return {
+    namePrefix: queueNamePrefix(params.fleet),
+    ofModel: (model) => modelQueue(params, model),
     parts: ({ run, lockDurationMs }): PartQueue => new BullParts({ redisUrl, fleet, run, lockDurationMs, log }),
     control: (): ControlQueue => new BullControlQueue({ redisUrl, fleet, log }),
     controlTurn: (): Turn => new RedisTurn({ redisUrl, key: turnKey(controlQueueName(fleet)), giveUp }),
   };
 }
 
-function modelQueue(params: OpenQueueParams & { log: Logger }, name: string): ModelQueue {
-  const { url: redisUrl, log, giveUp, readOnly = false } = params;
+function modelQueue(params: StoreQueueParams, model: string): ModelQueue {
+  const { url: redisUrl, fleet, log, giveUp, readOnly = false, store } = params;
+  const name = queueName(fleetInRedis(store, fleet), model);
   return {
-    name,
-    shards: (): ShardQueue => new BullQueue({ redisUrl, name, giveUp, readOnly }),
+    // The markers are in the store itself, and metrics and the API show one store: there the id would only be in the way.
+    name: queueName(fleet, model),
+    shards: (): ShardQueue => new BullQueue({ redisUrl, name, store, giveUp, readOnly }),
     leases: (params: LeasesParams): JobLeases =>
-      new BullLeases({ redisUrl, name, log, ...params, ...(giveUp && { giveUp }) }),
+      new BullLeases({ redisUrl, name, store, log, ...params, ...(giveUp && { giveUp }) }),
     workers: (): Presence => new RedisPresence({ redisUrl, key: workersKey(name), giveUp, readOnly }),
     producers: (): Presence => new RedisPresence({ redisUrl, key: producersKey(name), giveUp, readOnly }),
     turn: (): Turn => new RedisTurn({ redisUrl, key: turnKey(name), giveUp }),

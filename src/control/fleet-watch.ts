@@ -4,7 +4,7 @@ import { runIdSchema } from "../core/contracts.ts";
 import { FleetError, hasCode, isPassing, messageOf } from "../core/errors.ts";
 import { FLEETS_PREFIX } from "../core/layout.ts";
 import type { JobFailure, ObjectStore } from "../core/ports.ts";
-import type { ModelQueue, QueueServer } from "../core/queue-server.ts";
+import type { ModelQueue, StoreQueues } from "../core/queue-server.ts";
 import type { Schedules } from "../core/schedule-view.ts";
 import { nowMs } from "../core/telemetry.ts";
 import { listRuns } from "../run/list-runs.ts";
@@ -36,7 +36,7 @@ export interface FleetWatchParams {
   readonly store: ObjectStore;
   readonly fleet: string;
   readonly version: string;
-  readonly server: Pick<QueueServer, "namePrefix" | "ofModel">;
+  readonly queues: Pick<StoreQueues, "namePrefix" | "ofModel">;
   /** Opens the queue of a model's runs; called once per queue. */
   readonly openQueue: (queue: ModelQueue) => FleetQueue;
   readonly schedules: Schedules | null;
@@ -185,21 +185,21 @@ export class FleetWatch {
 
   /** @returns The queue in which each active run is marked. */
   async #findRuns(): Promise<Map<string, string>> {
-    const { store, server } = this.#params;
+    const { store, queues } = this.#params;
     const startedMs = nowMs();
     if (startedMs >= this.#listAgainAtMs) {
       for (const run of await listRuns(store)) this.#watch(run);
       this.#listAgainAtMs = nowMs() + Math.max(LIST_INTERVAL_MS, (nowMs() - startedMs) / LIST_SHARE);
     }
     const active = new Map<string, string>();
-    for await (const { key } of store.list({ prefix: FLEETS_PREFIX + server.namePrefix })) {
+    for await (const { key } of store.list({ prefix: FLEETS_PREFIX + queues.namePrefix })) {
       const [, queue = "", run = ""] = key.split("/");
       if (!runIdSchema.safeParse(run).success) continue;
       active.set(run, queue);
       const snapshot = await this.#lookAt(run);
       // A fleet's name may be a prefix of another's, so the model decides whether the marker is this fleet's.
       const model = snapshot?.record.options.model.id;
-      if (model === undefined || server.ofModel(model).name !== queue) continue;
+      if (model === undefined || queues.ofModel(model).name !== queue) continue;
       try {
         this.#queue(model);
       } catch (error) {
@@ -246,7 +246,7 @@ export class FleetWatch {
   }
 
   #queue(model: string): FleetQueue {
-    const ofModel = this.#params.server.ofModel(model);
+    const ofModel = this.#params.queues.ofModel(model);
     let queue = this.#queues.get(ofModel.name);
     if (queue === undefined) {
       queue = this.#params.openQueue(ofModel);
@@ -291,7 +291,7 @@ export class FleetWatch {
     attended: ReadonlyMap<string, Attended>,
   ): Promise<RunView> {
     const { record } = snapshot;
-    const { name } = this.#params.server.ofModel(record.options.model.id);
+    const { name } = this.#params.queues.ofModel(record.options.model.id);
     const seen = markedBy === name ? attended.get(name) : undefined;
     const report = reportOf(snapshot, seen?.view.counts ?? null);
     const isActive = markedBy === name && report.state !== "sealed" && report.state !== "cancelled";

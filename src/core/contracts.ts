@@ -1,14 +1,22 @@
 /** Schemas of everything that crosses a process boundary or is read from a store or queue. */
 import { z } from "zod";
-import { countSchema, limitSchema, runIdSchema, sha256Schema, shardIdSchema, windowIdSchema } from "./scalars.ts";
+import {
+  countSchema,
+  limitSchema,
+  runIdSchema,
+  sha256Schema,
+  shardIdSchema,
+  storeIdSchema,
+  versionSchema,
+  windowIdSchema,
+} from "./scalars.ts";
 import { selectionSchema } from "./selection.ts";
 import { totalsSchema } from "./stats.ts";
 
-export { type Limit, limitSchema, runIdSchema } from "./scalars.ts";
+export * from "./marker-records.ts";
+export { CONTRACT_VERSION, type Limit, limitSchema, runIdSchema } from "./scalars.ts";
 export * from "./stats.ts";
 
-/** Version of every record and file that has no version of its own; readers refuse another. */
-export const CONTRACT_VERSION = 1;
 /**
  * Version of run records, plans and jobs. A run keeps its record's version until it is fully planned.
  * Version 1 has no digests of staged rows, of rejects and of the whole plan; it is still read and continued.
@@ -25,7 +33,6 @@ export const MAX_SHARD_ROWS = 1 << 20;
 /** Longest document id, in UTF-16 code units. */
 export const MAX_ID_CHARS = 1024;
 
-const versionSchema = z.literal(CONTRACT_VERSION);
 const planVersionSchema = z.union([z.literal(1), z.literal(PLAN_VERSION)]);
 
 /** A kind of vectors that the model produces for a row. */
@@ -167,6 +174,10 @@ export const runRecordSchema = z
     guards: guardsSchema
       .optional()
       .describe("Limits beyond which the run is held. Runs of earlier versions and compactions have none."),
+    unplanned: z
+      .literal(true)
+      .optional()
+      .describe("Removed before the first window is written: until then a command may begin the run anew."),
   })
   .meta({
     title: "runs/<run>/run.json",
@@ -269,28 +280,6 @@ export const closedRecordSchema = z
 /** Written when the corpus has been read to its end. */
 export type ClosedRecord = z.infer<typeof closedRecordSchema>;
 
-/** `accepted.json`: a person has agreed to seal a run beyond its guards. */
-export const acceptedRecordSchema = z
-  .strictObject({
-    version: versionSchema.describe("Format version; readers refuse any other."),
-    run: runIdSchema.describe("Id of the run."),
-    acceptedAt: z.iso.datetime().describe("Time at which the run was accepted."),
-  })
-  .meta({ title: "runs/<run>/accepted.json", description: "Written when a person accepts a held run." });
-/** Written when a held run is accepted. */
-export type AcceptedRecord = z.infer<typeof acceptedRecordSchema>;
-
-/** `cancelled.json` */
-export const cancelledRecordSchema = z
-  .strictObject({
-    version: versionSchema.describe("Format version; readers refuse any other."),
-    run: runIdSchema.describe("Id of the run."),
-    cancelledAt: z.iso.datetime().describe("Time at which the run was cancelled."),
-  })
-  .meta({ title: "runs/<run>/cancelled.json", description: "Written when a run is cancelled." });
-/** Written when a run is cancelled. */
-export type CancelledRecord = z.infer<typeof cancelledRecordSchema>;
-
 /** A queue job: a pointer, never text. */
 export const jobPayloadSchema = z
   .strictObject({
@@ -303,6 +292,7 @@ export const jobPayloadSchema = z
     tokens: z.int().min(1).describe("Number of real tokens, special tokens included."),
     longest: z.int().min(1).describe("Number of tokens in the longest row."),
     stagedSha256: sha256Schema.optional().describe("SHA-256 of the staged bytes, as planned; absent in version 1."),
+    store: storeIdSchema.optional().describe("Id of the store that the run is in, from its `store.json`."),
   })
   .refine((job) => job.end > job.start && job.end - job.start <= MAX_STAGED_SHARD_BYTES, {
     message: `the staged byte range must be 1 to ${MAX_STAGED_SHARD_BYTES} bytes`,

@@ -5,7 +5,7 @@ import { FleetError, hasCode, messageOf } from "./errors.ts";
 import type { ObjectStore } from "./ports.ts";
 
 /** Size limit of small JSON records; a plan of 4,096 shards is about 1 MB. */
-const MAX_RECORD_BYTES = 1024 * 1024;
+export const MAX_RECORD_BYTES = 1024 * 1024;
 
 /**
  * Distinguishes a record of a newer version from a damaged one: the former is valid, and newer programs can read it.

@@ -1,11 +1,18 @@
 /** Keys of objects in the store. Every key of a run is built here, from ids that a schema has checked. */
 import { FleetError } from "./errors.ts";
 
+/** Key of the store's identity. */
+export const STORE_KEY = "store.json";
 export const LATEST_KEY = "latest.json";
 export const RUNS_PREFIX = "runs/";
 
 export function windowId(index: number): string {
   return `w${String(index).padStart(6, "0")}`;
+}
+
+/** Position of a window in its run: 12 of `w000012`. */
+export function indexOfWindow(window: string): number {
+  return Number(window.slice(1));
 }
 
 export function shardId(window: string, index: number): string {

@@ -36,9 +36,9 @@ export interface LeasesParams {
   readonly observe?: Observe;
 }
 
-/** The queue of one fleet and model, with its workers and producers. */
+/** The queue of one store, fleet and model, with its workers and producers. */
 export interface ModelQueue {
-  /** Name of the queue, and of the store's markers of active runs; see `fleetKeys`. */
+  /** Name of the queue among those of its store, and of the store's markers of active runs; see `fleetKeys`. */
   readonly name: string;
   /** Jobs of this queue, for producers and for commands that look. */
   shards(): ShardQueue;
@@ -50,6 +50,20 @@ export interface ModelQueue {
   producers(): Presence;
   /** Locks among all processes of this queue. */
   turn(): Turn;
+}
+
+/** The queues of one fleet and store. No process of another store sees them, even with the same fleet name. */
+export interface StoreQueues {
+  /** Prefix of the names of all queues of this fleet. */
+  readonly namePrefix: string;
+  /** The queue of a model's runs. */
+  ofModel(model: string): ModelQueue;
+  /** Queue of the parts of a run's corpus that several machines read. */
+  parts(params: Readonly<{ run: string; lockDurationMs: number }>): PartQueue;
+  /** The fleet's schedules. */
+  control(): ControlQueue;
+  /** Locks among the processes that serve the fleet's schedules. */
+  controlTurn(): Turn;
 }
 
 /** One fleet on one queue server. */
@@ -65,14 +79,9 @@ export interface QueueServer {
   check(options: Readonly<{ allowVolatile: boolean }>): Promise<string[]>;
   /** Asks the server once a second whether it answers. */
   watch(observe?: Observe): QueueWatch;
-  /** Prefix of the names of all queues of this fleet. */
-  readonly namePrefix: string;
-  /** The queue of a model's runs. */
-  ofModel(model: string): ModelQueue;
-  /** Queue of the parts of a run's corpus that several machines read. */
-  parts(params: Readonly<{ run: string; lockDurationMs: number }>): PartQueue;
-  /** The fleet's schedules. */
-  control(): ControlQueue;
-  /** Locks among the processes that serve the fleet's schedules. */
-  controlTurn(): Turn;
+  /**
+   * The fleet's queues for one store.
+   * @param store Id from its `store.json`; see `ensureStoreId` and `findStoreId`.
+   */
+  ofStore(store: string): StoreQueues;
 }

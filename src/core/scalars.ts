@@ -1,6 +1,10 @@
 /** Ids, digests and counts, in the format of every record. */
 import { z } from "zod";
 
+/** Version of every record and file that has no version of its own; readers refuse another. */
+export const CONTRACT_VERSION = 1;
+export const versionSchema = z.literal(CONTRACT_VERSION);
+
 /** Id of a run: no slash, no `..`, nothing that needs escaping in a URL or a shell. */
 export const runIdSchema = z
   .string()
@@ -17,6 +21,10 @@ export const shardIdSchema = z
   .string()
   .regex(/^w\d{6}-s\d{4}$/)
   .meta({ id: "ShardId", title: "shard id" });
+export const storeIdSchema = z
+  .string()
+  .regex(/^[0-9a-f]{24}$/)
+  .meta({ id: "StoreId", title: "store id" });
 export const sha256Schema = z
   .string()
   .regex(/^[0-9a-f]{64}$/)

@@ -18,7 +18,7 @@ import type { ProducerState } from "../core/worker-state.ts";
 import { markActive } from "../run/active-runs.ts";
 import { assertNotCancelled } from "../run/cancelled.ts";
 import { acceptRun, findHold, heldFault } from "../run/hold.ts";
-import { openRun } from "../run/open-run.ts";
+import { openRun, settleRun } from "../run/open-run.ts";
 import { readProgress, type RunReport } from "../run/run-progress.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
@@ -68,13 +68,14 @@ export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
   const settings = withDefaults(enqueueSettings, given);
   return withCloser(async (closer) => {
     const prepared = await prepare(inputs, settings, closer, log);
-    const opened = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
+    const { store, model } = prepared;
+    const opened = await openQueueOf(settings, { store, model: model.manifest.id }, closer, log);
     closer.add(opened.server.watch(prepared.observe));
     const { queue } = opened;
     const what = { ...prepared, ...opened, inputs, settings, closer, log, signal, onDocuments };
     const { run, closed, hold } = await plan(what);
-    if (hold !== null) throw await heldFault(prepared.store, { hold, closed });
-    return readProgress({ store: prepared.store, run, queue: await queue.counts() });
+    if (hold !== null) throw await heldFault(store, { hold, closed });
+    return readProgress({ store, run, queue: await queue.counts() });
   });
 }
 
@@ -138,7 +139,7 @@ export async function plan(
   const { inputs, settings, corpus, store, ofModel, queue, model, chunker, observe, closer, log } = params;
   const run = settings.run ?? newRunId();
   const options = runOptionsOf(settings, model);
-  const { record, isNew } = await openRun(store, {
+  const { record: opened, isNew } = await openRun(store, {
     run,
     inputs,
     options,
@@ -146,8 +147,11 @@ export async function plan(
     program: programVersion(),
     engineVersion: chooseEngine(settings.engine, model.manifest).version,
     guards: guardsOf(settings),
+    settlesLater: true,
   });
   await assertNotCancelled(store, run);
+  // Helpers cut by the record's options, so those of a shared corpus are fixed before any part is offered.
+  const record = settings.distributed ? await settleRun(store, opened) : opened;
   log.info({ run, inputs }, isNew ? "a new run begins" : "the run continues");
   sayLineage(record, log);
   const presence = closer.add(ofModel.producers());

@@ -4,9 +4,11 @@ import { type Logger, pino } from "pino";
 import { allowedInputs } from "../adapters/allowed-inputs.ts";
 import type { RunRecord } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
+import type { ObjectStore } from "../core/ports.ts";
 import { givesSameVectors, modelName } from "../core/same-model.ts";
 import { assertNotCancelled, isCancelled } from "../run/cancelled.ts";
 import { readClosed, readRun } from "../run/read-plan.ts";
+import { ensureStoreId } from "../run/store-id.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import {
   assertAddresses,
@@ -52,7 +54,8 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     assertAddresses(settings);
     const server = queueServerOf(settings, log);
     const bare = await openStoreOf(settings, closer, { log });
-    const record = await readRun(bare, run);
+    const record = await settledRun(bare, run, signal);
+    if (record === null) return { run, parts: 0 };
     const { options } = record;
     await assertMayRead(record, settings.inputsBelow);
     const model = await modelOf({ ...settings, precision: options.precision }, log);
@@ -77,7 +80,7 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
     );
     const { queue, made } = await takeParts({
       settings,
-      server,
+      queues: server.ofStore(await ensureStoreId(store)),
       store,
       record,
       chunker,
@@ -99,6 +102,17 @@ export async function helpProduce(params: HelpProduceParams): Promise<{ run: str
       await sleep(POLL_INTERVAL_MS);
     }
   });
+}
+
+/** Waits until the run's options are fixed: before, another command may begin it anew. @returns Null when aborted. */
+async function settledRun(store: ObjectStore, run: string, signal: AbortSignal | undefined): Promise<RunRecord | null> {
+  for (;;) {
+    const record = await readRun(store, run);
+    if (record.unplanned === undefined) return record;
+    if (signal?.aborted === true) return null;
+    await assertNotCancelled(store, run);
+    await sleep(POLL_INTERVAL_MS);
+  }
 }
 
 /** Refuses inputs outside `below`: anyone who can write to the store can write a run's record, and so choose them. */

@@ -6,7 +6,7 @@ import { SchedulePolicy } from "../control/schedules/policy.ts";
 import { allowedInputs } from "../adapters/allowed-inputs.ts";
 import type { Schedule } from "../core/schedule.ts";
 import type { ObjectStore } from "../core/ports.ts";
-import type { QueueServer, ShardQueue } from "../core/queue-server.ts";
+import type { ShardQueue, StoreQueues } from "../core/queue-server.ts";
 import { readRun } from "../run/read-plan.ts";
 import { plan, prepare } from "./enqueue-corpus.ts";
 import { findScheduleSecret, type ScheduleKeyPlaces } from "../control/schedules/schedule-key.ts";
@@ -31,20 +31,20 @@ export async function startNightly(
     settings: HostSettings;
     secrets: NightlySecrets;
     store: ObjectStore;
-    server: QueueServer;
+    queues: StoreQueues;
     closer: Closer;
     log: Logger;
   }>,
 ): Promise<ScheduleService> {
-  const { settings, secrets, store, server, closer, log } = params;
+  const { settings, secrets, store, queues, closer, log } = params;
   const secret = (): Promise<string | null> => findScheduleSecret(secrets.schedules);
   const { scheduleInputs: inputs, webhookHosts } = settings;
   // An unusable secret ends control now, not at two in the night.
   await secret();
   const policy = new SchedulePolicy({ secret, inputs, allowedInputs, models: settings.models, webhookHosts });
-  const queue = closer.add(server.control());
-  const turn = closer.add(server.controlTurn());
-  const failures = closer.add(new Failures(server, store));
+  const queue = closer.add(queues.control());
+  const turn = closer.add(queues.controlTurn());
+  const failures = closer.add(new Failures(queues, store));
   const scheduler = closer.add(
     new BackfillScheduler({
       store,
@@ -79,19 +79,20 @@ async function startRun(
   await withCloser(async (closer) => {
     // The schedule was read from this store, so a missing folder means that its disk is unavailable.
     const prepared = await prepare(inputs, settings, closer, log, { makeRoot: false });
-    const opened = await openQueueOf(settings, prepared.model.manifest.id, closer, log);
+    const { store, model } = prepared;
+    const opened = await openQueueOf(settings, { store, model: model.manifest.id }, closer, log);
     await plan({ ...prepared, ...opened, inputs, settings, closer, log, signal });
   });
 }
 
 /** Finds runs that the workers have given up. */
 class Failures {
-  readonly #server: QueueServer;
+  readonly #ofStore: StoreQueues;
   readonly #store: ObjectStore;
   readonly #queues = new Map<string, ShardQueue>();
 
-  constructor(server: QueueServer, store: ObjectStore) {
-    this.#server = server;
+  constructor(ofStore: StoreQueues, store: ObjectStore) {
+    this.#ofStore = ofStore;
     this.#store = store;
   }
 
@@ -107,7 +108,7 @@ class Failures {
   }
 
   #queueOf(model: string): ShardQueue {
-    const ofModel = this.#server.ofModel(model);
+    const ofModel = this.#ofStore.ofModel(model);
     const queue = this.#queues.get(ofModel.name) ?? ofModel.shards();
     this.#queues.set(ofModel.name, queue);
     return queue;

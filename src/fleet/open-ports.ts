@@ -11,8 +11,9 @@ import type { Guards, Head, RunOptions } from "../core/contracts.ts";
 import type { Selection } from "../core/selection.ts";
 import { FleetError } from "../core/errors.ts";
 import type { ObjectStore } from "../core/ports.ts";
-import type { ModelQueue, QueueServer, ShardQueue } from "../core/queue-server.ts";
+import type { ModelQueue, QueueServer, ShardQueue, StoreQueues } from "../core/queue-server.ts";
 import { isEssential, type ProbeFailure, probeStore, whatIsLost } from "../run/probe-store.ts";
+import { ensureStoreId } from "../run/store-id.ts";
 import type { ModelSettings, PlanSettings, QueueSettings, StoreSettings } from "./settings.ts";
 
 /** The limits beyond which a run with these settings is held. */
@@ -169,23 +170,33 @@ export async function checkServer(
   for (const warning of await server.check({ allowVolatile: flags.allowVolatileRedis })) log.warn(warning);
 }
 
-/** A model's queue on a server that is fit for it. */
+/** A model's queue of one store, on a server that is fit for it. */
 export interface OpenedQueue {
   readonly server: QueueServer;
+  readonly queues: StoreQueues;
   readonly ofModel: ModelQueue;
   readonly queue: ShardQueue;
 }
 
 export async function openQueueOf(
   settings: QueueSettings,
-  modelId: string,
+  { store, model }: Readonly<{ store: ObjectStore; model: string }>,
   closer: Closer,
   log: Logger,
-  giveUp?: AbortSignal,
 ): Promise<OpenedQueue> {
-  const server = await checkedServerOf(settings, log, giveUp);
-  const ofModel = server.ofModel(modelId);
-  return { server, ofModel, queue: closer.add(ofModel.shards()) };
+  const server = await checkedServerOf(settings, log);
+  return { server, ...(await openQueuesOn(server, { store, model }, closer)) };
+}
+
+/** As `openQueueOf`, on a server that has been checked. Gives the store its identity if it has none. */
+export async function openQueuesOn(
+  server: QueueServer,
+  { store, model }: Readonly<{ store: ObjectStore; model: string }>,
+  closer: Closer,
+): Promise<Omit<OpenedQueue, "server">> {
+  const queues = server.ofStore(await ensureStoreId(store));
+  const ofModel = queues.ofModel(model);
+  return { queues, ofModel, queue: closer.add(ofModel.shards()) };
 }
 
 export function runOptionsOf(settings: PlanSettings & Pick<ModelSettings, "engine">, model: Model): RunOptions {

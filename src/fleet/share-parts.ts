@@ -12,7 +12,7 @@ import type { PartJob, PartQueue } from "../core/ingest.ts";
 import { FleetError } from "../core/errors.ts";
 import { runKeys } from "../core/layout.ts";
 import type { ObjectStore } from "../core/ports.ts";
-import type { QueueServer } from "../core/queue-server.ts";
+import type { StoreQueues } from "../core/queue-server.ts";
 import type { Observe } from "../core/telemetry.ts";
 import { readClosed } from "../run/read-plan.ts";
 import type { Closer } from "./open-ports.ts";
@@ -25,7 +25,7 @@ const PARTS_AT_ONCE = 2;
 export interface SharedParams {
   readonly settings: Readonly<{ lockSeconds: number; distributed?: boolean }> &
     Pick<StoreSettings, "s3Endpoint" | "s3Region">;
-  readonly server: QueueServer;
+  readonly queues: StoreQueues;
   readonly store: ObjectStore;
   readonly record: RunRecord;
   readonly chunker: Chunker;
@@ -64,12 +64,12 @@ export async function shareParts(
  * @throws FleetError `run_conflict` when the run was started with another version of embedfleet
  */
 export async function takeParts(params: SharedParams): Promise<{ queue: PartQueue; made: () => number }> {
-  const { settings, server, store, record, chunker, closer, log, observe } = params;
+  const { settings, queues, store, record, chunker, closer, log, observe } = params;
   assertSameProgram(record);
   const { lockSeconds, s3Endpoint: endpoint, s3Region: region } = settings;
   const buckets = closer.add(new Buckets({ endpoint, region }));
   const tools: PartTools = { store, record, chunker, open: placeOpener((name) => buckets.get(name)), observe };
-  const queue = closer.add(server.parts({ run: record.run, lockDurationMs: lockSeconds * 1000 }));
+  const queue = closer.add(queues.parts({ run: record.run, lockDurationMs: lockSeconds * 1000 }));
   let made = 0;
   const make = async (job: PartJob, stopping: AbortSignal): Promise<void> => {
     log.debug({ part: job.part }, "a part was started");

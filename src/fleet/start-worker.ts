@@ -22,7 +22,16 @@ import { Reconciler } from "../run/reconciler.ts";
 import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
-import { assertAddresses, Closer, engineOf, modelOf, openQueueOf, openStoreOf, probeStoreOf } from "./open-ports.ts";
+import {
+  assertAddresses,
+  checkedServerOf,
+  Closer,
+  engineOf,
+  modelOf,
+  openQueuesOn,
+  openStoreOf,
+  probeStoreOf,
+} from "./open-ports.ts";
 import { withDefaults } from "./check-settings.ts";
 import { openMetrics } from "./open-metrics.ts";
 import { processName } from "./process-name.ts";
@@ -162,10 +171,11 @@ async function open(
   const metrics = await openMetrics({ settings, role: "worker", instance: name, maxBatchMs, closer, log });
   const observe = observeAll([tally.observe, metrics]);
   // Redis first: it answers or fails within seconds, whereas a store's folder is waited for.
-  const { server, ofModel, queue } = await openQueueOf(settings, model.manifest.id, closer, log, giveUp);
+  const server = await checkedServerOf(settings, log, giveUp);
   const redisWatch = closer.add(server.watch(observe));
   const store = new ObservedStore(await openStoreOf(settings, closer, { log }), observe);
   await probeStoreOf(store, settings, log);
+  const { ofModel, queue } = await openQueuesOn(server, { store, model: model.manifest.id }, closer);
   const fleet = ofModel.name;
   const producers = closer.add(ofModel.producers());
   const workers = closer.add(ofModel.workers());

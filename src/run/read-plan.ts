@@ -2,6 +2,7 @@
 import {
   type ClosedRecord,
   closedRecordSchema,
+  type JobPayload,
   MAX_PLAN_BYTES,
   type RunRecord,
   runRecordSchema,
@@ -10,7 +11,8 @@ import {
 } from "../core/contracts.ts";
 import { FleetError, hasCode } from "../core/errors.ts";
 import { findRecord, parseRecord, readRecord } from "../core/json.ts";
-import { runKeys, windowId } from "../core/layout.ts";
+import { indexOfWindow, runKeys, windowId, windowOfShard } from "../core/layout.ts";
+import { jobOf } from "../core/planning.ts";
 import { PlanProof } from "../core/plan-proof.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import { mapConcurrent } from "./map-concurrent.ts";
@@ -69,6 +71,16 @@ export async function readWindow(store: ObjectStore, run: string, index: number)
     if (hasCode(error, "object_missing")) return null;
     throw error;
   }
+}
+
+/** The job of a shard as the store's plan has it; null when it is not planned. @throws FleetError `object_corrupt` */
+export async function findPlannedJob(
+  store: ObjectStore,
+  { run, shard }: Readonly<{ run: string; shard: string }>,
+): Promise<JobPayload | null> {
+  const found = await readWindow(store, run, indexOfWindow(windowOfShard(shard)));
+  const planned = found?.plan.shards.find((each) => each.shard === shard);
+  return planned === undefined ? null : jobOf(run, planned);
 }
 
 /**

@@ -66,7 +66,9 @@ export class RunWatch {
 
   /** @throws FleetError `run_unknown` */
   async look(): Promise<RunSnapshot> {
-    this.#record ??= await readRun(this.#store, this.#run);
+    // A run of which nothing is planned may be begun anew.
+    if (this.#record === null || this.#record.unplanned !== undefined)
+      this.#record = await readRun(this.#store, this.#run);
     this.#sealed ??= await this.#readSealed();
     // A cancelled run no longer changes.
     if (this.#sealed === null && !this.#isCancelled) await this.#lookAtPlan();

@@ -1,6 +1,6 @@
 /** What prevents the seal of a fleet's runs, for a process that ends and must not report success. */
 import { FleetError, messageOf } from "../core/errors.ts";
-import { removedKey, runKeys } from "../core/layout.ts";
+import { removedKey, runKeys, RUNS_PREFIX } from "../core/layout.ts";
 import type { JobFailure, JobFailures, JobQueue, ObjectStore } from "../core/ports.ts";
 import { listActive } from "./active-runs.ts";
 import { findHold, heldFault } from "./hold.ts";
@@ -24,7 +24,7 @@ export interface UnfinishedParams {
  * Whether a worker without work may end, while no corpus is being read.
  * @returns False while there may be more to do, for it or for others.
  * @throws FleetError `run_incomplete` when there is not and a run is not sealed; it names each, what it lacks, and the next
- * step
+ * step; `run_unknown` when the store has no run at all
  */
 export async function mayEnd(params: UnfinishedParams): Promise<boolean> {
   const { waiting, active } = await params.queue.counts();
@@ -33,9 +33,18 @@ export async function mayEnd(params: UnfinishedParams): Promise<boolean> {
   // An empty queue may also be a wiped one: the store is authoritative.
   if ((await params.reconciler.reconcile()) > 0) return false;
   const lacks = await Promise.all((await openRuns(params)).map((run) => lackOf(run, params)));
-  if (lacks.length === 0) return true;
+  if (lacks.length === 0) return assertHasRuns(params);
   const message = lacks.map(({ run, why }) => `run ${run} is not sealed: ${why}`).join("\n");
   throw new FleetError("run_incomplete", message, { cure: lacks.map(({ cure }) => cure).join("\n") });
+}
+
+/** Refuses to report success for a store in which nothing was ever planned: it is probably not the one that was meant. */
+async function assertHasRuns({ store, seen }: UnfinishedParams): Promise<true> {
+  if (seen.size > 0) return true;
+  for await (const _ of store.list({ prefix: RUNS_PREFIX })) return true;
+  throw new FleetError("run_unknown", `there is no run in ${store.url}`, {
+    cure: "check --out: a worker gets the jobs of its own store only; otherwise enqueue a corpus first",
+  });
 }
 
 /** The active runs of the fleet and those seen that are neither sealed nor cancelled nor removed. */

@@ -8,6 +8,10 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import pl from "nodejs-polars";
 import { expect, onTestFinished, test } from "vitest";
+import { openStore } from "../../src/adapters/open-store.ts";
+import { CONTRACT_VERSION } from "../../src/core/contracts.ts";
+import { toJsonBytes } from "../../src/core/json.ts";
+import { STORE_KEY } from "../../src/core/layout.ts";
 import { cli, type Finished, startCli, type Started } from "../fixtures/cli.ts";
 import { makeCorpus, randomOf } from "../fixtures/made-corpus.ts";
 import { startRedis, type TestRedis } from "../fixtures/redis-server.ts";
@@ -23,7 +27,9 @@ const SEEDS = Array.from({ length: Number(FULL_ROUNDS ?? 1) }, (_, round) => SEE
 const LIMIT_MS = 300_000;
 export const LOCK_SECONDS = 3;
 const UNSOUND = ["nonFinite", "badNorm", "badHash"] as const;
-const QUEUE_KEY = "embedfleet:default-mini";
+/** Identity that each store in a folder is given, so that the names in Redis are known. */
+const STORE_ID = "0123456789abcdef01234567";
+const QUEUE_KEY = `embedfleet:${STORE_ID}-default-mini`;
 
 /** One of BullMQ's keys of the fleet's queue. */
 export function queueKey(name: string): string {
@@ -119,6 +125,10 @@ export class ChaosFleet {
     });
     const made = makeCorpus({ documents: params.documents, seed: params.seed, maxWords: params.maxWords ?? 400 });
     await writeFile(fleet.corpus, [...(params.extraLines ?? []), made].join("\n"));
+    if (params.store === undefined) {
+      const store = await openStore(fleet.out);
+      await store.create({ key: STORE_KEY, body: toJsonBytes({ version: CONTRACT_VERSION, id: STORE_ID }) });
+    }
     return fleet;
   }
 

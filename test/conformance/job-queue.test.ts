@@ -16,7 +16,8 @@ jobQueueSuite("memory", () => {
 jobQueueSuite("simulation", simulatedQueue);
 
 jobQueueSuite("Redis", () => {
-  const queue = openQueue({ url: redisUrl, fleet: `conformance-${randomUUID()}` }).ofModel("m");
+  const server = openQueue({ url: redisUrl, fleet: `conformance-${randomUUID()}` });
+  const queue = server.ofStore("0123456789abcdef01234567").ofModel("m");
   return {
     queue: () => queue.shards(),
     leases: (lockDurationMs) => queue.leases({ workerId: randomUUID(), lockDurationMs }),

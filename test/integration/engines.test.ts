@@ -8,13 +8,13 @@ import { afterAll, expect, inject, onTestFinished, test } from "vitest";
 import { chooseEngine, type EngineChoice } from "../../models/choose-engine.ts";
 import { FileStore } from "../../src/adapters/file/file-store.ts";
 import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
-import { queueName } from "../../src/adapters/redis/queue-options.ts";
 import { enqueueCorpus } from "../../src/fleet/enqueue-corpus.ts";
 import { startWorker } from "../../src/fleet/start-worker.ts";
 import { readRun } from "../../src/run/read-plan.ts";
 import { verifyRun } from "../../src/run/verify.ts";
 import { foreignModel } from "../fixtures/foreign-model.ts";
 import { hashEngine } from "../fixtures/hash-engine.ts";
+import { queueNameIn } from "../fixtures/queue-name.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
 const DOCUMENTS = 3;
@@ -38,7 +38,7 @@ async function planned(engine?: EngineChoice, model = "mini"): Promise<Scene> {
   const report = await enqueueCorpus({ ...params, ...(engine && { engine }) });
   expect(report).toMatchObject({ plannedRows: DOCUMENTS, plannedShards: 1 });
   const id = model === "mini" ? model : "hashed";
-  const queue = new BullQueue({ redisUrl: redis, name: queueName(fleet, id) });
+  const queue = new BullQueue({ redisUrl: redis, name: await queueNameIn(out, fleet, id) });
   onTestFinished(() => queue.close());
   return { out, fleet, model, queue };
 }

@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { Queue } from "bullmq";
 import { expect, inject, test } from "vitest";
 import { connectRedis } from "../../src/adapters/redis/connect.ts";
-import { QUEUE_PREFIX, queueName } from "../../src/adapters/redis/queue-options.ts";
+import { QUEUE_PREFIX } from "../../src/adapters/redis/queue-options.ts";
 import { cli } from "../fixtures/cli.ts";
 import { ExternalFolders } from "../fixtures/external-folder.ts";
+import { queueNameIn } from "../fixtures/queue-name.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
 const LOCATION = "sub/weights.pt";
@@ -31,7 +32,7 @@ test("a worker whose weights differ in a file that only the graph names does no 
   expect(refused.stderr).toMatch(/run r wants model little [0-9a-f]{12}.*; this worker has model little [0-9a-f]{12}/);
   expect(await readdir(join(store, "runs/r"))).not.toContain("data");
   const redis = connectRedis(inject("redisUrl"));
-  const queue = new Queue(queueName(fleet, "little"), { connection: redis, prefix: QUEUE_PREFIX });
+  const queue = new Queue(await queueNameIn(store, fleet, "little"), { connection: redis, prefix: QUEUE_PREFIX });
   expect(await queue.getJobCounts("failed", "prioritized")).toEqual({ failed: 0, prioritized: 1 });
   await queue.close();
   redis.disconnect();

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { openQueue } from "../../src/adapters/open-queue.ts";
 import type { JobPayload } from "../../src/core/contracts.ts";
 import { partId } from "../../src/core/ingest.ts";
-import type { QueueServer } from "../../src/core/queue-server.ts";
+import type { QueueServer, StoreQueues } from "../../src/core/queue-server.ts";
 import { startRedis, type TestRedis } from "../fixtures/redis-server.ts";
 
 let redis: TestRedis;
@@ -24,7 +24,9 @@ const place = { start: 0, end: 8, rows: 1, tokens: 8, longest: 8 };
 const JOB: JobPayload = { v: 1, run: "r", shard: "w000000-s0000", ...place };
 const PART = { v: 1 as const, run: "r", part: partId(0, "0".repeat(64)) };
 
-type Call = (server: QueueServer) => Promise<unknown>;
+const STORE = "0123456789abcdef01234567";
+
+type Call = (server: StoreQueues) => Promise<unknown>;
 
 /** Every call on every port that writes. */
 const WRITES: Record<string, Call> = {
@@ -64,7 +66,7 @@ function open(url = redis.url, giveUp?: AbortSignal): QueueServer {
 
 async function expectFaults(calls: Record<string, Call>, code: string, said: RegExp, url = redis.url): Promise<void> {
   for (const [name, call] of Object.entries(calls)) {
-    const found = await call(open(url)).then(
+    const found = await call(open(url).ofStore(STORE)).then(
       () => "no fault",
       (error: unknown) => error,
     );
@@ -88,9 +90,9 @@ test("a user that lacks a permission is told so, without its password", async ()
 });
 
 test("something else under a presence's key is said, and so is a password that is wrong", async () => {
-  const server = open();
+  const server = open().ofStore(STORE);
   const { name } = server.ofModel("m");
-  await admin.set(`embedfleet:${name}:workers`, "not a set");
+  await admin.set(`embedfleet:${STORE}-${name}:workers`, "not a set");
   const workers = server.ofModel("m").workers();
   onTestFinished(() => workers.close());
   await expect(workers.present()).rejects.toMatchObject({
@@ -105,7 +107,7 @@ test("something else under a presence's key is said, and so is a password that i
 
 test("a server that is waited for no longer is away", async () => {
   const giveUp = new AbortController();
-  const server = open("redis://127.0.0.1:1", giveUp.signal);
+  const server = open("redis://127.0.0.1:1", giveUp.signal).ofStore(STORE);
   const queue = server.ofModel("m").shards();
   const counted = queue.counts();
   giveUp.abort();

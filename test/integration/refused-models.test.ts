@@ -7,8 +7,9 @@ import { Queue } from "bullmq";
 import { expect, inject, test } from "vitest";
 import { describeFolder } from "../../models/registry/hub-folder.ts";
 import { connectRedis } from "../../src/adapters/redis/connect.ts";
-import { QUEUE_PREFIX, queueName } from "../../src/adapters/redis/queue-options.ts";
+import { QUEUE_PREFIX } from "../../src/adapters/redis/queue-options.ts";
 import { cli } from "../fixtures/cli.ts";
+import { queueNameIn } from "../fixtures/queue-name.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
 const SOUND = fileURLToPath(new URL("../fixtures/hub-folder", import.meta.url));
@@ -111,7 +112,10 @@ test("each refused model leaves the queue as it was, and a sound one then emptie
   });
   await Promise.all(refusals);
   const redis = connectRedis(inject("redisUrl"));
-  const queue = new Queue(queueName(fleet, NAME), { connection: redis, prefix: QUEUE_PREFIX });
+  const queue = new Queue(await queueNameIn(join(out, "out"), fleet, NAME), {
+    connection: redis,
+    prefix: QUEUE_PREFIX,
+  });
   const [job] = await queue.getJobs(["prioritized"]);
   expect(job).toMatchObject({ name: "shard", attemptsStarted: 0 });
   expect(job!.processedOn).toBeUndefined();

@@ -6,14 +6,15 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, inject, onTestFinished, test } from "vitest";
 import { BullQueue } from "../../src/adapters/redis/bull-queue.ts";
-import { producersKey, queueBase, queueName, workersKey } from "../../src/adapters/redis/queue-options.ts";
+import { producersKey, queueBase, workersKey } from "../../src/adapters/redis/queue-options.ts";
 import { enqueueCorpus } from "../../src/fleet/enqueue-corpus.ts";
 import { cli } from "../fixtures/cli.ts";
 import { makeCorpus } from "../fixtures/made-corpus.ts";
+import { queueNameIn } from "../fixtures/queue-name.ts";
 
 const redisUrl = inject("redisUrl");
 const fleet = randomUUID();
-const name = queueName(fleet, "mini");
+let name: string;
 let folder: string;
 let out: string;
 
@@ -23,6 +24,7 @@ beforeAll(async () => {
   const corpus = join(folder, "corpus.jsonl");
   await writeFile(corpus, makeCorpus({ documents: 3, seed: 21, maxWords: 10 }));
   await enqueueCorpus({ inputs: [corpus], out, redis: redisUrl, fleet, model: "mini", run: "r" });
+  name = await queueNameIn(out, fleet, "mini");
 });
 
 afterAll(() => rm(folder, { recursive: true, force: true }));

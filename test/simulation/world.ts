@@ -154,7 +154,7 @@ class World {
     const queue = this.#redis.queueFor(actor);
     for (let tries = 0; tries < 3; tries++) {
       try {
-        const { record } = await openRun(store, { run: RUN, inputs: ["c"], options });
+        const { record } = await openRun(store, { run: RUN, inputs: ["c"], options, settlesLater: true });
         await markActive(store, { fleet: FLEET, run: RUN });
         await produce({ store, queue, tokenizer: simTokenizer, record, items: corpus(), maxRejects: null, limitsOf });
         this.#isPlanned = true;

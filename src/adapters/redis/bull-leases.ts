@@ -8,6 +8,7 @@ import { type Job, UnrecoverableError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { admitJob, assertJobKnown } from "../../core/admit-job.ts";
+import type { JobPayload } from "../../core/contracts.ts";
 import { messageOf } from "../../core/errors.ts";
 import type { JobLeases, LeasedJob, Pulled, RefusedJob } from "../../core/ports.ts";
 import { Heartbeat } from "../../core/heartbeat.ts";
@@ -33,6 +34,8 @@ const WAIT_SECONDS = 2;
 /** Longer than BullMQ waits for jobs, including its own answer. */
 const MIN_ANSWER_TIMEOUT_MS = (WAIT_SECONDS + 2) * 1000;
 const PAUSE_MS = 1000;
+/** Time for which a job of another store is left alone: long enough that it costs nothing. */
+const FOREIGN_PAUSE_MS = 60_000;
 const DEFAULT_MAX_SILENT_MS = 600_000;
 
 /** BullMQ's codes for: the lock is gone, another has it, the job is gone, the job is not active. */
@@ -49,6 +52,8 @@ interface Lease {
 export interface BullLeasesParams {
   readonly redisUrl: string;
   readonly name: string;
+  /** Id of the worker's store: jobs of other stores are left alone. By default jobs of every store are handed out. */
+  readonly store?: string;
   readonly workerId: string;
   readonly lockDurationMs: number;
   /** Heartbeat on which renewals depend; without signs of life, leases lapse. */
@@ -62,6 +67,7 @@ export interface BullLeasesParams {
 export class BullLeases implements JobLeases {
   readonly #redis: Redis;
   readonly #base: string;
+  readonly #store: string | undefined;
   readonly #ask: Ask;
   readonly #worker: Worker<unknown>;
   readonly #log: Logger;
@@ -83,6 +89,7 @@ export class BullLeases implements JobLeases {
     const answerTimeoutMs = Math.min(ANSWER_TIMEOUT_MS, Math.max(MIN_ANSWER_TIMEOUT_MS, aRenewalMs));
     this.#redis = connectRedis(params.redisUrl, { answerTimeoutMs }, params.giveUp);
     this.#base = queueBase(params.name);
+    this.#store = params.store;
     this.#ask = askingServer(params.redisUrl);
     this.#worker = new Worker<unknown>(params.name, null, {
       connection: this.#redis,
@@ -218,12 +225,21 @@ export class BullLeases implements JobLeases {
       if (typeof verdict === "string") {
         await this.#fail(id, verdict);
         refused.push({ id, reason: verdict });
+      } else if (this.#isForeign(verdict)) {
+        this.#log.warn({ job: id, store: verdict.store }, "a job of another store is in this queue; it is left alone");
+        await this.#settle(id, ({ job }) => job.moveToDelayed(Date.now() + FOREIGN_PAUSE_MS, token));
       } else {
         const { stalledCounter: stalls, attemptsStarted: starts, attemptsMade: faults } = job;
-        jobs.push({ id, payload: verdict, stalls, starts, faults });
+        const { store: _, ...payload } = verdict;
+        jobs.push({ id, payload, stalls, starts, faults });
       }
     }
     return { jobs, refused };
+  }
+
+  /** Whether a job was moved here from the queue of another store, which only that store's workers can do. */
+  #isForeign({ store }: JobPayload): boolean {
+    return store !== undefined && this.#store !== undefined && store !== this.#store;
   }
 
   /** Returns all pulled jobs when one is of a newer version, because this worker will then end. */

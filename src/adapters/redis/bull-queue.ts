@@ -23,13 +23,24 @@ export class BullQueue implements ShardQueue {
   readonly #ask: Ask;
   readonly #repaired = new Set<string>();
   readonly #readOnly: boolean;
+  readonly #store: string | undefined;
 
-  /** @param params.readOnly For read-only commands: nothing in Redis changes, and damage there is a fault. */
+  /**
+   * @param params.store Id of the store of all its jobs, which they carry; by default they carry none.
+   * @param params.readOnly For read-only commands: nothing in Redis changes, and damage there is a fault.
+   */
   constructor(
-    params: Readonly<{ redisUrl: string; name: string; giveUp?: AbortSignal | undefined; readOnly?: boolean }>,
+    params: Readonly<{
+      redisUrl: string;
+      name: string;
+      store?: string;
+      giveUp?: AbortSignal | undefined;
+      readOnly?: boolean;
+    }>,
   ) {
     const { readOnly = false } = params;
     this.#readOnly = readOnly;
+    this.#store = params.store;
     this.#redis = connectRedis(params.redisUrl, {}, params.giveUp);
     this.#base = queueBase(params.name);
     this.#ask = askingServer(params.redisUrl);
@@ -67,9 +78,13 @@ export class BullQueue implements ShardQueue {
       const missing = part.filter((_, i) => wanted.includes(states[i]!));
       // An existing job id is left alone, so others may add it meanwhile, and an interrupted call is simply repeated.
       await untilAnswered(() =>
-        this.#queue.addBulk(missing.map((data) => ({ name: JOB_NAME, data, opts: jobOptions(data) }))),
+        this.#queue.addBulk(missing.map((job) => ({ name: JOB_NAME, data: this.#dataOf(job), opts: jobOptions(job) }))),
       );
     });
+  }
+
+  #dataOf(job: JobPayload): JobPayload {
+    return this.#store === undefined ? job : { ...job, store: this.#store };
   }
 
   async unknown(params: Readonly<{ jobs: readonly JobPayload[] }>): Promise<JobPayload[]> {

@@ -1,7 +1,15 @@
-/** Names and priorities of the queue that producers and workers share. */
+/**
+ * Names and priorities of the queues that producers and workers share. In Redis every name begins with the id of the
+ * store, so that stores on one server never get each other's jobs.
+ */
 
 export const QUEUE_PREFIX = "embedfleet";
 export const JOB_NAME = "shard";
+
+/** Name in Redis of what belongs to a fleet and a store. Every other name in Redis is made from it. */
+export function fleetInRedis(store: string, fleet: string): string {
+  return `${store}-${fleet}`;
+}
 
 /** One queue per fleet and model. */
 export function queueName(fleet: string, model: string): string {

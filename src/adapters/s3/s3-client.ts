@@ -5,6 +5,7 @@ import { FleetError, messageOf } from "../../core/errors.ts";
 import type { ByteRange } from "../../core/ports.ts";
 import { distrustAnswers } from "./s3-answers.ts";
 import { AnswerError, type RetryLimits } from "./s3-faults.ts";
+import { limitFirstAnswer } from "./s3-first-answer.ts";
 import { assertWithin, shorterThanRange } from "../store-rules.ts";
 
 // package.json declares the Node.js versions for embedfleet; the SDK would print its own requirement in every command.
@@ -45,6 +46,7 @@ export interface S3Options {
 export function openClient(options: S3Options): S3Client {
   const client = new S3Client(clientConfig(options));
   distrustAnswers(client);
+  limitFirstAnswer(client);
   return client;
 }
 

@@ -1,14 +1,17 @@
 /** `embedfleet backfill`: nightly incremental runs. */
 import { resolve } from "node:path";
+import type { Logger } from "pino";
+import type { ControlQueue, ObjectStore } from "../../core/ports.ts";
 import { ScheduleService } from "../../control/schedules/schedule-service.ts";
 import type { Schedule } from "../../core/schedule.ts";
 import { PLAN_NAMES } from "../../fleet/settings.ts";
 import type { AddBackfillCommand, SchedulesCommand } from "../command-settings.ts";
 import { loggerOf, printJson, printLine } from "../output.ts";
-import { checkedServerOf, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
+import { checkedServerOf, type Closer, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { scheduleLine } from "../format-report.ts";
 import { makeScheduleSecret } from "../../control/schedules/schedule-key.ts";
 import { userModels, scheduleKeyPlaces } from "../environment.ts";
+import { ensureStoreId } from "../../run/store-id.ts";
 
 export async function addBackfill(
   name: string,
@@ -39,7 +42,12 @@ function planOptionsOf(settings: AddBackfillCommand): Schedule["options"] {
 }
 
 export async function listBackfills(settings: SchedulesCommand): Promise<void> {
-  await withSchedules(settings, (service) => show(service, settings));
+  await withCloser(async (closer) => {
+    const store = await openStoreOf(settings, closer, { makeRoot: true });
+    if (settings.redis !== undefined) await checkedServerOf(settings, loggerOf(settings));
+    // The store has all that is shown, and opening the queue would write to Redis.
+    await show(new ScheduleService({ store, queue: null }), settings);
+  });
 }
 
 export async function removeBackfill(name: string, settings: SchedulesCommand): Promise<void> {
@@ -81,9 +89,19 @@ async function withSchedules(
     const log = loggerOf(settings);
     // A schedule may be the first object in a store.
     const store = await openStoreOf(settings, closer, { makeRoot: true });
-    const queue = settings.redis === undefined ? null : closer.add((await checkedServerOf(settings, log)).control());
+    const queue = settings.redis === undefined ? null : await controlQueueOf(store, settings, closer, log);
     await act(new ScheduleService({ store, queue, secret: () => makeScheduleSecret(scheduleKeyPlaces()) }));
   });
+}
+
+async function controlQueueOf(
+  store: ObjectStore,
+  settings: SchedulesCommand,
+  closer: Closer,
+  log: Logger,
+): Promise<ControlQueue> {
+  const server = await checkedServerOf(settings, log);
+  return closer.add(server.ofStore(await ensureStoreId(store)).control());
 }
 
 async function show(service: ScheduleService, settings: Pick<SchedulesCommand, "json">, name?: string): Promise<void> {

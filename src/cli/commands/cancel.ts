@@ -13,7 +13,7 @@ export async function cancel(run: string, settings: CancelCommand): Promise<void
     const { options } = await readRun(store, run);
     if (!settings.yes) await confirm(run);
     const log = loggerOf(settings);
-    const { server, ofModel, queue } = await openQueueOf(settings, options.model.id, closer, log);
+    const { server, ofModel, queue } = await openQueueOf(settings, { store, model: options.model.id }, closer, log);
     closer.add(server.watch());
     const outcome = await cancelRun({ store, queue, fleet: ofModel.name, run });
     if (settings.json) return printJson({ run, ...outcome });

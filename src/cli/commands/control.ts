@@ -23,6 +23,7 @@ import {
 } from "../../fleet/open-ports.ts";
 import { startNightly } from "../../fleet/host-schedules.ts";
 import { programVersion } from "../../fleet/open-metrics.ts";
+import { ensureStoreId } from "../../run/store-id.ts";
 
 const LOOK_INTERVAL_MS = 2000;
 /** `/healthz` reports a failure after this long without a complete snapshot or an answer from a writable Redis. */
@@ -34,18 +35,19 @@ export async function control(settings: ControlCommand): Promise<void> {
     const access = new Access({ host: settings.host, token: settings.token });
     const redisUrl = redisOf(settings);
     assertAddresses(settings);
-    const queues = await checkedServerOf(settings, log);
+    const queueServer = await checkedServerOf(settings, log);
     const version = programVersion();
     const metrics = new Metrics({ role: "control", version });
     const observe = observeMetrics(metrics);
     // Control may be the first process to start, and schedules the first objects in the store.
     const store = new ObservedStore(await openStoreOf(settings, closer, { makeRoot: true }), observe);
     await probeStoreOf(store, settings, log);
-    const redisWatch = closer.add(queues.watch());
+    const queues = queueServer.ofStore(await ensureStoreId(store));
+    const redisWatch = closer.add(queueServer.watch());
     const board = new Board();
     const secrets = { schedules: scheduleKeyPlaces(), webhook: webhookSecret() };
     const hosting = { ...settings, redis: redisUrl };
-    const schedules = await startNightly({ settings: hosting, secrets, store, server: queues, closer, log });
+    const schedules = await startNightly({ settings: hosting, secrets, store, queues, closer, log });
     const watch = closer.add(
       new FleetWatch({
         store,
@@ -54,7 +56,7 @@ export async function control(settings: ControlCommand): Promise<void> {
         schedules,
         intervalMs: LOOK_INTERVAL_MS,
         log,
-        server: queues,
+        queues,
         openQueue: (ofModel) => {
           const queue = new FleetQueue({
             queue: ofModel,

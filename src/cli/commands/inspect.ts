@@ -23,7 +23,7 @@ export async function resume(run: string, settings: SteerCommand): Promise<void>
         cure: `repeat: embedfleet compact ${lineage.supersedes}`,
       });
     }
-    const { server, ofModel, queue } = await openQueueOf(settings, options.model.id, closer, log);
+    const { server, ofModel, queue } = await openQueueOf(settings, { store, model: options.model.id }, closer, log);
     closer.add(server.watch());
     const resuming = resumeRun({ store, queue, fleet: ofModel.name, run });
     const outcome = await resuming.finally(() => {

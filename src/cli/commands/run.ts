@@ -12,7 +12,7 @@ import { sealRun } from "../../run/seal.ts";
 import { sayFailures } from "../../run/unfinished.ts";
 import type { RunCommand } from "../command-settings.ts";
 import { loggerOf, printJson } from "../output.ts";
-import { engineOf, queueServerOf, withCloser } from "../../fleet/open-ports.ts";
+import { engineOf, openQueuesOn, queueServerOf, withCloser } from "../../fleet/open-ports.ts";
 import { goingOn, interruptionOf, untilAborted } from "../interrupt.ts";
 import { type Progress, startProgress } from "../progress-bar.ts";
 import { printReport } from "../format-report.ts";
@@ -43,8 +43,8 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
     const warnings = await server.check({ allowVolatile: allowVolatileRedis });
     // A private server persists nothing by design.
     if (ownRedis === null) for (const warning of warnings) log.warn(warning);
-    const ofModel = server.ofModel(model.manifest.id);
-    const queue = closer.add(ofModel.shards());
+    const opened = await openQueuesOn(server, { store, model: model.manifest.id }, closer);
+    const { ofModel, queue } = opened;
     closer.add(server.watch(observe));
     // The workers' info lines would hide the run's own, and their warnings would repeat it.
     const logLevel = settings.logLevel === "debug" ? "debug" : "error";
@@ -68,7 +68,7 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
       untilAborted(signal),
       ...(ownRedis === null ? [] : [untilLost(ownRedis, runId)]),
     ]);
-    const what = { inputs, settings, corpus, store, server, ofModel, queue, model, chunker, observe, closer, log };
+    const what = { inputs, settings, corpus, store, server, ...opened, model, chunker, observe, closer, log };
     const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments, signal }));
     // Planning rejects as well when the command is asked to stop; the race reports only the first rejection.
     planned.catch(() => {});

@@ -11,6 +11,7 @@ import { type FleetPresence, forecastOf } from "../../run/run-forecast.ts";
 import { readProgress, reportOf, type RunReport } from "../../run/run-progress.ts";
 import { readRun } from "../../run/read-plan.ts";
 import { RunWatch } from "../../run/run-watch.ts";
+import { findStoreId } from "../../run/store-id.ts";
 import type { StatusCommand } from "../command-settings.ts";
 import { printJson, printLine } from "../output.ts";
 import { type Closer, openStoreOf, withCloser } from "../../fleet/open-ports.ts";
@@ -52,7 +53,7 @@ async function looker(
   const ask =
     url === undefined
       ? null
-      : await asker({ server: openQueue({ url, fleet, readOnly: true }), model: options.model.id, run, closer });
+      : await asker({ server: openQueue({ url, fleet, readOnly: true }), store, model: options.model.id, run, closer });
   return async () => {
     const snapshot = await runWatch.look();
     const { counts, ...presence } = ask === null ? UNASKED : await ask();
@@ -68,13 +69,16 @@ const UNASKED: Answer = { counts: null, workers: null, producers: null, failedJo
 
 /** Connects to Redis. @throws FleetError `redis_unavailable` at first; a Redis that goes away later is waited for. */
 async function asker(
-  params: Readonly<{ server: QueueServer; model: string; run: string; closer: Closer }>,
+  params: Readonly<{ server: QueueServer; store: ObjectStore; model: string; run: string; closer: Closer }>,
 ): Promise<() => Promise<Answer>> {
-  const { server, model, run, closer } = params;
+  const { server, store, model, run, closer } = params;
   await server.check({ allowVolatile: true });
   // Prints nothing, but disconnects from a server that another has replaced.
   closer.add(server.watch());
-  const ofModel = server.ofModel(model);
+  const id = await findStoreId(store);
+  // A store without an identity has no queue yet.
+  if (id === null) return async () => UNASKED;
+  const ofModel = server.ofStore(id).ofModel(model);
   const queue = closer.add(ofModel.shards());
   const workers = closer.add(ofModel.workers());
   const producers = closer.add(ofModel.producers());
