@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import type { z } from "zod";
 import { visibleLines } from "../core/visible.ts";
+import { programVersion } from "../fleet/program-version.ts";
 import * as settings from "./command-settings.ts";
 import * as models from "./model-settings.ts";
 import { FleetCommand } from "./fleet-command.ts";
@@ -61,6 +62,7 @@ type Add = (name: string, description: string, settings: z.ZodObject) => Command
 export function buildProgram(env: NodeJS.ProcessEnv = process.env): Command {
   const program = new FleetCommand("embedfleet", env)
     .description("Embed a large corpus in batch: every row exactly once.")
+    .version(programVersion(), "--version", "print the version")
     .helpCommand(false)
     .configureOutput({ outputError: (message, write) => write(visibleLines(message)) })
     .exitOverride();

@@ -61,6 +61,8 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
     const { signal, leave } = interruptionOf(runId);
     // Workers finish the batches they started, however long that takes; an unresponsive Redis is waited for no longer.
     closer.add({ close: () => supervisor.stop().then(leave) });
+    // At once: Ctrl-C reaches the workers, too, and one that ends by it has not crashed.
+    signal.addEventListener("abort", () => void supervisor.stop(), { once: true });
     supervisor.start();
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
     const over = Promise.race([
