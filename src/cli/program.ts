@@ -26,6 +26,7 @@ const COMMANDS = {
   cancel: async () => (await import("./commands/cancel.ts")).cancel,
   seal: async () => (await inspect()).seal,
   compact: async () => (await import("./commands/keep.ts")).compact,
+  doctor: async () => (await import("./commands/doctor.ts")).doctor,
   gc: async () => (await import("./commands/keep.ts")).gc,
   verify: async () => (await inspect()).verify,
   search: async () => (await import("./commands/search.ts")).search,
@@ -133,6 +134,11 @@ function addWork(add: Add): void {
     "reconcile a fleet's runs and show them on a dashboard, until it is stopped",
     settings.controlCommand,
   ).action(action("control"));
+  add(
+    "doctor",
+    "show what this installation can run on; install the libraries for GPUs",
+    settings.doctorCommand,
+  ).action(action("doctor"));
 }
 
 /** Adds the commands that show or change one run. */
