@@ -28,3 +28,5 @@ export function chooseEngine(
     cure: `use --engine ${ENGINES.map((each) => each.name).join(" or ")}, or pass the engine itself to startWorker: see docs/models.md`,
   });
 }
+
+export { gpuLibraries, installGpuLibraries } from "./onnx/gpu-libraries.ts";

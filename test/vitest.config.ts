@@ -41,6 +41,7 @@ const MORE = [
     "distributed",
     "docs",
     "eval",
+    "install",
     "interrupt",
     "nightly",
     "package",

@@ -1,7 +1,6 @@
 /** The devices that ONNX Runtime can run a model on, and whether this installation supports them. */
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { InferenceSession } from "onnxruntime-node";
 import {
   CPU,
@@ -11,6 +10,7 @@ import {
   parseDevice as parseName,
 } from "../../src/core/device-name.ts";
 import { FleetError } from "../../src/core/errors.ts";
+import { runtimeFolder } from "./gpu-libraries.ts";
 
 /** Kinds of devices that need a library of their own; the CPU provider is part of the runtime. */
 const PROVIDERS = ["cuda", "tensorrt"] as const;
@@ -42,7 +42,7 @@ export function chooseDevice(choice: DeviceChoice): Device {
     "bad_usage",
     `--device ${deviceName(choice)}: ONNX Runtime's library for ${choice.kind} is not installed`,
     {
-      cure: "on Linux x64 with CUDA 12: npm rebuild onnxruntime-node --onnxruntime-node-install=cuda12; or use --device cpu",
+      cure: "on Linux x64 with CUDA 12: embedfleet doctor --install-gpu; or use --device cpu",
     },
   );
 }
@@ -67,7 +67,5 @@ function isKnown({ kind }: Device): boolean {
 /** Checks for the library's file, because the runtime would print an error of its own. */
 function isInstalled(kind: string): boolean {
   if (process.platform !== "linux") return false;
-  const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
-  const library = `libonnxruntime_providers_${kind}.so`;
-  return existsSync(join(root, "bin", "napi-v6", process.platform, process.arch, library));
+  return existsSync(join(runtimeFolder(), `libonnxruntime_providers_${kind}.so`));
 }

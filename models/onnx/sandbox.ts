@@ -35,7 +35,8 @@ export class SandboxEmbedder implements Embedder {
 
   /**
    * Computes rows in the sandbox. After a crash the next call starts a new process.
-   * @throws FleetError `inference_crashed` when the process died or hung; `inference_failed`, `model_invalid`.
+   * @throws FleetError `inference_crashed` when the process died or hung; `worker_failed` when it was told to stop;
+   * `inference_failed`, `model_invalid`.
    */
   embed(params: Readonly<{ rows: readonly RowRef[] }>): Promise<BatchReport> {
     const report = this.#turn.then(() => this.#embed(params.rows));
@@ -95,7 +96,11 @@ export class SandboxEmbedder implements Embedder {
   }
 }
 
+/** A row cannot cause these signals: Ctrl-C and SIGTERM reach every process of a job, and the rows are innocent. */
+const STOPS = ["SIGINT", "SIGTERM"];
+
 function crash(how: string): FleetError {
+  if (STOPS.includes(how)) return new FleetError("worker_failed", `the sandbox of the model was stopped by ${how}`);
   return new FleetError("inference_crashed", `the sandbox of the model ended with ${how}`);
 }
 

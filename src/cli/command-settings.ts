@@ -303,6 +303,14 @@ export const addBackfillCommand = z.object({
   ...jsonSettings.shape,
 });
 
+export const doctorCommand = z.object({
+  installGpu: z.boolean().default(false).meta({
+    description: "download ONNX Runtime's libraries for GPUs (Linux x64, CUDA 12) first",
+    command: "doctor",
+  }),
+  ...jsonSettings.shape,
+});
+
 export type EnqueueCommand = z.infer<typeof enqueueCommand>;
 export type RunCommand = z.infer<typeof runCommand>;
 export type WorkCommand = z.infer<typeof workCommand>;
@@ -321,6 +329,7 @@ export type QuerySettings = z.infer<typeof querySettings> & LogSettings;
 export type SearchCommand = z.infer<typeof searchCommand>;
 export type EvalCommand = z.infer<typeof evalCommand>;
 export type IndexCommand = z.infer<typeof indexCommand>;
+export type DoctorCommand = z.infer<typeof doctorCommand>;
 export type ExportCommand = z.infer<typeof exportCommand>;
 export type SchedulesCommand = z.infer<typeof schedulesCommand>;
 export type AddBackfillCommand = z.infer<typeof addBackfillCommand>;

@@ -5,7 +5,7 @@ import { createLogger } from "../telemetry/log.ts";
 import type { LogSettings } from "./shared-settings.ts";
 
 export function loggerOf(settings: LogSettings): Logger {
-  return createLogger(settings.logLevel);
+  return createLogger(settings.logLevel, settings.logFormat);
 }
 
 let hasPrintedJson = false;

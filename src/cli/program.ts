@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import type { z } from "zod";
 import { visibleLines } from "../core/visible.ts";
+import { programVersion } from "../fleet/program-version.ts";
 import * as settings from "./command-settings.ts";
 import * as models from "./model-settings.ts";
 import { FleetCommand } from "./fleet-command.ts";
@@ -25,6 +26,7 @@ const COMMANDS = {
   cancel: async () => (await import("./commands/cancel.ts")).cancel,
   seal: async () => (await inspect()).seal,
   compact: async () => (await import("./commands/keep.ts")).compact,
+  doctor: async () => (await import("./commands/doctor.ts")).doctor,
   gc: async () => (await import("./commands/keep.ts")).gc,
   verify: async () => (await inspect()).verify,
   search: async () => (await import("./commands/search.ts")).search,
@@ -61,6 +63,7 @@ type Add = (name: string, description: string, settings: z.ZodObject) => Command
 export function buildProgram(env: NodeJS.ProcessEnv = process.env): Command {
   const program = new FleetCommand("embedfleet", env)
     .description("Embed a large corpus in batch: every row exactly once.")
+    .version(programVersion(), "--version", "print the version")
     .helpCommand(false)
     .configureOutput({ outputError: (message, write) => write(visibleLines(message)) })
     .exitOverride();
@@ -131,6 +134,11 @@ function addWork(add: Add): void {
     "reconcile a fleet's runs and show them on a dashboard, until it is stopped",
     settings.controlCommand,
   ).action(action("control"));
+  add(
+    "doctor",
+    "show what this installation can run on; install the libraries for GPUs",
+    settings.doctorCommand,
+  ).action(action("doctor"));
 }
 
 /** Adds the commands that show or change one run. */

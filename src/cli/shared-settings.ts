@@ -7,6 +7,11 @@ export const logSettings = z.object({
     value: "level",
     description: "least severe level of log lines to print",
   }),
+  logFormat: z.enum(["json", "pretty"]).exactOptional().meta({
+    value: "format",
+    description: "format of log lines on standard error",
+    byDefault: "pretty in a terminal, else json",
+  }),
 });
 
 export const jsonSettings = z.object({

@@ -10,6 +10,7 @@ export interface RunStatus extends RunReport, RunForecast {
   readonly workers: readonly WorkerState[] | null;
 }
 
+const NAME_WIDTH = 10;
 const LONGEST_BAR = 40;
 const SHOWN_WORKERS = 20;
 
@@ -17,6 +18,7 @@ export function statusLines(status: RunStatus, params: Readonly<{ columns: numbe
   const { columns } = params;
   const lines = [
     `${status.run}  ${status.state}`,
+    ...failureLines(status, columns),
     bar(status, columns),
     fact("rows", `${count(status.rows)} of ${count(status.plannedRows)}, ${rejects(status)}`),
     fact("files", `${count(status.files)} of ${count(status.plannedShards)}, ${megabytes(status.bytes)}`),
@@ -36,19 +38,40 @@ export function statusLines(status: RunStatus, params: Readonly<{ columns: numbe
 }
 
 function fact(name: string, value: string): string {
-  return `${name.padEnd(10)} ${value}`;
+  return `${name.padEnd(NAME_WIDTH)} ${value}`;
 }
 
 /** A fact wrapped over several lines: a reason without its end would be useless. */
 function wrappedFact(name: string, value: string, columns: number): string[] {
-  const lines = [fact(name, "").trimEnd()];
-  for (const word of visible(value).split(" ")) {
-    const isFirst = lines.length === 1 && lines[0] === name;
-    const longer = isFirst ? fact(name, word) : `${lines.at(-1)} ${word}`;
-    if (isFirst || longer.length <= columns) lines[lines.length - 1] = longer;
-    else lines.push(fact("", word));
+  const width = Math.max(1, columns - fact("", "").length);
+  const lines: string[] = [];
+  for (const word of visible(value)
+    .split(" ")
+    .flatMap((each) => piecesOf(each, width))) {
+    const longer = `${lines.at(-1)} ${word}`;
+    if (lines.length > 0 && longer.length <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
   }
-  return lines;
+  return lines.map((line, i) => fact(i === 0 ? name : "", line));
+}
+
+/** A path may be longer than a line. */
+function piecesOf(word: string, width: number): string[] {
+  const pieces = Math.max(1, Math.ceil(word.length / width));
+  return Array.from({ length: pieces }, (_, i) => word.slice(i * width, (i + 1) * width));
+}
+
+/** The reasons of failed jobs, with one example each, and the command that continues when their cause is fixed. */
+function failureLines({ failedJobs, failures, nextCommand }: RunStatus, columns: number): string[] {
+  if (nextCommand === null) return [];
+  const groups = failures.flatMap(({ jobs, reason, shard }) =>
+    wrappedFact(`${count(jobs)} x`.padStart(NAME_WIDTH), `${reason}, for example in shard ${shard}`, columns),
+  );
+  return [
+    fact("failed", `${count(failedJobs ?? 0)} ${failedJobs === 1 ? "job" : "jobs"}`),
+    ...groups,
+    ...wrappedFact("next", `fix the cause, then: ${nextCommand}`, columns),
+  ];
 }
 
 function bar({ realTokens, plannedTokens }: RunStatus, columns: number): string {

@@ -2,6 +2,7 @@
 import type { Logger } from "pino";
 import { runIdSchema } from "../core/contracts.ts";
 import { FleetError, hasCode, isPassing, messageOf } from "../core/errors.ts";
+import { COUNTED_FAILURES } from "../core/failures.ts";
 import { FLEETS_PREFIX } from "../core/layout.ts";
 import type { JobFailure, ObjectStore } from "../core/ports.ts";
 import type { ModelQueue, StoreQueues } from "../core/queue-server.ts";
@@ -27,9 +28,6 @@ const ANSWER_TIMEOUT_MS = 5000;
 /** Minimum age of an inactive run's snapshot before it is taken again; such runs change only by user action. */
 const LOOK_AGAIN_MS = 60_000;
 const SHOWN_RUNS = 200;
-const SHOWN_FAILURES = 20;
-/** Maximum number of a run's failed jobs that are counted; a higher count adds no information. */
-const COUNTED_FAILURES = 200;
 const SAMPLES = 600;
 
 export interface FleetWatchParams {
@@ -301,6 +299,8 @@ export class FleetWatch {
       producers: seen?.view.producers ?? null,
       planningWaits: seen?.planningWaits ?? new Map<string, string>(),
       failedJobs: failures.length,
+      failures,
+      storeUrl: this.#params.store.url,
     };
     return {
       ...report,
@@ -312,8 +312,6 @@ export class FleetWatch {
       queueName: name,
       isActive,
       rowsByLength: isActive ? snapshot.rowsByLength : [],
-      failedJobs: failures.length,
-      failures: failures.slice(0, SHOWN_FAILURES),
     };
   }
 
@@ -325,6 +323,8 @@ export class FleetWatch {
 
 function byActivity(a: RunView, b: RunView): number {
   if (a.isActive !== b.isActive) return a.isActive ? -1 : 1;
+  const [failuresOfA, failuresOfB] = [a, b].map(({ failures }) => failures.length > 0);
+  if (failuresOfA !== failuresOfB) return failuresOfA ? -1 : 1;
   return a.createdAt < b.createdAt ? 1 : -1;
 }
 

@@ -16,9 +16,6 @@ export interface RunView extends RunReport, RunForecast {
   readonly isActive: boolean;
   /** Number of planned rows per length bucket of `LENGTH_BOUNDS`; empty once the run is sealed. */
   readonly rowsByLength: readonly number[];
-  /** Number of failed jobs of this run, up to a limit, and the first of them. */
-  readonly failedJobs: number;
-  readonly failures: readonly { readonly shard: string; readonly reason: string }[];
 }
 
 export interface QueueView {
@@ -46,7 +43,7 @@ export interface FleetSnapshot {
   readonly fleet: string;
   readonly store: string;
   readonly version: string;
-  /** Runs, active ones first, then the latest. */
+  /** Runs: active ones first, of these the ones with failed jobs; then the latest. */
   readonly runs: readonly RunView[];
   readonly workers: readonly WorkerView[];
   readonly queues: readonly QueueView[];

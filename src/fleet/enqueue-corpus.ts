@@ -36,7 +36,8 @@ import {
 } from "./open-ports.ts";
 import { shareParts } from "./share-parts.ts";
 import { withDefaults } from "./check-settings.ts";
-import { openMetrics, programVersion } from "./open-metrics.ts";
+import { openMetrics } from "./open-metrics.ts";
+import { programVersion } from "./program-version.ts";
 import { processName } from "./process-name.ts";
 import { type EnqueueSettings, enqueueSettings, type Given } from "./settings.ts";
 

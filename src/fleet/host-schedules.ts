@@ -4,6 +4,7 @@ import { BackfillScheduler } from "../control/schedules/scheduler.ts";
 import { ScheduleService } from "../control/schedules/schedule-service.ts";
 import { SchedulePolicy } from "../control/schedules/policy.ts";
 import { allowedInputs } from "../adapters/allowed-inputs.ts";
+import { COUNTED_FAILURES, sayFailures } from "../core/failures.ts";
 import type { Schedule } from "../core/schedule.ts";
 import type { ObjectStore } from "../core/ports.ts";
 import type { ShardQueue, StoreQueues } from "../core/queue-server.ts";
@@ -102,9 +103,9 @@ class Failures {
     const queue = this.#queueOf(options.model.id);
     const { waiting, active, failed } = await queue.counts();
     if (failed === 0 || waiting + active > 0) return null;
-    const failures = await queue.failures({ run, limit: 3 });
+    const failures = await queue.failures({ run, limit: COUNTED_FAILURES });
     if (failures.length === 0) return null;
-    return `shards failed: ${failures.map(({ shard, reason }) => `${shard}: ${reason}`).join("; ")}`;
+    return `shards failed: ${sayFailures(failures)}`;
   }
 
   #queueOf(model: string): ShardQueue {

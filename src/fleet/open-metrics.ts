@@ -1,5 +1,4 @@
 /** The observers of a process of the fleet: metrics, which are served and pushed on request, traces and logs. */
-import { createRequire } from "node:module";
 import type { Logger } from "pino";
 import { Pushgateway } from "prom-client";
 import { messageOf } from "../core/errors.ts";
@@ -11,14 +10,10 @@ import { observeLog } from "../telemetry/observe-log.ts";
 import { hungAfterMs, ProgressWatch, redisSilentAfterMs, serveMetrics } from "../telemetry/serve-metrics.ts";
 import { observeTraces } from "../telemetry/traces.ts";
 import type { Closer } from "./open-ports.ts";
+import { programVersion } from "./program-version.ts";
 import type { MetricsSettings } from "./settings.ts";
 
 const PUSH_TIMEOUT_MS = 5000;
-
-export function programVersion(): string {
-  const require = createRequire(import.meta.url);
-  return (require("../../../package.json") as { version: string }).version;
-}
 
 /**
  * @param params.instance Name of this process for pushed metrics.

@@ -16,7 +16,7 @@ import type { StoreQueues } from "../core/queue-server.ts";
 import type { Observe } from "../core/telemetry.ts";
 import { readClosed } from "../run/read-plan.ts";
 import type { Closer } from "./open-ports.ts";
-import { programVersion } from "./open-metrics.ts";
+import { programVersion } from "./program-version.ts";
 import type { StoreSettings } from "./settings.ts";
 
 /** Parts in progress per machine: while the last batches of one are cut, the first of the next are. */

@@ -1,15 +1,13 @@
 /** What prevents the seal of a fleet's runs, for a process that ends and must not report success. */
 import { FleetError, messageOf } from "../core/errors.ts";
+import { COUNTED_FAILURES, sayFailures } from "../core/failures.ts";
 import { removedKey, runKeys, RUNS_PREFIX } from "../core/layout.ts";
-import type { JobFailure, JobFailures, JobQueue, ObjectStore } from "../core/ports.ts";
+import type { JobFailures, JobQueue, ObjectStore } from "../core/ports.ts";
 import { listActive } from "./active-runs.ts";
 import { findHold, heldFault } from "./hold.ts";
 import { readClosed, readRun } from "./read-plan.ts";
 import { whyOpen } from "./seal.ts";
 import type { Reconciler } from "./reconciler.ts";
-
-/** Most failed shards that a message names. */
-const NAMED_FAILURES = 3;
 
 export interface UnfinishedParams {
   readonly store: ObjectStore;
@@ -83,14 +81,8 @@ async function lackOf(run: string, { store, queue, reconciler }: UnfinishedParam
     const { message, cure = "" } = await heldFault(store, { hold, closed });
     return { run, why: message, cure };
   }
-  const failed = await queue.failures({ run, limit: NAMED_FAILURES });
+  const failed = await queue.failures({ run, limit: COUNTED_FAILURES });
   if (failed.length === 0) return { run, why, cure: `${resume}, then start workers again` };
   const cure = `fix the cause, then: ${resume}, and start workers again`;
   return { run, why: `${why}; failed: ${sayFailures(failed)}`, cure };
-}
-
-/** The first failures, as text. */
-export function sayFailures(failures: readonly JobFailure[]): string {
-  const named = failures.slice(0, NAMED_FAILURES).map(({ shard, reason }) => `${shard}: ${reason}`);
-  return named.join("; ") + (failures.length > NAMED_FAILURES ? `; and ${failures.length - NAMED_FAILURES} more` : "");
 }

@@ -1,4 +1,4 @@
-/** Logger of the process: JSON lines on stderr, human-readable in a terminal. */
+/** Logger of the process, on stderr: JSON lines, or text for people. */
 import { type Logger, pino } from "pino";
 import pretty from "pino-pretty";
 import { FleetError } from "../core/errors.ts";
@@ -7,11 +7,22 @@ import { visible, visibleLines } from "../core/visible.ts";
 /** Fields that may hold a secret. URLs are redacted by their sources. */
 const REDACTED = ["redis", "redisUrl", "credentials", "secretAccessKey", "password", "token"];
 
-export function createLogger(level: string): Logger {
+/** - `json`: one object a line. - `pretty`: text for people. */
+export type LogFormat = "json" | "pretty";
+
+/** @param format By default `pretty` in a terminal and `json` elsewhere. */
+export function createLogger(level: string, format: LogFormat = process.stderr.isTTY ? "pretty" : "json"): Logger {
   const redact = { paths: REDACTED, censor: "***" };
   const options = { level, base: null, redact, serializers: { err: describeError } };
-  if (!process.stderr.isTTY) return pino(options, before(pino.destination({ fd: 2, sync: true }), visibleLines));
-  const forPeople = pretty({ destination: 2, sync: true, ignore: "pid,hostname", translateTime: "SYS:HH:MM:ss" });
+  if (format === "json") return pino(options, before(pino.destination({ fd: 2, sync: true }), visibleLines));
+  const forPeople = pretty({
+    destination: 2,
+    sync: true,
+    ignore: "pid,hostname",
+    translateTime: "SYS:HH:MM:ss",
+    // By default standard output decides, which may be another terminal or none.
+    ...(!process.stderr.isTTY && { colorize: false }),
+  });
   return pino(options, before(forPeople, visibleRecord));
 }
 

@@ -125,6 +125,22 @@ describeInBrowser("the dashboard", () => {
     await worker.finished;
   });
 
+  test("failed jobs are one row for each reason, above everything else of their run", async () => {
+    const broken = [...common, "--run", "broken", "--heads", "dense", "--log-level", "silent"];
+    await cli(["enqueue", join(folder, "corpus.jsonl"), ...broken]);
+    await rm(join(folder, "out/runs/broken/plan/w000000.arrows"));
+    await cli(["work", ...common, "--threads", "1", "--exit-when-done", "--log-level", "silent"]);
+    const card = light.page.getByRole("article", { name: "broken" });
+    await card.getByText("jobs failed").waitFor();
+    const reasons = await card.locator(".failures tbody tr").allInnerTexts();
+    expect(reasons).toEqual([expect.stringMatching(/^\d+\s+there is no object .*w000000.arrows\s+w000000-s\d{4}$/)]);
+    const said = await card.innerText();
+    expect(said).toContain("embedfleet resume broken --out file://");
+    expect(said.indexOf("jobs failed")).toBeLessThan(said.indexOf("Tokens"));
+    expect(said).not.toContain("a worker: none is active");
+    await light.page.screenshot({ path: join(SCREENSHOTS, "dashboard-failures.png"), fullPage: true });
+  });
+
   test("locked, it asks for the token and goes on with it; the raw queues open from it", async () => {
     const locked = await openPage({ url: control.url, scheme: "dark" });
     try {

@@ -79,6 +79,46 @@ test("Ctrl-C reaches every process of the job and ends it well; the same command
   expect(JSON.parse((await cli(["verify", out, "--json"])).stdout)).toMatchObject({ ok: true, rows: 250 });
 });
 
+/** A run of two workers that reads a corpus without an end; its processes are a group, as a terminal's job is. */
+async function planning(): Promise<Pick<Interrupted, "child" | "ended">> {
+  const out = join(await tempFolder(), "out");
+  const args = ["run", "-", "--out", out, "--run", "planned", "--workers", "2", "--threads", "2"];
+  const child = spawn(process.execPath, [CLI, ...args], { detached: true, stdio: ["pipe", "ignore", "pipe"] });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  let stderr = "";
+  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  child.stdin.on("error", () => {});
+  child.stdin.write(makeCorpus({ documents: 3, seed: 15 }));
+  const ended = once(child, "close").then(([code]) => ({ code: code as number | null, stderr }));
+  const ready = async (): Promise<boolean> => stderr.includes("a new run begins");
+  expect(await waitUntil({ ready, alive: () => child.exitCode === null, timeoutMs: 60_000 }), stderr).toBe(true);
+  return { child, ended };
+}
+
+test.each([
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const)(
+  "%s to every process while the corpus is read: no worker that ends by it has crashed",
+  async (name, code) => {
+    const { child, ended } = await planning();
+    process.kill(-child.pid!, name);
+    const finished = await ended;
+    expect(finished.code).toBe(code);
+    expect(finished.stderr).toContain(`stopped by ${name}\n  the same command with --run planned continues`);
+    expect(finished.stderr).not.toMatch(/crash|restart/);
+  },
+);
+
+test("a second Ctrl-C ends the command at once, and no worker counts as crashed", async () => {
+  const { child, ended } = await planning();
+  process.kill(-child.pid!, "SIGINT");
+  process.kill(-child.pid!, "SIGINT");
+  const { stderr } = await ended;
+  expect(child.signalCode ?? child.exitCode).toSatisfy((how) => how === "SIGINT" || how === 130);
+  expect(stderr).not.toMatch(/crash|restart/);
+});
+
 test("a private Redis that is killed ends the command, which says so", async () => {
   const { ended, redisPid } = await begun();
   process.kill(redisPid, "SIGKILL");

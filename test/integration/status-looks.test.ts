@@ -1,6 +1,6 @@
 /** To look at a run changes nothing in Redis, whatever has become of it there. */
 import { randomUUID } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
@@ -73,4 +73,33 @@ test("a queue that only looks says what is damaged, and one that works on it rep
   expect(await redis.get(`${queueBase(name)}failed`)).toBe("damage");
   expect((await works!.counts()).failed).toBe(0);
   expect(await redis.exists(`${queueBase(name)}failed`)).toBe(0);
+});
+
+test("where every job has failed, the reason, its count and the next command come first, and no worker is asked for", async () => {
+  const broken = ["--out", out, "--redis", redisUrl, "--fleet", `${fleet}-broken`];
+  const corpus = join(folder, "many.jsonl");
+  await writeFile(corpus, makeCorpus({ documents: 150, seed: 22 }));
+  await cli(["enqueue", corpus, ...broken, "--run", "broken", "--log-level", "silent"]);
+  await rm(join(out, "runs/broken/plan/w000000.arrows"));
+  const worked = await cli(["work", ...broken, "--exit-when-done", "--threads", "1", "--log-level", "silent"]);
+  const { shards } = JSON.parse(await readFile(join(out, "runs/broken/plan/closed.json"), "utf8")) as {
+    shards: number;
+  };
+  expect(shards).toBeGreaterThan(2);
+  expect({ code: worked.code, stderr: worked.stderr }).toEqual({
+    code: 1,
+    stderr: expect.stringMatching(new RegExp(`w000000.arrows \\(and ${shards - 1} more jobs? like it\\)`)) as string,
+  });
+
+  const next = `embedfleet resume broken --out file://${out}`;
+  const { stdout } = await cli(["status", "broken", ...broken]);
+  const lines = stdout.split("\n");
+  expect(lines[1]).toBe(`failed     ${shards} jobs`);
+  expect(lines[2]).toMatch(/^ +\d+ x there is no object .*w000000.arrows, for example in shard w000000-s\d{4}$/);
+  expect(lines[3]).toBe(`next       fix the cause, then: ${next}`);
+  expect(stdout).not.toContain("a worker");
+  const json = JSON.parse((await cli(["status", "broken", ...broken, "--json"])).stdout) as Record<string, unknown>;
+  expect(Object.keys(json).slice(0, 5)).toEqual(["run", "state", "failedJobs", "failures", "nextCommand"]);
+  expect(json).toMatchObject({ failedJobs: shards, failures: [{ jobs: shards }], nextCommand: next });
+  expect(json["waitsFor"]).toContain("its remaining jobs have failed");
 });

@@ -1,4 +1,5 @@
 /** Environment variables say what the flags say: each of them, for every command that takes it, and nothing else. */
+import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { SettingOption } from "../../src/cli/options.ts";
@@ -152,3 +153,17 @@ test("options that may be repeated hold what was said each time, whatever their 
   expect(twice["textField"]).toEqual(["title", "body", "tail"]);
   expect(parsed("enqueue", ["x", "--out", "y"])["textField"]).toEqual(["text"]);
 });
+
+test.runIf(process.getuid?.() === 0)(
+  "without HOME and an entry in passwd there is still help (needs root, to be nobody)",
+  () => {
+    const program = new URL("../../dist/src/cli/program.js", import.meta.url).href;
+    const script = `
+    const { buildProgram } = await import(${JSON.stringify(program)});
+    process.seteuid(54321);
+    console.log(buildProgram(process.env).commands.map((command) => command.helpInformation()).join(""));`;
+    const args = ["--input-type=module", "-e", script];
+    const said = execFileSync(process.execPath, args, { encoding: "utf8", env: { PATH: process.env["PATH"] } });
+    expect(said).toContain("Usage: embedfleet run");
+  },
+);

@@ -1,6 +1,8 @@
 /** What `status` says, and that it says "unknown" where nobody can know. */
 import { describe, expect, test } from "vitest";
 import { type RunStatus, statusLines } from "../../src/cli/status-lines.ts";
+import { COUNTED_FAILURES, groupFailures } from "../../src/core/failures.ts";
+import type { JobFailure } from "../../src/core/ports.ts";
 import { type WorkerState, workerStateSchema } from "../../src/core/worker-state.ts";
 import { type FleetPresence, forecastOf } from "../../src/run/run-forecast.ts";
 import { WorkerTally } from "../../src/telemetry/worker-tally.ts";
@@ -147,6 +149,57 @@ describe("a store that fails the workers", () => {
     const shard = { run: "r", shard: "s", startedAtMs: 0, durationMs: 1, rows: 1, realTokens: 1 } as const;
     tally.observe({ kind: "shard", outcome: "created", ...shard });
     expect(tally.state("cpu").storeTrouble).toBeNull();
+  });
+});
+
+describe("failures", () => {
+  const jobs = (count: number, reason: string): JobFailure[] =>
+    Array.from({ length: count }, (_, i) => ({ shard: `w000000-s000${i}`, reason: reason.replace("#", String(i)) }));
+
+  test.each([
+    ["paths and numbers", "there is no object /data/a b/runs/#/w00000#.arrows", 1],
+    ["addresses", "s3://bucket/r/# cannot be read: 503 from https://h:90#/x", 1],
+    ["quoted names", 'run "a #" has the token id #; the model knows 99 tokens', 1],
+    ["digests", "they are 0#ae31, but 9#f0 was written (tried # times)", 1],
+    ["lists", `the worker has heads [1, #]`, 1],
+    ["the same words", "the device hangs", 1],
+  ])("that differ only in %s are one group", (_, reason, groups) => {
+    expect(groupFailures(jobs(9, reason))).toHaveLength(groups);
+    expect(groupFailures([...jobs(2, reason), ...jobs(5, "it is another matter in shard #")])).toMatchObject([
+      { jobs: 5, shard: "w000000-s0000", reason: "it is another matter in shard 0" },
+      { jobs: 2 },
+    ]);
+  });
+
+  test("come before everything else, and are never taken for a lack of workers", () => {
+    const failures = [...jobs(3, "there is no object /x/#"), ...jobs(3, "the run's token ids are broken")];
+    const queue = { waiting: 0, active: 0, failed: 6 };
+    const storeUrl = "s3://bucket/prefix";
+    const status = statusOf({ queue }, { workers: [], failedJobs: 6, failures, storeUrl });
+    expect(statusLines(status, { columns: 100 }).slice(0, 6)).toEqual([
+      "spring  embedding",
+      "failed     6 jobs",
+      "       3 x there is no object /x/0, for example in shard w000000-s0000",
+      "       3 x the run's token ids are broken, for example in shard w000000-s0000",
+      "next       fix the cause, then: embedfleet resume spring --out s3://bucket/prefix",
+      expect.stringContaining("40.0 %"),
+    ]);
+    expect(status.waitsFor).toContain("its remaining jobs have failed");
+    expect(status.etaUnknownBecause).toBe("its remaining jobs have failed");
+    for (const columns of [20, 60]) {
+      const lines = statusLines(status, { columns });
+      for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns);
+      expect(lines.map((line) => line.slice(11)).join(columns === 20 ? "" : " ")).toContain("s3://bucket/prefix");
+    }
+  });
+
+  test("of more jobs than are counted are no lack of workers either; some failed jobs are, beside waiting ones", () => {
+    const all = { plannedShards: 90_000, shards: 0, queue: { waiting: 0, active: 0, failed: 90_000 } };
+    expect(statusOf(all, { workers: [], failedJobs: COUNTED_FAILURES }).waitsFor).toContain("have failed");
+    const some = { queue: { waiting: 3, active: 0, failed: 3 } };
+    const status = statusOf(some, { workers: [], failedJobs: 3, failures: jobs(3, "broken") });
+    expect(status.waitsFor).toContain("a worker");
+    expect(statusLines(status, { columns: 90 })[1]).toBe("failed     3 jobs");
   });
 });
 

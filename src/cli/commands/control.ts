@@ -22,7 +22,7 @@ import {
   withCloser,
 } from "../../fleet/open-ports.ts";
 import { startNightly } from "../../fleet/host-schedules.ts";
-import { programVersion } from "../../fleet/open-metrics.ts";
+import { programVersion } from "../../fleet/program-version.ts";
 import { ensureStoreId } from "../../run/store-id.ts";
 
 const LOOK_INTERVAL_MS = 2000;

@@ -9,7 +9,7 @@ import type { ReportCommand } from "../command-settings.ts";
 import { printJson, printLine } from "../output.ts";
 import { openStoreOf, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
-import { programVersion } from "../../fleet/open-metrics.ts";
+import { programVersion } from "../../fleet/program-version.ts";
 
 export async function report(run: string, settings: ReportCommand): Promise<void> {
   await withCloser(async (closer) => {

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type PrivateQueueServer, startPrivateQueueServer } from "../../adapters/open-queue.ts";
 import { FleetError } from "../../core/errors.ts";
+import { sayFailures } from "../../core/failures.ts";
 import type { JobFailures, JobQueue, ObjectStore } from "../../core/ports.ts";
 import { newRunId, plan, prepare } from "../../fleet/enqueue-corpus.ts";
 import { readProgress, reportOf, type RunReport } from "../../run/run-progress.ts";
@@ -9,7 +10,6 @@ import { RunWatch } from "../../run/run-watch.ts";
 import { unmarkActive } from "../../run/active-runs.ts";
 import { heldFault } from "../../run/hold.ts";
 import { sealRun } from "../../run/seal.ts";
-import { sayFailures } from "../../run/unfinished.ts";
 import type { RunCommand } from "../command-settings.ts";
 import { loggerOf, printJson } from "../output.ts";
 import { engineOf, openQueuesOn, queueServerOf, withCloser } from "../../fleet/open-ports.ts";
@@ -61,6 +61,8 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
     const { signal, leave } = interruptionOf(runId);
     // Workers finish the batches they started, however long that takes; an unresponsive Redis is waited for no longer.
     closer.add({ close: () => supervisor.stop().then(leave) });
+    // At once: Ctrl-C reaches the workers, too, and one that ends by it has not crashed.
+    signal.addEventListener("abort", () => void supervisor.stop(), { once: true });
     supervisor.start();
     const failed = supervisor.ended().then(() => new Promise<never>(() => {}));
     const over = Promise.race([

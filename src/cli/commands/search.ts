@@ -65,7 +65,7 @@ export async function openReader(
   params: Readonly<{
     run: string;
     options: RunOptions;
-    settings: Pick<QuerySettings, "model" | "threads" | "logLevel" | "models" | "cacheFolder">;
+    settings: Pick<QuerySettings, "model" | "threads" | "logLevel" | "logFormat" | "models" | "cacheFolder">;
     closer: Closer;
   }>,
 ): Promise<{ tokenizer: Tokenizer; embedder: Embedder }> {

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ScheduleService } from "../../control/schedules/schedule-service.ts";
 import { openQueue } from "../../adapters/open-queue.ts";
 import { hasCode, isPassing, messageOf } from "../../core/errors.ts";
+import { COUNTED_FAILURES } from "../../core/failures.ts";
 import type { ObjectStore, QueueCounts } from "../../core/ports.ts";
 import type { QueueServer, ShardQueue } from "../../core/queue-server.ts";
 import { readPlanningWaits, readWorkers } from "../../core/worker-state.ts";
@@ -23,8 +24,6 @@ import { type RunStatus, statusLines } from "../status-lines.ts";
 const REFRESH_INTERVAL_MS = 1000;
 /** Maximum share of the time spent on taking the status, however large the run is. */
 const LOOK_SHARE = 0.25;
-/** Maximum number of a run's failed jobs that are counted; a higher count adds no information. */
-const COUNTED_FAILURES = 200;
 /** When Redis takes longer than this, only the data from the store is shown. */
 const ANSWER_TIMEOUT_MS = 2000;
 
@@ -36,7 +35,7 @@ export async function status(run: string | undefined, settings: StatusCommand): 
     if (settings.json) return printJson(await look());
     const last = settings.watch || process.stdout.isTTY ? await watch(look) : await look();
     if (last.state === "sealed") return printReport(last, store.url);
-    for (const line of statusLines(last, { columns: process.stdout.columns ?? 80 })) printLine(line);
+    for (const line of statusLines(last, { columns: process.stdout.columns ?? Infinity })) printLine(line);
   });
 }
 
@@ -58,7 +57,12 @@ async function looker(
     const snapshot = await runWatch.look();
     const { counts, ...presence } = ask === null ? UNASKED : await ask();
     const report = reportOf(snapshot, counts);
-    return { ...report, ...forecastOf(report, presence), workers: presence.workers };
+    const forecast = forecastOf(report, { ...presence, storeUrl: store.url });
+    const { state } = report;
+    const { failedJobs, failures, nextCommand } = forecast;
+    // Failures come first, also for a reader of JSON.
+    const first = { run, state, failedJobs, failures, nextCommand };
+    return { ...first, ...report, ...forecast, workers: presence.workers };
   };
 }
 
@@ -100,11 +104,11 @@ async function asker(
 async function countJobs(
   queue: ShardQueue,
   run: string,
-): Promise<Pick<Answer, "counts" | "failedJobs" | "queueDamage">> {
+): Promise<Pick<Answer, "counts" | "failedJobs" | "failures" | "queueDamage">> {
   try {
     const counts = await queue.counts();
     const failures = counts.failed === 0 ? [] : await queue.failures({ run, limit: COUNTED_FAILURES });
-    return { counts, failedJobs: failures.length };
+    return { counts, failedJobs: failures.length, failures };
   } catch (error) {
     if (!hasCode(error, "redis_unsuitable")) throw error;
     return { counts: null, failedJobs: 0, queueDamage: messageOf(error) };

@@ -91,6 +91,7 @@ function runCard(run) {
         action("Cancel", "cancel", run.run, "danger"),
       ),
     ),
+    run.failures.length > 0 && failures(run),
     h(
       "div",
       { class: "progress" },
@@ -110,7 +111,6 @@ function runCard(run) {
     ),
     run.etaUnknownBecause !== null && h("p", { class: "caption" }, `ETA unknown: ${run.etaUnknownBecause}.`),
     run.waitsFor !== null && h("p", { class: "waits" }, h("strong", {}, "Waits for "), `${run.waitsFor}.`),
-    run.failures.length > 0 && failures(run),
   );
 }
 
@@ -122,15 +122,30 @@ function failures(run) {
     h(
       "table",
       {},
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Shard"), h("th", { scope: "col" }, "Reason"))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          ["Jobs", "Reason", "For example"].map((head) => h("th", { scope: "col" }, head)),
+        ),
+      ),
       h(
         "tbody",
         {},
-        run.failures.map(({ shard, reason }) =>
-          h("tr", { "data-key": shard }, h("th", { scope: "row" }, shard), h("td", { class: "reason" }, reason)),
+        run.failures.map(({ shard, reason, jobs }) =>
+          h(
+            "tr",
+            { "data-key": shard },
+            h("th", { scope: "row", class: "number" }, count(jobs)),
+            h("td", { class: "reason" }, reason),
+            h("td", {}, shard),
+          ),
         ),
       ),
     ),
+    h("p", { class: "caption" }, "Fix the cause, then press Resume or type ", h("code", {}, run.nextCommand)),
   );
 }
 
