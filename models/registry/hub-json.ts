@@ -40,12 +40,15 @@ export function readJson(path: string): unknown {
   }
 }
 
+/** Largest number where nothing else is known. */
+const MOST = 2 ** 31 - 1;
+
 /** The first of the names that has a value. @returns Null for none. */
-export function integerOf(config: Config, names: readonly string[], least = 0): number | null {
+export function integerOf(config: Config, names: readonly string[], least = 0, most = MOST): number | null {
   const [name, value] = found(config, names);
   if (value === null) return null;
-  if (Number.isSafeInteger(value) && (value as number) >= least) return value as number;
-  throw wrong(config, name, value, `a whole number of at least ${least}`);
+  if (Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most) return value as number;
+  throw wrong(config, name, value, `a whole number from ${least} to ${most}`);
 }
 
 export function textOf(config: Config, name: string): string | null {
@@ -90,7 +93,7 @@ export function idsOf(config: Config, name: string): number[] {
 }
 
 function found({ values }: Config, names: readonly string[]): [name: string, value: unknown] {
-  const name = names.find((each) => (Object.hasOwn(values, each) ? values[each] : null) != null);
+  const name = names.find((each) => Object.hasOwn(values, each) && values[each] != null);
   return name === undefined ? [names[0]!, null] : [name, values[name]];
 }
 

@@ -190,7 +190,7 @@ function readModule(folder: string, { kind, path }: ListedModule, width: number)
 }
 
 function readDense(config: Config, file: { path: string }): VectorModule {
-  const width = integerOf(config, ["out_features"], 1);
+  const width = integerOf(config, ["out_features"], 1, 65_536);
   if (width === null) throw unusable(config.path, "it has no out_features");
   if (flagOf(config, "use_residual") === true) throw unusable(config.path, "use_residual is not known to embedfleet");
   return { kind: "dense", file, width, bias: flagOf(config, "bias") ?? true, activation: activationOf(config) };

@@ -39,6 +39,9 @@ const OFFSET_FAMILIES = new Set([
   "xmod",
   "ibert",
 ]);
+/** Bounds of what is allocated for a model; the largest known have 300,000 words and 8,192 numbers. */
+const MOST_WORDS = 2 ** 24;
+const MOST_WIDTH = 65_536;
 /** Fields that hold the same size in other families: T5, DistilBERT, nomic and GPT-2. */
 const WIDTHS = ["hidden_size", "d_model", "dim", "n_embd"];
 const POSITIONS = ["max_position_embeddings", "n_positions", "max_seq_len"];
@@ -61,7 +64,7 @@ export function readSizes(folder: string, at: string): HubSizes {
   const transformer = readTransformer(folder, at);
   const tokenizer = readTokenizer(folder, at);
   const padId = idsOf(text, "pad_token_id")[0] ?? idsOf(config, "pad_token_id")[0] ?? tokenizer.idOf("pad_token") ?? 0;
-  const vocabSize = sizeOf(text, ["vocab_size"], "vocab_size", 1);
+  const vocabSize = sizeOf(text, ["vocab_size"], MOST_WORDS);
   if (padId >= vocabSize) throw unusable(config.path, `pad_token_id is ${padId}; vocab_size is ${vocabSize}`);
   const stated = integerOf(text, POSITIONS, 4);
   const positions = stated === null || !OFFSET_FAMILIES.has(kind) ? stated : stated - padId - 1;
@@ -69,7 +72,7 @@ export function readSizes(folder: string, at: string): HubSizes {
   return {
     architecture: {
       kind,
-      hiddenSize: sizeOf(text, WIDTHS, "hidden_size", 1),
+      hiddenSize: sizeOf(text, WIDTHS, MOST_WIDTH),
       vocabSize,
       padId,
       maxTokens: longestRow(config, positions, transformer, tokenizer.config),
@@ -81,9 +84,9 @@ export function readSizes(folder: string, at: string): HubSizes {
   };
 }
 
-function sizeOf(config: Config, names: readonly string[], name: string, least: number): number {
-  const size = integerOf(config, names, least);
-  if (size === null) throw unusable(config.path, `it has no ${name}`);
+function sizeOf(config: Config, names: readonly string[], most: number): number {
+  const size = integerOf(config, names, 1, most);
+  if (size === null) throw unusable(config.path, `it has no ${names[0]!}`);
   return size;
 }
 
