@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { readLayerFile } from "../layers/layer-file.ts";
 import { findGraphs, firstSignature, type HubOutputs, inputsOf, outputsOf } from "./hub-graphs.ts";
-import { type Config, integerOf, objectOf, readOptional, textOf, unusable } from "./hub-json.ts";
+import { type Config, integerOf, objectOf, readOptional, textOf, unsupported, unusable } from "./hub-json.ts";
 import { assertEmbedder, assertTransformer, type HubModules, readModules, transformerFolder } from "./hub-modules.ts";
 import { type HubSizes, readSizes } from "./hub-sizes.ts";
 import type { OnnxManifest } from "./manifest.ts";
@@ -113,7 +113,7 @@ function widthOf(path: string, hiddenSize: number): number {
 function assertUnitLength(config: Config, { modules }: HubModules): void {
   const similarity = textOf(config, "similarity_fn_name") ?? "cosine";
   if (similarity === "cosine" || modules.at(-1)?.kind === "normalize") return;
-  throw unusable(
+  throw unsupported(
     config.path,
     `similarity_fn_name is ${similarity} and the model does not normalise its vectors; embedfleet's all have unit length, so their order would be another`,
   );
@@ -149,13 +149,14 @@ function promptsOf(config: Config): Prompts {
   };
 }
 
-function poolPromptOf(config: Config, { poolsPrompt }: HubModules, { prompts }: Prompts): { poolPrompt?: false } {
+/** A prompt before every text would be pooled with it, so such a model is refused. */
+function poolPromptOf(config: Config, { poolsPrompt }: HubModules, { prefixes }: Prompts): { poolPrompt?: false } {
   if (poolsPrompt) return {};
-  const named = Object.entries(prompts ?? {}).find(([, prompt]) => prompt !== "");
-  if (named === undefined) return { poolPrompt: false };
-  throw unusable(
+  const prompt = prefixes.passage || prefixes.query;
+  if (prompt === "") return { poolPrompt: false };
+  throw unsupported(
     config.path,
-    `the model has the prompt ${JSON.stringify(named[0])} and leaves prompts out of its pooling (include_prompt), which embedfleet cannot`,
+    `the model has the prompt ${JSON.stringify(prompt)} and leaves prompts out of its pooling (include_prompt), which embedfleet cannot`,
   );
 }
 

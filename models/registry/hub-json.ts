@@ -18,6 +18,13 @@ export function unusable(path: string, reason: string, cause?: unknown): FleetEr
   });
 }
 
+/** A file that is as its authors want it, and asks for what is not computed here. */
+export function unsupported(path: string, reason: string): FleetError {
+  return new FleetError("model_invalid", `${path} cannot be used: ${reason}`, {
+    cure: "choose another model: docs/models.md has a table of what works",
+  });
+}
+
 /** @throws FleetError `model_invalid` for a file that is missing, or holds no object. */
 export function readConfig(folder: string, name: string): Config {
   const path = join(folder, name);

@@ -15,6 +15,7 @@ import {
   readOptional,
   textOf,
   textsOf,
+  unsupported,
   unusable,
 } from "./hub-json.ts";
 import { ACTIVATIONS, type Pooling, type VectorModule } from "./manifest.ts";
@@ -134,10 +135,10 @@ const REASONS: Readonly<Record<string, string>> = {
 function kindOf(path: string, type: string): string {
   const kind = type.slice(type.lastIndexOf(".") + 1);
   if (!type.startsWith("sentence_transformers."))
-    throw unusable(path, `the module ${type} is the model's own code, and embedfleet runs none`);
+    throw unsupported(path, `the module ${type} is the model's own code, and embedfleet runs none`);
   if (KNOWN.has(kind)) return kind;
   const reason = REASONS[kind];
-  throw unusable(
+  throw unsupported(
     path,
     `the module ${type} ${reason === undefined ? "is not known to embedfleet" : `makes it ${reason}`}`,
   );
@@ -157,10 +158,10 @@ function poolingOf(config: Config): Pooling[] {
   const modes = named.map((name) => {
     const mode = Object.hasOwn(MODES, name) ? MODES[name] : undefined;
     if (mode !== undefined) return mode;
-    throw unusable(config.path, `its pooling ${JSON.stringify(name)} is none of ${Object.keys(MODES).join(", ")}`);
+    throw unsupported(config.path, `its pooling ${JSON.stringify(name)} is none of ${Object.keys(MODES).join(", ")}`);
   });
   const unknown = Object.keys(config.values).find((name) => isUnknownFlag(name, config.values[name]));
-  if (unknown !== undefined) throw unusable(config.path, `its pooling ${unknown} is not known to embedfleet`);
+  if (unknown !== undefined) throw unsupported(config.path, `its pooling ${unknown} is not known to embedfleet`);
   if (modes.length > 0) return modes;
   return flagged.length > 0 ? flagged : ["mean"];
 }
@@ -178,7 +179,7 @@ function readModule(folder: string, { kind, path }: ListedModule, width: number)
   for (const each of ["module_input_name", "module_output_name"]) {
     const input = textOf(config, each) ?? DEFAULT_INPUT;
     if (input !== DEFAULT_INPUT)
-      throw unusable(config.path, `${each} is ${input}; embedfleet applies a ${kind} to the pooled vector alone`);
+      throw unsupported(config.path, `${each} is ${input}; embedfleet applies a ${kind} to the pooled vector alone`);
   }
   if (kind === "Normalize") return { kind: "normalize" };
   const file = { path: weightsOf(folder, path) };
@@ -192,7 +193,8 @@ function readModule(folder: string, { kind, path }: ListedModule, width: number)
 function readDense(config: Config, file: { path: string }): VectorModule {
   const width = integerOf(config, ["out_features"], 1, 65_536);
   if (width === null) throw unusable(config.path, "it has no out_features");
-  if (flagOf(config, "use_residual") === true) throw unusable(config.path, "use_residual is not known to embedfleet");
+  if (flagOf(config, "use_residual") === true)
+    throw unsupported(config.path, "use_residual is not known to embedfleet");
   return { kind: "dense", file, width, bias: flagOf(config, "bias") ?? true, activation: activationOf(config) };
 }
 
@@ -202,7 +204,7 @@ function activationOf(config: Config): (typeof ACTIVATIONS)[number] {
   const name = type.slice(type.lastIndexOf(".") + 1);
   const activation = ACTIVATIONS.find((each) => each === name);
   if (activation !== undefined && type.startsWith("torch.")) return activation;
-  throw unusable(config.path, `its activation ${type} is none of ${ACTIVATIONS.join(", ")}`);
+  throw unsupported(config.path, `its activation ${type} is none of ${ACTIVATIONS.join(", ")}`);
 }
 
 function weightsOf(folder: string, path: string): string {
@@ -220,26 +222,26 @@ export function assertEmbedder(config: Config): void {
     SparseEncoder: "a sparse encoder (SPLADE), which weighs words that a text does not have",
     MultiVectorEncoder: "a multi-vector encoder (ColBERT) of sentence-transformers' own kind",
   };
-  throw unusable(config.path, `model_type ${kind} is ${kinds[kind] ?? "not known to embedfleet"}`);
+  throw unsupported(config.path, `model_type ${kind} is ${kinds[kind] ?? "not known to embedfleet"}`);
 }
 
 /** Refuses a transformer that returns no hidden states of a text. @param config Its `sentence_bert_config.json`. */
 export function assertTransformer(config: Config): void {
   const task = textOf(config, "transformer_task") ?? "feature-extraction";
   if (task !== "feature-extraction")
-    throw unusable(
+    throw unsupported(
       config.path,
       `transformer_task ${task} gives no hidden states: the model is no embedder, or a sparse one`,
     );
   const output = textOf(config, "module_output_name") ?? "token_embeddings";
   if (output !== "token_embeddings")
-    throw unusable(config.path, `module_output_name ${output} is not known to embedfleet`);
+    throw unsupported(config.path, `module_output_name ${output} is not known to embedfleet`);
   const modalities = objectOf(config, "modality_config");
   if (modalities === null) return;
   const text = objectOf(modalities, "text");
   const states = text === null ? null : (textOf(text, "method_output_name") ?? "last_hidden_state");
   if (states !== "last_hidden_state")
-    throw unusable(
+    throw unsupported(
       config.path,
       states === null ? "the model takes no plain text" : `it pools ${states}, and embedfleet last_hidden_state`,
     );

@@ -49,6 +49,8 @@ const POSITIONS = ["max_position_embeddings", "n_positions", "max_seq_len"];
 const TRANSFORMER_CONFIGS = ["bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"].map(
   (kind) => `sentence_${kind}_config.json`,
 );
+/** Longest row where nothing says one. */
+const USUAL_LENGTH = 512;
 /** Lengths from here on stand for "unknown" in a tokenizer's configuration. */
 const UNKNOWN_LENGTH = 1e9;
 
@@ -95,19 +97,17 @@ function readTransformer(folder: string, at: string): Config {
   return readOptional(folder, paths.find((path) => existsSync(join(folder, path))) ?? paths[0]!);
 }
 
-/** The stated length, else the tokenizer's; never more than the model has positions. */
+/**
+ * The stated length, else the tokenizer's; never more than the model has positions. Models with relative positions, such
+ * as T5, may have none of these.
+ */
 function longestRow(config: Config, positions: number | null, transformer: Config, tokenizer: Config): number {
   const stated = integerOf(transformer, ["max_seq_length"], 1);
   const ofTokenizer = tokenizer.values["model_max_length"];
   const known = typeof ofTokenizer === "number" && ofTokenizer >= 1 && ofTokenizer < UNKNOWN_LENGTH;
   const longest = Math.min(positions ?? Infinity, stated ?? (known ? Math.floor(ofTokenizer) : Infinity));
-  if (longest === Infinity)
-    throw unusable(
-      config.path,
-      `neither ${POSITIONS[0]} nor the tokenizer's model_max_length says how long a row may be`,
-    );
   if (longest < 3) throw unusable(config.path, `rows of at most ${longest} tokens leave no room for a text`);
-  return longest;
+  return longest === Infinity ? USUAL_LENGTH : longest;
 }
 
 // --- The tokenizer --------------------------------------------------------------------------
@@ -140,6 +140,7 @@ function readTokenizer(folder: string, at: string): HubTokenizer {
   const found = [...named, unknown, ...word].filter(
     (id): id is number => Number.isSafeInteger(id) && (id as number) >= 0,
   );
+  assertOneCase(config, values["normalizer"]);
   return { path, config, lowersCase: lowersCase(values["normalizer"]), nonLexicalIds: found, idOf };
 }
 
@@ -162,6 +163,21 @@ function vocabularyOf(
 function contentOf(token: unknown): unknown {
   return isObject(token) ? token["content"] : token;
 }
+
+/**
+ * transformers lets `do_lower_case` of a BERT tokenizer's configuration win over the normalizer in `tokenizer.json`, which
+ * alone is read here.
+ */
+function assertOneCase(config: Config, normalizer: unknown): void {
+  const wanted = flagOf(config, "do_lower_case");
+  const isPlain = GENERIC_TOKENIZERS.has(textOf(config, "tokenizer_class") ?? "");
+  if (wanted === null || isPlain || !isObject(normalizer) || normalizer["type"] !== "BertNormalizer") return;
+  if (wanted === lowersCase(normalizer)) return;
+  throw unusable(config.path, `do_lower_case is ${wanted}, and the normalizer of tokenizer.json does otherwise`);
+}
+
+/** Classes that take `tokenizer.json` as it is. */
+const GENERIC_TOKENIZERS = new Set(["PreTrainedTokenizerFast", "TokenizersBackend"]);
 
 function lowersCase(normalizer: unknown): boolean {
   if (!isObject(normalizer)) return false;

@@ -138,7 +138,7 @@ async function checkFile(
       "model_invalid",
       `model ${manifest.id} lacks its file ${join(folder, file.path)}: ${messageOf(error)}`,
       {
-        cure: cureFor(manifest),
+        cure: file === manifest.tokenizer && manifest.hub === null ? NO_TOKENIZER : cureFor(manifest),
         cause: error,
       },
     );
@@ -153,6 +153,9 @@ async function checkFile(
   }
   return { ...found, path: file.path };
 }
+
+const NO_TOKENIZER =
+  "save the tokenizer as tokenizer.json: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers";
 
 function cureFor({ id, hub }: ModelManifest): string {
   return hub === null ? "install the model again" : `embedfleet models pull ${id}`;
