@@ -2,8 +2,9 @@
 import { realpathSync } from "node:fs";
 import { dirname, isAbsolute, join, posix, relative, sep, win32 } from "node:path";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
+import { type GraphSignature, signatureOf } from "./graph-signature.ts";
 import { filesOfGraph, type GraphFile } from "./onnx-reader.ts";
-import { statPlain, withPlainFile } from "../registry/plain-file.ts";
+import { type PlainFile, statPlain, withPlainFile } from "../registry/plain-file.ts";
 
 /**
  * @param graph Path relative to the folder.
@@ -12,7 +13,7 @@ import { statPlain, withPlainFile } from "../registry/plain-file.ts";
  */
 export function externalFilesOf(folder: string, graph: string): string[] {
   const path = join(folder, graph);
-  const files = readGraph(path);
+  const files: GraphFile[] = readGraph(path, filesOfGraph);
   // In a hub's cache, a model's files and the graph are links into one folder; files beside the target are the model's.
   const homes = [folder, dirname(realpathSync(path))].map((home) => realpathSync(home));
   const paths = files.map(({ location, leastBytes }) => {
@@ -61,11 +62,16 @@ function someOf(paths: readonly string[]): string {
     : some.join(", ");
 }
 
-function readGraph(path: string): GraphFile[] {
+/** Inputs and outputs of a graph. @throws `UnreadableGraph` */
+export function readSignature(path: string): GraphSignature {
+  return readGraph(path, signatureOf);
+}
+
+function readGraph<T>(path: string, read: (file: PlainFile) => T): T {
   // The runtime treats a name with this ending as its own format, which cannot be read here.
   if (path.toLowerCase().endsWith(".ort")) throw new UnreadableGraph(path, "it is in ONNX Runtime's own format");
   try {
-    return withPlainFile(path, filesOfGraph);
+    return withPlainFile(path, read);
   } catch (error) {
     throw error instanceof FleetError ? error : new UnreadableGraph(path, messageOf(error), error);
   }

@@ -49,12 +49,12 @@ function ownValues(head: "sparse" | "colbert", ref: RowRef): number {
   return head === "sparse" ? tokens : (tokens - 1) * ref.shard.dim;
 }
 
-/** @param vector Of the model's width; a shard's may be narrower (Matryoshka), and is then rescaled to unit length. */
+/** @param vector Of the model's width or more; a shard's may be narrower (Matryoshka). The row gets unit length. */
 export function scatterDense(vector: Float32Array, shard: ShardBuffers, row: number): void {
   const { dim, dense } = shard;
   const target = dense!.subarray(row * dim, (row + 1) * dim);
   target.set(vector.subarray(0, dim));
-  if (vector.length > dim) normalize(target);
+  normalize(target);
 }
 
 export function normalize(vector: Float32Array): void {

@@ -1,6 +1,6 @@
 /** One model on one device: rows in, the outputs of their padded batch out. */
 import { relative, sep } from "node:path";
-import { InferenceSession, Tensor } from "onnxruntime-node";
+import { InferenceSession } from "onnxruntime-node";
 import {
   allocateShard,
   type BatchReport,
@@ -9,7 +9,7 @@ import {
   type ShardBuffers,
   wantedHeads,
 } from "../../src/core/batch.ts";
-import { ALL_HEADS, type Head } from "../../src/core/contracts.ts";
+import type { Head } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { nowMs } from "../../src/core/telemetry.ts";
 import { type Device, deviceName } from "../../src/core/device-name.ts";
@@ -17,8 +17,12 @@ import { cudaOf, providersOf } from "./device.ts";
 import { fromHalf } from "../../src/core/half.ts";
 import { type BatchOutputs, Scatterer } from "./scatter.ts";
 import { assertListed } from "../graph/graph-files.ts";
+import type { GraphValue } from "../graph/graph-signature.ts";
+import { assertSignature } from "../registry/check-signature.ts";
+import { BatchFeeds } from "./feeds.ts";
 import { HiddenHeads } from "./hidden-heads.ts";
-import { givesSame, notUsed, openTiers, testRows, type Tier } from "./tensorrt-engines.ts";
+import type { HiddenStates } from "./pooling.ts";
+import { cosine, givesSame, notUsed, openTiers, testRows, type Tier } from "./tensorrt-engines.ts";
 import { loadPinned } from "../registry/pinned-files.ts";
 import { paddedLengthOf, type SessionParams } from "./session-params.ts";
 import { chooseTier } from "./tensorrt-tiers.ts";
@@ -28,6 +32,8 @@ const OUT_OF_MEMORY =
   /out of memory|bad.?alloc|failed to allocate memory|CUDA_ERROR_OUT_OF_MEMORY|available memory of/i;
 const WARM_UP_TOKENS = 16;
 const TYPICAL_TOKENS = 512;
+/** Least cosine of a vector made by the graph and one made from the same hidden states here, in any precision. */
+const SAME_VECTORS = 0.999;
 
 /** A batch that the device has computed. */
 export interface Computed {
@@ -46,9 +52,7 @@ export class ModelSession {
   readonly #params: SessionParams;
   readonly #hidden: HiddenHeads;
   readonly #scatterer: Scatterer;
-  /** Grows to the largest batch and stays; ONNX Runtime copies inputs on entry. */
-  #ids = new BigInt64Array(0);
-  #mask = new BigInt64Array(0);
+  readonly #feeds: BatchFeeds;
 
   private constructor(
     params: SessionParams,
@@ -64,6 +68,7 @@ export class ModelSession {
     this.#tiers = made.tiers;
     this.#params = params;
     this.#hidden = made.hidden;
+    this.#feeds = new BatchFeeds(params.manifest, made.session.inputMetadata);
     this.#scatterer = new Scatterer(params.manifest);
   }
 
@@ -73,6 +78,7 @@ export class ModelSession {
    */
   static async open(params: SessionParams): Promise<ModelSession> {
     const opened = await loadPinned(params.files, () => ModelSession.#load(params));
+    await opened.#assertSameVectors();
     await opened.#dropStrangers();
     await opened.#warmUp();
     return opened;
@@ -113,7 +119,7 @@ export class ModelSession {
     const heads = wantedHeads(rows);
     const lengths = rows.map(rowLength);
     const longest = paddedLengthOf(this.#params, Math.max(...lengths));
-    const feeds = this.#feeds(rows, longest);
+    const feeds = this.#feeds.of(rows, longest);
     const names = [...new Set(heads.map((head) => this.#params.manifest.heads[head]!.output))];
     const startedAtMs = nowMs();
     const tier = chooseTier(tiers, { batch: rows.length, length: longest });
@@ -129,44 +135,61 @@ export class ModelSession {
   }
 
   async #finish(head: Head, batch: UnfinishedBatch): Promise<Float32Array | Uint16Array> {
-    const { tensors, hidden, lengths, longest } = batch;
     const { output, finished } = this.#params.manifest.heads[head]!;
-    const values = valuesOf(tensors[output]!);
-    if (finished) return values;
-    const singles = hidden.get(output) ?? (values instanceof Uint16Array ? fromHalf(values) : values);
-    hidden.set(output, singles);
-    return this.#hidden.finish(head, { values: singles, batch: lengths.length, lengths, longest });
+    if (!finished) return this.#hidden.finish(head, this.#statesOf(output, batch));
+    const { dim } = this.#params.manifest;
+    const { dims } = batch.tensors[output]!;
+    if (head === "dense" && (dims.length !== 2 || dims[1]! < dim)) throw this.#unlike(output, dims, `rows of ${dim}`);
+    return valuesOf(batch.tensors[output]!);
   }
 
-  /** Inputs as int64 [batch, longest]: ids, mask and, where needed, type ids; padded on the right. */
-  #feeds(rows: readonly RowRef[], longest: number): Record<string, Tensor> {
-    const area = rows.length * longest;
-    if (this.#ids.length < area) {
-      this.#ids = new BigInt64Array(area);
-      this.#mask = new BigInt64Array(area);
-    }
-    // An id fits the low half of its int64, so the halves are written without creating BigInts.
-    const ids = new Int32Array(this.#ids.buffer, 0, area * 2).fill(0);
-    const mask = new Int32Array(this.#mask.buffer, 0, area * 2).fill(0);
-    const { inputs, architecture } = this.#params.manifest;
-    const { padId } = architecture;
-    rows.forEach(({ shard, row }, index) => {
-      const start = shard.offsets[row]!;
-      const tokens = shard.offsets[row + 1]! - start;
-      const base = index * longest;
-      for (let token = 0; token < tokens; token++) {
-        ids[(base + token) * 2] = shard.ids[start + token]!;
-        mask[(base + token) * 2] = 1;
-      }
-      for (let token = tokens; token < longest; token++) ids[(base + token) * 2] = padId;
+  #statesOf(output: string, { tensors, hidden, lengths, longest }: UnfinishedBatch): HiddenStates {
+    const { hiddenSize } = this.#params.manifest.architecture;
+    const { dims } = tensors[output]!;
+    const batch = lengths.length;
+    if (dims.join() !== [batch, longest, hiddenSize].join())
+      throw this.#unlike(output, dims, `${batch} x ${longest} x ${hiddenSize}`);
+    const values = valuesOf(tensors[output]!);
+    const singles = hidden.get(output) ?? (values instanceof Uint16Array ? fromHalf(values) : values);
+    hidden.set(output, singles);
+    return { values: singles, batch, lengths, longest };
+  }
+
+  #unlike(output: string, dims: readonly number[], expected: string): FleetError {
+    const { weightsPath, manifest } = this.#params;
+    return new FleetError(
+      "model_invalid",
+      `the output ${output} of ${weightsPath} is ${dims.join(" x ")} for a batch; model ${manifest.id} needs ${expected}`,
+      { cure: "fix the model's manifest.json, or export the model again" },
+    );
+  }
+
+  /** A graph that ends with the vector must make it as the model's modules do. */
+  async #assertSameVectors(): Promise<void> {
+    const { manifest, weightsPath } = this.#params;
+    const { dense } = manifest.heads;
+    if (dense?.finished !== true || dense.from === undefined) return;
+    const { maxTokens } = manifest.architecture;
+    const shape = { batch: 2, length: Math.min(WARM_UP_TOKENS, maxTokens) };
+    const shard = testRows(manifest, { min: shape, max: shape });
+    const rows = [0, 1].map((row) => ({ shard, row }));
+    const tensors = await this.#session.run(this.#feeds.of(rows, shape.length), [dense.output, dense.from.output]);
+    const lengths = rows.map(rowLength);
+    const states = this.#statesOf(dense.from.output, { tensors, hidden: new Map(), lengths, longest: shape.length });
+    const made = await this.#hidden.dense(states);
+    this.#scatterer.scatter(rows, {
+      longest: shape.length,
+      heads: new Map([["dense", valuesOf(tensors[dense.output]!)]]),
     });
-    const shape = [rows.length, longest];
-    const wantsTypes = inputs.typeIds !== undefined && this.#session.inputNames.includes(inputs.typeIds);
-    return {
-      [inputs.ids]: new Tensor("int64", this.#ids.subarray(0, area), shape),
-      [inputs.mask]: new Tensor("int64", this.#mask.subarray(0, area), shape),
-      ...(wantsTypes && { [inputs.typeIds!]: new Tensor("int64", new BigInt64Array(area), shape) }),
-    };
+    const similarity = cosine(made, shard.dense!);
+    if (similarity >= SAME_VECTORS) return;
+    throw new FleetError(
+      "model_invalid",
+      `the output ${dense.output} of ${weightsPath} is not what the model's modules make of ${dense.from.output}: their cosine is ${similarity.toFixed(3)}`,
+      {
+        cure: "export the model again, or add a manifest.json that says which output is the vector: see docs/models.md",
+      },
+    );
   }
 
   /** Drops engines compiled from other weights than the graph's: they would load and compute different vectors. */
@@ -222,40 +245,18 @@ function valuesOf({ data }: InferenceSession.OnnxValueMapType[string]): Float32A
 
 /** Checks inputs, outputs and their widths before the session gets any row. */
 function assertGraph(session: InferenceSession, { manifest, weightsPath }: SessionParams): void {
-  const { id, inputs, heads, dim, architecture } = manifest;
-  const known = [inputs.ids, inputs.mask, inputs.typeIds];
-  const strange = session.inputNames.filter((name) => !known.includes(name));
-  const lacking = [inputs.ids, inputs.mask].filter((name) => !session.inputNames.includes(name));
-  if (strange.length + lacking.length > 0) {
-    throw unlike(
-      `${weightsPath} takes ${session.inputNames.join(", ")}; the manifest of model ${id} has ${known.filter(Boolean).join(", ")}`,
-    );
-  }
-  for (const head of ALL_HEADS) {
-    if (heads[head] === undefined) continue;
-    const { output, finished } = heads[head];
-    const found = session.outputMetadata.find(({ name }) => name === output);
-    if (found?.isTensor !== true) {
-      throw unlike(
-        `${weightsPath} has the outputs ${session.outputNames.join(", ")}; none of them is ${output}, the ${head} head of model ${id}`,
-      );
-    }
-    const width = found.shape.at(-1);
-    const expected = finished ? dim : architecture.hiddenSize;
-    const hasWidth = head !== "sparse" || !finished;
-    if (hasWidth && typeof width === "number" && width !== expected)
-      throw unlike(
-        `the output ${output} of ${weightsPath} is ${width} wide; the manifest of model ${id} says ${expected}`,
-      );
-    if (!["float32", "float16"].includes(found.type))
-      throw unlike(`the output ${output} of ${weightsPath} is ${found.type}; it must be float32 or float16`);
-  }
+  const { inputMetadata, outputMetadata } = session;
+  assertSignature(manifest, weightsPath, {
+    inputs: inputMetadata.map(toGraphValue),
+    outputs: outputMetadata.map(toGraphValue),
+  });
 }
 
-function unlike(message: string): FleetError {
-  return new FleetError("model_invalid", message, {
-    cure: "fix the model's manifest.json, or export the model again",
-  });
+/** The runtime has an empty shape for an unknown one. */
+function toGraphValue(value: InferenceSession.ValueMetadata): GraphValue {
+  if (!value.isTensor) return { name: value.name, type: null, shape: null };
+  const { name, type, shape } = value;
+  return { name, type, shape: shape.length === 0 ? null : shape };
 }
 
 function notLoaded(path: string, device: Device, error: unknown): FleetError {

@@ -99,7 +99,7 @@ export function givesSame(engine: ShardBuffers, graph: ShardBuffers, { precision
 }
 
 /** Cosine similarity; 1 for two zero vectors. */
-function cosine(a: Float32Array, b: Float32Array): number {
+export function cosine(a: Float32Array, b: Float32Array): number {
   let [dot, aSquares, bSquares] = [0, 0, 0];
   a.forEach((value, i) => {
     dot += value * b[i]!;

@@ -1,127 +1,163 @@
 /**
- * A folder in the layout of the Hugging Face hub, described as a manifest: `config.json`,
- * `tokenizer.json`, `onnx/model.onnx` or `model.onnx`, pooling from sentence-transformers'
- * `1_Pooling/config.json`, and BGE-M3's two extra heads if they are beside it.
+ * A folder in the layout of the Hugging Face hub, described as a manifest: `config.json`, `tokenizer.json`,
+ * `onnx/model.onnx` or `model.onnx`, the modules of sentence-transformers, and BGE-M3's two extra heads if
+ * they are beside it.
  */
 import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { z } from "zod";
-import type { Precision } from "../../src/core/contracts.ts";
-import { FleetError, messageOf } from "../../src/core/errors.ts";
-import { externalFilesOf } from "../graph/graph-files.ts";
-import type { ModelFile, OnnxManifest } from "./manifest.ts";
-import { readText } from "./plain-file.ts";
-
-const configSchema = z.object({
-  model_type: z.string().min(1),
-  hidden_size: z.int().min(1),
-  vocab_size: z.int().min(1),
-  max_position_embeddings: z.int().min(4),
-  pad_token_id: z.int().min(0).default(0),
-  bos_token_id: z.int().min(0).nullish(),
-  eos_token_id: z.int().min(0).nullish(),
-});
-const poolingSchema = z.object({
-  pooling_mode_cls_token: z.boolean().optional(),
-  pooling_mode_mean_tokens: z.boolean().optional(),
-  pooling_mode_lasttoken: z.boolean().optional(),
-});
-const lengthSchema = z.object({ max_seq_length: z.int().min(3) });
-const promptsSchema = z.object({ prompts: z.record(z.string(), z.string()).optional() });
-const tokenizerSchema = z.object({ model: z.object({ unk_id: z.int().nullish() }) });
-
-/** Families whose first position is the one after the pad id's. */
-const ROBERTA_FAMILY = new Set(["roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"]);
-/** Names that exporters give to a graph, by precision. */
-const GRAPHS: Readonly<Partial<Record<Precision, readonly string[]>>> = {
-  fp32: ["model.onnx"],
-  fp16: ["model_fp16.onnx"],
-  int8: ["model_int8.onnx", "model_quantized.onnx"],
-};
+import { readLayerFile } from "../layers/layer-file.ts";
+import { findGraphs, firstSignature, type HubOutputs, inputsOf, outputsOf } from "./hub-graphs.ts";
+import { type Config, integerOf, objectOf, readOptional, textOf, unsupported, unusable } from "./hub-json.ts";
+import { assertEmbedder, assertTransformer, type HubModules, readModules, transformerFolder } from "./hub-modules.ts";
+import { type HubSizes, readSizes } from "./hub-sizes.ts";
+import type { OnnxManifest } from "./manifest.ts";
 
 /** Describes a hub folder. @throws FleetError `model_invalid`, naming the file that is missing or cannot be used. */
 export function describeFolder(folder: string): OnnxManifest {
-  const config = readJson(folder, "config.json", configSchema);
-  const weights = findWeights(folder);
-  const positionOffset = ROBERTA_FAMILY.has(config.model_type) ? config.pad_token_id + 1 : 0;
-  const positions = config.max_position_embeddings - positionOffset;
-  const lengths = readOptional(folder, "sentence_bert_config.json", lengthSchema);
-  const prompts = readOptional(folder, "config_sentence_transformers.json", promptsSchema)?.prompts ?? {};
+  const config = readOptional(folder, "config_sentence_transformers.json");
+  assertEmbedder(config);
+  const at = transformerFolder(folder);
+  const sizes = readSizes(folder, at);
+  assertTransformer(sizes.transformer);
+  const weights = findGraphs(folder, at);
+  const signature = firstSignature(folder, weights);
+  const outputs = outputsOf(join(folder, Object.values(weights)[0]![0]!.path), signature);
+  const modules = readModules(folder, sizes.architecture.hiddenSize);
+  assertUnitLength(config, modules);
+  const prompts = promptsOf(config);
+  const dense = denseOf(folder, { modules, outputs });
+  const dim = Math.min(dense.width, integerOf(config, ["truncate_dim"], 1) ?? Infinity);
   return {
     id: idOf(folder),
     hub: null,
     revision: "local",
-    description: `${config.model_type} from ${folder}`,
+    description: `${sizes.architecture.kind} from ${folder}`,
     notice: null,
     license: "see the model's own card",
-    tokenizer: { path: tokenizerOf(folder) },
-    architecture: {
-      kind: config.model_type,
-      hiddenSize: config.hidden_size,
-      vocabSize: config.vocab_size,
-      padId: config.pad_token_id,
-      maxTokens: Math.min(positions, lengths?.max_seq_length ?? positions),
-    },
-    dim: config.hidden_size,
-    prefixes: { query: prompts["query"] ?? "", passage: prompts["passage"] ?? prompts["document"] ?? "" },
-    inputs: { ids: "input_ids", mask: "attention_mask", typeIds: "token_type_ids" },
-    heads: headsOf(folder, config),
+    tokenizer: { path: sizes.tokenizer },
+    architecture: sizes.architecture,
+    dim,
+    ...prompts,
+    ...poolPromptOf(config, modules, prompts),
+    ...(sizes.lowersCase && { lowerCase: true }),
+    inputs: inputsOf(signature),
+    ...headsOf(folder, { dense: dense.head, states: outputs.states, sizes, dim }),
     weights,
   };
 }
 
-function headsOf(folder: string, config: z.infer<typeof configSchema>): OnnxManifest["heads"] {
-  const output = "last_hidden_state";
-  const hidden = { output, finished: false } as const;
-  const has = (name: string): boolean => existsSync(join(folder, name));
-  const unknownId = readOptional(folder, tokenizerOf(folder), tokenizerSchema)?.model.unk_id;
-  const special = [config.bos_token_id, config.pad_token_id, config.eos_token_id, unknownId];
-  const nonLexicalIds = [...new Set(special.filter((id) => typeof id === "number"))].sort((a, b) => a - b);
+// --- Heads ----------------------------------------------------------------------------------
+
+type Heads = OnnxManifest["heads"];
+
+/** A graph that ends with the vector is taken at its word, and checked against the modules where it has the states. */
+function denseOf(
+  folder: string,
+  params: Readonly<{ modules: HubModules; outputs: HubOutputs }>,
+): { head: NonNullable<Heads["dense"]>; width: number } {
+  const { modules, outputs } = params;
+  const { vector, states, hasStates } = outputs;
+  const pooled = {
+    pooling: modules.pooling.length === 1 ? modules.pooling[0]! : [...modules.pooling],
+    ...(modules.modules.length > 0 && { modules: [...modules.modules] }),
+  };
+  if (vector === null) {
+    assertWhole(folder, modules);
+    return { head: { output: states, finished: false, ...pooled }, width: modules.width };
+  }
+  if (vector.width !== null && modules.isListed && vector.width !== modules.width) {
+    const message = `its modules make vectors of ${modules.width} numbers; the graph's ${vector.output} has ${vector.width}`;
+    throw unusable(join(folder, "modules.json"), message);
+  }
+  const isChecked = hasStates && modules.isListed && modules.missing.length === 0;
   return {
-    dense: { ...hidden, pooling: poolingOf(folder) },
-    ...(has("sparse_linear.pt") && { sparse: { ...hidden, nonLexicalIds, linear: { path: "sparse_linear.pt" } } }),
-    ...(has("colbert_linear.pt") && { colbert: { ...hidden, linear: { path: "colbert_linear.pt" } } }),
+    head: { output: vector.output, finished: true, ...(isChecked && { from: { output: states, ...pooled } }) },
+    width: vector.width ?? modules.width,
   };
 }
 
-function poolingOf(folder: string): "cls" | "mean" | "last" {
-  const pooling = readJson(folder, "1_Pooling/config.json", poolingSchema);
-  const modes = [
-    pooling.pooling_mode_cls_token === true ? (["cls"] as const) : [],
-    pooling.pooling_mode_mean_tokens === true ? (["mean"] as const) : [],
-    pooling.pooling_mode_lasttoken === true ? (["last"] as const) : [],
-  ].flat();
-  if (modes.length === 1) return modes[0]!;
-  throw new FleetError(
-    "model_invalid",
-    `${join(folder, "1_Pooling/config.json")} asks for ${modes.length === 0 ? "none of cls, mean and last" : modes.join(" and ")}`,
-    { cure: "add a manifest.json that states the pooling to the folder: see docs/models.md" },
+function assertWhole(folder: string, { missing }: HubModules): void {
+  if (missing.length > 0) throw unusable(join(folder, "modules.json"), `${join(folder, missing[0]!)} does not exist`);
+}
+
+function headsOf(
+  folder: string,
+  params: Readonly<{ dense: NonNullable<Heads["dense"]>; states: string; sizes: HubSizes; dim: number }>,
+): Pick<OnnxManifest, "heads"> & Partial<Pick<OnnxManifest, "notice">> {
+  const { dense, states, sizes, dim } = params;
+  const { nonLexicalIds, architecture } = sizes;
+  const hidden = { output: states, finished: false } as const;
+  const has = (name: string): boolean => existsSync(join(folder, name));
+  const sparse = { ...hidden, nonLexicalIds: [...nonLexicalIds], linear: { path: "sparse_linear.pt" } };
+  const colbert = { ...hidden, linear: { path: "colbert_linear.pt" } };
+  const width = has(colbert.linear.path) ? widthOf(join(folder, colbert.linear.path), architecture.hiddenSize) : null;
+  const heads = { dense, ...(has(sparse.linear.path) && { sparse }) };
+  if (width === null) return { heads };
+  if (width === dim) return { heads: { ...heads, colbert } };
+  return {
+    heads,
+    notice: `its ColBERT vectors have ${width} numbers and its dense ones ${dim}; a run has one width, so the model is used without its colbert head`,
+  };
+}
+
+/** Width of the layer's vectors; the hidden states' for a file that cannot be read, which a session reports. */
+function widthOf(path: string, hiddenSize: number): number {
+  try {
+    return readLayerFile(path).get("weight")?.shape[0] ?? hiddenSize;
+  } catch {
+    return hiddenSize;
+  }
+}
+
+/** @throws FleetError `model_invalid` for a model whose vectors' lengths say something: here all have unit length. */
+function assertUnitLength(config: Config, { modules }: HubModules): void {
+  const similarity = textOf(config, "similarity_fn_name") ?? "cosine";
+  if (similarity === "cosine" || modules.at(-1)?.kind === "normalize") return;
+  throw unsupported(
+    config.path,
+    `similarity_fn_name is ${similarity} and the model does not normalise its vectors; embedfleet's all have unit length, so their order would be another`,
   );
 }
 
-function findWeights(folder: string): OnnxManifest["weights"] {
-  const weights: Partial<Record<Precision, ModelFile[]>> = {};
-  for (const [precision, names] of Object.entries(GRAPHS) as [Precision, readonly string[]][]) {
-    const graph = names.flatMap((name) => [`onnx/${name}`, name]).find((path) => existsSync(join(folder, path)));
-    if (graph !== undefined) weights[precision] = [graph, ...externalData(folder, graph)].map((path) => ({ path }));
-  }
-  if (Object.keys(weights).length > 0) return weights;
-  throw new FleetError("model_invalid", `${folder} has no ONNX graph: neither onnx/model.onnx nor model.onnx`, {
-    cure: "export it: see docs/models.md",
-  });
+// --- Prompts --------------------------------------------------------------------------------
+
+type Prompts = Pick<OnnxManifest, "prefixes" | "prompts" | "defaultPrompt">;
+
+/** Names of a document's prompt, in the order in which sentence-transformers' `encode_document` looks for them. */
+const DOCUMENT_PROMPTS = ["document", "passage", "corpus"];
+
+/** An empty prompt is the same as none: sentence-transformers saves `query` and `document` for every model. */
+function promptsOf(config: Config): Prompts {
+  const named = objectOf(config, "prompts");
+  const prompts = Object.fromEntries(
+    Object.keys(named?.values ?? {}).map((name) => [name, textOf(named!, name) ?? ""]),
+  );
+  const name = textOf(config, "default_prompt_name");
+  if (name !== null && prompts[name] === undefined)
+    throw unusable(config.path, `its default_prompt_name ${JSON.stringify(name)} is none of its prompts`);
+  // The other purpose's prompt is never a default.
+  const otherwise = (others: readonly string[]): string =>
+    name === null || others.includes(name) ? "" : prompts[name]!;
+  const passage = DOCUMENT_PROMPTS.map((each) => prompts[each]).find(Boolean);
+  return {
+    prefixes: {
+      query: prompts["query"] || otherwise(DOCUMENT_PROMPTS),
+      passage: passage ?? otherwise(["query"]),
+    },
+    ...(Object.keys(prompts).length > 0 && { prompts }),
+    ...(name !== null && { defaultPrompt: name }),
+  };
 }
 
-/** Paths of external data; none for an unusable graph, which `openModel` reports if that precision is wanted. */
-function externalData(folder: string, graph: string): string[] {
-  try {
-    return externalFilesOf(folder, graph);
-  } catch {
-    return [];
-  }
-}
-
-function tokenizerOf(folder: string): string {
-  return existsSync(join(folder, "tokenizer.json")) ? "tokenizer.json" : "onnx/tokenizer.json";
+/** A prompt before every text would be pooled with it, so such a model is refused. */
+function poolPromptOf(config: Config, { poolsPrompt }: HubModules, { prefixes }: Prompts): { poolPrompt?: false } {
+  if (poolsPrompt) return {};
+  const prompt = prefixes.passage || prefixes.query;
+  if (prompt === "") return { poolPrompt: false };
+  throw unsupported(
+    config.path,
+    `the model has the prompt ${JSON.stringify(prompt)} and leaves prompts out of its pooling (include_prompt), which embedfleet cannot`,
+  );
 }
 
 function idOf(folder: string): string {
@@ -129,19 +165,4 @@ function idOf(folder: string): string {
     .replace(/[^A-Za-z0-9._-]/g, "-")
     .replace(/^[^A-Za-z0-9]+/, "");
   return id.slice(0, 64) || "model";
-}
-
-function readOptional<T>(folder: string, name: string, schema: z.ZodType<T>): T | null {
-  return existsSync(join(folder, name)) ? readJson(folder, name, schema) : null;
-}
-
-function readJson<T>(folder: string, name: string, schema: z.ZodType<T>): T {
-  try {
-    return schema.parse(JSON.parse(readText(join(folder, name))));
-  } catch (error) {
-    throw new FleetError("model_invalid", `${join(folder, name)} cannot be used: ${messageOf(error)}`, {
-      cure: "pull the whole repository of the model, or add a manifest.json to its folder: see docs/models.md",
-      cause: error,
-    });
-  }
 }

@@ -28,11 +28,66 @@ const finishedSchema = z.strictObject({ output: z.string().min(1), finished: z.l
 /** A graph output of hidden states, [batch, seq, hiddenSize]; the head is computed from it on this side. */
 const hiddenSchema = z.strictObject({ output: z.string().min(1), finished: z.literal(false) });
 
-/** Finished: float32 [batch, dim], unit length. Otherwise the pooled states are cut to `dim` and normalised here. */
-const denseSchema = z.discriminatedUnion("finished", [
-  finishedSchema,
-  hiddenSchema.extend({ pooling: z.enum(["cls", "mean", "last"]) }),
+/** How a row's hidden states become one vector; several are concatenated in the order given. */
+const poolingSchema = z.enum(["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "last"]);
+export type Pooling = z.infer<typeof poolingSchema>;
+
+/** Activations of a dense layer, by PyTorch's names; `Identity` is none. */
+export const ACTIVATIONS = [
+  "Identity",
+  "Tanh",
+  "ReLU",
+  "GELU",
+  "SiLU",
+  "Sigmoid",
+  "LeakyReLU",
+  "ELU",
+  "SELU",
+  "Softplus",
+  "Softsign",
+] as const;
+
+/**
+ * A step from the pooled vector to the model's own. Files are safetensors or PyTorch's. Dense: `linear.weight`
+ * [width, width before] and, with `bias`, `linear.bias` [width]. Layer norm: `norm.weight` and `norm.bias`.
+ */
+const moduleSchema = z.discriminatedUnion("kind", [
+  z.strictObject({
+    kind: z.literal("dense"),
+    file: fileSchema,
+    width: z.int().min(1).max(65536),
+    bias: z.boolean(),
+    activation: z.enum(ACTIVATIONS),
+  }),
+  z.strictObject({ kind: z.literal("layernorm"), file: fileSchema }),
+  z.strictObject({ kind: z.literal("normalize") }),
 ]);
+export type VectorModule = z.infer<typeof moduleSchema>;
+
+/** From hidden states to a vector. */
+const pooledShape = {
+  pooling: z.union([poolingSchema, z.array(poolingSchema).min(1)]),
+  modules: z.array(moduleSchema).optional(),
+};
+/**
+ * Finished: [batch, dim]; `from` says how the graph makes it from another of its outputs, which is checked when the model
+ * is loaded. Otherwise the states are pooled and pass through the modules here. In either case the vector is cut
+ * to `dim` and normalised to unit length.
+ */
+const denseSchema = z.discriminatedUnion("finished", [
+  finishedSchema.extend({ from: z.strictObject({ output: z.string().min(1), ...pooledShape }).optional() }),
+  hiddenSchema.extend(pooledShape),
+]);
+type Dense = z.infer<typeof denseSchema>;
+
+/** How the dense vector is made from hidden states; null for one that only the graph knows. */
+export function pooledOf(
+  manifest: OnnxManifest,
+): Pick<Extract<Dense, { finished: false }>, "output" | "pooling" | "modules"> | null {
+  const { dense } = manifest.heads;
+  return dense?.finished === false ? dense : (dense?.from ?? null);
+}
+
 /** Ids that never carry a lexical weight, such as `<s>`, `<pad>`, `</s>` and `<unk>`. */
 const nonLexicalIds = z.array(z.int().min(0));
 /** Finished: float32 [batch, seq], weights >= 0. `linear` is a PyTorch file with `weight` [1, hiddenSize] and `bias` [1]. */
@@ -106,6 +161,14 @@ const commonShape = {
   truncateDims: z.array(z.int().min(1)).optional(),
   /** Prefixes of a text, by its purpose. */
   prefixes: z.strictObject({ query: z.string(), passage: z.string() }),
+  /** Every prompt that the model's authors name, by name. */
+  prompts: z.record(z.string(), z.string()).optional(),
+  /** Name of the prompt before texts whose purpose nobody states: one of `prompts`. */
+  defaultPrompt: z.string().min(1).optional(),
+  /** False: the prompt's tokens are no part of the pooled vector. Absent is true. */
+  poolPrompt: z.boolean().optional(),
+  /** True: a text is put into lower case before the tokenizer sees it. */
+  lowerCase: z.boolean().optional(),
   weights: z
     .partialRecord(precisionSchema, weightsSchema)
     .refine((weights) => Object.keys(weights).length > 0, { message: "weights of at least one precision are needed" }),
@@ -120,6 +183,10 @@ export const onnxManifestSchema = z.strictObject({
     mask: z.string().min(1),
     /** Input of type ids, all zeros, for graphs that require it, as BERT's do. */
     typeIds: z.string().min(1).optional(),
+    /** Input of positions, 0, 1, 2 and so on, for graphs that require it, as decoders' do. */
+    positionIds: z.string().min(1).optional(),
+    /** Beginning of the names of a decoder's inputs of earlier keys and values, which are given empty. */
+    past: z.string().min(1).optional(),
   }),
   heads: z.strictObject({
     dense: denseSchema.optional(),

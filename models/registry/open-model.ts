@@ -5,8 +5,10 @@ import { join } from "node:path";
 import { type ModelRef, type Precision, precisionSchema } from "../../src/core/contracts.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { DigestCache, type FileDigest } from "./digest-cache.ts";
-import { assertListed, UnreadableGraph } from "../graph/graph-files.ts";
-import { isOnnx, type ModelFile, type ModelManifest } from "./manifest.ts";
+import { assertListed, readSignature, UnreadableGraph } from "../graph/graph-files.ts";
+import { modulesGraph } from "../layers/layer-graphs.ts";
+import { assertSignature } from "./check-signature.ts";
+import { isOnnx, type ModelFile, type ModelManifest, type OnnxManifest } from "./manifest.ts";
 import type { PinnedFile } from "./pinned-files.ts";
 import type { FoundModel } from "./registry.ts";
 import { setupSha256 } from "./setup-digest.ts";
@@ -48,7 +50,7 @@ export async function openModel(found: FoundModel, params: OpenModelParams = {})
   const check = (file: ModelFile): Promise<HashedFile> => checkFile({ manifest, folder, file, digests });
   const hashed: HashedFile[] = [];
   for (const file of weights) hashed.push(await check(file));
-  if (isOnnx(manifest)) assertWhole(folder, weights);
+  if (isOnnx(manifest)) assertUsable(manifest, folder, weights);
   const tokenizer = await check(manifest.tokenizer);
   const exactSha256 = await exactDigest(found, precision, check);
   return {
@@ -84,18 +86,27 @@ function choosePrecision({ id, weights }: ModelManifest, choice: PrecisionChoice
 export function weightsOf(manifest: ModelManifest, precision: Precision): ModelFile[] {
   const weights = manifest.weights[precision] ?? [];
   if (!isOnnx(manifest)) return weights;
-  const { sparse, colbert } = manifest.heads;
+  const { dense, sparse, colbert } = manifest.heads;
+  const modules = dense?.finished === false ? (dense.modules ?? []) : (dense?.from?.modules ?? []);
+  const layers = modules.flatMap((module) => ("file" in module ? [module.file] : []));
   const linears = [sparse, colbert].flatMap((head) => (head?.finished === false ? [head.linear] : []));
-  return [...weights, ...linears];
+  return [...weights, ...layers, ...linears];
 }
 
-/** Refuses unlisted external data. Planning needs no graph, and a session refuses an unreadable one with the reason. */
-function assertWhole(folder: string, weights: readonly ModelFile[]): void {
+/**
+ * Refuses unlisted external data, and a graph or a module that does not fit the manifest. Planning needs no graph,
+ * and a session refuses an unreadable one with the reason.
+ */
+function assertUsable(manifest: OnnxManifest, folder: string, weights: readonly ModelFile[]): void {
+  const graph = weights[0]!.path;
   try {
-    assertListed({ folder, graph: weights[0]!.path, listed: weights.map(({ path }) => path) });
+    assertListed({ folder, graph, listed: weights.map(({ path }) => path) });
+    assertSignature(manifest, join(folder, graph), readSignature(join(folder, graph)));
   } catch (error) {
     if (!(error instanceof UnreadableGraph)) throw error;
   }
+  // Builds the graph of the modules, which reads and checks their files.
+  modulesGraph(manifest, folder);
 }
 
 type HashedFile = FileDigest & Pick<ModelFile, "path">;
@@ -127,7 +138,7 @@ async function checkFile(
       "model_invalid",
       `model ${manifest.id} lacks its file ${join(folder, file.path)}: ${messageOf(error)}`,
       {
-        cure: cureFor(manifest),
+        cure: file === manifest.tokenizer && manifest.hub === null ? NO_TOKENIZER : cureFor(manifest),
         cause: error,
       },
     );
@@ -142,6 +153,9 @@ async function checkFile(
   }
   return { ...found, path: file.path };
 }
+
+const NO_TOKENIZER =
+  "save the tokenizer as tokenizer.json: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers";
 
 function cureFor({ id, hub }: ModelManifest): string {
   return hub === null ? "install the model again" : `embedfleet models pull ${id}`;

@@ -118,7 +118,8 @@ function findFolder(path: string): FoundModel {
       cure: "put the model's files into the folder of its manifest.json",
     });
   }
-  if (existsSync(join(path, "config.json"))) return { manifest: describeFolder(path), folder: path };
+  if (["config.json", "modules.json"].some((name) => existsSync(join(path, name))))
+    return { manifest: describeFolder(path), folder: path };
   throw new FleetError("model_unknown", `there is no model at ${path}: it has neither manifest.json nor config.json`, {
     cure: `choose one of: ${namesOfModels().join(", ")}; or pass the path of a model's folder`,
   });

@@ -1,7 +1,7 @@
 /** One digest of everything but the weights that determines vectors: workers that differ in it must not share a run. */
 import { createHash } from "node:crypto";
 import { ALL_HEADS } from "../../src/core/contracts.ts";
-import { isOnnx, type ModelManifest, type OnnxManifest } from "./manifest.ts";
+import { isOnnx, type ModelManifest, type OnnxManifest, type VectorModule } from "./manifest.ts";
 
 /**
  * The digest covers the graph's inputs and the use of its outputs, from the manifest or, in the hub's layout, from its
@@ -15,7 +15,7 @@ export function setupSha256(
   manifest: ModelManifest,
   files: Readonly<{ tokenizer: string; exact: string | null }>,
 ): string {
-  const { architecture, dim, prefixes } = manifest;
+  const { architecture, dim, prefixes, poolPrompt = true, lowerCase = false } = manifest;
   const setup = [
     [architecture.padId, dim],
     [prefixes.query, prefixes.passage],
@@ -23,17 +23,31 @@ export function setupSha256(
       ? [inputsOf(manifest), ALL_HEADS.map((head) => headOf(manifest, head))]
       : [manifest.engine, ALL_HEADS.map((head) => manifest.heads[head] ?? null)]),
     [files.tokenizer, files.exact],
+    // Absent for models without either, whose digests stay those of earlier versions.
+    ...(poolPrompt ? [] : ["pools the text alone"]),
+    ...(lowerCase ? ["small letters"] : []),
   ];
   return createHash("sha256").update(JSON.stringify(setup)).digest("hex");
 }
 
-function inputsOf({ inputs: { ids, mask, typeIds } }: OnnxManifest): readonly unknown[] {
-  return [ids, mask, typeIds ?? null];
+function inputsOf({ inputs: { ids, mask, typeIds, positionIds, past } }: OnnxManifest): readonly unknown[] {
+  return [ids, mask, typeIds ?? null, ...stated({ positionIds, past })];
+}
+
+/** Later fields, only where they have a value, so that the digests of other models stay. */
+function stated(fields: Readonly<Record<string, unknown>>): readonly unknown[] {
+  return Object.entries(fields).filter(([, value]) => value !== undefined);
 }
 
 function headOf({ heads }: OnnxManifest, name: (typeof ALL_HEADS)[number]): readonly unknown[] | null {
   const head = heads[name];
   if (head === undefined) return null;
   const ids = "nonLexicalIds" in head ? head.nonLexicalIds : null;
-  return [head.output, head.finished, "pooling" in head ? head.pooling : null, ids];
+  const modules = "modules" in head ? head.modules?.map(stepOf) : undefined;
+  return [head.output, head.finished, "pooling" in head ? head.pooling : null, ids, ...stated({ modules })];
+}
+
+/** A module's file is weights. */
+function stepOf(module: VectorModule): readonly unknown[] {
+  return module.kind === "dense" ? [module.kind, module.width, module.bias, module.activation] : [module.kind];
 }

@@ -110,13 +110,9 @@ const broken: [string, (folder: string) => Promise<void>, RegExp][] = [
     /1_Pooling\/config\.json cannot be used/,
   ],
   [
-    "two poolings",
-    (folder) =>
-      writeFile(
-        join(folder, "1_Pooling/config.json"),
-        '{"pooling_mode_cls_token":true,"pooling_mode_mean_tokens":true}',
-      ),
-    /cls and mean/,
+    "an unknown pooling",
+    (folder) => writeFile(join(folder, "1_Pooling/config.json"), '{"pooling_mode":["mean","median"]}'),
+    /its pooling "median" is none of cls, max/,
   ],
   [
     "a config without sizes",

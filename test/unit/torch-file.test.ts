@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { readTorchFile } from "../../models/onnx/torch-file.ts";
+import { readTorchFile } from "../../models/layers/torch-file.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
 const FOLDER = fileURLToPath(new URL("../fixtures/hub-folder", import.meta.url));

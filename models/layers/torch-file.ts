@@ -4,7 +4,7 @@
  * tensors are interpreted, and any other, or any name but the three below, is an error.
  */
 import { FleetError, messageOf } from "../../src/core/errors.ts";
-import { fromHalf } from "../../src/core/half.ts";
+import { fromBfloat16, fromHalf } from "../../src/core/half.ts";
 import { readPlain } from "../registry/plain-file.ts";
 
 export interface TorchTensor {
@@ -17,7 +17,7 @@ const MAX_FILE_BYTES = 128 * 1024 * 1024;
 const MAX_INSTRUCTIONS = 10_000;
 
 /**
- * @returns Tensors by name, as float32; storages may be fp16 or fp32.
+ * @returns Tensors by name, as float32; storages may be fp16, bf16 or fp32.
  * @throws FleetError `model_invalid`
  */
 export function readTorchFile(path: string): Map<string, TorchTensor> {
@@ -31,7 +31,7 @@ export function readTorchFile(path: string): Map<string, TorchTensor> {
     return toTensors(new PickleReader(pickle[1]).read(), (key) => entries.get(`${folder}data/${key}`));
   } catch (error) {
     throw new FleetError("model_invalid", `the PyTorch file ${path} cannot be read: ${messageOf(error)}`, {
-      cure: "it must be a state dictionary of fp16 or fp32 tensors, saved by torch.save of PyTorch 1.6 or newer",
+      cure: "it must be a state dictionary of fp16, bf16 or fp32 tensors, saved by torch.save of PyTorch 1.6 or newer",
       cause: error,
     });
   }
@@ -76,6 +76,7 @@ const ALLOWED_NAMES = new Set([
   "torch._utils _rebuild_tensor_v2",
   "torch FloatStorage",
   "torch HalfStorage",
+  "torch BFloat16Storage",
 ]);
 
 class Name {
@@ -254,10 +255,11 @@ function toTensor(name: string, tensor: PickledTensor, data: Buffer | undefined)
     (_, i) => stride[i] === shape.slice(i + 1).reduce((product, size) => product * size, 1),
   );
   if (!isContiguous) throw new Error(`its tensor ${name} is not contiguous`);
-  const width = storage.type === "torch HalfStorage" ? 2 : 4;
+  const width = storage.type === "torch FloatStorage" ? 4 : 2;
   if (data === undefined || offset < 0 || (offset + count) * width > data.length)
     throw new Error(`its tensor ${name} lies outside its data`);
   // Copied for alignment, because a zip entry begins at any byte.
   const bytes = Uint8Array.from(data.subarray(offset * width, (offset + count) * width)).buffer;
+  if (storage.type === "torch BFloat16Storage") return { shape, values: fromBfloat16(new Uint16Array(bytes)) };
   return { shape, values: width === 2 ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes) };
 }
