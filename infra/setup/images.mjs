@@ -186,13 +186,13 @@ function inImage(folder, { Env, Entrypoint, User, Volumes }, args) {
     if chroot "$root" touch /app/written 2>/dev/null; then echo "the root is not read-only" >&2; exit 9; fi
     exec chroot --userspec=${User} "$root" "$@"`;
   const command = ["env", "-i", ...Env, ...Entrypoint, ...args.map((arg) => arg.replace(/^\/data/, "/mnt"))];
-  const own = ["--mount", "--pid", "--fork", "--kill-child"];
+  const own = ["--mount", "--pid", "--fork"];
   return [...own, "--", "sh", "-ec", script, "sh", folder, join(work, "data"), ...command];
 }
 
 async function tryControl(args) {
   say("embedfleet control");
-  const child = spawn("unshare", args, { stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn("unshare", args, { stdio: ["ignore", "ignore", "pipe"], detached: true });
   const ended = once(child, "exit");
   try {
     let said = "";
@@ -207,8 +207,8 @@ async function tryControl(args) {
       if (status !== 200) refuse(`control answers ${path} with ${status}`);
     }
   } finally {
-    // With it ends the process tree that it began.
-    child.kill("SIGKILL");
+    // Its process 1 is in the same group, and with it ends everything in the image.
+    process.kill(-child.pid, "SIGKILL");
     await ended;
   }
 }
