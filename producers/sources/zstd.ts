@@ -5,6 +5,7 @@
  */
 import zlib from "node:zlib";
 import { Decompress } from "fzstd";
+import { Xxh64 } from "./xxh64.ts";
 
 const MAGIC = 0xfd2fb528;
 const SKIPPABLE = 0x184d2a50;
@@ -19,6 +20,7 @@ const PLAIN_HEADER = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x00, 7 << 3);
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const RLE_BLOCK = 1;
 const RESERVED_BLOCK = 3;
+const WRONG_CHECKSUM = "the checksum of a zstd frame does not match its content";
 
 /** State of `fzstd` for a frame: its window, and where in it the next block begins. */
 interface FrameState {
@@ -28,7 +30,8 @@ interface FrameState {
 
 interface Frame {
   readonly inflater: Decompress;
-  readonly hasChecksum: boolean;
+  /** Hash of the frame's output; null for a frame without a checksum. */
+  readonly hash: Xxh64 | null;
 }
 
 /**
@@ -54,6 +57,8 @@ export class ZstdDecoder {
   #need = 4;
   #skip = 0;
   #frame: Frame | null = null;
+  /** The checksum that the next four bytes must have; null elsewhere. */
+  #checksum: number | null = null;
   #decoded: Uint8Array[] = [];
   #bytesIn = 0;
   #bytesOut = 0;
@@ -83,20 +88,22 @@ export class ZstdDecoder {
 
   /** Ends the input. @throws Error when the last frame is incomplete */
   end(): void {
-    if (this.#frame !== null || this.#have > 0 || this.#skip > 0) throw new Error("unexpected end of zstd data");
+    if (this.#frame !== null || this.#checksum !== null || this.#have > 0 || this.#skip > 0)
+      throw new Error("unexpected end of zstd data");
   }
 
   /** Processes the bytes once as many as needed have arrived. */
   *#step(): Generator<Uint8Array> {
     const all = this.#parts.length === 1 ? Buffer.from(this.#parts[0]!) : Buffer.concat(this.#parts);
-    const need = this.#frame === null ? frameHeaderBytes(all) : blockBytes(all);
+    const need = this.#checksum !== null ? 4 : this.#frame === null ? frameHeaderBytes(all) : blockBytes(all);
     if (need > all.length) {
       this.#need = need;
       return;
     }
     this.#parts = [];
     this.#have = 0;
-    if (this.#frame === null) this.#begin(all);
+    if (this.#checksum !== null) this.#verify(this.#checksum, all.readUInt32LE(0));
+    else if (this.#frame === null) this.#begin(all);
     else yield* this.#block(this.#frame, all);
     this.#need = this.#frame === null ? 4 : 3;
   }
@@ -115,18 +122,24 @@ export class ZstdDecoder {
       if (block.length > 0) this.#take(block, inflater);
     });
     inflater.push(PLAIN_HEADER);
-    this.#frame = { inflater, hasChecksum };
+    this.#frame = { inflater, hash: hasChecksum ? new Xxh64() : null };
   }
 
-  *#block({ inflater, hasChecksum }: Frame, block: Buffer): Generator<Uint8Array> {
+  *#block({ inflater, hash }: Frame, block: Buffer): Generator<Uint8Array> {
     const isLast = (block[0]! & 1) === 1;
     this.#decoded = [];
     inflater.push(block, isLast);
+    for (const decoded of this.#decoded) hash?.update(decoded);
     if (isLast) {
       this.#frame = null;
-      this.#skip = hasChecksum ? 4 : 0;
+      this.#checksum = hash?.low32() ?? null;
     }
     yield* this.#decoded;
+  }
+
+  #verify(found: number, expected: number): void {
+    this.#checksum = null;
+    if (found !== expected) throw new Error(WRONG_CHECKSUM);
   }
 
   #take(block: Uint8Array, inflater: Decompress): void {
@@ -167,7 +180,8 @@ function unzstdNatively(bytes: Uint8Array, outputBytes: number): Uint8Array | nu
     const output = zstdDecompressSync(bytes, { maxOutputLength: Math.max(1, outputBytes), params });
     return output.length === outputBytes ? output : null;
   } catch (error) {
-    if ((error as { code?: unknown }).code === "ZSTD_error_checksum_wrong") throw error;
+    if ((error as { code?: unknown }).code === "ZSTD_error_checksum_wrong")
+      throw new Error(WRONG_CHECKSUM, { cause: error });
     // The other decoder reports any other problem in the same words on every version of Node.js.
     return null;
   }
