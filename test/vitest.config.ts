@@ -50,9 +50,15 @@ const MORE = [
     "scaling",
     "secrets",
   ].map((name) => `test/e2e/${name}.test.ts`),
-  ...["bench-model", "lance-index", "model-export", "model-layouts", "shared-producers", "torch-reference"].map(
-    (name) => `test/integration/${name}.test.ts`,
-  ),
+  ...[
+    "bench-model",
+    "lance-index",
+    "model-export",
+    "model-layouts",
+    "shared-producers",
+    "sources-written",
+    "torch-reference",
+  ].map((name) => `test/integration/${name}.test.ts`),
 ];
 
 const UNIT = "test/unit/**/*.test.ts";

@@ -3,7 +3,8 @@ import type { Format } from "../../src/core/selection.ts";
 
 export type KnownFormat = Exclude<Format, "auto">;
 
-const COMPRESSED = /\.(?:gz|gzip|zst|zstd)$/i;
+/** The last two are not decoded, and are named as what they are. */
+const COMPRESSED = /\.(?:gz|gzip|zst|zstd|bz2|xz)$/i;
 const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
   ".jsonl": "jsonl",
   ".ndjson": "jsonl",
@@ -24,6 +25,8 @@ const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
 export const KNOWN_NAMES = `${Object.keys(BY_EXTENSION).join(", ")}, each also .gz or .zst`;
 const MAGIC: Readonly<Record<string, KnownFormat>> = {
   PAR1: "parquet",
+  // Encrypted, which its reader says.
+  PARE: "parquet",
   ARROW1: "arrow",
   // Continuation marker of a stream.
   "\xff\xff\xff\xff": "arrow",

@@ -2,12 +2,15 @@
 import { MAX_ID_CHARS } from "../../src/core/contracts.ts";
 import type { Selection } from "../../src/core/selection.ts";
 import { holds } from "../../src/core/conditions.ts";
+import { Decimal, exactText, Moment } from "../../src/core/exact.ts";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { checkDocument } from "./check-document.ts";
 import { isSampled } from "./select.ts";
 
 /** Placeholder for text whose bytes are not UTF-8. */
 export const NOT_UTF8 = Symbol("bytes that are not UTF-8");
+/** Separator of the strings of a list that is text. */
+const LIST_SEPARATOR = "\n";
 /** Placeholder for a value that cannot be written as JSON: nested more deeply than the stack allows. */
 const TOO_DEEP = Symbol("a value that is nested too deep");
 
@@ -59,6 +62,8 @@ function readId(record: object, field: string): { readonly value: string } | { r
   if (typeof id === "number" && Math.abs(id) > Number.MAX_SAFE_INTEGER)
     return { refused: `the field ${field} is a number too large to be exact (about ${id}); write it as a string` };
   if (typeof id === "string" || typeof id === "number" || typeof id === "bigint") return { value: String(id) };
+  const exact = exactText(id);
+  if (exact !== null) return { value: exact };
   return { refused: `the field ${field} is ${kindOf(id)}; a string or a number is needed${othersOf(record, id)}` };
 }
 
@@ -69,7 +74,7 @@ function readText(
 ): { readonly value: string } | { readonly reason: RejectReason; readonly refused: string } {
   const texts: string[] = [];
   for (const field of fields) {
-    const value = fieldAt(record, field);
+    const value = joined(fieldAt(record, field));
     if (typeof value === "string") {
       if (fields.length === 1 || value.trim() !== "") texts.push(value);
     } else if (value === NOT_UTF8) {
@@ -86,6 +91,14 @@ function readText(
     reason: "no_text",
     refused: `none of the fields ${fields.join(", ")} has text${othersOf(record, undefined)}`,
   };
+}
+
+/** Text of a list of strings, in which missing ones are left out; any other value as it is. */
+function joined(value: unknown): unknown {
+  if (!Array.isArray(value)) return value;
+  const parts = value.filter((part: unknown) => part !== null && part !== undefined);
+  if (parts.includes(NOT_UTF8)) return NOT_UTF8;
+  return parts.every((part) => typeof part === "string") ? parts.join(LIST_SEPARATOR) : value;
 }
 
 const SHOWN_FIELDS = 8;
@@ -118,22 +131,39 @@ function kindOf(value: unknown): string {
   if (value === null) return "null";
   if (value === NOT_UTF8) return "not valid UTF-8";
   if (value instanceof Uint8Array) return "binary";
-  if (value instanceof Date) return "a date";
+  if (value instanceof Date || value instanceof Moment) return "a date";
+  if (value instanceof Decimal) return "a decimal number";
   return Array.isArray(value) ? "an array" : `of type ${typeof value}`;
 }
 
-/** A kept value as text: strings and numbers as they are, dates in ISO 8601, lists and objects as JSON. */
+/** A kept value as text: strings and numbers as they are, dates in ISO 8601, binary as hex, lists and objects as JSON. */
 function asText(value: unknown): string | null | typeof NOT_UTF8 | typeof TOO_DEEP {
   if (value === undefined || value === null) return null;
   if (value === NOT_UTF8) return NOT_UTF8;
   if (typeof value === "string") return value.toWellFormed();
   if (value instanceof Date) return value.toISOString();
   if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean") return String(value);
+  const exact = exactText(value);
+  if (exact !== null) return exact;
   try {
-    const text = JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part));
-    return text.toWellFormed();
+    return jsonText(value).toWellFormed();
   } catch (error) {
     if (error instanceof RangeError) return TOO_DEEP;
+    if (error instanceof NotUtf8Error) return NOT_UTF8;
     throw error;
   }
+}
+
+class NotUtf8Error extends Error {}
+
+/** JSON in which every number has all of its digits. @throws NotUtf8Error for text that is not UTF-8 */
+function jsonText(value: unknown): string {
+  if (typeof value === "bigint" || value instanceof Decimal) return String(value);
+  if (value === NOT_UTF8) throw new NotUtf8Error();
+  if (Array.isArray(value)) return `[${value.map(jsonText).join(",")}]`;
+  if (typeof value !== "object" || value === null || value instanceof Date) return JSON.stringify(value) ?? "null";
+  const exact = exactText(value);
+  if (exact !== null) return JSON.stringify(exact);
+  const entries = Object.entries(value).filter(([, part]) => part !== undefined);
+  return `{${entries.map(([key, part]) => `${JSON.stringify(key)}:${jsonText(part)}`).join(",")}}`;
 }

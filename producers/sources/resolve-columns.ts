@@ -7,6 +7,8 @@ export interface ColumnInfo {
   /** The type's name in the format. */
   readonly type: string;
   readonly isText: boolean;
+  /** Why it cannot be read, and what to do; such a column does not matter as long as it is not asked for. */
+  readonly unreadable?: string;
 }
 
 const SHOWN_COLUMNS = 50;
@@ -25,7 +27,10 @@ export function resolveColumns(
   for (const field of neededFields(options)) {
     // A column whose own name contains the dots takes precedence.
     const top = byName.has(field) ? field : field.split(".")[0]!;
-    if (!byName.has(top)) return refuse(`has no column ${field}; its columns are ${listed(columns)}`);
+    const column = byName.get(top);
+    if (column === undefined) return refuse(`has no column ${field}; its columns are ${listed(columns)}`);
+    if (column.unreadable !== undefined)
+      return refuse(`has a column ${top} of type ${column.type}, which ${column.unreadable}`);
     needed.add(top);
   }
   for (const field of options.textFields) {

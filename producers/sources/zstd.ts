@@ -5,12 +5,20 @@
  */
 import zlib from "node:zlib";
 import { Decompress } from "fzstd";
+import { Xxh64 } from "./xxh64.ts";
 
 const MAGIC = 0xfd2fb528;
 const SKIPPABLE = 0x184d2a50;
 const MAX_BLOCK_BYTES = 128 * 1024;
-/** Limit on the window; the default of the `zstd` command, `--long=27`. */
+/** Limit on the window of a page or buffer, `--long=27`. */
 const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
+/** Limit on the window of a stream, `--long=31`, the largest that the `zstd` command writes. */
+const MAX_STREAM_WINDOW_BYTES = 2 * 1024 * 1024 * 1024;
+/**
+ * Output of a frame with a larger window that is decoded. `fzstd` reads too few bits of a reference that goes back
+ * further than this, and would copy other bytes without an error. The limit also bounds the memory.
+ */
+const EXACT_BYTES = 64 * 1024 * 1024;
 /** Size above which a stream that expands more than this often is refused as a decompression bomb. */
 const MAX_RATIO_FROM_BYTES = 1024 * 1024 * 1024;
 const MAX_RATIO = 2048;
@@ -19,6 +27,7 @@ const PLAIN_HEADER = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x00, 7 << 3);
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const RLE_BLOCK = 1;
 const RESERVED_BLOCK = 3;
+const WRONG_CHECKSUM = "the checksum of a zstd frame does not match its content";
 
 /** State of `fzstd` for a frame: its window, and where in it the next block begins. */
 interface FrameState {
@@ -28,7 +37,11 @@ interface FrameState {
 
 interface Frame {
   readonly inflater: Decompress;
-  readonly hasChecksum: boolean;
+  /** Hash of the frame's output; null for a frame without a checksum. */
+  readonly hash: Xxh64 | null;
+  readonly windowBytes: number;
+  /** Size of the output so far. */
+  bytes: number;
 }
 
 /**
@@ -54,6 +67,8 @@ export class ZstdDecoder {
   #need = 4;
   #skip = 0;
   #frame: Frame | null = null;
+  /** The checksum that the next four bytes must have; null elsewhere. */
+  #checksum: number | null = null;
   #decoded: Uint8Array[] = [];
   #bytesIn = 0;
   #bytesOut = 0;
@@ -83,20 +98,22 @@ export class ZstdDecoder {
 
   /** Ends the input. @throws Error when the last frame is incomplete */
   end(): void {
-    if (this.#frame !== null || this.#have > 0 || this.#skip > 0) throw new Error("unexpected end of zstd data");
+    if (this.#frame !== null || this.#checksum !== null || this.#have > 0 || this.#skip > 0)
+      throw new Error("unexpected end of zstd data");
   }
 
   /** Processes the bytes once as many as needed have arrived. */
   *#step(): Generator<Uint8Array> {
     const all = this.#parts.length === 1 ? Buffer.from(this.#parts[0]!) : Buffer.concat(this.#parts);
-    const need = this.#frame === null ? frameHeaderBytes(all) : blockBytes(all);
+    const need = this.#checksum !== null ? 4 : this.#frame === null ? frameHeaderBytes(all) : blockBytes(all);
     if (need > all.length) {
       this.#need = need;
       return;
     }
     this.#parts = [];
     this.#have = 0;
-    if (this.#frame === null) this.#begin(all);
+    if (this.#checksum !== null) this.#verify(this.#checksum, all.readUInt32LE(0));
+    else if (this.#frame === null) this.#begin(all);
     else yield* this.#block(this.#frame, all);
     this.#need = this.#frame === null ? 4 : 3;
   }
@@ -107,26 +124,44 @@ export class ZstdDecoder {
       return;
     }
     const { windowBytes, hasChecksum, dictionary } = readFrameHeader(header);
-    if (dictionary !== 0) throw new Error(`it needs the zstd dictionary ${dictionary}`);
-    if (windowBytes > MAX_WINDOW_BYTES)
-      throw new Error(`its window has ${windowBytes} bytes; at most ${MAX_WINDOW_BYTES} (--long=27) are decoded`);
-    this.#history.begin(windowBytes);
+    if (dictionary !== 0)
+      throw new Error(`it needs the zstd dictionary ${dictionary}; decompress it with that dictionary (zstd -d -D)`);
+    const { maxWindowBytes } = this.#history;
+    if (windowBytes > maxWindowBytes)
+      throw new Error(
+        `its window has ${windowBytes} bytes; at most ${maxWindowBytes} (--long=${Math.log2(maxWindowBytes)}) are decoded`,
+      );
+    this.#history.begin(Math.min(windowBytes, EXACT_BYTES));
     const inflater = new Decompress((block) => {
       if (block.length > 0) this.#take(block, inflater);
     });
     inflater.push(PLAIN_HEADER);
-    this.#frame = { inflater, hasChecksum };
+    this.#frame = { inflater, hash: hasChecksum ? new Xxh64() : null, windowBytes, bytes: 0 };
   }
 
-  *#block({ inflater, hasChecksum }: Frame, block: Buffer): Generator<Uint8Array> {
+  *#block(frame: Frame, block: Buffer): Generator<Uint8Array> {
+    const { inflater, hash, windowBytes } = frame;
     const isLast = (block[0]! & 1) === 1;
     this.#decoded = [];
     inflater.push(block, isLast);
+    for (const decoded of this.#decoded) {
+      hash?.update(decoded);
+      frame.bytes += decoded.length;
+    }
+    if (windowBytes > EXACT_BYTES && frame.bytes > EXACT_BYTES)
+      throw new Error(
+        `its window has ${windowBytes} bytes; of a frame with more than ${EXACT_BYTES} (--long=26), only as many are decoded: compress it again without --long`,
+      );
     if (isLast) {
       this.#frame = null;
-      this.#skip = hasChecksum ? 4 : 0;
+      this.#checksum = hash?.low32() ?? null;
     }
     yield* this.#decoded;
+  }
+
+  #verify(found: number, expected: number): void {
+    this.#checksum = null;
+    if (found !== expected) throw new Error(WRONG_CHECKSUM);
   }
 
   #take(block: Uint8Array, inflater: Decompress): void {
@@ -167,7 +202,8 @@ function unzstdNatively(bytes: Uint8Array, outputBytes: number): Uint8Array | nu
     const output = zstdDecompressSync(bytes, { maxOutputLength: Math.max(1, outputBytes), params });
     return output.length === outputBytes ? output : null;
   } catch (error) {
-    if ((error as { code?: unknown }).code === "ZSTD_error_checksum_wrong") throw error;
+    if ((error as { code?: unknown }).code === "ZSTD_error_checksum_wrong")
+      throw new Error(WRONG_CHECKSUM, { cause: error });
     // The other decoder reports any other problem in the same words on every version of Node.js.
     return null;
   }
@@ -241,6 +277,7 @@ function blockBytes(head: Buffer): number {
 // --- What blocks refer back to --------------------------------------------------------------------------------
 
 interface History {
+  readonly maxWindowBytes: number;
   readonly bytes: Uint8Array;
   /** Number of filled bytes. */
   readonly length: number;
@@ -250,6 +287,7 @@ interface History {
 
 /** The last window, and room for as much again, so that it is rarely moved. */
 class SlidingHistory implements History {
+  readonly maxWindowBytes = MAX_STREAM_WINDOW_BYTES;
   bytes = new Uint8Array(2 * MAX_BLOCK_BYTES);
   length = 0;
   #windowBytes = 0;
@@ -277,6 +315,7 @@ class SlidingHistory implements History {
 
 /** The complete output, of a declared size. */
 class FixedHistory implements History {
+  readonly maxWindowBytes = MAX_WINDOW_BYTES;
   readonly bytes: Uint8Array;
   length = 0;
 

@@ -2,20 +2,9 @@
  * Bounds checks over Arrow IPC metadata before apache-arrow reads it. That reader trusts every offset and
  * length in the flatbuffers: one changed byte can make it build arrays until the process is out of memory.
  *
- * Layout: https://arrow.apache.org/docs/format/Columnar.html (encapsulated messages, file footer) and
- * https://flatbuffers.dev/internals (tables, vtables, vectors).
+ * Layout: https://arrow.apache.org/docs/format/Columnar.html (encapsulated messages, file footer).
  */
-
-/** Kind of value that a field of a flatbuffer table points at; scalars are stored in the table itself and need no entry. */
-type Target =
-  | { readonly kind: "string" }
-  | { readonly kind: "table"; readonly fields: () => Fields }
-  | { readonly kind: "tables"; readonly fields: () => Fields }
-  | { readonly kind: "structs"; readonly bytes: number }
-  /** A union's value, whose type is the scalar byte in the field before it. */
-  | { readonly kind: "union"; readonly byType: Readonly<Record<number, (() => Fields) | undefined>> };
-
-type Fields = Readonly<Record<number, Target>>;
+import { type Fields, type Target, Verifier } from "./flatbuffer.ts";
 
 const STRING: Target = { kind: "string" };
 const NO_POINTERS: Fields = {};
@@ -25,7 +14,7 @@ const TIMESTAMP: Fields = { 1: STRING };
 const DICTIONARY: Fields = { 1: { kind: "table", fields: () => NO_POINTERS } };
 /** Fields by type. Types without pointers, such as all of ours, are alike. */
 const TYPES = Array.from({ length: 32 }, (_, type) => () => (type === TIMESTAMP_TYPE ? TIMESTAMP : NO_POINTERS));
-const KEY_VALUES: Target = { kind: "tables", fields: () => KEY_VALUE };
+export const KEY_VALUES: Target = { kind: "tables", fields: () => KEY_VALUE };
 const FIELD: Fields = {
   0: STRING,
   3: { kind: "union", byType: TYPES },
@@ -33,41 +22,31 @@ const FIELD: Fields = {
   5: { kind: "tables", fields: () => FIELD },
   6: KEY_VALUES,
 };
-const SCHEMA: Fields = { 1: { kind: "tables", fields: () => FIELD }, 2: KEY_VALUES, 3: { kind: "structs", bytes: 8 } };
-const RECORD_BATCH: Fields = {
+export const SCHEMA: Fields = {
+  1: { kind: "tables", fields: () => FIELD },
+  2: KEY_VALUES,
+  3: { kind: "structs", bytes: 8 },
+};
+export const RECORD_BATCH: Fields = {
   1: { kind: "structs", bytes: 16 },
   2: { kind: "structs", bytes: 16 },
   3: { kind: "table", fields: () => NO_POINTERS },
   4: { kind: "structs", bytes: 8 },
 };
-const MESSAGE_HEADER = 2;
-const RECORD_BATCH_TYPE = 3;
+export const MESSAGE_HEADER = 2;
+export const RECORD_BATCH_TYPE = 3;
 const MESSAGE: Fields = {
   [MESSAGE_HEADER]: { kind: "union", byType: { 1: () => SCHEMA, [RECORD_BATCH_TYPE]: () => RECORD_BATCH } },
   4: KEY_VALUES,
 };
-const DICTIONARY_BATCH_TYPE = 2;
-const DICTIONARY_BATCH: Fields = { 1: { kind: "table", fields: () => RECORD_BATCH } };
-/** Messages in files of other programs, which may have dictionaries too. */
-const FOREIGN_MESSAGE: Fields = {
-  [MESSAGE_HEADER]: {
-    kind: "union",
-    byType: {
-      1: () => SCHEMA,
-      [DICTIONARY_BATCH_TYPE]: () => DICTIONARY_BATCH,
-      [RECORD_BATCH_TYPE]: () => RECORD_BATCH,
-    },
-  },
-  4: KEY_VALUES,
-};
-const COMPRESSION_FIELD = 3;
+export const COMPRESSION_FIELD = 3;
 /**
  * Most values of a compressed body, whose number is not known before it is decoded: this many for any body, plus one for
  * each of its bytes.
  */
 const MOST_COMPRESSED_VALUES = 64n * 1024n * 1024n;
 const COMPRESSED_VALUES_PER_BYTE = 64n;
-const BLOCK_BYTES = 24;
+export const BLOCK_BYTES = 24;
 const FOOTER: Fields = {
   1: { kind: "table", fields: () => SCHEMA },
   2: { kind: "structs", bytes: BLOCK_BYTES },
@@ -75,11 +54,8 @@ const FOOTER: Fields = {
   4: KEY_VALUES,
 };
 
-const MAGIC = "ARROW1";
+export const MAGIC = "ARROW1";
 const CONTINUATION = 0xffffffff;
-const MAX_DEPTH = 16;
-/** Most tables; ours have about forty. */
-const MAX_TABLES = 10_000;
 /** Most messages: a schema, a batch, and some more, so that foreign files are refused later with a better message. */
 const MAX_MESSAGES = 8;
 
@@ -112,43 +88,6 @@ export function batchBody(bytes: Uint8Array): Uint8Array {
   return bytes.subarray(batch.bodyStart, batch.end);
 }
 
-export interface MessageInfo {
-  readonly kind: "schema" | "dictionary" | "batch";
-  /** Number of rows of a batch; 0 for other messages. */
-  readonly rows: number;
-  readonly bodyBytes: number;
-  /** Places of the buffers of a compressed body, each after eight bytes with its size; null when it is not compressed. */
-  readonly compressed: readonly BufferPlace[] | null;
-}
-
-export interface BufferPlace {
-  readonly offset: number;
-  readonly length: number;
-}
-
-/**
- * Checks one message of a file from another program.
- * @param metadata The message's metadata, without its body.
- */
-export function checkForeignMessage(metadata: Uint8Array): MessageInfo {
-  const message = new Verifier(metadata);
-  message.check(FOREIGN_MESSAGE);
-  const bodyBytes = Number(message.int64(message.root, 3));
-  if (!Number.isSafeInteger(bodyBytes) || bodyBytes < 0) throw new Error(`a message's body has ${bodyBytes} bytes`);
-  const type = message.typeOfUnion(MESSAGE_HEADER);
-  if (type !== RECORD_BATCH_TYPE && type !== DICTIONARY_BATCH_TYPE)
-    return { kind: "schema", rows: 0, bodyBytes, compressed: null };
-  const header = message.tableOf(message.root, MESSAGE_HEADER);
-  const batch = type === DICTIONARY_BATCH_TYPE ? message.tableOf(header, 1) : header;
-  checkBatch(message, batch, bodyBytes);
-  return {
-    kind: type === RECORD_BATCH_TYPE ? "batch" : "dictionary",
-    rows: Number(message.int64(batch, 0)),
-    bodyBytes,
-    compressed: message.has(batch, COMPRESSION_FIELD) ? placesOf(message, batch) : null,
-  };
-}
-
 function checkFile(bytes: Uint8Array): void {
   const { footer } = footerOf(bytes);
   if (footer.structs(footer.root, 2, BLOCK_BYTES).length > 0) throw new Error("it has dictionaries");
@@ -159,7 +98,7 @@ function checkFile(bytes: Uint8Array): void {
   }
 }
 
-function footerOf(bytes: Uint8Array): { readonly footer: Verifier; readonly start: number } {
+export function footerOf(bytes: Uint8Array): { readonly footer: Verifier; readonly start: number } {
   const tail = MAGIC.length + 4;
   if (bytes.length < 8 + tail) throw new Error("the file is too short to have a footer");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -204,7 +143,7 @@ function checkMessage(bytes: Uint8Array, at: number): MessagePlace | null {
 }
 
 /** Checks lengths against the body; for larger ones apache-arrow would fill bitmaps and lists of that length itself. */
-function checkBatch(message: Verifier, batch: number, bodyBytes: number): void {
+export function checkBatch(message: Verifier, batch: number, bodyBytes: number): void {
   // Every value takes a bit or more, and an empty list has its offsets.
   const limit = message.has(batch, COMPRESSION_FIELD)
     ? MOST_COMPRESSED_VALUES + BigInt(bodyBytes) * COMPRESSED_VALUES_PER_BYTE
@@ -217,103 +156,5 @@ function checkBatch(message: Verifier, batch: number, bodyBytes: number): void {
     const [offset, length] = [buffer.getBigInt64(0, true), buffer.getBigInt64(8, true)];
     if (offset < 0n || length < 0n || offset + length > BigInt(bodyBytes))
       throw new Error(`a buffer of ${length} bytes at ${offset} is outside its body of ${bodyBytes} bytes`);
-  }
-}
-
-/** Call only after `checkBatch`. */
-function placesOf(message: Verifier, batch: number): BufferPlace[] {
-  return message.structs(batch, 2, 16).map((buffer) => ({
-    offset: Number(buffer.getBigInt64(0, true)),
-    length: Number(buffer.getBigInt64(8, true)),
-  }));
-}
-
-class Verifier {
-  readonly #view: DataView;
-  #tables = 0;
-
-  constructor(bytes: Uint8Array) {
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
-
-  check(root: Fields): void {
-    this.#table(this.#pointer(0), root, 0);
-  }
-
-  get root(): number {
-    return this.#pointer(0);
-  }
-
-  /** The table that a field of another points at. Call only after `check`. */
-  tableOf(table: number, field: number): number {
-    const at = this.#fieldAt(table, field);
-    if (at === null) throw new Error("its metadata lacks a part");
-    return this.#pointer(at);
-  }
-
-  has(table: number, field: number): boolean {
-    return this.#fieldAt(table, field) !== null;
-  }
-
-  /** Type of the table in a union field of the root. */
-  typeOfUnion(field: number): number {
-    const at = this.#fieldAt(this.root, field - 1);
-    return at === null ? 0 : this.#view.getUint8(at);
-  }
-
-  /** A scalar of a table; 0 when it is absent. */
-  int64(table: number, field: number): bigint {
-    const at = this.#fieldAt(table, field);
-    return at === null ? 0n : this.#view.getBigInt64(at, true);
-  }
-
-  structs(table: number, field: number, bytes: number): DataView[] {
-    const at = this.#fieldAt(table, field);
-    if (at === null) return [];
-    const start = this.#pointer(at);
-    const { buffer, byteOffset } = this.#view;
-    return Array.from(
-      { length: this.#view.getUint32(start, true) },
-      (_, i) => new DataView(buffer, byteOffset + start + 4 + i * bytes, bytes),
-    );
-  }
-
-  #table(at: number, fields: Fields, depth: number): void {
-    this.#tables++;
-    if (depth > MAX_DEPTH || this.#tables > MAX_TABLES) throw new Error("its metadata is nested or repeated too much");
-    for (const [index, target] of Object.entries(fields)) {
-      const field = this.#fieldAt(at, Number(index));
-      if (field !== null) this.#target(at, Number(index), this.#pointer(field), target, depth + 1);
-    }
-  }
-
-  #target(table: number, index: number, at: number, target: Target, depth: number): void {
-    if (target.kind === "table") return this.#table(at, target.fields(), depth);
-    if (target.kind === "union") {
-      const typeAt = this.#fieldAt(table, index - 1);
-      const fields = target.byType[typeAt === null ? 0 : this.#view.getUint8(typeAt)];
-      if (fields === undefined) throw new Error("it has a message or type that is not expected");
-      return this.#table(at, fields(), depth);
-    }
-    const length = this.#view.getUint32(at, true);
-    const bytes = target.kind === "string" ? 1 : target.kind === "tables" ? 4 : target.bytes;
-    if (at + 4 + length * bytes > this.#view.byteLength) throw new Error(`its metadata has a list of ${length}`);
-    if (target.kind !== "tables") return;
-    for (let i = 0; i < length; i++) this.#table(this.#pointer(at + 4 + i * 4), target.fields(), depth);
-  }
-
-  /** Position of the field by the table's vtable; null when it is absent. */
-  #fieldAt(table: number, index: number): number | null {
-    const vtable = table - this.#view.getInt32(table, true);
-    const vtableBytes = this.#view.getUint16(vtable, true);
-    const slot = 4 + index * 2;
-    if (slot + 2 > vtableBytes) return null;
-    const offset = this.#view.getUint16(vtable + slot, true);
-    return offset === 0 ? null : table + offset;
-  }
-
-  /** Reading beyond the buffer throws a RangeError, here and everywhere in this class. */
-  #pointer(at: number): number {
-    return at + this.#view.getUint32(at, true);
   }
 }

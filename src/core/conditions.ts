@@ -3,11 +3,12 @@
  * around the operator. Pure.
  *
  * Two numbers are compared as numbers, anything else by code units; text that looks like a number (as in CSV) counts as
- * one for `<`, `<=`, `>` and `>=` only. A field that is missing, null, a list or an object equals nothing: only `!=`
- * holds for it.
+ * one for `<`, `<=`, `>` and `>=` only. Columns of dates and times are compared as points in time, those of decimals
+ * exactly. A field that is missing, null, a list or an object equals nothing: only `!=` holds for it.
  */
 import type { Condition } from "./selection.ts";
 import { FleetError } from "./errors.ts";
+import { Decimal, exactText, Moment } from "./exact.ts";
 
 const CONDITION = /^\s*(?<field>[^=!<>]+?)\s*(?<operator>!=|<=|>=|=|<|>)\s*(?<value>.*?)\s*$/s;
 
@@ -44,15 +45,27 @@ const ORDERS: Readonly<Record<Exclude<Condition["operator"], "!=">, (compared: n
 
 /** Negative, zero or positive, as in a sort comparison; null when the two cannot be compared. */
 function compare(value: unknown, { operator, value: typed }: Condition): number | null {
+  if (value instanceof Decimal) return compareWith(value, Decimal.parse(typed));
+  // A year or a month alone is no date, and is compared as text.
+  if (value instanceof Moment) return compareWith(value, Moment.parse(typed)) ?? order(String(value), typed);
   const isEquality = operator === "=" || operator === "!=";
   const other = asNumber(typed);
   if (typeof value === "number" || typeof value === "bigint") {
     return other === null ? null : order(value, other);
   }
-  const text = value instanceof Date ? value.toISOString() : typeof value === "boolean" ? String(value) : value;
+  const text =
+    value instanceof Date
+      ? value.toISOString()
+      : typeof value === "boolean"
+        ? String(value)
+        : (exactText(value) ?? value);
   if (typeof text !== "string") return null;
   const number = isEquality ? null : asNumber(text);
   return number !== null && other !== null ? order(number, other) : order(text, typed);
+}
+
+function compareWith<T extends { compare(other: T): number }>(value: T, other: T | null): number | null {
+  return other === null ? null : value.compare(other);
 }
 
 /** Three-way comparison; null for NaN, for which no order holds. */

@@ -30,7 +30,7 @@ test("a pipe may deliver it in any pieces, and compressed as a whole", async () 
 
 test("what is nested, dated or in a dictionary is kept as text", async () => {
   const items = await read(stream, { keep: ["lang", "meta.source", "meta.tags", "day", "number"] });
-  expect(items[4]).toMatchObject({ document: { kept: ["en", "s4", '["a","t4"]', "2026-01-05T00:00:00.000Z", "4"] } });
+  expect(items[4]).toMatchObject({ document: { kept: ["en", "s4", '["a","t4"]', "2026-01-05", "4"] } });
 });
 
 test("bytes that are not UTF-8 are rejected row by row", async () => {
