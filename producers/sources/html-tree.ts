@@ -2,8 +2,9 @@
  * Builds the text of a page while the standard's tree builder works. A tree of the whole page would take many times its
  * size, so an element is replaced by its text as soon as it is closed.
  */
-import { type html as names, parse, type Token, type TreeAdapter, type TreeAdapterTypeMap } from "parse5";
+import { html as names, parse, type Token, type TreeAdapter, type TreeAdapterTypeMap } from "parse5";
 import { FleetError } from "../../src/core/errors.ts";
+import { type Gap, SpacedText } from "./spaced-text.ts";
 
 /** Elements whose content is not part of the text. `nav` repeats on every page of a site. */
 const UNSEEN = new Set("head iframe nav noembed noframes noscript object script style svg template title".split(" "));
@@ -22,7 +23,7 @@ const PREFORMATTED = new Set(["listing", "plaintext", "pre", "xmp"]);
 const VOID = new Set(
   "area base basefont bgsound br col embed frame hr img input link meta param source track wbr".split(" "),
 );
-const HTML = "http://www.w3.org/1999/xhtml";
+const { HTML } = names.NS;
 
 /** Maximum depth, four times that of browsers. */
 const MAX_DEPTH = 2048;
@@ -30,17 +31,6 @@ const MAX_DEPTH = 2048;
 const MAX_HELD = 500_000;
 /** Elements allowed whatever the page's size; beyond, one per character, as the shortest tag has three. */
 const ANY_ELEMENTS = 10_000;
-/** Length from which a text is stored as one piece, and not as a tree of concatenations. */
-const PIECE_CHARS = 64 * 1024;
-
-/** White space between words: none, a space, or the end of a line or a paragraph. The longest of several counts. */
-type Gap = "" | " " | "\n" | "\n\n";
-const WIDTHS: Readonly<Record<Gap, number>> = { "": 0, " ": 1, "\n": 2, "\n\n": 3 };
-
-function wider(a: Gap, b: Gap): Gap {
-  return WIDTHS[a] >= WIDTHS[b] ? a : b;
-}
-
 /**
  * Parses a page.
  * @throws FleetError `source_unreadable` for elements that are nested too deep, or badly and very often
@@ -51,56 +41,15 @@ export function parsePage(html: string): { readonly title: string; readonly body
   return { title: builder.title, body: builder.body() };
 }
 
-/** Text with the white space around it. */
-class Words {
+/** Text of a place. */
+class Words extends SpacedText {
   parent: Place | null = null;
-  #before: Gap = "";
-  #after: Gap = "";
-  readonly #pieces: string[] = [];
-  #last = "";
-  #isEmpty = true;
-
-  addGap(gap: Gap): void {
-    if (this.#isEmpty) this.#before = wider(this.#before, gap);
-    else this.#after = wider(this.#after, gap);
-  }
-
-  addText(text: string): void {
-    if (!this.#isEmpty) this.#last += this.#after;
-    this.#last += text;
-    this.#after = "";
-    this.#isEmpty = false;
-    if (this.#last.length >= PIECE_CHARS) this.#store();
-  }
-
-  add(other: Words): void {
-    this.addGap(other.#before);
-    if (other.#isEmpty) return;
-    if (other.#pieces.length === 0) this.addText(other.#last);
-    else {
-      this.addText(other.#pieces[0]!);
-      this.#store();
-      for (const piece of other.#pieces.slice(1)) this.#pieces.push(piece);
-      this.#last = other.#last;
-    }
-    this.#after = other.#after;
-  }
-
-  toString(): string {
-    return [...this.#pieces, this.#last].join("");
-  }
-
-  #store(): void {
-    // Joining makes one string of what was a tree of concatenations, which takes several times its size.
-    if (this.#last !== "") this.#pieces.push([this.#last, ""].join(""));
-    this.#last = "";
-  }
 }
 
 /** An element, a template's content or the document. */
 class Place {
   readonly name: string;
-  readonly namespace: string;
+  readonly namespace: names.NS;
   /** Only of an element for which the tree builder needs them. */
   readonly attributes: Token.Attribute[];
   readonly #isHidden: boolean;
@@ -114,7 +63,7 @@ class Place {
   elements = 0;
   content: Place | null = null;
 
-  constructor(name: string, namespace: string, attributes: Token.Attribute[]) {
+  constructor(name: string, namespace: names.NS, attributes: Token.Attribute[]) {
     this.name = name;
     this.namespace = namespace;
     this.attributes = name === "annotation-xml" ? attributes : [];
@@ -156,7 +105,7 @@ interface Nodes extends TreeAdapterTypeMap {
 }
 
 class Builder implements TreeAdapter<Nodes> {
-  readonly #document = new Place("", "", []);
+  readonly #document = new Place("", HTML, []);
   readonly #mostElements: number;
   #mode: names.DOCUMENT_MODE | null = null;
   #title = "";
@@ -253,7 +202,7 @@ class Builder implements TreeAdapter<Nodes> {
     if (parent.name === "title" && parent.namespace === HTML) {
       this.#titleElement ??= parent;
       if (this.#titleElement === parent) this.#title += text;
-    } else if (!parent.isUnseen) addText(parent.wordsAt(index), text, parent.isPreformatted);
+    } else if (!parent.isUnseen) parent.wordsAt(index).addWords(text, parent.isPreformatted);
   }
 
   /** Replaces a closed element whose children are all closed by its text, then its parent if that was the last one. */
@@ -333,7 +282,7 @@ class Builder implements TreeAdapter<Nodes> {
   }
 
   getNamespaceURI(place: Place): names.NS {
-    return place.namespace as names.NS;
+    return place.namespace;
   }
 
   getNodeSourceCodeLocation(): null {
@@ -356,12 +305,12 @@ class Builder implements TreeAdapter<Nodes> {
     return String(words);
   }
 
-  isCommentNode(_: Place | Words): _ is Words {
-    return false;
+  isCommentNode(node: Place | Words): node is Words {
+    return !this.isElementNode(node) && !this.isTextNode(node);
   }
 
-  isDocumentTypeNode(_: Place | Words): _ is Words {
-    return false;
+  isDocumentTypeNode(node: Place | Words): node is Words {
+    return this.isCommentNode(node);
   }
 
   isElementNode(node: Place | Words): node is Place {
@@ -395,16 +344,6 @@ function indexOf(parent: Place, node: Place | Words): number {
 
 function gapOf({ name }: Place): Gap {
   return GAPS.get(name) ?? "";
-}
-
-function addText(words: Words, text: string, isPreformatted: boolean): void {
-  if (isPreformatted) return words.addText(text);
-  // The no-break space is kept, because an author wrote it.
-  const parts = text.split(/[ \t\r\n\f]+/);
-  parts.forEach((part, i) => {
-    if (i > 0) words.addGap(" ");
-    if (part !== "") words.addText(part);
-  });
 }
 
 function isHidden(attributes: readonly Token.Attribute[]): boolean {

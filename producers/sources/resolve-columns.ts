@@ -25,6 +25,7 @@ export function resolveColumns(
   for (const field of neededFields(options)) {
     // A column whose own name contains the dots takes precedence.
     const top = byName.has(field) ? field : field.split(".")[0]!;
+    if (!byName.has(top) && Object.hasOwn(options.partition ?? {}, top)) continue;
     if (!byName.has(top)) return refuse(`has no column ${field}; its columns are ${listed(columns)}`);
     needed.add(top);
   }
