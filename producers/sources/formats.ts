@@ -21,6 +21,8 @@ const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
   ".markdown": "text",
   ".html": "html",
   ".htm": "html",
+  ".warc": "warc",
+  ".wet": "warc",
 };
 export const KNOWN_NAMES = `${Object.keys(BY_EXTENSION).join(", ")}, each also .gz or .zst`;
 const MAGIC: Readonly<Record<string, KnownFormat>> = {
@@ -110,6 +112,7 @@ export function formatByMagic(head: Buffer): KnownFormat | null {
 
 /** @param text The first characters, decoded, of an object whose name does not determine the format. */
 export function formatByText(text: string): KnownFormat | null {
+  if (/^WARC\/[01]\.\d/.test(text)) return "warc";
   if (/^\s*<(?:!doctype\s+html|html)\b/i.test(text)) return "html";
   return /^\s*(?:\{|$)/.test(text) ? "jsonl" : null;
 }

@@ -14,6 +14,7 @@ import { partitionOf } from "./partition.ts";
 import type { RecordOptions } from "./record.ts";
 import { readText, utf8Text } from "./text.ts";
 import { unreadableAt } from "./unreadable.ts";
+import { readWarc } from "./warc.ts";
 
 /** Enough bytes for any magic number. */
 const HEAD_BYTES = 8;
@@ -70,6 +71,8 @@ function readAs(
       return readParquet(source, options);
     case "text":
       return readText(source, { ...options, id: object.id, decode: utf8Text });
+    case "warc":
+      return readWarc(source, options);
     case "html":
       return readText(source, { ...options, id: object.id, decode: htmlText });
     default:

@@ -27,7 +27,7 @@ test("a folder of every format: all is read, or counted as passed over", async (
     "day=1/i.json": line("json"),
     // Copies of committed files, whose rows have ids of their own.
     "day=1/_temporary/part-1.jsonl": line("uncommitted"),
-    "_SUCCESS": "",
+    _SUCCESS: "",
     ".hidden": "",
     "j.pdf": "",
     "k.pdf": "",
