@@ -6,7 +6,9 @@ import { describe, expect, test } from "vitest";
 import { Corpus, type CorpusParams } from "../../producers/corpus.ts";
 import { namedBy } from "../../producers/sources/named.ts";
 import { sayCounts } from "../../producers/sources/passed-over.ts";
-import { placeOpener } from "../../producers/parts/parts.ts";
+import { placeOpener, readPart } from "../../producers/parts/parts.ts";
+import type { SourceItem } from "../../src/core/documents.ts";
+import { partRecordSchema } from "../../src/core/ingest.ts";
 import { SELECTION } from "../fixtures/run-options.ts";
 import { collect } from "../fixtures/sources.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
@@ -174,6 +176,27 @@ test("the names of folders are fields: for conditions, to keep, and as the id", 
     ["lang=fr/d.txt", "fr", null],
   ]);
   expect((await read([join(root, "lang=en")], { idField: "lang" })).ids).toEqual(["en"]);
+});
+
+test("parts that other threads and machines read have the same fields", async () => {
+  const table = new URL("../fixtures/tables/delta", import.meta.url).pathname;
+  const lines = Array.from({ length: 40 }, (_, i) => line(`r${i}`)).join("");
+  const root = await folderOf({ "lang=nl/large.jsonl": lines, "lang=en/a.txt": "a" });
+  const options = { ...SELECTION, keep: ["lang"], maxDocumentBytes: 4096 };
+  const corpus = new Corpus({ inputs: [root, table], ...options });
+  const open = placeOpener(() => Promise.reject(new Error("no bucket")));
+  const items: SourceItem[] = [];
+  for await (const section of corpus.sections({ partBytes: 500, partObjects: 3, pinsAll: true })) {
+    if (section.kind !== "part") throw new Error("a file was read at once");
+    // As it comes from the store.
+    const part = partRecordSchema.shape.what.parse(JSON.parse(JSON.stringify(section.part)));
+    items.push(...(await collect(readPart({ part, options, open, reached: { line: 0 } }))));
+  }
+  const fields = (each: readonly SourceItem[]): unknown[] =>
+    each.map((item) => item.kind === "document" && [item.document.id, item.document.kept]);
+  expect(fields(items)).toEqual(fields(await collect(corpus.items())));
+  expect(fields(items)).toContainEqual(["r39", ["nl"]]);
+  expect(fields(items)).toContainEqual(["d", [null]]);
 });
 
 describe("a Delta table", () => {
