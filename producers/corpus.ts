@@ -2,9 +2,11 @@
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
+import { whyOutside } from "../src/adapters/allowed-inputs.ts";
 import type { S3Options } from "../src/adapters/s3/s3-client.ts";
 import type { Selection } from "../src/core/selection.ts";
 import type { SourceItem } from "../src/core/documents.ts";
+import type { SourceCounts } from "../src/run/run-progress.ts";
 import { FleetError, messageOf } from "../src/core/errors.ts";
 import { type PartReader, type ReadItem, readParts } from "./parts/read-parts.ts";
 import { Buckets } from "./sources/buckets.ts";
@@ -15,6 +17,7 @@ import { type CorpusObject, type Listed, listInput } from "./sources/objects.ts"
 import { type CutHow, sectionsOf } from "./parts/parts.ts";
 import type { Section } from "./parts/sections.ts";
 import { readObject, sniff } from "./sources/read-object.ts";
+import { sayCounts, SourceCounter } from "./sources/passed-over.ts";
 import { selectItems } from "./sources/select.ts";
 
 /** Size limit, in bytes, of an object that is read at once in its turn, so that it may be requested earlier. */
@@ -29,12 +32,17 @@ export interface CorpusParams extends Selection {
   readonly maxDocumentBytes: number;
   readonly stdin?: Readable;
   readonly s3?: S3Options | undefined;
+  /** Whether symbolic links within folders are passed over; they are followed by default. */
+  readonly noFollow?: boolean;
+  /** Folders that targets of such links must be below; anywhere by default. */
+  readonly linksBelow?: readonly string[] | undefined;
 }
 
 /** The documents of files, folders, patterns, buckets or standard input, in the same order on every machine. */
 export class Corpus {
   readonly #params: CorpusParams;
   readonly #buckets: Buckets;
+  #counter = new SourceCounter();
 
   constructor(params: CorpusParams) {
     this.#params = params;
@@ -70,7 +78,19 @@ export class Corpus {
 
   /** Every object of the corpus in order, and rejects for those that could not be listed. */
   async *objects(): AsyncGenerator<Listed> {
-    for (const input of this.#params.inputs) yield* this.#list(input);
+    const counter = new SourceCounter();
+    this.#counter = counter;
+    for (const input of this.#params.inputs) {
+      for await (const listed of this.#list(input, (kind) => counter.passOver(kind))) {
+        if (listed.kind === "object") counter.countRead();
+        yield listed;
+      }
+    }
+  }
+
+  /** The files that the latest reading of the corpus has read and passed over so far. */
+  get sources(): SourceCounts {
+    return this.#counter.counts;
   }
 
   /**
@@ -101,9 +121,13 @@ export class Corpus {
     else yield* readObject(listed.object, this.#params);
   }
 
-  #list(input: string): AsyncGenerator<Listed> {
+  #list(input: string, passOver?: (kind: string) => void): AsyncGenerator<Listed> {
+    const { format, noFollow = false, linksBelow } = this.#params;
     return listInput(input, {
-      format: this.#params.format,
+      format,
+      noFollow,
+      whyForbidden: linksBelow && ((target) => whyOutside(target, linksBelow)),
+      ...(passOver && { passOver }),
       stdin: this.#params.stdin ?? process.stdin,
       bucket: (name) => this.#buckets.get(name),
     });
@@ -114,13 +138,18 @@ export class Corpus {
     const isRemote = /^s3:/i.test(input);
     // A pipe can be read only once, so it is checked when it is read.
     if (!isRemote && !isGlob(input) && !(await assertReadable(input)).isSeekable) return false;
-    const objects = this.#list(input);
+    const counter = new SourceCounter();
+    const objects = this.#list(input, (kind) => counter.passOver(kind));
     const first = await objects.next();
     await objects.return(undefined);
     if (first.done === true || (first.value.kind === "reject" && isGlob(input)))
-      throw new FleetError("source_unreadable", `nothing to read was found at ${input}`, {
-        cure: `check the name; in folders and prefixes ${KNOWN_NAMES} are read, and names without an extension if --format is set`,
-      });
+      throw new FleetError(
+        "source_unreadable",
+        `nothing to read was found at ${input} (${sayCounts(counter.counts)})`,
+        {
+          cure: `check the name; in folders and prefixes ${KNOWN_NAMES} are read, and names without an extension if --format is set`,
+        },
+      );
     if (first.value.kind === "object" && first.value.object.isNamed) await this.#assertFormat(first.value.object);
     return true;
   }

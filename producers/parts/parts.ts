@@ -2,16 +2,18 @@
  * Cuts a corpus into parts that can be read anywhere and concurrently: whole objects, several small ones together,
  * and ranges of large plain JSONL objects. Read in order, the parts are the corpus.
  */
+import { whyOutside } from "../../src/adapters/allowed-inputs.ts";
 import { openFileSource, pinFile } from "../../src/adapters/file/file-source.ts";
 import type { S3Bucket } from "../../src/adapters/s3/s3-source.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
+import { FleetError } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { bundled, readBundle } from "./bundle.ts";
 import type { Bundleable, CorpusPart, Section, WholeObject } from "./sections.ts";
 import { isPlain } from "../sources/decode.ts";
 import { readJsonlRange } from "../sources/jsonl.ts";
 import type { CorpusObject, Listed } from "../sources/objects.ts";
-import { readObject, type ReadOptions, sniff } from "../sources/read-object.ts";
+import { inPartition, readObject, type ReadOptions, sniff } from "../sources/read-object.ts";
 
 /** Size of a part that one thread reads in a moment and of which several fit into memory. */
 export const PART_BYTES = 4 * 1024 * 1024;
@@ -63,7 +65,8 @@ async function* partsOf(
   { options, partBytes, pinsAll }: PartsHow,
 ): AsyncGenerator<Bundleable> {
   const pin = place.kind === "file" ? await pinFile(place.path) : null;
-  const whole: WholeObject = { name: object.name, id: object.id, place, pin: pinsAll ? pin : null };
+  const { name, id, fields } = object;
+  const whole: WholeObject = { name, id, place, pin: pinsAll ? pin : null, ...(fields && { fields }) };
   const bytes = place.kind === "s3" ? place.entry.bytes : pin?.bytes;
   // A special or missing file may have changed by the time it is read, and on other machines.
   if (bytes === undefined && pinsAll) yield { kind: "items", items: readObject(object, options) };
@@ -92,9 +95,23 @@ async function isPlainJsonl(object: CorpusObject, options: ReadOptions): Promise
 /** Opens a part's object at its place. */
 export type OpenPlace = (part: Pick<WholeObject, "name" | "place" | "pin">) => Promise<ByteSource>;
 
-export function placeOpener(bucket: (name: string) => Promise<S3Bucket>): OpenPlace {
+/**
+ * @param filesBelow Folders that files must be below, with links resolved; empty for anywhere.
+ * @throws FleetError `source_refused` for a file elsewhere
+ */
+export function placeOpener(
+  bucket: (name: string) => Promise<S3Bucket>,
+  filesBelow: readonly string[] = [],
+): OpenPlace {
   return async ({ name, place, pin }) => {
-    if (place.kind === "file") return openFileSource({ path: place.path, name, pin: pin ?? undefined });
+    if (place.kind === "file") {
+      const why = filesBelow.length === 0 ? null : await whyOutside(place.path, filesBelow);
+      if (why !== null)
+        throw new FleetError("source_refused", `${name} may not be read: ${why}`, {
+          cure: "pass the folder that its symbolic link leads to with --inputs-below, if this machine may read it",
+        });
+      return openFileSource({ path: place.path, name, pin: pin ?? undefined });
+    }
     return (await bucket(place.bucket)).open(place.entry);
   };
 }
@@ -110,13 +127,13 @@ export async function* readPart(
 ): AsyncGenerator<SourceItem> {
   const { part, options, open, reached } = params;
   const read = (object: WholeObject): AsyncGenerator<SourceItem> =>
-    readObject({ name: object.name, id: object.id, open: () => open(object) }, options);
+    readObject({ ...object, open: () => open(object) }, options);
   if ("objects" in part) yield* readBundle(part.objects, read);
   else if (part.range === null) yield* read(part);
   else {
     const source = await open(part);
     try {
-      yield* readJsonlRange({ source, range: part.range, options, reached });
+      yield* readJsonlRange({ source, range: part.range, options: inPartition(part, options), reached });
     } finally {
       await source.close();
     }

@@ -3,6 +3,7 @@ import type { FilePin } from "../../src/adapters/file/file-source.ts";
 import type { SourceItem } from "../../src/core/documents.ts";
 import type { ByteRange } from "../../src/core/ports.ts";
 import type { Place } from "../sources/objects.ts";
+import type { TableFields } from "../sources/partition.ts";
 
 /** A part as plain data. */
 export type CorpusPart = ObjectPart | Bundle;
@@ -28,6 +29,8 @@ export interface WholeObject {
    * Null for a file that is read as a whole on this machine, and for a special file.
    */
   readonly pin: FilePin | null;
+  /** Values of the partition of a table that the object belongs to. */
+  readonly fields?: TableFields;
 }
 
 /** A part, or items that this process reads at once: rejects of the listing, and sources that can be read only once. */

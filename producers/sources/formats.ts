@@ -8,6 +8,7 @@ const COMPRESSED = /\.(?:gz|gzip|zst|zstd|bz2|xz)$/i;
 const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
   ".jsonl": "jsonl",
   ".ndjson": "jsonl",
+  ".json": "jsonl",
   ".csv": "csv",
   ".tsv": "tsv",
   ".parquet": "parquet",
@@ -21,6 +22,8 @@ const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
   ".markdown": "text",
   ".html": "html",
   ".htm": "html",
+  ".warc": "warc",
+  ".wet": "warc",
 };
 export const KNOWN_NAMES = `${Object.keys(BY_EXTENSION).join(", ")}, each also .gz or .zst`;
 const MAGIC: Readonly<Record<string, KnownFormat>> = {
@@ -37,16 +40,64 @@ export function formatByName(name: string): KnownFormat | null {
   return BY_EXTENSION[extensionOf(name).toLowerCase()] ?? null;
 }
 
+/** Names that other programs give to files beside their data: Spark, Hive, Hadoop, Dask, Databricks. */
+const MARKERS: readonly (readonly [RegExp, string])[] = [
+  [/^_(?:SUCCESS|metadata|common_metadata)$/, "$&"],
+  [/^_committed_/, "_committed_*"],
+  [/^_started_/, "_started_*"],
+  [/_\$folder\$$/, "*_$folder$"],
+  [/\.crc$/i, ".crc"],
+];
+/** Folders of other programs that hold no rows, or rows that were never committed or are there twice. */
+const FOLDERS = /^(?:_temporary|_tmp\..*|_spark_metadata|_delta_log|_delta_index|_change_data|__MACOSX)$/;
+
 /**
- * True if a file found in a folder or below a prefix is read. With a given format, files whose names indicate another
- * are skipped; names without an extension (`part-00000`) are taken, unless they are markers like `_SUCCESS`.
+ * Why a file or folder of this name is passed over wherever it is found, as in `hidden file`; null if it is not.
+ * Nothing below such a folder is read.
  */
-export function isWanted(path: string, format: Format): boolean {
+export function passedByName(name: string, kind: "file" | "folder"): string | null {
+  if (name.startsWith(".")) return `hidden ${kind}`;
+  if (kind === "folder") return FOLDERS.test(name) ? `${name}/` : null;
+  const marker = MARKERS.find(([pattern]) => pattern.test(name));
+  return marker === undefined ? null : marker[1] === "$&" ? name : marker[1];
+}
+
+/** Why a path below an input is passed over because of one of its names; null if it is not. */
+export function passedByPath(path: string): string | null {
+  const names = path.split("/");
+  const file = names.pop()!;
+  const folder = names.map((name) => passedByName(name, "folder")).find((found) => found !== null);
+  // Of a bucket, which has no folders, each object is counted.
+  if (folder !== undefined) return folder === "hidden folder" ? "hidden file" : folder;
+  return passedByName(file, "file");
+}
+
+/**
+ * Why a file found in a folder or below a prefix is passed over, as in `.pdf`; null when it is read. With a given format,
+ * files whose names indicate another are passed over; names without an extension (`part-00000`) are then taken.
+ */
+export function passedAs(path: string, format: Format): string | null {
+  const marker = passedByPath(path);
+  if (marker !== null) return marker;
   const byName = formatByName(path);
-  if (format === "auto") return byName !== null;
-  if (byName !== null) return byName === format;
-  const name = path.slice(path.lastIndexOf("/") + 1);
-  return extensionOf(name) === "" && !name.startsWith("_");
+  const isTaken = format === "auto" ? byName !== null : byName === format || (byName === null && isBare(path));
+  if (isTaken) return null;
+  return shownExtension(path) || "file without an extension";
+}
+
+/** True if a file found in a folder or below a prefix is read. */
+export function isWanted(path: string, format: Format): boolean {
+  return passedAs(path, format) === null;
+}
+
+function isBare(path: string): boolean {
+  return extensionOf(path) === "" && !path.slice(path.lastIndexOf("/") + 1).startsWith("_");
+}
+
+/** The last extension in lower case, such as `.gz` or `.pdf`; names can be of any length. */
+function shownExtension(path: string): string {
+  const extension = extensionOf(path).toLowerCase();
+  return extension.length <= 16 ? extension : "unknown extension";
 }
 
 /** The extension, such as `.jsonl` of `a/b.jsonl.gz`; empty when there is none. */
@@ -64,6 +115,7 @@ export function formatByMagic(head: Buffer): KnownFormat | null {
 
 /** @param text The first characters, decoded, of an object whose name does not determine the format. */
 export function formatByText(text: string): KnownFormat | null {
+  if (/^WARC\/[01]\.\d/.test(text)) return "warc";
   if (/^\s*<(?:!doctype\s+html|html)\b/i.test(text)) return "html";
   return /^\s*(?:\{|$)/.test(text) ? "jsonl" : null;
 }

@@ -2,7 +2,7 @@
 import { join, relative } from "node:path";
 import picomatch from "picomatch";
 import type { Format } from "../../src/core/selection.ts";
-import { isWanted } from "./formats.ts";
+import { isWanted, passedByPath } from "./formats.ts";
 import { parseS3Url, toPosix } from "../../src/adapters/input-address.ts";
 import type { Place } from "./objects.ts";
 
@@ -34,13 +34,14 @@ function fileTest(input: string, format: Format): (path: string) => boolean {
   const { base, glob, isGlob } = picomatch.scan(toPosix(input));
   if (!isGlob) return (path) => isBelow(input, path, wants);
   const isMatch = picomatch(glob);
-  return (path) => isBelow(base || ".", path, isMatch) || isBelow(input, path, wants);
+  const matches = (below: string): boolean => isMatch(below) && passedByPath(below) === null;
+  return (path) => isBelow(base || ".", path, matches) || isBelow(input, path, wants);
 }
 
 /** Whether a path in the exact spelling of `listInput` is below the folder; other spellings are not accepted. */
 function isBelow(folder: string, path: string, wants: (below: string) => boolean): boolean {
   const below = toPosix(relative(folder, path));
-  return below !== "" && !isHidden(below) && join(folder, below) === path && wants(below);
+  return below !== "" && join(folder, below) === path && wants(below);
 }
 
 function objectTest(input: string, format: Format): (place: S3Place) => boolean {
@@ -48,16 +49,11 @@ function objectTest(input: string, format: Format): (place: S3Place) => boolean 
   const { base, glob, isGlob } = picomatch.scan(key);
   const folder = isGlob ? base : key.replace(/\/$/, "");
   const prefix = folder === "" ? "" : `${folder}/`;
-  const wants = isGlob ? picomatch(glob) : (below: string): boolean => isWanted(below, format);
+  const isMatch = isGlob ? picomatch(glob) : (below: string): boolean => isWanted(below, format);
   return ({ bucket: name, entry }) => {
     if (name !== bucket) return false;
     if (!isGlob && entry.key === key) return true;
     const below = entry.key.slice(prefix.length);
-    return entry.key.startsWith(prefix) && !isHidden(below) && wants(below);
+    return entry.key.startsWith(prefix) && passedByPath(below) === null && isMatch(below);
   };
-}
-
-/** Whether a name begins with a dot, such as `..`; these are never listed. */
-function isHidden(below: string): boolean {
-  return /(?:^|\/)\./.test(below);
 }

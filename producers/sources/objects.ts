@@ -1,16 +1,18 @@
 /** Lists the objects of a corpus from its inputs, in the same order on every machine. */
-import { opendir, stat } from "node:fs/promises";
-import { join, posix } from "node:path";
+import { stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import picomatch from "picomatch";
 import { isGlob, parseS3Url, STDIN, toPosix } from "../../src/adapters/input-address.ts";
 import { openFileSource, pipeSource } from "../../src/adapters/file/file-source.ts";
 import type { S3Bucket, S3Entry } from "../../src/adapters/s3/s3-source.ts";
 import type { Format } from "../../src/core/selection.ts";
-import { rejectAt } from "../../src/core/documents.ts";
-import { messageOf } from "../../src/core/errors.ts";
+import type { rejectAt } from "../../src/core/documents.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
-import { isWanted } from "./formats.ts";
+import { isWanted, passedAs, passedByPath } from "./formats.ts";
+import type { TableFields } from "./partition.ts";
+import { assertNoPartition, assertNoTable, holdsDeltaLog, tableInBucket } from "./tables.ts";
+import { type Found, walk, type WalkOptions } from "./walk.ts";
 
 /** An object's location, as plain data by which another thread or process can open it. */
 export type Place =
@@ -28,6 +30,8 @@ export interface CorpusObject {
   /** True for an input itself; false for an object found below an input folder or prefix. */
   readonly isNamed: boolean;
   readonly place: Place;
+  /** Values of the partition of a table that it belongs to; they are fields of its documents. */
+  readonly fields?: TableFields;
   open(): Promise<ByteSource>;
 }
 
@@ -41,19 +45,26 @@ export interface ListOptions {
   readonly stdin: Readable;
   /** The reader of a bucket, opened on first use. */
   readonly bucket: (name: string) => Promise<S3Bucket>;
+  /** Whether symbolic links within folders are passed over. */
+  readonly noFollow?: boolean;
+  /** Why the target of such a link may not be read; absent where everything may be read. */
+  readonly whyForbidden?: WalkOptions["whyForbidden"] | undefined;
+  /** Called with the kind of each file or folder that is passed over. */
+  readonly passOver?: (kind: string) => void;
 }
 
 /**
  * Folders are walked in order of names by code unit, buckets listed in order of keys; one page or folder of names
- * is held at a time. Names that begin with a dot are skipped and symbolic links are not followed.
+ * is held at a time. Names that begin with a dot are passed over.
+ * @throws FleetError `source_unreadable` for a table that cannot be read at its current version
  */
 export async function* listInput(input: string, options: ListOptions): AsyncGenerator<Listed> {
   if (input === STDIN) {
     const open = async (): Promise<ByteSource> => pipeSource({ stream: options.stdin, name: "standard input" });
     yield named({ name: "standard input", id: STDIN, place: { kind: "pipe" }, open });
   } else if (/^s3:/i.test(input)) yield* listS3(input, options);
-  else if (await isFolder(input)) yield* listFolder(input, (path) => isWanted(path, options.format));
-  else if (isGlob(input) && !(await isThere(input))) yield* listGlob(input);
+  else if (await isFolder(input)) yield* listFolder(input, options);
+  else if (isGlob(input) && !(await isThere(input))) yield* listGlob(input, options);
   else yield named({ name: input, id: toPosix(input), ...fileAt(input) });
 }
 
@@ -71,44 +82,41 @@ function named(object: Omit<CorpusObject, "isNamed">): Listed {
 
 // --- Files ------------------------------------------------------------------------------------
 
-async function* listFolder(folder: string, wants: (path: string) => boolean): AsyncGenerator<Listed> {
-  for await (const found of walk(folder, "")) {
-    if ("reject" in found) yield { kind: "reject", reject: found.reject };
-    else if (wants(found.path)) {
-      const name = join(folder, found.path);
-      yield { kind: "object", object: { name, id: found.path, isNamed: false, ...fileAt(name) } };
-    }
+async function* listFolder(folder: string, options: ListOptions): AsyncGenerator<Listed> {
+  await assertNoPartition(toPosix(resolve(folder)), holdsDeltaLog);
+  const wants = (path: string): boolean => isWanted(path, options.format);
+  for await (const found of walk(folder, walkOptions(options, wants))) {
+    if (found.kind === "reject") yield found;
+    else if (found.kind === "passed") options.passOver?.(found.why);
+    else if (wants(found.path)) yield inFolder(folder, found);
+    else options.passOver?.(passedAs(found.path, options.format)!);
   }
 }
 
 /** Every match of a pattern is read, whatever its extension. Ids are paths below its fixed part. */
-async function* listGlob(pattern: string): AsyncGenerator<Listed> {
+async function* listGlob(pattern: string, options: ListOptions): AsyncGenerator<Listed> {
   const { base, glob } = picomatch.scan(toPosix(pattern));
   const isMatch = picomatch(glob);
   const folder = base === "" ? "." : base;
-  yield* listFolder(folder, isMatch);
+  await assertNoPartition(toPosix(resolve(folder)), holdsDeltaLog);
+  for await (const found of walk(folder, walkOptions(options, isMatch))) {
+    if (found.kind === "reject") yield found;
+    // Others were not asked for.
+    else if (!isMatch(found.path)) continue;
+    else if (found.kind === "passed") options.passOver?.(found.why);
+    else yield inFolder(folder, found);
+  }
 }
 
-type Found = { readonly path: string } | { readonly reject: ReturnType<typeof rejectAt> };
+function walkOptions({ noFollow = false, whyForbidden }: ListOptions, wants: WalkOptions["wants"]): WalkOptions {
+  return { noFollow, wants, ...(whyForbidden !== undefined && { whyForbidden }) };
+}
 
-/** Files below a folder as POSIX paths relative to it. Links could form cycles or leave the folder, so none is followed. */
-async function* walk(root: string, below: string): AsyncGenerator<Found> {
-  const entries: { name: string; isFolder: boolean }[] = [];
-  try {
-    for await (const entry of await opendir(join(root, below))) {
-      if (entry.name.startsWith(".") || !(entry.isFile() || entry.isDirectory())) continue;
-      entries.push({ name: entry.name, isFolder: entry.isDirectory() });
-    }
-  } catch (error) {
-    yield { reject: rejectAt({ file: join(root, below) }, "unreadable", messageOf(error)) };
-    return;
-  }
-  entries.sort((a, b) => (a.name < b.name ? -1 : 1));
-  for (const { name, isFolder } of entries) {
-    const path = posix.join(below, name);
-    if (isFolder) yield* walk(root, path);
-    else yield { path };
-  }
+function inFolder(folder: string, { path, at, fields }: Found & { kind: "file" }): Listed {
+  const name = join(folder, path);
+  const open = (): Promise<ByteSource> => openFileSource({ path: at, name });
+  const place = { kind: "file", path: at } as const;
+  return { kind: "object", object: { name, id: path, isNamed: false, place, open, ...(fields && { fields }) } };
 }
 
 async function isFolder(path: string): Promise<boolean> {
@@ -132,26 +140,54 @@ async function isThere(path: string): Promise<boolean> {
 async function* listS3(url: string, options: ListOptions): AsyncGenerator<Listed> {
   const { bucket: name, key } = parseS3Url(url);
   const bucket = await options.bucket(name);
-  const { base, glob, isGlob } = picomatch.scan(key);
-  if (!isGlob && key !== "" && !key.endsWith("/")) {
-    const found = await bucket.find(key);
-    if (found !== null) {
-      const url = `${bucket.url}/${key}`;
-      yield named({ name: url, id: url, ...inBucket(bucket, name, found) });
-      return;
-    }
+  const isPattern = picomatch.scan(key).isGlob;
+  const found = isPattern ? null : await findObject(bucket, key);
+  if (found === null) yield* listBelow(bucket, { name, key, isPattern }, options);
+  else {
+    const url = `${bucket.url}/${key}`;
+    yield named({ name: url, id: url, ...inBucket(bucket, name, found) });
   }
-  const folder = isGlob ? base : key.replace(/\/$/, "");
+}
+
+/** The object with this key; null if there is none, or if it is only a mark that consoles put beside a prefix. */
+async function findObject(bucket: S3Bucket, key: string): Promise<S3Entry | null> {
+  if (key === "" || key.endsWith("/")) return null;
+  const found = await bucket.find(key);
+  if (found === null || found.bytes > 0) return found;
+  for await (const _ of bucket.list(`${key}/`)) return null;
+  return found;
+}
+
+async function* listBelow(
+  bucket: S3Bucket,
+  { name, key, isPattern }: Readonly<{ name: string; key: string; isPattern: boolean }>,
+  options: ListOptions,
+): AsyncGenerator<Listed> {
+  const { base, glob } = picomatch.scan(key);
+  const folder = isPattern ? base : key.replace(/\/$/, "");
   const below = folder === "" ? "" : `${folder}/`;
-  const wants = isGlob ? picomatch(glob) : (path: string): boolean => isWanted(path, options.format);
-  for await (const entry of bucket.list(isGlob ? literalStart(key) : below)) {
+  const isMatch = isPattern ? picomatch(glob) : null;
+  const table = await tableInBucket(bucket, below);
+  const passedOver = (path: string): string | null =>
+    (isMatch === null ? passedAs(path, options.format) : passedByPath(path)) ??
+    (table !== null && table.take(path) === null ? "file that its table does not hold" : null);
+  for await (const entry of bucket.list(isPattern ? literalStart(key) : below)) {
     // A server lists by the pattern's literal prefix, which may be shorter than the folder that it names.
     if (!entry.key.startsWith(below)) continue;
     const path = entry.key.slice(below.length);
-    if (/(?:^|\/)\./.test(path) || !wants(path)) continue;
-    const object = { name: `${bucket.url}/${entry.key}`, id: path, isNamed: false };
+    if (table === null) assertNoTable(bucket, entry.key);
+    if (isMatch?.(path) === false) continue;
+    const why = passedOver(path);
+    if (why !== null) {
+      options.passOver?.(why);
+      continue;
+    }
+    const fields = table?.take(path);
+    const object = { name: `${bucket.url}/${entry.key}`, id: path, isNamed: false, ...(fields && { fields }) };
     yield { kind: "object", object: { ...object, ...inBucket(bucket, name, entry) } };
   }
+  // A pattern may have asked for some of the table's files only.
+  if (!isPattern && table !== null) yield* table.missing(`${bucket.url}/${folder}`);
 }
 
 /** The literal prefix of all matches, by which a server lists: `logs/2026-` of `logs/2026-*.jsonl`. */

@@ -65,6 +65,15 @@ export async function* readParquet(source: ByteSource, options: RecordOptions): 
   }
 }
 
+/** The rows of a file, reduced to those of the columns that it has. @throws FleetError for damage */
+export async function* readColumns(source: ByteSource, columns: readonly string[]): AsyncGenerator<Row> {
+  const metadata = await readMetadata(source);
+  const found = columnsOf(metadata).map(({ name }) => name);
+  const needed = columns.filter((name) => found.includes(name));
+  for (const group of metadata.row_groups)
+    for await (const slice of readGroup({ source, metadata, group, columns: needed })) yield* slice;
+}
+
 async function readMetadata(source: ByteSource): Promise<FileMetaData> {
   const bytes = source.bytes ?? 0;
   try {

@@ -10,8 +10,11 @@ import { htmlText } from "./html.ts";
 import { readJsonl } from "./jsonl.ts";
 import type { CorpusObject } from "./objects.ts";
 import { readParquet } from "./parquet.ts";
+import { partitionOf } from "./partition.ts";
+import type { RecordOptions } from "./record.ts";
 import { readText, utf8Text } from "./text.ts";
 import { unreadableAt } from "./unreadable.ts";
+import { readWarc } from "./warc.ts";
 
 /** Enough bytes for any magic number. */
 const HEAD_BYTES = 8;
@@ -23,7 +26,7 @@ export interface ReadOptions extends Omit<Selection, "limit"> {
   readonly maxDocumentBytes: number;
 }
 
-type Readable = Pick<CorpusObject, "name" | "id" | "open">;
+type Readable = Pick<CorpusObject, "name" | "id" | "fields" | "open">;
 
 /** Independent of all other objects, and the same each time. */
 export async function* readObject(object: Readable, options: ReadOptions): AsyncGenerator<SourceItem> {
@@ -38,17 +41,25 @@ export async function* readObject(object: Readable, options: ReadOptions): Async
   try {
     const { format, opened } = await sniff(source, object.name, options.format);
     if (format === null) yield unknownFormat(object.name);
-    else yield* readAs(format, opened, object, options);
+    else yield* readAs(format, opened, object, inPartition(object, options));
   } finally {
     await source.close();
   }
+}
+
+/** The options with the values of the partition that the object belongs to, from its table or from its folders' names. */
+export function inPartition(
+  { name, fields }: Pick<Readable, "name" | "fields">,
+  options: ReadOptions,
+): RecordOptions & ReadOptions {
+  return { ...options, partition: fields ?? partitionOf(name) };
 }
 
 function readAs(
   format: KnownFormat,
   source: ByteSource,
   object: Readable,
-  options: ReadOptions,
+  options: RecordOptions & ReadOptions,
 ): AsyncGenerator<SourceItem> {
   switch (format) {
     case "csv":
@@ -60,6 +71,8 @@ function readAs(
       return readParquet(source, options);
     case "text":
       return readText(source, { ...options, id: object.id, decode: utf8Text });
+    case "warc":
+      return readWarc(source, options);
     case "html":
       return readText(source, { ...options, id: object.id, decode: htmlText });
     default:

@@ -5,6 +5,7 @@ import { holds } from "../../src/core/conditions.ts";
 import { Decimal, exactText, Moment } from "../../src/core/exact.ts";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import { checkDocument } from "./check-document.ts";
+import { type TableFields, withPartition } from "./partition.ts";
 import { isSampled } from "./select.ts";
 
 /** Placeholder for text whose bytes are not UTF-8. */
@@ -17,6 +18,8 @@ const TOO_DEEP = Symbol("a value that is nested too deep");
 export interface RecordOptions extends Omit<Selection, "format" | "limit"> {
   /** Maximum length of a line, row or file, in bytes. */
   readonly maxDocumentBytes: number;
+  /** Values of the partition that the records belong to; they are fields of each record. */
+  readonly partition?: TableFields | null;
 }
 
 /** Every field that is read, each once. */
@@ -26,7 +29,8 @@ export function neededFields(options: RecordOptions): string[] {
 }
 
 /** The document; null for a record that `where` or `sample` excludes. */
-export function toDocument(record: object, origin: Origin, options: RecordOptions): SourceItem | null {
+export function toDocument(own: object, origin: Origin, options: RecordOptions): SourceItem | null {
+  const record = withPartition(own, options.partition);
   if (!options.where.every((condition) => holds(condition, fieldAt(record, condition.field)))) return null;
   const id = readId(record, options.idField);
   if ("refused" in id) return refuse(origin, "no_id", id.refused);

@@ -28,6 +28,7 @@ export function resolveColumns(
     // A column whose own name contains the dots takes precedence.
     const top = byName.has(field) ? field : field.split(".")[0]!;
     const column = byName.get(top);
+    if (column === undefined && Object.hasOwn(options.partition ?? {}, top)) continue;
     if (column === undefined) return refuse(`has no column ${field}; its columns are ${listed(columns)}`);
     if (column.unreadable !== undefined)
       return refuse(`has a column ${top} of type ${column.type}, which ${column.unreadable}`);

@@ -9,7 +9,7 @@ import type { RecordOptions } from "./record.ts";
 import { isSampled } from "./select.ts";
 import { unreadableAt } from "./unreadable.ts";
 
-interface TextOptions extends Pick<RecordOptions, "where" | "sample" | "maxDocumentBytes"> {
+interface TextOptions extends Pick<RecordOptions, "where" | "keep" | "sample" | "maxDocumentBytes" | "partition"> {
   /** Id of the document. */
   readonly id: string;
   /** Decodes the bytes to text; null when they are invalid. */
@@ -22,8 +22,8 @@ export function utf8Text(bytes: Buffer): string | null {
 }
 
 export async function* readText(source: ByteSource, options: TextOptions): AsyncGenerator<SourceItem> {
-  // A text file has no fields for conditions.
-  const isWanted = options.where.every((condition) => holds(condition, undefined));
+  // The only fields of a text file are those of its folders.
+  const isWanted = options.where.every((condition) => holds(condition, options.partition?.[condition.field]));
   if (isWanted && isSampled(options.id, options.sample)) yield await readWhole(source, options);
 }
 
@@ -40,7 +40,9 @@ async function readWhole(source: ByteSource, params: TextOptions): Promise<Sourc
     const text = params.decode(bytes);
     if (text === null)
       return { kind: "reject", reject: rejectAt(origin, "invalid_utf8", "the file is not valid UTF-8", id) };
-    return checkDocument(id, text, origin);
+    const item = checkDocument(id, text, origin);
+    const kept = params.keep.map((field) => params.partition?.[field] ?? null);
+    return item.kind === "reject" || kept.length === 0 ? item : { ...item, document: { ...item.document, kept } };
   } catch (error) {
     return unreadableAt(origin, error, null, id);
   }

@@ -40,6 +40,12 @@ export async function allowedInputs(
   return { inputs: found };
 }
 
+/** Why a path, with links resolved, is not below one of the allowed places; null if it is. */
+export async function whyOutside(path: string, allowed: readonly string[]): Promise<string | null> {
+  const outcome = await allowedInputs([path], allowed);
+  return "refused" in outcome ? outcome.why : null;
+}
+
 async function find(input: string): Promise<Found> {
   if (input === STDIN) throw new Error("standard input is nobody else's");
   return /^s3:/i.test(input) ? findInBucket(input) : findFile(input);

@@ -2,6 +2,7 @@
 import type { BackfillView } from "../control/schedules/schedule-service.ts";
 import type { RunReport } from "../run/run-progress.ts";
 import { count, megabytes, percent } from "../core/format-figures.ts";
+import { sayCounts } from "../../producers/sources/passed-over.ts";
 import { printLine } from "./output.ts";
 
 export function printReport(report: RunReport, storeUrl: string): void {
@@ -16,6 +17,7 @@ export function printReport(report: RunReport, storeUrl: string): void {
       `${count(report.realTokens)} of ${count(report.plannedTokens)}, ${count(report.tokensPerSecond)} a second`,
     ],
   ];
+  if (report.sources !== undefined) lines.splice(1, 0, ["files read", sayCounts(report.sources)]);
   if (base !== undefined)
     lines.push(["delta", `of ${base}: ${count(unchanged)} documents unchanged, ${count(deletes)} of its rows removed`]);
   if (report.paddedTokens !== null && report.paddedTokens > 0) {

@@ -88,6 +88,8 @@ export class SettingOption extends Option {
     super(info.value === undefined ? flag : `${flag} <${info.value}>`, info.description);
     this.field = field;
     this.#name = name;
+    // A switch such as `--no-follow` is a setting of that name, not the opposite of another one.
+    this.negate = false;
     this.env(variableOf(flag, info));
     this.formerVariables = info.command === undefined ? [] : unlessTaken(plainVariable(flag));
     if (info.value !== undefined) this.#readBy(READERS.get(field));

@@ -29,6 +29,8 @@ const objectSchema = z.strictObject({
   id: z.string(),
   place: placeSchema,
   pin: z.strictObject({ bytes: countSchema, mtimeMs: z.number() }).nullable(),
+  /** Values of the partition of a table. */
+  fields: z.record(z.string(), z.string().nullable()).exactOptional(),
 });
 const rangeSchema = z.strictObject({ start: countSchema, end: countSchema });
 

@@ -50,6 +50,7 @@ export const scheduleOptionsSchema = z.strictObject({
   format: format.optional(),
   where: where.optional(),
   sample: sample.optional(),
+  noFollow: z.boolean().optional().describe("Whether symbolic links within folders are passed over."),
   limit: z.int().min(1).optional().describe("Largest number of documents to take, the first of those chosen."),
   keep: keep.optional(),
   keepText: keepText.optional(),

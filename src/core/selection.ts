@@ -2,7 +2,7 @@
 import { z } from "zod";
 
 /** Input format; `auto` detects it by first bytes and names. */
-export const formatSchema = z.enum(["auto", "jsonl", "csv", "tsv", "parquet", "arrow", "text", "html"]);
+export const formatSchema = z.enum(["auto", "jsonl", "csv", "tsv", "parquet", "arrow", "text", "html", "warc"]);
 /** Format of a corpus. */
 export type Format = z.infer<typeof formatSchema>;
 

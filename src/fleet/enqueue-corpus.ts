@@ -9,6 +9,7 @@ import { produce } from "../../producers/plan-corpus.ts";
 import { ProducerThreads } from "../../producers/parts/producer-threads.ts";
 import type { ThreadSetup } from "../../producers/parts/producer-messages.ts";
 import { Corpus } from "../../producers/corpus.ts";
+import { sayCounts } from "../../producers/sources/passed-over.ts";
 import type { ClosedRecord, Limit, RunRecord } from "../core/contracts.ts";
 import { hasCode } from "../core/errors.ts";
 import { type Hold, holdOf } from "../core/guards.ts";
@@ -76,7 +77,8 @@ export async function enqueueCorpus(params: EnqueueParams): Promise<RunReport> {
     const what = { ...prepared, ...opened, inputs, settings, closer, log, signal, onDocuments };
     const { run, closed, hold } = await plan(what);
     if (hold !== null) throw await heldFault(store, { hold, closed });
-    return readProgress({ store, run, queue: await queue.counts() });
+    const report = await readProgress({ store, run, queue: await queue.counts() });
+    return { ...report, sources: prepared.corpus.sources };
   });
 }
 
@@ -92,18 +94,19 @@ export interface Prepared {
 /**
  * Performs every check that can fail before anything is written or queued.
  * @param options.makeRoot Whether to create a missing store folder; true by default.
+ * @param options.linksBelow Places that targets of symbolic links must be below; anywhere by default.
  */
 export async function prepare(
   inputs: readonly string[],
   settings: EnqueueSettings,
   closer: Closer,
   log: Logger,
-  { makeRoot = true }: Readonly<{ makeRoot?: boolean }> = {},
+  { makeRoot = true, linksBelow }: Readonly<{ makeRoot?: boolean; linksBelow?: readonly string[] | undefined }> = {},
 ): Promise<Prepared> {
   assertAddresses(settings);
   const reading = { ...selectionOf(settings), maxDocumentBytes: settings.maxDocumentBytes };
   const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };
-  const corpus = closer.add(new Corpus({ inputs, ...reading, s3 }));
+  const corpus = closer.add(new Corpus({ inputs, ...reading, s3, noFollow: settings.noFollow, linksBelow }));
   await corpus.check();
   const model = await modelOf(settings, log, settings);
   const setup = { model, cutting: runOptionsOf(settings, model), reading, s3 };
@@ -173,6 +176,7 @@ export async function plan(
       onProgress: ({ documents }) => params.onDocuments?.(documents),
       ...(params.signal && { signal: params.signal }),
     });
+    log.info({ run }, `files: ${sayCounts(corpus.sources)}`);
     if (closed.rejects > 0)
       log.warn(
         { run, rejects: closed.rejects },

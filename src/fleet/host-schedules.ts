@@ -51,8 +51,12 @@ export async function startNightly(
       store,
       queue,
       turn,
-      start: ({ schedule, run, since, signal }) =>
-        startRun(schedule, { ...settings, run, ...(since !== null && { since }) }, signal, log),
+      start: async ({ schedule, run, since, signal }) =>
+        startRun(
+          schedule,
+          { ...settings, run, ...(since !== null && { since }) },
+          { signal, log, linksBelow: await policy.linksBelow(schedule) },
+        ),
       findFailure: (run) => failures.find(run),
       policy,
       webhookSecret: secrets.webhook,
@@ -71,15 +75,18 @@ export async function startNightly(
 async function startRun(
   schedule: Schedule,
   { models, ...host }: HostSettings & Readonly<{ run: string; since?: string }>,
-  signal: AbortSignal,
-  log: Logger,
+  {
+    signal,
+    log,
+    linksBelow,
+  }: Readonly<{ signal: AbortSignal; log: Logger; linksBelow: readonly string[] | undefined }>,
 ): Promise<void> {
   const { inputs } = schedule;
   // Options that are newer than the schedule have their defaults.
   const settings = withDefaults(enqueueSettings, { models, ...schedule.options, ...host });
   await withCloser(async (closer) => {
     // The schedule was read from this store, so a missing folder means that its disk is unavailable.
-    const prepared = await prepare(inputs, settings, closer, log, { makeRoot: false });
+    const prepared = await prepare(inputs, settings, closer, log, { makeRoot: false, linksBelow });
     const { store, model } = prepared;
     const opened = await openQueueOf(settings, { store, model: model.manifest.id }, closer, log);
     await plan({ ...prepared, ...opened, inputs, settings, closer, log, signal });

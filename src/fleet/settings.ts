@@ -155,6 +155,9 @@ export const planSettings = z.object({
     byDefault: "text",
   }),
   format: planned.format.unwrap().default("auto").meta({ value: "name", description: "format of the inputs" }),
+  noFollow: planned.noFollow.unwrap().default(false).meta({
+    description: "pass over symbolic links within folders instead of following them",
+  }),
   where: planned.where.unwrap().default([]).meta({
     value: "condition",
     description: "only documents that match, e.g. lang=en, year>=2020 or a!=b; repeat to combine with AND",

@@ -23,7 +23,7 @@ import type { StoreSettings } from "./settings.ts";
 const PARTS_AT_ONCE = 2;
 
 export interface SharedParams {
-  readonly settings: Readonly<{ lockSeconds: number; distributed?: boolean }> &
+  readonly settings: Readonly<{ lockSeconds: number; distributed?: boolean; inputsBelow?: readonly string[] }> &
     Pick<StoreSettings, "s3Endpoint" | "s3Region">;
   readonly queues: StoreQueues;
   readonly store: ObjectStore;
@@ -66,9 +66,15 @@ export async function shareParts(
 export async function takeParts(params: SharedParams): Promise<{ queue: PartQueue; made: () => number }> {
   const { settings, queues, store, record, chunker, closer, log, observe } = params;
   assertSameProgram(record);
-  const { lockSeconds, s3Endpoint: endpoint, s3Region: region } = settings;
+  const { lockSeconds, s3Endpoint: endpoint, s3Region: region, inputsBelow } = settings;
   const buckets = closer.add(new Buckets({ endpoint, region }));
-  const tools: PartTools = { store, record, chunker, open: placeOpener((name) => buckets.get(name)), observe };
+  const tools: PartTools = {
+    store,
+    record,
+    chunker,
+    open: placeOpener((name) => buckets.get(name), inputsBelow),
+    observe,
+  };
   const queue = closer.add(queues.parts({ run: record.run, lockDurationMs: lockSeconds * 1000 }));
   let made = 0;
   const make = async (job: PartJob, stopping: AbortSignal): Promise<void> => {

@@ -43,6 +43,16 @@ export interface RunReport {
   readonly deviceIdleRatios: Readonly<Partial<Record<IdleCause, number>>> | null;
   /** Null when no queue was passed. */
   readonly queue: QueueCounts | null;
+  /** From `run` and `enqueue`: the files that the corpus's inputs name or contain. */
+  readonly sources?: SourceCounts;
+}
+
+/** What became of the files that the inputs of a corpus name or contain. */
+export interface SourceCounts {
+  /** Number of files or objects that were opened for reading. */
+  readonly read: number;
+  /** Number of those that were passed over by kind, such as `.pdf`, `hidden file` or `_SUCCESS`. */
+  readonly passedOver: Readonly<Record<string, number>>;
 }
 
 /**

@@ -60,7 +60,8 @@ const record: RunRecord = {
   inputs: [folder],
   options: runOptions({ model: model.ref, keepText: true }),
 };
-const corpusOf = (): Corpus => new Corpus({ inputs: record.inputs, ...record.options });
+/** Its link leads to a stranger, so links are not followed. */
+const corpusOf = (): Corpus => new Corpus({ inputs: record.inputs, ...record.options, noFollow: true });
 
 // --- What he may do with a job that the lead adds --------------------------------------------------------------
 

@@ -176,3 +176,8 @@ test("a schedule has the options of a plan, and none of the process", () => {
   for (const webhook of ["ftp://x/", "file:///etc/passwd", "javascript:alert(1)", "x"])
     expect(scheduleSchema.safeParse({ ...schedule, webhook }).success, webhook).toBe(false);
 });
+
+test("links within the inputs of an unsigned schedule stay within the same places", async () => {
+  expect(await policy(["/data"]).linksBelow(schedule)).toEqual(["/data"]);
+  expect(await policy(["/data"]).linksBelow(signSchedule(schedule, SECRET))).toBeUndefined();
+});

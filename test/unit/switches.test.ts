@@ -21,3 +21,11 @@ test("anything else is refused, with the variable's name", () => {
 test("a command that does not take the switch does not mind", () => {
   expect(parsed("report", ["--out", "x", "r"], { EMBEDFLEET_UNSAFE_STORE: "maybe" })).toMatchObject({ out: "x" });
 });
+
+test("a switch whose name begins with no- is off unless it is given", () => {
+  const noFollow = (args: string[], env = {}): unknown =>
+    parsed("enqueue", ["--out", "x", "c", ...args], env)["noFollow"];
+  expect(noFollow([])).toBe(false);
+  expect(noFollow(["--no-follow"])).toBe(true);
+  expect(noFollow([], { EMBEDFLEET_NO_FOLLOW: "1" })).toBe(true);
+});

@@ -1,4 +1,5 @@
 /** `embedfleet enqueue`: plan a corpus and queue it; workers elsewhere do the rest. */
+import { sayCounts } from "../../../producers/sources/passed-over.ts";
 import { redisOf } from "../../fleet/open-ports.ts";
 import { enqueueCorpus, newRunId } from "../../fleet/enqueue-corpus.ts";
 import type { EnqueueCommand } from "../command-settings.ts";
@@ -22,6 +23,7 @@ export async function enqueue(inputs: readonly string[], settings: EnqueueComman
   printLine(
     `run ${report.run}: ${report.documents} documents, ${report.plannedRows} rows in ${report.plannedShards} shards queued, ${report.rejects} rejected`,
   );
+  if (report.sources !== undefined) printLine(`files: ${sayCounts(report.sources)}`);
   printLine(`follow it with: embedfleet status ${report.run} --out ${out}`);
 }
 

@@ -84,7 +84,7 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
     if (outcome.kind === "open")
       throw new FleetError("run_incomplete", `run ${id} cannot be sealed: ${outcome.reason}`);
     await unmarkActive(store, { fleet: ofModel.name, run: id });
-    const report = await readProgress({ store, run: id, queue: null });
+    const report = { ...(await readProgress({ store, run: id, queue: null })), sources: corpus.sources };
     if (settings.json) printJson(report);
     else printReport(report, store.url);
   });

@@ -67,6 +67,11 @@ export class SchedulePolicy {
     return { ...schedule, inputs: outcome.inputs };
   }
 
+  /** Places that symbolic links within the schedule's inputs must not lead out of; undefined if it is signed. */
+  async linksBelow(schedule: Schedule): Promise<readonly string[] | undefined> {
+    return (await this.#isSigned(schedule)) ? undefined : this.#params.inputs;
+  }
+
   /** The reason and cure for a schedule that is not run; null when it is. */
   async whyRefused(schedule: Schedule): Promise<string | null> {
     try {
