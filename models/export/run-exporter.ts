@@ -54,7 +54,9 @@ export async function exportModel(params: ExportParams): Promise<void> {
  * cannot be exported is refused before minutes are spent on an environment. Without a Python, the environment has one.
  */
 function checkSource(source: string): void {
-  const python = source.startsWith(GENERATED) ? undefined : ["python3"].find((each) => succeeds(each, ["-c", SUPPORTED]));
+  const python = source.startsWith(GENERATED)
+    ? undefined
+    : ["python3"].find((each) => succeeds(each, ["-c", SUPPORTED]));
   if (python === undefined) return;
   const env = { ...childEnvironment(), PYTHONPATH: modelsFolder() };
   const { status, stderr } = spawnSync(python, ["-m", "export.layout", source], { env, encoding: "utf8" });
