@@ -6,7 +6,8 @@
  * The weights come from a Python package that carries them. The texts are paragraphs of these docs, and XQuAD's English
  * ones where they lie beside the checkout.
  */
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, homedir, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -46,14 +47,12 @@ function realWeights() {
   return found;
 }
 
-/** The environment that `models export` made, which has sentence-transformers. */
+/** The environment that `models export` made, which has sentence-transformers; its name has the digest of its packages. */
 function exporterPython() {
-  const made = readdirSync(cache).filter((name) => existsSync(join(cache, name, "embedfleet-ready")));
-  const requirements = execFileSync("sha256sum", [join(root, "models", "export", "requirements.txt")], {
-    encoding: "utf8",
-  });
-  const name = `export-${requirements.slice(0, 12)}`;
-  if (!made.includes(name)) fail(`${join(cache, name)} is not the exporter's environment`);
+  const requirements = readFileSync(join(root, "models", "export", "requirements.txt"));
+  const name = `export-${createHash("sha256").update(requirements).digest("hex").slice(0, 12)}`;
+  if (!existsSync(join(cache, name, "embedfleet-ready")))
+    fail(`${join(cache, name)} is not the exporter's environment`);
   return join(cache, name, "bin", "python");
 }
 

@@ -25,6 +25,10 @@ MADE_NOTICE = "its weights are made up: it is for tests of speed, memory and pre
 #: vectors have a mean cosine of 0.868 to float32's, and of 0.9995 with these layers kept.
 MINI_KEEPS = ("*.attention.value", "*.attention.output")
 
+#: In a narrow model few channels average an error out, and the values are what attention passes on as it is: in
+#: all-MiniLM-L6-v2's int8 this twelfth of the products in float32 halves what the worst texts lose.
+NARROW, NARROW_KEEPS = 512, ("*.attention.value",)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -81,7 +85,8 @@ def read_folder(folder: Path) -> Source:
     refuse_special_files(folder)
     layout = read_layout(folder)
     refuse_special_files(layout.encoder)
-    return Source(layout.shape, read_hub(layout), tokenizer_of(layout), None, "see the model's own card", layout=layout)
+    keep_float = NARROW_KEEPS if layout.shape.hidden < NARROW else ()
+    return Source(layout.shape, read_hub(layout), tokenizer_of(layout), None, "see the model's own card", keep_float, layout)
 
 
 def tokenizer_of(layout: Layout) -> Path:
