@@ -52,6 +52,7 @@ const MORE = [
   ].map((name) => `test/e2e/${name}.test.ts`),
   ...[
     "bench-model",
+    "export-layouts",
     "lance-index",
     "model-export",
     "model-layouts",

@@ -4,7 +4,7 @@
  */
 import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { jsonSchemas } from "./schemas.mjs";
+import { jsonSchemas, modelManifestJsonSchema } from "./schemas.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -13,5 +13,5 @@ cpSync(`${root}/src/control/dashboard`, `${root}/dist/src/control/dashboard`, { 
 const schemas = `${root}/dist/schemas`;
 rmSync(schemas, { recursive: true, force: true });
 mkdirSync(schemas, { recursive: true });
-for (const [name, schema] of Object.entries(jsonSchemas()))
+for (const [name, schema] of Object.entries({ ...jsonSchemas(), "model-manifest": modelManifestJsonSchema() }))
   writeFileSync(`${schemas}/${name}.json`, `${JSON.stringify(schema, null, 2)}\n`);

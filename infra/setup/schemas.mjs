@@ -2,6 +2,7 @@
 import { z } from "zod";
 import * as contracts from "../../dist/src/core/contracts.js";
 import * as schedules from "../../dist/src/core/schedule.js";
+import { onnxManifestSchema } from "../../dist/models/registry/manifest.js";
 
 /** In the order of docs/reference/formats.md. */
 const RECORDS = {
@@ -28,4 +29,14 @@ const RECORDS = {
 export function jsonSchemas() {
   const entries = Object.entries(RECORDS).map(([name, schema]) => [name, z.toJSONSchema(schema, { io: "input" })]);
   return Object.fromEntries(entries);
+}
+
+/** The JSON Schema of a model's manifest.json with ONNX graphs, as people write one: what is read, not what is kept. */
+export function modelManifestJsonSchema() {
+  return {
+    title: "model manifest",
+    description:
+      "manifest.json in a model's folder: its files, its sizes, and how its vectors are made. See docs/models.md.",
+    ...z.toJSONSchema(onnxManifestSchema, { io: "output" }),
+  };
 }

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Dict, List, Sequence
 
 from .graph import write_fused
-from .manifest import write_json, write_manifest
+from .manifest import read_json, write_json, write_manifest
 from .shape import ExportError
-from .sources import MADE, Source, read_source
+from .sources import Source, read_source
 from .tensorrt import add_engines, this_machine
 
 GRAPHS = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}
@@ -24,22 +24,30 @@ def graph(arguments: argparse.Namespace) -> None:
     source = read_source(arguments.source)
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source.tokenizer, folder / "tokenizer.json")
+    write_tokenizer(source.tokenizer, folder / "tokenizer.json")
     write_json(folder / "config.json", source.shape.config())
     graphs: Dict[str, List[Path]] = {}
     keep_float = kept_layers(source, arguments.keep_float)
     for precision in arguments.precision:
-        files = write_fused(folder / GRAPHS[precision], source.shape, source.weights, precision, keep_float)
+        files = write_fused(folder / GRAPHS[precision], source.shape, source.weights, precision, keep_float,
+                            source.pooling, source.modules)
         graphs[precision] = files
         print(f"{precision}: {', '.join(f'{file.name} {file.stat().st_size:,} bytes' for file in files)}")
     if "int8" in graphs and keep_float:
         print(f"int8 keeps in float32: {', '.join(keep_float)}")
     print(f"wrote {write_manifest(folder, source, graphs)}")
-    if not arguments.source.startswith(MADE) and {"lexical.weight", "colbert.weight"} <= set(source.weights):
-        reference(argparse.Namespace(source=arguments.source, out=folder / "reference.json"))
     if arguments.tensorrt:
         for name in add_engines(folder, source):
             print(f"compiled {name}")
+
+
+def write_tokenizer(source: Path, target: Path) -> None:
+    """A copy that pads and cuts nothing: files often say so for batches of the machine they were saved on."""
+    tokenizer = read_json(source)
+    if tokenizer.get("truncation") is None and tokenizer.get("padding") is None:
+        shutil.copyfile(source, target)
+        return
+    write_json(target, {**tokenizer, "truncation": None, "padding": None})
 
 
 def kept_layers(source: Source, asked: Sequence[str]) -> Sequence[str]:
@@ -63,8 +71,12 @@ def checkpoint(arguments: argparse.Namespace) -> None:
 
 
 def reference(arguments: argparse.Namespace) -> None:
-    """Write what PyTorch answers for the sample of texts."""
-    from .reference import make_reference
+    """Write what sentence-transformers answers for the sample of texts."""
+    try:
+        from .reference import make_reference
+    except ImportError as error:
+        raise ExportError(f"a reference is made with sentence-transformers: {error}\n"
+                          "  pip install -r models/export/requirements.txt, or run it by: embedfleet models export") from error
 
     texts = make_reference(Path(arguments.source), arguments.out)
     print(f"wrote {arguments.out}: {texts} texts")

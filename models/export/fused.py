@@ -13,6 +13,8 @@ from .writer import FUSED
 HEAD_STEP = 8
 #: What a key of padding adds to a score, times sqrt(head); float16 holds it.
 PADDING_KEY = -30000.0
+#: Distance of two tokens from which MPNet tells no difference.
+FARTHEST = 128
 
 
 class FusedLayers:
@@ -64,9 +66,26 @@ class FusedLayers:
         biases = np.concatenate([
             weights[f"{name}.query.bias"] + self.last_channels(1), weights[f"{name}.key.bias"],
             weights[f"{name}.value.bias"]])
+        by_distance = [] if self.shape.buckets == 0 else ["", self.distance_bias()]
         return g.node("MultiHeadAttention", [
-            query, key, value, g.tensor(f"{name}.biases", biases.astype(self.a.dtype))], f"{name}/mixed", FUSED,
-            num_heads=self.shape.heads, scale=1 / math.sqrt(self.shape.head))
+            query, key, value, g.tensor(f"{name}.biases", biases.astype(self.a.dtype)), *by_distance],
+            f"{name}/mixed", FUSED, num_heads=self.shape.heads, scale=1 / math.sqrt(self.shape.head))
+
+    def distance_bias(self) -> str:
+        """[1, heads, seq, seq]: what MPNet adds to a score by the distance of key and query, the same in each layer."""
+        g, name = self.g, "distance/bias"
+        if g.has(name):
+            return name
+        table = bias_by_distance(self.a.weights["attention.buckets"], self.shape.max_tokens)
+        count = g.node("Shape", ["input_ids"], "distance/count", start=1, end=2)
+        length = g.node("Squeeze", [count], "distance/length")
+        places = g.node("Range", [g.integers("zero", 0), length, g.integers("one_position", 1)], "distance/places")
+        rows = g.node("Unsqueeze", [places, g.integers("last_of_two", [1])], "distance/rows")
+        ahead = g.node("Sub", [places, rows], "distance/ahead")
+        index = g.node("Add", [ahead, g.integers("distance/offset", self.shape.max_tokens - 1)], "distance/index")
+        by_pair = g.node("Gather", [g.tensor("distance/table", table.astype(self.a.dtype)), index], "distance/by_pair")
+        by_head = g.node("Transpose", [by_pair], "distance/by_head", perm=[2, 0, 1])
+        return g.node("Unsqueeze", [by_head, g.integers("first_axis", [0])], name)
 
     def add_and_norm(self, name: str, update: str, residual: str, bias: str, output: str) -> str:
         parameters = [self.a.parameter(each) for each in (f"{name}.gamma", f"{name}.beta", bias)]
@@ -74,5 +93,24 @@ class FusedLayers:
         return self.g.node("SkipLayerNormalization", [update, residual, *parameters], output, FUSED,
                            epsilon=self.shape.epsilon)
 
-    def gelu(self, value: str, bias: str, output: str) -> str:
-        return self.g.node("BiasGelu", [value, self.a.parameter(bias)], output, FUSED)
+    def activation(self, value: str, bias: str, output: str) -> str:
+        kind, parameter = self.shape.activation, self.a.parameter(bias)
+        if kind == "relu":
+            return self.g.node("Relu", [self.g.node("Add", [value, parameter], f"{output}/biased")], output)
+        return self.g.node("BiasGelu" if kind == "gelu" else "FastGelu", [value, parameter], output, FUSED)
+
+
+def bias_by_distance(buckets: np.ndarray, longest: int) -> np.ndarray:
+    """[2 * longest - 1, heads]: the bias of a key that is `row - longest + 1` tokens after the query.
+
+    Buckets are T5's: half of them for keys after the query; of each half, the first half one distance
+    each, the rest growing with the logarithm up to `FARTHEST`.
+    """
+    ahead = np.arange(1 - longest, longest)
+    half = len(buckets) // 2
+    exact = half // 2
+    distance = np.abs(ahead)
+    # float32, as PyTorch computes it: at a bucket's edge, rounding decides.
+    grown = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact)) / np.float32(math.log(FARTHEST / exact))
+    large = np.minimum(exact + (grown * np.float32(half - exact)).astype(np.int64), half - 1)
+    return buckets[np.where(ahead > 0, half, 0) + np.where(distance < exact, distance, large)]

@@ -59,7 +59,7 @@ class PlainLayers:
                         axis=-1, epsilon=self.shape.epsilon)
         return self.native(normed)
 
-    def gelu(self, value: str, bias: str, output: str) -> str:
+    def activation(self, value: str, bias: str, output: str) -> str:
         g, dtype = self.g, self.a.dtype
         biased = g.node("Add", [value, self.a.parameter(bias)], f"{output}/biased")
         part = g.node("Mul", [biased, g.tensor("root_half", np.array(math.sqrt(0.5), dtype=dtype))], f"{output}/part")

@@ -29,24 +29,50 @@ const GENERATED = "generated:";
 const READY = "embedfleet-ready";
 const SUPPORTED = "import sys; sys.exit(sys.version_info < (3, 11))";
 
+/** How the exporter ended, and what it wrote to its error output. */
+interface Ended {
+  readonly status: number | null;
+  readonly errors: string;
+}
+
 /** Exports a model. @throws FleetError `model_invalid` for an unsuitable source, `bad_usage` when Python is missing. */
 export async function exportModel(params: ExportParams): Promise<void> {
   const { source, into, precisions, keepFloat, tensorrt } = params;
+  checkSource(source);
   const python = pythonFor(params);
   const args = ["-m", "export", "graph", source, "--out", into, "--precision", precisions.join(",")];
   for (const pattern of keepFloat) args.push("--keep-float", pattern);
   if (tensorrt) args.push("--tensorrt");
-  const { status, errors } = await runAloud(python, args);
+  assertDone(await runAloud(python, args));
+  if (source.startsWith(GENERATED)) return;
+  const reference = join(into, "reference.json");
+  assertDone(await runAloud(python, ["-m", "export", "reference", source, "--out", reference]));
+}
+
+/**
+ * Reads config.json, modules.json and what else lies beside the weights, for which any Python will do: a model that
+ * cannot be exported is refused before minutes are spent on an environment. Without a Python, the environment has one.
+ */
+function checkSource(source: string): void {
+  const python = source.startsWith(GENERATED)
+    ? undefined
+    : ["python3"].find((each) => succeeds(each, ["-c", SUPPORTED]));
+  if (python === undefined) return;
+  const env = { ...childEnvironment(), PYTHONPATH: modelsFolder() };
+  const { status, stderr } = spawnSync(python, ["-m", "export.layout", source], { env, encoding: "utf8" });
+  assertDone({ status, errors: stderr });
+}
+
+/** @throws FleetError `model_invalid` with the exporter's own message and cure, or with all that it wrote. */
+function assertDone({ status, errors }: Ended): void {
   if (status === 0) return;
-  const [message = "", ...cure] = errors
-    .replace(/^error: /, "")
-    .trim()
-    .split("\n");
-  const isExpected = errors.startsWith("error: ");
+  const expected = /^error: (.*)\n?([^]*)/m.exec(errors);
+  const isExpected = expected !== null && status === 1 && !errors.includes("Traceback");
+  const cure = isExpected ? expected[2]!.trim().replace(/\s*\n\s*/g, " ") : "";
   throw new FleetError(
     "model_invalid",
-    isExpected ? message : `the exporter ended with ${status}:\n${errors.trim()}`,
-    isExpected && cure.length > 0 ? { cure: cure.join(" ").trim() } : {},
+    isExpected ? expected[1]! : `the exporter ended with ${status}:\n${errors.trim()}`,
+    cure === "" ? {} : { cure },
   );
 }
 
@@ -96,7 +122,7 @@ function succeeds(command: string, args: readonly string[]): boolean {
 }
 
 /** Forwards the process's output to this process's as it arrives; its error output is returned. */
-function runAloud(python: string, args: readonly string[]): Promise<{ status: number | null; errors: string }> {
+function runAloud(python: string, args: readonly string[]): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const env = { ...childEnvironment(), PYTHONPATH: modelsFolder() };
     const child = spawn(python, args, { env, stdio: ["ignore", "inherit", "pipe"] });

@@ -148,10 +148,10 @@ def add_engines(folder: Path, source: Source, device: int = 0) -> List[str]:
     """Compile all tiers of an exported model and name them in its manifest. @returns Their file names."""
     machine = this_machine(device)
     graph = folder / ".plain_fp16.onnx"
-    written = write_plain(graph, source.shape, source.weights, "fp16")
+    written = write_plain(graph, source.shape, source.weights, "fp16", source.pooling, source.modules)
     try:
         compiled = [(tier, compile_tier(graph, tier, machine, folder, device))
-                    for tier in tiers(source.shape.max_tokens)]
+                    for tier in tiers(source.max_tokens)]
     finally:
         for file in written:
             file.unlink()

@@ -105,12 +105,13 @@ class Reference:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         with torch.device("meta"):
             self.encoder = Encoder(config)
-        state = {name: value.float() for name, value in read_state(folder).items()}
+        state = {name: torch.from_numpy(value).float() for name, value in read_state(folder).items()}
         loaded = self.encoder.load_state_dict(state, strict=False, assign=True)
         if loaded.missing_keys:
             raise ValueError(f"{folder} lacks {', '.join(loaded.missing_keys[:3])}")
         self.encoder.eval()
-        self.sparse, self.colbert = (read_linear(folder / f"{name}_linear.pt") for name in ("sparse", "colbert"))
+        self.sparse, self.colbert = (
+            tuple(map(torch.from_numpy, read_linear(folder / f"{name}_linear.pt"))) for name in ("sparse", "colbert"))
 
     @torch.inference_mode()
     def embed(self, ids: List[int]) -> Embedded:

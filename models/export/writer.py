@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Set
 
 import numpy as np
 import onnx
@@ -20,7 +20,7 @@ SMALL_TENSOR_BYTES = 1024
 DTYPES = {
     np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float16): TensorProto.FLOAT16,
     np.dtype(np.int8): TensorProto.INT8, np.dtype(np.uint8): TensorProto.UINT8,
-    np.dtype(np.int32): TensorProto.INT32, np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(np.bool_): TensorProto.BOOL, np.dtype(np.int32): TensorProto.INT32, np.dtype(np.int64): TensorProto.INT64,
 }
 
 
@@ -30,13 +30,19 @@ class GraphWriter:
     def __init__(self) -> None:
         self.nodes: List[onnx.NodeProto] = []
         self.tensors: Dict[str, np.ndarray] = {}
+        self.values: Set[str] = set()
 
     def node(self, kind: str, inputs: Sequence[str], output: str, domain: str = "",
              **attributes: Any) -> str:
         """Append one node, named after its output."""
         self.nodes.append(helper.make_node(
             kind, list(inputs), [output], name=output, domain=domain, **attributes))
+        self.values.add(output)
         return output
+
+    def has(self, value: str) -> bool:
+        """Whether a node that makes this value was added before."""
+        return value in self.values
 
     def cast(self, value: str, dtype: Any, output: str) -> str:
         return self.node("Cast", [value], output, to=DTYPES[np.dtype(dtype)])

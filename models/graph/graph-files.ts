@@ -7,6 +7,21 @@ import { filesOfGraph, type GraphFile } from "./onnx-reader.ts";
 import { type PlainFile, statPlain, withPlainFile } from "../registry/plain-file.ts";
 
 /**
+ * The paths of the files that a graph keeps weights in, which may not be there yet: what a download has to fetch.
+ *
+ * @param graph Path of the graph in the folder.
+ * @throws FleetError `model_invalid` for a graph that cannot be read or that names a path outside the folder.
+ */
+export function namedFilesOf(folder: string, graph: string): string[] {
+  const path = join(folder, graph);
+  const places = readGraph(path).map(({ location }) => {
+    assertRelative(path, location);
+    return posix.join(posix.dirname(graph), location);
+  });
+  return [...new Set(places)].sort();
+}
+
+/**
  * @param graph Path relative to the folder.
  * @returns Paths relative to the folder, in order.
  * @throws `UnreadableGraph`, and FleetError `model_invalid` for a file that the runtime may not load.

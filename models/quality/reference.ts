@@ -1,4 +1,4 @@
-/** `reference.json`: PyTorch's vectors for a sample of texts; `models/export/reference.py` writes it. */
+/** `reference.json`: sentence-transformers' ids and vectors for a sample of texts; `models/export/reference.py` writes it. */
 import { z } from "zod";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { readPlain } from "../registry/plain-file.ts";
@@ -19,7 +19,9 @@ export const referenceSchema = z.object({
       z.object({
         id: z.string(),
         text: z.string(),
-        /** Special tokens included. */
+        /** Which of the model's prompts is before the text; references of earlier versions have only passages. */
+        purpose: z.enum(["passage", "query"]).default("passage"),
+        /** The prompt's ids and special tokens included, cut to the longest row. */
         ids: z.array(z.int().min(0)).min(3),
         /** [dim], unit length */
         dense: floatsSchema,

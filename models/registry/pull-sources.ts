@@ -1,7 +1,7 @@
 /** Sources that models are pulled from: the Hugging Face hub over HTTP, or a mirror in a store. */
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import type { ObjectStore } from "../../src/core/ports.ts";
-import type { ModelSource, OpenedFile } from "./pull.ts";
+import { MissingFile, type ModelSource, type OpenedFile } from "./pull.ts";
 
 const MAX_REDIRECTS = 5;
 /** Timeout without a byte. The whole download has no limit: a large file over a slow line is not an error. */
@@ -98,9 +98,10 @@ export class HubSource implements ModelSource {
       });
     }
     if (status === 404 || status === 410) {
-      return new FleetError("model_unavailable", `${this.name} has no ${path} (HTTP ${status})`, {
-        cure: "check that the repository has this file at this revision; choose a mirror with HF_ENDPOINT or --from",
-      });
+      return new MissingFile(
+        `${this.name} has no ${path} (HTTP ${status})`,
+        "check that the repository has this file at this revision; choose a mirror with HF_ENDPOINT or --from",
+      );
     }
     return new Error(`HTTP ${status}`);
   }
@@ -169,9 +170,10 @@ export class MirrorSource implements ModelSource {
   async open({ path, start }: Readonly<{ path: string; start: number }>): Promise<OpenedFile> {
     const info = await this.#store.stat({ key: path });
     if (info === null) {
-      throw new FleetError("model_unavailable", `the mirror ${this.name} has no ${path}`, {
-        cure: "a mirror must have a model's files in the layout of its repository",
-      });
+      throw new MissingFile(
+        `the mirror ${this.name} has no ${path}`,
+        "a mirror must have a model's files in the layout of its repository",
+      );
     }
     const { bytes } = info;
     // A longer partial file belongs to another file.

@@ -22,6 +22,13 @@ export interface ModelSource {
   open(params: Readonly<{ path: string; start: number }>): Promise<OpenedFile>;
 }
 
+/** What a source answers for a file that it does not have. */
+export class MissingFile extends FleetError {
+  constructor(message: string, cure: string) {
+    super("model_unavailable", message, { cure });
+  }
+}
+
 export interface OpenedFile {
   readonly body: AsyncIterable<Uint8Array>;
   /** Offset of the body's first byte: as asked, or 0 from a server without range requests. */
@@ -79,18 +86,19 @@ export async function pullModel(params: PullParams): Promise<Pulled> {
     const files: PulledFile[] = [];
     const revisions = new Set<string>();
     for (const file of filesOf(manifest)) files.push(await pullFile({ ...params, folder, file, revisions }));
-    if (revisions.size > 1) {
-      throw new FleetError("model_unavailable", `${manifest.hub}@${manifest.revision} moved while it was pulled`, {
-        cure: "pull it again",
-      });
-    }
-    const [revision = manifest.revision] = revisions;
+    const revision = oneRevision(revisions, `${manifest.hub}@${manifest.revision}`) ?? manifest.revision;
     const whole = withDigests({ ...manifest, revision }, files);
     await replaceFile(join(folder, "manifest.json"), `${JSON.stringify(whole, null, 2)}\n`);
     return { folder, manifest: whole, files };
   } finally {
     await release();
   }
+}
+
+/** The commit that all files are of; undefined when the source names none. @throws FleetError `model_unavailable` */
+export function oneRevision(revisions: ReadonlySet<string>, name: string): string | undefined {
+  if (revisions.size <= 1) return [...revisions][0];
+  throw new FleetError("model_unavailable", `${name} moved while it was pulled`, { cure: "pull it again" });
 }
 
 /** The model's files over all precisions, each once. */
@@ -100,7 +108,8 @@ function filesOf(manifest: ModelManifest): ModelFile[] {
   return [...new Map(all.map((file) => [file.path, file])).values()];
 }
 
-function withDigests(manifest: ModelManifest, pulled: readonly PulledFile[]): ModelManifest {
+/** The manifest with the size and digest of each file that was pulled. */
+export function withDigests(manifest: ModelManifest, pulled: readonly PulledFile[]): ModelManifest {
   const known = new Map(pulled.map(({ path, bytes, sha256 }) => [path, { path, bytes, sha256 }]));
   const fill = (value: unknown): unknown => {
     if (Array.isArray(value)) return value.map(fill);
@@ -114,13 +123,14 @@ function withDigests(manifest: ModelManifest, pulled: readonly PulledFile[]): Mo
 
 // --- One file -------------------------------------------------------------------------------
 
-interface FileParams extends PullParams {
+export interface FileParams extends Omit<PullParams, "manifest" | "modelsFolder"> {
   readonly folder: string;
   readonly file: ModelFile;
   readonly revisions: Set<string>;
 }
 
-async function pullFile(params: FileParams): Promise<PulledFile> {
+/** Downloads one file, unless it is there and sound. @throws MissingFile, FleetError */
+export async function pullFile(params: FileParams): Promise<PulledFile> {
   const { folder, file } = params;
   const place = join(folder, file.path);
   const there = await describe(place);
@@ -281,7 +291,8 @@ async function assertRoom(folder: string, bytes: number, path: string): Promise<
   );
 }
 
-async function replaceFile(path: string, text: string): Promise<void> {
+/** Writes a whole file or none. */
+export async function replaceFile(path: string, text: string): Promise<void> {
   await clear(`${path}.part`);
   await writeFile(`${path}.part`, text, { flush: true });
   await rename(`${path}.part`, path);
@@ -294,7 +305,7 @@ const LOCK_BEAT_MS = 5000;
 const LOCK_STALE_MS = 30_000;
 
 /** Locks the folder, as two writers would damage a file. @returns A function that releases the lock. */
-async function takeLock(folder: string): Promise<() => Promise<void>> {
+export async function takeLock(folder: string): Promise<() => Promise<void>> {
   const lock = join(folder, "pull.lock");
   for (;;) {
     const handle = await open(lock, "wx").catch((error: NodeJS.ErrnoException) => {

@@ -9,6 +9,7 @@ import type { Head } from "../../src/core/contracts.ts";
 import { readText } from "./plain-file.ts";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import { describeFolder } from "./hub-folder.ts";
+import { knownRepository } from "./known-repositories.ts";
 import { type ModelManifest, modelManifestSchema } from "./manifest.ts";
 
 /** A model that was found; its files are not checked before `openModel`. */
@@ -61,8 +62,12 @@ export function pulledFolder({ id, revision }: ModelManifest, modelsFolder: stri
 export function knownManifest(name: string): ModelManifest {
   const file = join(manifestsFolder(), `${basename(name)}.json`);
   if (existsSync(file)) return readManifest(file);
+  const known = knownRepository(name);
   throw new FleetError("model_unknown", `there is no model named ${JSON.stringify(name)}`, {
-    cure: `choose one of: ${namesOfModels().join(", ")}; or pass the path of a model's folder`,
+    cure:
+      known !== undefined
+        ? `embedfleet models pull ${known.repository}, then --model and its folder`
+        : `choose one of: ${namesOfModels().join(", ")}; or pass the path of a model's folder`,
   });
 }
 

@@ -56,6 +56,12 @@ export const pullCommand = z.object({
       description: "Hugging Face hub, or a server with the same layout",
       variable: "HF_ENDPOINT",
     }),
+  precisions: z.array(z.enum(EXPORT_PRECISIONS)).exactOptional().meta({
+    value: "list",
+    description: "weight precisions to pull of a repository that is named as OWNER/NAME",
+    byDefault: "the most precise that it has",
+    command: "pull",
+  }),
   from: z.string().exactOptional().meta({
     value: "url",
     description: "mirror to fetch the model's files from, instead of the hub: file:///folder or s3://bucket/prefix",
@@ -99,6 +105,9 @@ export const exportModelCommand = z.object({
   ...cacheSettings.shape,
 });
 
+export const addModelCommand = z.object({ ...jsonSettings.shape });
+
+export type AddModelCommand = z.infer<typeof addModelCommand>;
 export type BenchCommand = z.infer<typeof benchCommand>;
 export type CheckCommand = z.infer<typeof checkCommand>;
 export type ListModelsCommand = z.infer<typeof listModelsCommand>;

@@ -16,7 +16,7 @@ import {
 } from "../fleet/settings.ts";
 import { evalCommand, exportCommand, indexCommand, searchCommand } from "./command-settings.ts";
 import { userCache, userModels } from "./environment.ts";
-import { exportModelCommand } from "./model-settings.ts";
+import { exportModelCommand, pullCommand } from "./model-settings.ts";
 import {
   condition,
   countOrShare,
@@ -52,6 +52,7 @@ const READERS = new Map<z.ZodType, Read>([
   [scheduleHostSettings.shape.webhookHosts, placeList],
   [placeSettings.shape.device, deviceList],
   [exportModelCommand.shape.precisions, precisionList],
+  [pullCommand.shape.precisions, precisionList],
   [exportModelCommand.shape.keepFloat, (text) => text.split(",").map((pattern) => pattern.trim())],
   [searchCommand.shape.weights, headWeights],
   [searchCommand.shape.model, (text) => [text]],

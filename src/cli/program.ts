@@ -35,6 +35,7 @@ const COMMANDS = {
   eval: async () => (await import("./commands/evaluate.ts")).evaluate,
   checkModel: async () => (await import("./commands/check.ts")).check,
   benchModel: async () => (await import("./commands/bench.ts")).bench,
+  addModel: async () => (await import("./commands/models.ts")).add,
   pullModel: async () => (await import("./commands/models.ts")).pull,
   addBackfill: async () => (await backfill()).addBackfill,
   listBackfills: async () => (await backfill()).listBackfills,
@@ -104,8 +105,15 @@ function addModels(add: Add): void {
     "download a model's files, or resume an interrupted download; uses HF_TOKEN if it is set",
     models.pullCommand,
   )
-    .argument("<name>", "name of a model, from `models list`")
+    .argument("<name>", "name of a model, from `models list`, or OWNER/NAME[@revision] of any hub repository")
     .action(action("pullModel"));
+  add(
+    "add",
+    "write the manifest.json that a folder in the hub's layout describes, for you to edit",
+    models.addModelCommand,
+  )
+    .argument("<folder>", "folder in the hub's layout, with its ONNX graph")
+    .action(action("addModel"));
   add("export", "export a PyTorch model as ONNX graphs in several precisions; needs Python", models.exportModelCommand)
     .argument("<source>", "folder in the hub's layout, or generated:{mini,tiny,large} for random weights")
     .action(action("exportModel"));

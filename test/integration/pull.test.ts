@@ -1,9 +1,10 @@
 /** Pulling models from a server with the hub's layout and from mirrors: broken off, tampered with, twice at once. */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
+import { Ajv2020 } from "ajv/dist/2020.js";
 import { expect, test } from "vitest";
 import { type ModelManifest, modelManifestSchema } from "../../models/registry/manifest.ts";
 import { openModel } from "../../models/registry/open-model.ts";
@@ -12,6 +13,7 @@ import { findModel, pulledFolder } from "../../models/registry/registry.ts";
 import { HubSource, MirrorSource } from "../../models/registry/pull-sources.ts";
 import { FileStore } from "../../src/adapters/file/file-store.ts";
 import { cli } from "../fixtures/cli.ts";
+import { ExternalFolders } from "../fixtures/external-folder.ts";
 import { type Fault, HubServer, type HubServerParams } from "../fixtures/hub-server.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 
@@ -253,4 +255,88 @@ test("embedfleet models pull: from a mirror, recorded, listed; a tampered one is
   expect(refused.code).toBe(1);
   expect(refused.stderr).toMatch(/tokenizer\.json from .* expected were 711396 bytes/);
   expect(refused.stdout + refused.stderr + pulled.stdout).not.toContain("hf_secret");
+});
+
+// --- Any repository, by the rules of its layout ---------------------------------------------------
+
+const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
+
+/** The files of a repository: a real model of which one weight lies in a file beside the graph, and other files. */
+async function anyFiles(changed: Readonly<Record<string, Buffer | null>> = {}): Promise<Record<string, Buffer>> {
+  const folder = await new ExternalFolders(["weights.bin"]).make({ location: "weights.bin" });
+  const paths = await readdir(folder, { recursive: true, withFileTypes: true });
+  const files = paths.filter((each) => each.isFile()).map((each) => join(each.parentPath, each.name));
+  const found = files.map(async (file) => [relative(folder, file), await readFile(file)] as const);
+  const all: Record<string, Buffer | null> = {
+    ...Object.fromEntries(await Promise.all(found)),
+    "modules.json": json([
+      { idx: 0, name: "0", path: "", type: "sentence_transformers.models.Transformer" },
+      { idx: 1, name: "1", path: "1_Pooling", type: "sentence_transformers.models.Pooling" },
+      { idx: 2, name: "2", path: "2_Normalize", type: "sentence_transformers.models.Normalize" },
+    ]),
+    "config_sentence_transformers.json": json({ prompts: { query: "query: " } }),
+    "unrelated.bin": Buffer.alloc(1000),
+    ...changed,
+  };
+  return Object.fromEntries(Object.entries(all).filter((entry): entry is [string, Buffer] => entry[1] !== null));
+}
+
+test("any repository is pulled by its layout, at one commit, with a manifest that pins every file", async () => {
+  const files = await anyFiles({ "onnx/model_fp16.onnx": FILES["onnx/model.onnx"] });
+  const hub = await serve({ files });
+  const models = await tempFolder();
+  const args = ["models", "pull", `${REPOSITORY}@${COMMIT}`, "--hub", hub.url, "--models", models, "--json"];
+  const pulled = await cli(args);
+  expect(pulled, pulled.stderr).toMatchObject({ code: 0 });
+  const { model, revision, folder } = JSON.parse(pulled.stdout) as { model: string; revision: string; folder: string };
+  const place = join(models, "people--tiny", COMMIT);
+  expect({ model, revision, folder }).toEqual({ model: "tiny", revision: COMMIT, folder: place });
+  const found = findModel(folder, { modelsFolder: models });
+  const pinned = (path: string): object => ({ path, sha256: sha256(files[path]!) });
+  expect(found.manifest).toMatchObject({
+    hub: REPOSITORY,
+    prefixes: { query: "query: ", passage: "" },
+    weights: { fp32: [pinned("onnx/model.onnx"), pinned("onnx/weights.bin")] },
+    tokenizer: pinned("tokenizer.json"),
+  });
+  expect((await openModel(found)).ref).toMatchObject({ id: "tiny", revision: COMMIT });
+  const asked = hub.requests.map(({ path }) => path);
+  expect(asked).not.toContain("unrelated.bin");
+  expect(asked).not.toContain("onnx/model_fp16.onnx");
+});
+
+test("a repository without the wanted graph says so; without any, it gives its PyTorch files to be exported", async () => {
+  const none = { "onnx/model.onnx": null, "onnx/weights.bin": null };
+  const hub = await serve({ files: await anyFiles({ ...none, "model.safetensors": Buffer.from("weights") }) });
+  const args = ["models", "pull", `${REPOSITORY}@${COMMIT}`, "--hub", hub.url, "--models", await tempFolder()];
+  const pulled = await cli(args);
+  expect(pulled, pulled.stderr).toMatchObject({ code: 0 });
+  expect(pulled.stdout).toMatch(/has no ONNX graph.*\n +embedfleet models export .*people--tiny.* --into \.\/tiny/);
+  expect(pulled.stdout).toContain("model.safetensors");
+  const int8 = await cli([...args, "--precisions", "int8"]);
+  expect(int8).toMatchObject({ code: 1, stderr: expect.stringContaining("has no int8 graph") });
+});
+
+test.each([
+  ["a path outside the repository", json([{ type: "a.Transformer", path: "../../etc" }]), "leads out of"],
+  ["no list of modules", json({ a: 1 }), "modules.json cannot be used"],
+])("%s in modules.json is refused", async (_, modules, message) => {
+  const hub = await serve({ files: await anyFiles({ "modules.json": modules }) });
+  const args = ["models", "pull", `${REPOSITORY}@${COMMIT}`, "--hub", hub.url, "--models", await tempFolder()];
+  expect(await cli(args)).toMatchObject({ code: 1, stderr: expect.stringContaining(message) });
+});
+
+test("models add writes the manifest that a folder describes, once", async () => {
+  const folder = await new ExternalFolders(["weights.bin"]).make({ location: "weights.bin" });
+  const described = findModel(`${folder}/`, { modelsFolder: "" }).manifest;
+  const added = await cli(["models", "add", folder]);
+  expect(added, added.stderr).toMatchObject({ code: 0, stdout: expect.stringContaining("manifest.json; edit it") });
+  expect(findModel(folder, { modelsFolder: "" }).manifest).toEqual(described);
+  const schema = JSON.parse(await readFile("dist/schemas/model-manifest.json", "utf8")) as object;
+  const isValid = new Ajv2020({ validateFormats: false }).compile(schema);
+  expect(
+    isValid(JSON.parse(await readFile(join(folder, "manifest.json"), "utf8"))),
+    JSON.stringify(isValid.errors),
+  ).toBe(true);
+  expect(await cli(["models", "add", folder])).toMatchObject({ code: 2, stderr: expect.stringContaining("exists") });
 });

@@ -44,6 +44,7 @@ test.skipIf(python === undefined).each(["mini", "tiny"])(
       true,
     );
 
+    runPython("reference", checkpoint!, "--out", join(fromFiles!, "reference.json"));
     const fresh = rowsOf(join(fromFiles!, "reference.json"));
     const committed = rowsOf(fileURLToPath(new URL(`../fixtures/reference/${name}.json`, import.meta.url)));
     expect(fresh.map(({ ids }) => ids)).toEqual(committed.map(({ ids }) => ids));

@@ -32,6 +32,7 @@ test("the list says what each model is, how to fetch it, and which precision is 
   expect(code).toBe(0);
   expect(stdout).toMatch(/^gte-multilingual-base +768 wide, 8192 tokens, dense, fp32 fp16 int8$/m);
   expect(stdout).toContain("fetch it with: embedfleet models pull bge-m3");
+  expect(stdout).toMatch(/^Snowflake\/snowflake-arctic-embed-l-v2\.0 +1024 wide, 8192 tokens, dense$/m);
   const purposes = [
     "throughput on a GPU",
     "throughput on a CPU",
@@ -47,6 +48,9 @@ test("a model that is known and not here names the command that fetches it", () 
     expect.objectContaining({ code: "model_unknown", cure: "embedfleet models pull bge-m3" }),
   );
   expect(() => findModel("bge-m4", { modelsFolder: "/nonexistent" })).toThrow(/no model named "bge-m4"/);
+  expect(() => findModel("gte-modernbert-base", { modelsFolder: "/nonexistent" })).toThrow(
+    expect.objectContaining({ cure: expect.stringContaining("models pull Alibaba-NLP/gte-modernbert-base") }),
+  );
   expect(() => findModel("./bge-m4", { modelsFolder: "/nonexistent" })).toThrow(
     /neither manifest.json nor config.json/,
   );

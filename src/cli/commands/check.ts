@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { chooseEngine } from "../../../models/choose-engine.ts";
 import { type InferenceEngine, offeredPrecision } from "../../../models/engine.ts";
 import { checkParity, type HeadParity } from "../../../models/quality/parity.ts";
+import type { ModelManifest } from "../../../models/registry/manifest.ts";
 import { type Model, openModel } from "../../../models/registry/open-model.ts";
-import { readReference, type Reference } from "../../../models/quality/reference.ts";
+import { readReference, type Reference, type ReferenceRow } from "../../../models/quality/reference.ts";
 import { findModel } from "../../../models/registry/registry.ts";
 import { loadTokenizer } from "../../../models/tokenizer/native.ts";
 import type { Precision } from "../../core/contracts.ts";
@@ -67,7 +68,6 @@ async function checkOne(
   const { manifest, precision, ref } = model;
   const { heads } = engine.offers(manifest);
   const minCosine = engine.precisions[precision]!;
-  // The reference's texts are used as they are, without the prefix that a model may need.
   const tokenizer = await loadTokenizer(model.tokenizerPath);
   if (reference !== null) await assertSameModel(model, reference, tokenizer);
   return {
@@ -79,6 +79,7 @@ async function checkOne(
   };
 }
 
+/** Whether prompt, tokenizer and longest row give the reference's ids, so that its vectors are those of the texts. */
 async function assertSameModel({ manifest }: Model, { dim, rows }: Reference, tokenizer: Tokenizer): Promise<void> {
   if (dim !== manifest.dim) {
     throw new FleetError(
@@ -89,15 +90,25 @@ async function assertSameModel({ manifest }: Model, { dim, rows }: Reference, to
       },
     );
   }
-  const encoded = await tokenizer.encode({ texts: rows.map(({ text }) => text) });
-  const wrong = rows.find(({ ids }, i) => {
-    const found = [...tokenizer.prefixIds, ...encoded[i]!.ids, ...tokenizer.suffixIds];
-    return found.join() !== ids.join();
-  });
+  const encoded = await tokenizer.encode({ texts: rows.map((row) => promptedText(manifest, row)) });
+  const wrong = rows.find(({ ids }, i) => framedIds(manifest, tokenizer, encoded[i]!.ids).join() !== ids.join());
   if (wrong === undefined) return;
   throw new FleetError("model_invalid", `the tokenizer's ids for the text ${wrong.id} differ from the reference's`, {
-    cure: "tokenizer and reference belong to different models: export the model again",
+    cure: "tokenizer, prompts or longest row are not those that the reference was made with: export the model again",
   });
+}
+
+/** The text as a run gives it to the tokenizer. */
+function promptedText({ prefixes, lowerCase }: ModelManifest, { text, purpose }: ReferenceRow): string {
+  const prompted = prefixes[purpose] + text;
+  return lowerCase === true ? prompted.toLowerCase() : prompted;
+}
+
+/** Ids between the special tokens, cut to the longest row as PyTorch's libraries cut them. */
+function framedIds({ architecture }: ModelManifest, tokenizer: Tokenizer, ids: Int32Array): number[] {
+  const { prefixIds, suffixIds } = tokenizer;
+  const room = architecture.maxTokens - prefixIds.length - suffixIds.length;
+  return [...prefixIds, ...ids.subarray(0, room), ...suffixIds];
 }
 
 function printReport(

@@ -1,13 +1,20 @@
 /** `embedfleet models …`: lists and fetches the available models. */
+import { KNOWN_REPOSITORIES } from "../../../models/registry/known-repositories.ts";
 import type { ModelManifest } from "../../../models/registry/manifest.ts";
 import { type ModelSource, type PulledFile, pullModel } from "../../../models/registry/pull.ts";
+import {
+  addManifest,
+  pullRepository,
+  repositoryName,
+  type RepositoryName,
+} from "../../../models/registry/pull-repository.ts";
 import { knownManifest, listModels } from "../../../models/registry/registry.ts";
 import { HubSource, MirrorSource } from "../../../models/registry/pull-sources.ts";
 import { openStore } from "../../adapters/open-store.ts";
 import { megabytes } from "../../core/format-figures.ts";
 import { FleetError } from "../../core/errors.ts";
 import { hubToken } from "../environment.ts";
-import type { ListModelsCommand, PullCommand } from "../model-settings.ts";
+import type { AddModelCommand, ListModelsCommand, PullCommand } from "../model-settings.ts";
 import { loggerOf, printJson, printLine } from "../output.ts";
 import { type Closer, withCloser } from "../../fleet/open-ports.ts";
 import { startProgress } from "../progress-bar.ts";
@@ -21,6 +28,11 @@ const GUIDANCE = [
   ["what int8 costs", "mean cosine to PyTorch 0.999, 96 % of the ten nearest stay; for yours: models check"],
 ] as const;
 
+const HOW_ITS_GRAPH_IS_HAD = {
+  export: "`models export` makes its graphs, int8 with a scale per token.",
+  hub: "Use an ONNX graph of the hub's: `models export` does not know its kind.",
+} as const;
+
 export function listKnown(settings: ListModelsCommand): void {
   const known = listModels({ modelsFolder: settings.models });
   if (settings.json) return printJson(known.map(({ manifest, folder }) => ({ ...manifest, folder })));
@@ -33,11 +45,19 @@ export function listKnown(settings: ListModelsCommand): void {
     if (folder === null) printLine(`    It is not on this machine; fetch it with: embedfleet models pull ${id}`);
   }
   printLine();
+  printLine("Others that people use, by: embedfleet models pull OWNER/NAME (any repository of the hub):");
+  for (const each of KNOWN_REPOSITORIES) {
+    printLine(`${each.repository.padEnd(44)} ${each.dim} wide, ${each.maxTokens} tokens, dense`);
+    printLine(`    ${each.goodFor[0]!.toUpperCase()}${each.goodFor.slice(1)}. ${HOW_ITS_GRAPH_IS_HAD[each.graph]}`);
+  }
+  printLine();
   printLine("Which precision and device (docs/models.md):");
   for (const [purpose, choice] of GUIDANCE) printLine(`  ${purpose.padEnd(20)} ${choice}`);
 }
 
 export async function pull(name: string, settings: PullCommand): Promise<void> {
+  const repository = repositoryName(name);
+  if (repository !== null) return pullAny(repository, settings);
   await withCloser(async (closer) => {
     const log = loggerOf(settings);
     const known = knownManifest(name);
@@ -55,6 +75,37 @@ export async function pull(name: string, settings: PullCommand): Promise<void> {
     for (const file of files) printLine(describePulled(file));
     printLine(`model ${manifest.id} is in ${folder}`);
   });
+}
+
+/** Pulls a repository that no bundled manifest names. */
+async function pullAny(named: RepositoryName, settings: PullCommand): Promise<void> {
+  await withCloser(async (closer) => {
+    const log = loggerOf(settings);
+    const source = await hubSource({ hub: named.repository, revision: named.revision }, settings, closer);
+    const progress = startProgress(`pulling ${named.repository}`, "MB");
+    const { folder, manifest, files } = await pullRepository({
+      ...named,
+      source,
+      modelsFolder: settings.models,
+      precisions: settings.precisions ?? [],
+      onProgress: (_, bytes, total) => progress.update(Math.floor(bytes / 1e6), Math.ceil((total ?? bytes) / 1e6)),
+      onRetry: (path, reason) => log.warn({ path, reason }, "a download was interrupted and is retried"),
+    }).finally(() => progress.stop());
+    const model =
+      manifest === null ? { model: null, revision: null } : { model: manifest.id, revision: manifest.revision };
+    if (settings.json) return printJson({ ...model, folder, files });
+    for (const file of files) printLine(describePulled(file));
+    if (manifest !== null) return printLine(`use it with --model ${folder}`);
+    printLine("The repository has no ONNX graph; its PyTorch weights were pulled. Export them with:");
+    printLine(`    embedfleet models export ${folder} --into ./${named.repository.split("/")[1]}`);
+  });
+}
+
+/** Writes the manifest that a folder's files describe. */
+export async function add(folder: string, settings: AddModelCommand): Promise<void> {
+  const file = await addManifest(folder);
+  if (settings.json) return printJson({ folder, manifest: file });
+  printLine(`wrote ${file}; edit it where the model's card says otherwise, and use it with --model ${folder}`);
 }
 
 function describePulled({ path, bytes, sha256, digest, isNew }: PulledFile): string {
@@ -77,6 +128,14 @@ async function sourceOf(
       cure: `use it directly: --model ${id}`,
     });
   }
+  return hubSource({ hub, revision }, settings, closer);
+}
+
+async function hubSource(
+  { hub, revision }: Readonly<{ hub: string; revision: string }>,
+  settings: PullCommand,
+  closer: Closer,
+): Promise<ModelSource> {
   if (settings.from === undefined)
     return new HubSource({ endpoint: settings.hub, repository: hub, revision, token: hubToken() });
   const s3 = { endpoint: settings.s3Endpoint, region: settings.s3Region };
