@@ -27,7 +27,10 @@ const poolingSchema = z.object({
   pooling_mode_lasttoken: z.boolean().optional(),
 });
 const lengthSchema = z.object({ max_seq_length: z.int().min(3) });
-const promptsSchema = z.object({ prompts: z.record(z.string(), z.string()).optional() });
+const promptsSchema = z.object({
+  prompts: z.record(z.string(), z.string().nullish()).nullish(),
+  default_prompt_name: z.string().nullish(),
+});
 const tokenizerSchema = z.object({ model: z.object({ unk_id: z.int().nullish() }) });
 
 /** Families whose first position is the one after the pad id's. */
@@ -46,7 +49,6 @@ export function describeFolder(folder: string): OnnxManifest {
   const positionOffset = ROBERTA_FAMILY.has(config.model_type) ? config.pad_token_id + 1 : 0;
   const positions = config.max_position_embeddings - positionOffset;
   const lengths = readOptional(folder, "sentence_bert_config.json", lengthSchema);
-  const prompts = readOptional(folder, "config_sentence_transformers.json", promptsSchema)?.prompts ?? {};
   return {
     id: idOf(folder),
     hub: null,
@@ -63,10 +65,35 @@ export function describeFolder(folder: string): OnnxManifest {
       maxTokens: Math.min(positions, lengths?.max_seq_length ?? positions),
     },
     dim: config.hidden_size,
-    prefixes: { query: prompts["query"] ?? "", passage: prompts["passage"] ?? prompts["document"] ?? "" },
+    ...promptsOf(folder),
     inputs: { ids: "input_ids", mask: "attention_mask", typeIds: "token_type_ids" },
     heads: headsOf(folder, config),
     weights,
+  };
+}
+
+/** Names of a document's prompt, in the order in which sentence-transformers' `encode_document` looks for them. */
+const DOCUMENT_PROMPTS = ["document", "passage", "corpus"];
+
+/** The default prompt is before every text whose own purpose has no prompt. */
+function promptsOf(folder: string): Pick<OnnxManifest, "prefixes" | "prompts" | "defaultPrompt"> {
+  const file = "config_sentence_transformers.json";
+  const { prompts: named, default_prompt_name: name } = readOptional(folder, file, promptsSchema) ?? {};
+  const prompts = Object.fromEntries(Object.entries(named ?? {}).map(([each, prompt]) => [each, prompt ?? ""]));
+  if (typeof name === "string" && prompts[name] === undefined)
+    throw new FleetError(
+      "model_invalid",
+      `${join(folder, file)} has the default prompt ${name}, which it does not define`,
+      {
+        cure: "pull the whole repository of the model again, or correct the file",
+      },
+    );
+  const otherwise = prompts[name ?? ""] ?? "";
+  const passage = DOCUMENT_PROMPTS.map((each) => prompts[each]).find((prompt) => prompt !== undefined);
+  return {
+    prefixes: { query: prompts["query"] ?? otherwise, passage: passage ?? otherwise },
+    ...(Object.keys(prompts).length > 0 && { prompts }),
+    ...(typeof name === "string" && { defaultPrompt: name }),
   };
 }
 

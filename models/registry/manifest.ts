@@ -106,6 +106,14 @@ const commonShape = {
   truncateDims: z.array(z.int().min(1)).optional(),
   /** Prefixes of a text, by its purpose. */
   prefixes: z.strictObject({ query: z.string(), passage: z.string() }),
+  /** Every prompt that the model's authors name, by name. */
+  prompts: z.record(z.string(), z.string()).optional(),
+  /** Name of the prompt before texts whose purpose nobody states: one of `prompts`. */
+  defaultPrompt: z.string().min(1).optional(),
+  /** False: the prompt's tokens are no part of the pooled vector. Absent is true. */
+  poolPrompt: z.boolean().optional(),
+  /** True: a text is put into lower case before the tokenizer sees it. */
+  lowerCase: z.boolean().optional(),
   weights: z
     .partialRecord(precisionSchema, weightsSchema)
     .refine((weights) => Object.keys(weights).length > 0, { message: "weights of at least one precision are needed" }),
