@@ -119,7 +119,8 @@ export async function openCutter(
   closer: Closer,
 ): Promise<LocalChunker | ProducerThreads> {
   if (threads > 1) return closer.add(await ProducerThreads.open({ threads, setup }));
-  return new LocalChunker({ tokenizer: await openTokenizer(setup.model, "passage"), options: setup.cutting });
+  const { model, cutting } = setup;
+  return new LocalChunker({ tokenizer: await openTokenizer(model, "passage", cutting.prompt ?? ""), options: cutting });
 }
 
 /** Creates or continues the run and reads the corpus to its end. */

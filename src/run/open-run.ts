@@ -76,11 +76,13 @@ function assertSame(
 
 function assertSameOptions(found: RunRecord, given: Readonly<{ options: RunOptions }>): void {
   const wanted = knownTo(found.options, given.options);
-  const keys = Object.keys(wanted) as (keyof RunOptions)[];
+  // An option that is absent where it is off, such as `prompt`, may be in either.
+  const keys = [...new Set([...Object.keys(found.options), ...Object.keys(wanted)])] as (keyof RunOptions)[];
   const differing = keys.filter((key) => !isDeepStrictEqual(found.options[key], wanted[key]));
   if (differing.length === 0) return;
   const changes = differing.map(
-    (key) => `${key} is ${JSON.stringify(found.options[key])} there and ${JSON.stringify(wanted[key])} here`,
+    (key) =>
+      `${key} is ${JSON.stringify(found.options[key]) ?? "unset"} there and ${JSON.stringify(wanted[key]) ?? "unset"} here`,
   );
   throw new FleetError("run_conflict", `run ${found.run} exists with other options: ${changes.join("; ")}`, {
     cure: "use the same options to continue it, or another --run id for a new run",
