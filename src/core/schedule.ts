@@ -60,6 +60,10 @@ export const scheduleOptionsSchema = z.strictObject({
   keep: keep.optional(),
   keepText: keepText.optional(),
   dedupe: z.boolean().optional().describe("Whether equal texts are embedded once."),
+  allowBatchDependent: z
+    .boolean()
+    .optional()
+    .describe("Whether a model is accepted whose vectors depend on the rows that share a batch."),
   maxDocumentBytes: maxDocumentBytes.optional(),
   maxRejects: limitSchema
     .optional()

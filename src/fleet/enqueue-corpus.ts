@@ -25,6 +25,7 @@ import {
   assertAddresses,
   type Closer,
   guardsOf,
+  inspectModel,
   modelOf,
   type OpenedQueue,
   openQueueOf,
@@ -104,6 +105,7 @@ export async function prepare(
   const corpus = closer.add(new Corpus({ inputs, ...reading, s3 }));
   await corpus.check();
   const model = await modelOf(settings, log, settings);
+  inspectModel(settings, model, log);
   const setup = { model, cutting: runOptionsOf(settings, model), reading, s3 };
   const chunker = await openCutter(settings.producerThreads, setup, closer);
   const observe = await openMetrics({ settings, role: "producer", instance: processName(), closer, log });

@@ -153,6 +153,28 @@ function notesOf(name: string, { manifest, isDerived = false }: FoundModel, aske
   ];
 }
 
+/**
+ * Refuses what the model's files show before a corpus is read.
+ * @throws FleetError `model_invalid`
+ */
+export function inspectModel(
+  settings: Pick<ModelSettings, "engine"> & Pick<PlanSettings, "allowBatchDependent">,
+  model: Model,
+  log: Logger,
+): void {
+  const { manifest, precision } = model;
+  const engine = chooseEngine(settings.engine, manifest);
+  const { batchDependence = null } = engine.inspect?.(model) ?? {};
+  if (batchDependence === null) return;
+  const message = `the ${precision} vectors of model ${manifest.id} depend on the rows that share a batch: ${batchDependence}`;
+  if (settings.allowBatchDependent) return log.warn({ model: manifest.id }, message);
+  const others = engine.offers(manifest).precisions.filter((each) => each !== precision);
+  const other = others.length === 0 ? "" : `use --precision ${others.join(" or ")}; or `;
+  throw new FleetError("model_invalid", `${message}, so a retry changes them`, {
+    cure: `${other}quantise it with one scale per token: embedfleet models export; or accept it with --allow-batch-dependent`,
+  });
+}
+
 /** The engine that computes the model. @throws FleetError `model_unknown`, `model_invalid`; `bad_usage` */
 export function engineOf(settings: Pick<ModelSettings, "model" | "models" | "engine">): InferenceEngine {
   return chooseEngine(settings.engine, findModel(settings.model, { modelsFolder: settings.models }).manifest);

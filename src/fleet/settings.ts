@@ -187,6 +187,9 @@ export const planSettings = z.object({
   dedupe: planned.dedupe.unwrap().default(false).meta({
     description: "embed equal texts once, and write a row for each of them",
   }),
+  allowBatchDependent: planned.allowBatchDependent.unwrap().default(false).meta({
+    description: "accept a model whose vectors depend on the rows that share a batch, so that a retry changes them",
+  }),
   maxDocumentBytes: planned.maxDocumentBytes
     .unwrap()
     .default(64 * 1024 * 1024)

@@ -22,7 +22,16 @@ import { Reconciler } from "../run/reconciler.ts";
 import { mayEnd } from "../run/unfinished.ts";
 import { ObservedStore } from "../telemetry/observed-store.ts";
 import { WorkerTally } from "../telemetry/worker-tally.ts";
-import { assertAddresses, Closer, engineOf, modelOf, openQueueOf, openStoreOf, probeStoreOf } from "./open-ports.ts";
+import {
+  assertAddresses,
+  Closer,
+  engineOf,
+  inspectModel,
+  modelOf,
+  openQueueOf,
+  openStoreOf,
+  probeStoreOf,
+} from "./open-ports.ts";
 import { withDefaults } from "./check-settings.ts";
 import { openMetrics } from "./open-metrics.ts";
 import { processName } from "./process-name.ts";
@@ -156,6 +165,8 @@ async function open(
   closer: Closer,
 ): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore; redisWatch: QueueWatch }> {
   const model = await modelOf(settings, log);
+  // Whoever planned the run has accepted it.
+  inspectModel({ ...settings, allowBatchDependent: true }, model, log);
   await openTokenizer(model, "passage");
   const tally = new WorkerTally({ name, model: model.manifest.id });
   const maxBatchMs = settings.maxBatchSeconds * 1000;
