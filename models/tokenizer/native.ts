@@ -26,7 +26,7 @@ const CALL_CHARS = 2 * 1024 * 1024;
  */
 export async function loadTokenizer(
   file: string,
-  { lowerCase = false }: Readonly<{ lowerCase?: boolean | undefined }> = {},
+  params: Readonly<{ lowerCase?: boolean | undefined }> = {},
 ): Promise<Tokenizer> {
   if (!existsSync(file)) {
     throw new FleetError("model_invalid", `the tokenizer ${file} does not exist`, { cure: "install the model again" });
@@ -35,7 +35,7 @@ export async function loadTokenizer(
   let native: Native;
   try {
     const text = readTokenizerText(file);
-    native = NativeTokenizer.fromString(lowerCase ? withLowerCase(text) : text);
+    native = NativeTokenizer.fromString(params.lowerCase === true ? withLowerCase(text) : text);
   } catch (error) {
     throw new FleetError("model_invalid", `the tokenizer ${file} cannot be read: ${messageOf(error)}`, {
       cure: "install the model again",

@@ -2,7 +2,7 @@
 import type { RunOptions } from "../../src/core/contracts.ts";
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
 import { encodePrompted } from "../../models/tokenizer/encode-prompted.ts";
-import { promptedChunks, textTokens } from "./prompted-chunks.ts";
+import { joinedChunks, textTokens } from "./joined-chunks.ts";
 import { RowBuilder, type RowColumns, type RowSpan } from "./row-columns.ts";
 import { assertChunkLimits, type Chunk } from "./spans.ts";
 import { chunk, encodeTitles, outlineOf } from "./strategies.ts";
@@ -31,6 +31,7 @@ export class LocalChunker implements Chunker {
   readonly #options: ChunkingOptions;
   /** Ids of the prompt alone: how much of a chunk it takes. */
   #promptIds: Promise<Int32Array> | null = null;
+  #titlesApart: Promise<boolean> | null = null;
 
   constructor(params: Readonly<{ tokenizer: Tokenizer; options: ChunkingOptions }>) {
     this.#tokenizer = params.tokenizer;
@@ -58,11 +59,19 @@ export class LocalChunker implements Chunker {
     };
     const longest = maxTokens - prefixIds.length - suffixIds.length;
     const isRow = (i: number): boolean => encoded[i]!.starts.length === 0 && encoded[i]!.ids.length <= longest;
-    const others = [...texts.keys()].filter((i) => !isRow(i));
-    const again = { tokenizer: this.#tokenizer, texts: others, limits, cutText };
-    const prompted = prompt === "" ? null : await promptedChunks(again);
-    const chunks = (i: number): Chunk[] | null => (isRow(i) ? null : (prompted?.get(i) ?? cutText(i)));
+    const isApart = prompt === "" && (titles.size === 0 || (await this.#encodesTitlesApart()));
+    const hasContext = (i: number): boolean => outlines[i]?.some(({ path }) => path.length > 0) ?? false;
+    const joined = isApart ? [] : [...texts.keys()].filter((i) => !isRow(i) && (prompt !== "" || hasContext(i)));
+    const again = await joinedChunks({ tokenizer: this.#tokenizer, texts: joined, limits, cutText });
+    const chunks = (i: number): Chunk[] | null => (isRow(i) ? null : (again.get(i) ?? cutText(i)));
     return this.#toColumns({ encoded, texts, promptTokens: promptIds.length, chunks });
+  }
+
+  /** Whether a chunk's headings have the ids of theirs alone; not in byte-level BPE, where blanks are in tokens. */
+  #encodesTitlesApart(): Promise<boolean> {
+    return (this.#titlesApart ??= this.#tokenizer
+      .encode({ texts: ["a > b\n\nc", "a", ">", "b", "c"] })
+      .then(([whole, ...parts]) => whole!.ids.join() === parts.flatMap(({ ids }) => [...ids]).join()));
   }
 
   /** @param params.chunks Chunks of a text; null for one that is a row as it is. */

@@ -10,7 +10,7 @@ import { sessionParams } from "../../models/onnx/thread-embedder.ts";
 import { openModel } from "../../models/registry/open-model.ts";
 import { findModel } from "../../models/registry/registry.ts";
 import { allocateShard } from "../../src/core/batch.ts";
-import { cli } from "../fixtures/cli.ts";
+import { cli, cliInProcess } from "../fixtures/cli.ts";
 import { exportPython } from "../fixtures/model-export.ts";
 import { openMini } from "../fixtures/mini.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
@@ -93,10 +93,9 @@ test("enqueue refuses such a model unless it is accepted, and a graph without a 
   const out = await tempFolder();
   const corpus = join(out, "corpus.jsonl");
   await writeFile(corpus, '{"id":"a","text":"w7 w9"}\n');
-  const enqueue = (folder: string, ...more: string[]) =>
-    cli(["enqueue", corpus, "--out", join(out, "o"), "--redis", inject("redisUrl"), "--model", folder, ...more]);
+  const args = ["enqueue", corpus, "--out", join(out, "o"), "--redis", inject("redisUrl"), "--model"];
   const quantised = await quantisedCopy();
-  expect(await enqueue(quantised, "--precision", "int8")).toMatchObject({
+  expect(await cliInProcess([...args, quantised, "--precision", "int8"])).toMatchObject({
     code: 1,
     stderr: expect.stringMatching(
       /^error: the int8 vectors of model little depend on .*\(DynamicQuantizeLinear\), so a retry.*\n {2}use --precision fp32; or .*--allow-batch-dependent\n$/,
@@ -106,9 +105,12 @@ test("enqueue refuses such a model unless it is accepted, and a graph without a 
   const graph = join(renamed, "onnx/model.onnx");
   const bytes = await readFile(graph, "latin1");
   await writeFile(graph, bytes.replaceAll("last_hidden_state", "last_hidden_stale"), "latin1");
-  expect(await enqueue(renamed)).toMatchObject({ code: 1, stderr: expect.stringMatching(/last_hidden_stale/) });
+  expect(await cliInProcess([...args, renamed])).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/last_hidden_stale/),
+  });
   expect(existsSync(join(out, "o"))).toBe(false);
-  const accepted = await enqueue(quantised, "--precision", "int8", "--allow-batch-dependent");
+  const accepted = await cli([...args, quantised, "--precision", "int8", "--allow-batch-dependent"]);
   expect(accepted.code, accepted.stderr).toBe(0);
   expect(accepted.stderr).toContain("depend on the rows that share a batch");
 });

@@ -7,7 +7,7 @@ import { checkParity, type HeadParity } from "../../../models/quality/parity.ts"
 import { type Model, openModel } from "../../../models/registry/open-model.ts";
 import { readReference, type Reference } from "../../../models/quality/reference.ts";
 import { findModel } from "../../../models/registry/registry.ts";
-import { loadTokenizer } from "../../../models/tokenizer/native.ts";
+import { openTokenizer } from "../../../models/tokenizer/open-tokenizer.ts";
 import type { Precision } from "../../core/contracts.ts";
 import { percent } from "../../core/format-figures.ts";
 import { FleetError } from "../../core/errors.ts";
@@ -68,7 +68,7 @@ async function checkOne(
   const { heads } = engine.offers(manifest);
   const minCosine = engine.precisions[precision]!;
   // The reference's texts are used as they are, without the prefix that a model may need.
-  const tokenizer = await loadTokenizer(model.tokenizerPath);
+  const tokenizer = await openTokenizer(model, "passage", "");
   if (reference !== null) await assertSameModel(model, reference, tokenizer);
   return {
     precision,

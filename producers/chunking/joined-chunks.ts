@@ -1,6 +1,6 @@
 /**
- * Chunks of texts that a prompt precedes. Each has the ids of the prompt and its own text encoded as one text, as a
- * program has that embeds the chunk by itself; so a text is cut first, and its chunks are encoded again.
+ * Chunks of texts that a prompt or headings precede. Each has the ids of prompt, headings and its own text encoded as one
+ * text, as a program has that embeds the chunk by itself; so a text is cut first, and its chunks are encoded again.
  */
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
 import { encodePrompted } from "../../models/tokenizer/encode-prompted.ts";
@@ -21,10 +21,10 @@ interface Attempt {
 
 /**
  * @param params.limits Special tokens with the prompt's ids among them.
- * @param params.cutText Cuts a text at so many tokens, the prompt's included; its chunks' ids are those of prompt and
- *   text encoded apart, which stand where a chunk cannot be made shorter.
+ * @param params.cutText Cuts a text at so many tokens, the prompt's included; its chunks' ids are those of its parts
+ *   encoded apart, which stand where a chunk cannot be made shorter.
  */
-export async function promptedChunks(
+export async function joinedChunks(
   params: Readonly<{
     tokenizer: Tokenizer;
     texts: readonly number[];
