@@ -49,7 +49,7 @@ function isKnown(name: string): boolean {
 }
 
 function isModelFolder(path: string): boolean {
-  return ["manifest.json", "config.json"].some((name) => existsSync(join(path, name)));
+  return ["manifest.json", "config.json", "modules.json"].some((name) => existsSync(join(path, name)));
 }
 
 /** A model that is known by name. */

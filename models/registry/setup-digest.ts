@@ -15,7 +15,7 @@ export function setupSha256(
   manifest: ModelManifest,
   files: Readonly<{ tokenizer: string; exact: string | null }>,
 ): string {
-  const { architecture, dim, prefixes, poolPrompt = true, lowerCase = false } = manifest;
+  const { architecture, dim, prefixes } = manifest;
   const setup = [
     [architecture.padId, dim],
     [prefixes.query, prefixes.passage],
@@ -23,9 +23,6 @@ export function setupSha256(
       ? [inputsOf(manifest), ALL_HEADS.map((head) => headOf(manifest, head))]
       : [manifest.engine, ALL_HEADS.map((head) => manifest.heads[head] ?? null)]),
     [files.tokenizer, files.exact],
-    // Absent for models without either, whose digests stay those of earlier versions.
-    ...(poolPrompt ? [] : ["pools the text alone"]),
-    ...(lowerCase ? ["small letters"] : []),
   ];
   return createHash("sha256").update(JSON.stringify(setup)).digest("hex");
 }

@@ -7,9 +7,14 @@ import { promptOf } from "../../models/registry/prompts.ts";
 import { assertModelCan, findModel, namesake } from "../../models/registry/registry.ts";
 import { loadTokenizer } from "../../models/tokenizer/native.ts";
 import { runOptionsOf } from "../../src/fleet/open-ports.ts";
+import type { RunOptions } from "../../src/core/contracts.ts";
 import { withDefaults } from "../../src/fleet/check-settings.ts";
 import { planSettings } from "../../src/fleet/settings.ts";
 import { openModel } from "../../models/registry/open-model.ts";
+import { contentDifferences } from "../../src/core/content.ts";
+import { openRun } from "../../src/run/open-run.ts";
+import { runOptions } from "../fixtures/run-options.ts";
+import { ScriptedStore } from "../fixtures/scripted-store.ts";
 import { tempFolder } from "../fixtures/temp-folder.ts";
 import { TOKENIZERS } from "../fixtures/tokenizers.ts";
 
@@ -52,6 +57,24 @@ test("a prompt that pooling leaves out is refused, and no prompt is not", () => 
     expect.objectContaining({ code: "model_invalid", message: expect.stringContaining("include_prompt") }),
   );
   expect(promptOf(instructor, "passage", "")).toBe("");
+});
+
+test("a run has one prompt: with another, or none, it is another run and no base of a delta", async () => {
+  const model = { id: "m", revision: "1", sha256: "0".repeat(64), dim: 8, maxTokens: 64 };
+  const [none, one, other] = [{}, { prompt: "query: " }, { prompt: "passage: " }].map((each) =>
+    runOptions({ model, ...each }),
+  ) as [RunOptions, RunOptions, RunOptions];
+  const store = new ScriptedStore();
+  await openRun(store, { run: "r", inputs: [], options: one });
+  for (const options of [none, other]) {
+    await expect(openRun(store, { run: "r", inputs: [], options })).rejects.toMatchObject({
+      code: "run_conflict",
+      message: expect.stringMatching(/prompt is "query: " there and ("passage: "|unset) here/),
+    });
+    expect(contentDifferences(one, options)).toEqual([expect.stringMatching(/^prompt is "query: " there/)]);
+  }
+  expect(contentDifferences(none, one)).toEqual(['prompt is unset there and "query: " here']);
+  expect((await openRun(store, { run: "r", inputs: [], options: one })).isNew).toBe(false);
 });
 
 test("texts in small letters have the ids of theirs, and positions in the text as it is", async () => {
