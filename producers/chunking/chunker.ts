@@ -44,12 +44,13 @@ export class LocalChunker implements Chunker {
     const promptIds = await (this.#promptIds ??= idsOf(this.#tokenizer, prompt));
     const limits = { maxTokens, overlap, prefixIds: [...prefixIds, ...promptIds], suffixIds };
     assertChunkLimits(limits);
+    const longest = maxTokens - prefixIds.length - suffixIds.length;
     const outlines = texts.map((text) => outlineOf(text, chunking));
     const titles = await encodeTitles(outlines, this.#tokenizer);
     const encoded = await encodeAll({
       tokenizer: this.#tokenizer,
       texts,
-      room: maxTokens - prefixIds.length - suffixIds.length,
+      room: longest,
       isCut: (i) => (outlines[i]?.length ?? 1) > 1,
     });
     const cutText = (i: number, most = maxTokens): Chunk[] => {
@@ -57,7 +58,6 @@ export class LocalChunker implements Chunker {
       const outline = outlines[i]!;
       return chunk({ text: texts[i]!, encoded: tokens, outline, titles, chunking, ...limits, maxTokens: most });
     };
-    const longest = maxTokens - prefixIds.length - suffixIds.length;
     const isRow = (i: number): boolean => encoded[i]!.starts.length === 0 && encoded[i]!.ids.length <= longest;
     const isApart = prompt === "" && (titles.size === 0 || (await this.#encodesTitlesApart()));
     const hasContext = (i: number): boolean => outlines[i]?.some(({ path }) => path.length > 0) ?? false;
