@@ -16,6 +16,12 @@ export interface Offer {
   readonly heads: readonly Head[];
 }
 
+/** What an engine finds out about a model from its files, without loading them. */
+export interface Inspection {
+  /** Why a row's vectors depend on the rows beside it in a batch, as a clause; null where they do not. */
+  readonly batchDependence: string | null;
+}
+
 /** The model to load, and the device. */
 export interface OpenParams {
   readonly model: Model;
@@ -64,6 +70,11 @@ export interface InferenceEngine {
   chooseDevice(choice: DeviceChoice): Device;
   /** Its capabilities for a model; no precisions for one that it cannot run. */
   offers(manifest: ModelManifest): Offer;
+  /**
+   * Looks at a model's files before a corpus is read, at little cost.
+   * @throws FleetError `model_invalid` for a fault that shows without loading the model
+   */
+  inspect?(model: Model): Inspection;
   /**
    * Loads a model, checked against the digests in `model.files`, and returns once it accepts batches.
    * @throws FleetError `model_invalid`

@@ -14,7 +14,7 @@ import { type PlainFile, statPlain, withPlainFile } from "../registry/plain-file
  */
 export function namedFilesOf(folder: string, graph: string): string[] {
   const path = join(folder, graph);
-  const places = readGraph(path).map(({ location }) => {
+  const places = readGraph(path, filesOfGraph).map(({ location }) => {
     assertRelative(path, location);
     return posix.join(posix.dirname(graph), location);
   });

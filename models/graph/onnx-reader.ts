@@ -13,6 +13,14 @@ export interface GraphFile {
   readonly leastBytes: number;
 }
 
+/** What a graph computes with and returns. */
+export interface GraphOutline {
+  /** Names of its operators, those of its functions and of the graphs inside it included. */
+  readonly operators: ReadonlySet<string>;
+  /** Names of its outputs. */
+  readonly outputs: ReadonlySet<string>;
+}
+
 /** Maximum size of a protobuf message. */
 const MAX_BYTES = 2 ** 31 - 1;
 /** Protocol Buffers' own nesting limit, and therefore the runtime's. */
@@ -22,7 +30,17 @@ const MAX_FILES = 100_000;
 /** Maximum length of a path, a name or a number in digits. */
 const MAX_TEXT_BYTES = 4096;
 
-type Kind = "model" | "training" | "function" | "graph" | "node" | "attribute" | "sparse" | "tensor" | "entry";
+type Kind =
+  | "model"
+  | "training"
+  | "function"
+  | "graph"
+  | "value"
+  | "node"
+  | "attribute"
+  | "sparse"
+  | "tensor"
+  | "entry";
 
 interface Child {
   readonly kind: Kind;
@@ -37,7 +55,8 @@ const CHILDREN: Readonly<Record<Kind, Readonly<Record<number, Child>>>> = {
   model: { 7: one("graph"), 20: many("training"), 25: many("function") },
   training: { 1: one("graph"), 2: one("graph") },
   function: { 7: many("node"), 11: many("attribute") },
-  graph: { 1: many("node"), 5: many("tensor"), 15: many("sparse") },
+  graph: { 1: many("node"), 5: many("tensor"), 12: many("value"), 15: many("sparse") },
+  value: {},
   node: { 5: many("attribute") },
   attribute: {
     5: one("tensor"),
@@ -54,6 +73,7 @@ const CHILDREN: Readonly<Record<Kind, Readonly<Record<number, Child>>>> = {
 /** Text fields that are read: an operator's, a tensor's or an attribute's name, an entry's key, and their values. */
 const TEXTS: Readonly<Partial<Record<Kind, Readonly<Record<number, "name" | "text">>>>> = {
   node: { 4: "name" },
+  value: { 1: "name" },
   attribute: { 1: "name", 4: "text" },
   tensor: { 8: "name" },
   entry: { 1: "name", 2: "text" },
@@ -101,7 +121,19 @@ export function filesOfGraph(source: WireSource): GraphFile[] {
   return new GraphReader(source).read();
 }
 
+/** @throws Error whose message is a clause about the graph. */
+export function outlineOfGraph(source: WireSource): GraphOutline {
+  const reader = new GraphReader(source);
+  reader.read();
+  return reader;
+}
+
+/** Depth of the messages around a model's own graph and its fields: the model and the graph. */
+const TOP_DEPTH = 2;
+
 class GraphReader {
+  readonly operators = new Set<string>();
+  readonly outputs = new Set<string>();
   readonly #wire: WireReader;
   readonly #files = new Map<string, number>();
   readonly #open: Frame[];
@@ -156,8 +188,12 @@ class GraphReader {
   #finish(frame: Frame, parent: Frame | undefined): void {
     for (const single of frame.singles.values()) this.#finish(single, frame);
     if (frame.kind === "tensor" && frame.isExternal) this.#addData(frame);
-    if (frame.kind === "node" && frame.name?.toString() === "EPContext") this.#addEngine(frame);
-    const key = frame.kind === "entry" || frame.kind === "attribute" ? (frame.name?.toString() ?? "") : "";
+    const name = frame.name?.toString() ?? "";
+    if (frame.kind === "node" && name === "EPContext") this.#addEngine(frame);
+    if (frame.kind === "node" && this.operators.size < MAX_FILES) this.operators.add(name);
+    const isOutput = frame.kind === "value" && this.#open.length === TOP_DEPTH;
+    if (isOutput && this.outputs.size < MAX_FILES) this.outputs.add(name);
+    const key = frame.kind === "entry" || frame.kind === "attribute" ? name : "";
     if (parent === undefined || !KEYS.has(key)) return;
     if (parent.pairs.has(key)) parent.repeatedKey = key;
     parent.pairs.set(key, frame);

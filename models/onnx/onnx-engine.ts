@@ -6,6 +6,7 @@ import { DEFAULT_ENGINE } from "../../src/core/same-model.ts";
 import type { InferenceEngine, Offer, OpenedEmbedder, OpenParams } from "../engine.ts";
 import { isOnnx, type ModelManifest } from "../registry/manifest.ts";
 import { chooseDevice, devices, parseDevice } from "./device.ts";
+import { inspectGraph } from "./inspect-graph.ts";
 import { PRECISIONS } from "./precisions.ts";
 import { SandboxEmbedder } from "./sandbox.ts";
 import { ThreadEmbedder } from "./thread-embedder.ts";
@@ -23,6 +24,7 @@ export const onnxEngine: InferenceEngine = {
   devices,
   chooseDevice,
   offers,
+  inspect: inspectGraph,
   open,
   openSandbox: (params) => new SandboxEmbedder(params),
   // Imported on demand, because it loads the runtime into this thread.

@@ -16,16 +16,19 @@ import { type ModelManifest, modelManifestSchema } from "./manifest.ts";
 export interface FoundModel {
   readonly manifest: ModelManifest;
   readonly folder: string;
+  /** True for a folder in the hub's layout: its manifest says no more than its configuration does. */
+  readonly isDerived?: boolean;
 }
 
 /**
- * A model on this machine, by name or by the path of its folder.
+ * A model on this machine, by name or by the path of its folder. A name that is both is the known model's; see
+ * `namesake`.
  *
  * @param params.modelsFolder Folder of pulled models, one subfolder each.
  * @throws FleetError `model_unknown`, `model_invalid`
  */
 export function findModel(nameOrPath: string, params: Readonly<{ modelsFolder: string }>): FoundModel {
-  const isPath = /[/\\]/.test(nameOrPath) || existsSync(join(nameOrPath, "manifest.json"));
+  const isPath = /[/\\]/.test(nameOrPath) || (!isKnown(nameOrPath) && isModelFolder(nameOrPath));
   if (isPath) return findFolder(resolve(nameOrPath));
   const manifest = knownManifest(nameOrPath);
   if (manifest.folder !== undefined) return { manifest, folder: resolve(manifestsFolder(), manifest.folder) };
@@ -34,6 +37,20 @@ export function findModel(nameOrPath: string, params: Readonly<{ modelsFolder: s
   throw new FleetError("model_unknown", `model ${manifest.id} is not on this machine: ${pulled} does not exist`, {
     cure: `embedfleet models pull ${manifest.id}`,
   });
+}
+
+/** Path of a model's folder here that a known model's name hides; null for none. */
+export function namesake(nameOrPath: string): string | null {
+  const isHidden = !/[/\\]/.test(nameOrPath) && isKnown(nameOrPath) && isModelFolder(nameOrPath);
+  return isHidden ? `./${nameOrPath}` : null;
+}
+
+function isKnown(name: string): boolean {
+  return existsSync(join(manifestsFolder(), `${basename(name)}.json`));
+}
+
+function isModelFolder(path: string): boolean {
+  return ["manifest.json", "config.json", "modules.json"].some((name) => existsSync(join(path, name)));
 }
 
 /** A model that is known by name. */
@@ -73,28 +90,33 @@ export function knownManifest(name: string): ModelManifest {
 
 /** @throws FleetError `bad_usage` when the model does not support what is asked for. */
 export function assertModelCan(
-  { manifest }: FoundModel,
-  asked: Readonly<{ heads: readonly Head[]; maxTokens: number; dim?: number }>,
+  { manifest, isDerived = false }: FoundModel,
+  asked: Readonly<{
+    heads?: readonly Head[] | undefined;
+    maxTokens?: number | undefined;
+    dim?: number | undefined;
+  }>,
 ): void {
   const { id, heads, architecture, dim, truncateDims = [] } = manifest;
-  const missing = asked.heads.filter((head) => heads[head] === undefined);
+  const missing = (asked.heads ?? []).filter((head) => heads[head] === undefined);
   if (missing.length > 0) {
     throw new FleetError("bad_usage", `model ${id} has no ${missing.join(" and no ")} head`, {
       cure: `ask for --heads ${Object.keys(heads).join(",")}`,
     });
   }
-  if (asked.maxTokens > architecture.maxTokens) {
+  if (asked.maxTokens !== undefined && asked.maxTokens > architecture.maxTokens) {
     throw new FleetError("bad_usage", `--max-tokens ${asked.maxTokens} is more than model ${id} supports`, {
       cure: `use at most ${architecture.maxTokens}`,
     });
   }
   if (asked.dim === undefined || asked.dim === dim) return;
-  if (!truncateDims.includes(asked.dim)) {
+  const maySayNothing = isDerived && manifest.truncateDims === undefined && asked.dim < dim;
+  if (!truncateDims.includes(asked.dim) && !maySayNothing) {
     throw new FleetError("bad_usage", `--dim ${asked.dim}: the vectors of model ${id} mean nothing at that width`, {
       cure: `use ${[...truncateDims, dim].join(", ")}`,
     });
   }
-  if (asked.heads.includes("colbert")) {
+  if (asked.heads?.includes("colbert") ?? heads.colbert !== undefined) {
     throw new FleetError("bad_usage", `--dim ${asked.dim} cuts dense vectors, and ColBERT vectors cannot be cut`, {
       cure: "leave colbert out of --heads",
     });
@@ -124,7 +146,7 @@ function findFolder(path: string): FoundModel {
     });
   }
   if (["config.json", "modules.json"].some((name) => existsSync(join(path, name))))
-    return { manifest: describeFolder(path), folder: path };
+    return { manifest: describeFolder(path), folder: path, isDerived: true };
   throw new FleetError("model_unknown", `there is no model at ${path}: it has neither manifest.json nor config.json`, {
     cure: `choose one of: ${namesOfModels().join(", ")}; or pass the path of a model's folder`,
   });

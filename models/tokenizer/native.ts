@@ -21,16 +21,21 @@ const CALL_CHARS = 2 * 1024 * 1024;
 /**
  * Loads a `tokenizer.json`, without a model's prompts.
  *
+ * @param params.lowerCase Converts texts to small letters first.
  * @throws FleetError `model_invalid`
  */
-export async function loadTokenizer(file: string): Promise<Tokenizer> {
+export async function loadTokenizer(
+  file: string,
+  params: Readonly<{ lowerCase?: boolean | undefined }> = {},
+): Promise<Tokenizer> {
   if (!existsSync(file)) {
     throw new FleetError("model_invalid", `the tokenizer ${file} does not exist`, { cure: "install the model again" });
   }
   const { Tokenizer: NativeTokenizer } = await importNative();
   let native: Native;
   try {
-    native = NativeTokenizer.fromString(readTokenizerText(file));
+    const text = readTokenizerText(file);
+    native = NativeTokenizer.fromString(params.lowerCase === true ? withLowerCase(text) : text);
   } catch (error) {
     throw new FleetError("model_invalid", `the tokenizer ${file} cannot be read: ${messageOf(error)}`, {
       cure: "install the model again",
@@ -41,12 +46,28 @@ export async function loadTokenizer(file: string): Promise<Tokenizer> {
   native.disableTruncation();
   native.disablePadding();
   const { prefixIds, suffixIds } = await specialIds(native, file);
+  const split = (await encodesWordsAlone(native)) ? splitPieces : (text: string): string[] => [text];
   return {
     vocabSize: native.getVocabSize(),
     prefixIds,
     suffixIds,
-    encode: ({ texts, startsAbove = Infinity }) => encodeTexts(native, texts, startsAbove),
+    encode: ({ texts, startsAbove = Infinity }) => encodeTexts(native, texts.map(split), startsAbove),
   };
+}
+
+/** The tokenizer's file with a normaliser to small letters before its own, which keeps positions right. */
+function withLowerCase(text: string): string {
+  const json = JSON.parse(text) as { normalizer?: { type: string; normalizers?: { type: string }[] } | null };
+  const own =
+    json.normalizer?.type === "Sequence" ? (json.normalizer.normalizers ?? []) : [json.normalizer ?? []].flat();
+  if (own.some(({ type }) => type === "Lowercase")) return text;
+  return JSON.stringify({ ...json, normalizer: { type: "Sequence", normalizers: [{ type: "Lowercase" }, ...own] } });
+}
+
+/** Whether a text in pieces has the ids of the whole; not where a normaliser puts a mark before every text. */
+async function encodesWordsAlone(native: Native): Promise<boolean> {
+  const [whole, ...parts] = await native.encodeBatch(["a b", "a", " b"], { addSpecialTokens: false });
+  return whole!.getIds().join() === parts.flatMap((part) => part.getIds()).join();
 }
 
 async function importNative(): Promise<NativeModule> {
@@ -77,8 +98,12 @@ async function specialIds(native: Native, file: string): Promise<{ prefixIds: nu
   return { prefixIds: framed.slice(0, at), suffixIds: framed.slice(at + bare.length) };
 }
 
-async function encodeTexts(native: Native, texts: readonly string[], startsAbove: number): Promise<Encoded[]> {
-  const pieces = texts.map(splitPieces);
+/** @param pieces Pieces of each text. */
+async function encodeTexts(
+  native: Native,
+  pieces: readonly (readonly string[])[],
+  startsAbove: number,
+): Promise<Encoded[]> {
   // A text in pieces has many tokens, but their number is unknown here.
   const ofPieces = startsAbove === Infinity ? Infinity : 0;
   const bounds = pieces.flatMap((ofText) => ofText.map(() => (ofText.length === 1 ? startsAbove : ofPieces)));

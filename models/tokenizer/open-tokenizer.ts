@@ -1,4 +1,4 @@
-/** A model's tokenizer, checked against its embedding table, with the model's prefix. */
+/** A model's tokenizer, checked against its embedding table, with the model's prompt. */
 import { FleetError } from "../../src/core/errors.ts";
 import type { Tokenizer } from "../../src/core/ports.ts";
 import type { Model } from "../registry/open-model.ts";
@@ -6,20 +6,20 @@ import { loadPinned } from "../registry/pinned-files.ts";
 import { loadTokenizer } from "./native.ts";
 
 /**
- * A model's tokenizer for documents or for queries.
+ * A model's tokenizer for documents or for queries. Each piece of a long document has the prompt, as if it were a
+ * document of its own.
  *
- * A prefix such as `passage: ` becomes part of the special tokens before every row, so each piece of a long
- * document has it, as if it were a document of its own.
- *
+ * @param prompt Text before every text; by default the model's own for that use.
  * @throws FleetError `model_invalid`
  */
 export async function openTokenizer(
   model: Pick<Model, "manifest" | "tokenizerPath" | "files">,
   use: "query" | "passage",
+  prompt: string = model.manifest.prefixes[use],
 ): Promise<Tokenizer> {
   const { manifest, tokenizerPath, files } = model;
   const pinned = files.filter(({ path }) => path === tokenizerPath);
-  const tokenizer = await loadPinned(pinned, () => loadTokenizer(tokenizerPath));
+  const tokenizer = await loadPinned(pinned, () => loadTokenizer(tokenizerPath, manifest));
   const { vocabSize } = manifest.architecture;
   if (tokenizer.vocabSize > vocabSize) {
     throw new FleetError(
@@ -28,9 +28,5 @@ export async function openTokenizer(
       { cure: "tokenizer and weights belong to different models: install the model again" },
     );
   }
-  // The prefix's last blank becomes the one that begins the text's first word.
-  const prefix = manifest.prefixes[use].trimEnd();
-  if (prefix === "") return tokenizer;
-  const [encoded] = await tokenizer.encode({ texts: [prefix] });
-  return { ...tokenizer, prefixIds: [...tokenizer.prefixIds, ...encoded!.ids] };
+  return prompt === "" ? tokenizer : { ...tokenizer, prompt };
 }

@@ -1,12 +1,14 @@
 /** Converts texts to chunks: tokenised, cut and hashed, on this thread or on others. */
 import type { RunOptions } from "../../src/core/contracts.ts";
 import type { Encoded, Tokenizer } from "../../src/core/ports.ts";
+import { encodePrompted } from "../../models/tokenizer/encode-prompted.ts";
+import { joinedChunks, textTokens } from "./joined-chunks.ts";
 import { RowBuilder, type RowColumns, type RowSpan } from "./row-columns.ts";
-import { assertChunkLimits, type Chunk, roomOf } from "./spans.ts";
+import { assertChunkLimits, type Chunk } from "./spans.ts";
 import { chunk, encodeTitles, outlineOf } from "./strategies.ts";
 
 /** Options that determine how texts are cut and whether their chunks' texts are kept. */
-export type ChunkingOptions = Pick<RunOptions, "chunking" | "chunkTokens" | "overlap" | "keepText">;
+export type ChunkingOptions = Pick<RunOptions, "prompt" | "chunking" | "chunkTokens" | "overlap" | "keepText">;
 
 /** The rows of several texts. They own their buffers, so that a thread can transfer them to another without a copy. */
 export type ChunkedTexts = RowColumns & {
@@ -27,6 +29,9 @@ export class LocalChunker implements Chunker {
   readonly batchesInFlight = 2;
   readonly #tokenizer: Tokenizer;
   readonly #options: ChunkingOptions;
+  /** Ids of the prompt alone: how much of a chunk it takes. */
+  #promptIds: Promise<Int32Array> | null = null;
+  #titlesApart: Promise<boolean> | null = null;
 
   constructor(params: Readonly<{ tokenizer: Tokenizer; options: ChunkingOptions }>) {
     this.#tokenizer = params.tokenizer;
@@ -35,46 +40,74 @@ export class LocalChunker implements Chunker {
 
   async cut(texts: readonly string[]): Promise<ChunkedTexts> {
     const { chunking, chunkTokens: maxTokens, overlap } = this.#options;
-    const { prefixIds, suffixIds } = this.#tokenizer;
-    const limits = { maxTokens, overlap, prefixIds, suffixIds };
+    const { prefixIds, suffixIds, prompt = "" } = this.#tokenizer;
+    const promptIds = await (this.#promptIds ??= idsOf(this.#tokenizer, prompt));
+    const limits = { maxTokens, overlap, prefixIds: [...prefixIds, ...promptIds], suffixIds };
     assertChunkLimits(limits);
+    const longest = maxTokens - prefixIds.length - suffixIds.length;
     const outlines = texts.map((text) => outlineOf(text, chunking));
     const titles = await encodeTitles(outlines, this.#tokenizer);
     const encoded = await encodeAll({
       tokenizer: this.#tokenizer,
       texts,
-      room: roomOf(limits),
+      room: longest,
       isCut: (i) => (outlines[i]?.length ?? 1) > 1,
     });
-    return this.#toColumns(encoded, texts, (text, i) =>
-      chunk({ text, encoded: encoded[i]!, outline: outlines[i]!, titles, chunking, ...limits }),
-    );
+    const cutText = (i: number, most = maxTokens): Chunk[] => {
+      const tokens = prompt === "" ? encoded[i]! : textTokens(encoded[i]!, prompt);
+      const outline = outlines[i]!;
+      return chunk({ text: texts[i]!, encoded: tokens, outline, titles, chunking, ...limits, maxTokens: most });
+    };
+    const isRow = (i: number): boolean => encoded[i]!.starts.length === 0 && encoded[i]!.ids.length <= longest;
+    const isApart = prompt === "" && (titles.size === 0 || (await this.#encodesTitlesApart()));
+    const hasContext = (i: number): boolean => outlines[i]?.some(({ path }) => path.length > 0) ?? false;
+    const joined = isApart ? [] : [...texts.keys()].filter((i) => !isRow(i) && (prompt !== "" || hasContext(i)));
+    const again = await joinedChunks({ tokenizer: this.#tokenizer, texts: joined, limits, cutText });
+    const chunks = (i: number): Chunk[] | null => (isRow(i) ? null : (again.get(i) ?? cutText(i)));
+    return this.#toColumns({ encoded, texts, promptTokens: promptIds.length, chunks });
   }
 
-  /** @param cutText Returns the chunks of a text that exceeds one chunk or has headings. */
+  /** Whether a chunk's headings have the ids of theirs alone; not in byte-level BPE, where blanks are in tokens. */
+  #encodesTitlesApart(): Promise<boolean> {
+    return (this.#titlesApart ??= this.#tokenizer
+      .encode({ texts: ["a > b\n\nc", "a", ">", "b", "c"] })
+      .then(([whole, ...parts]) => whole!.ids.join() === parts.flatMap(({ ids }) => [...ids]).join()));
+  }
+
+  /** @param params.chunks Chunks of a text; null for one that is a row as it is. */
   #toColumns(
-    encoded: readonly Encoded[],
-    texts: readonly string[],
-    cutText: (text: string, i: number) => Chunk[],
+    params: Readonly<{
+      encoded: readonly Encoded[];
+      texts: readonly string[];
+      promptTokens: number;
+      chunks: (text: number) => Chunk[] | null;
+    }>,
   ): ChunkedTexts {
+    const { encoded, texts, promptTokens, chunks } = params;
     const { prefixIds, suffixIds } = this.#tokenizer;
-    const { chunkTokens, keepText } = this.#options;
     const specials = prefixIds.length + suffixIds.length;
-    const tokens = encoded.reduce((sum, { ids }) => sum + ids.length, 0);
-    const rows = new RowBuilder({ rows: texts.length, tokens: tokens + specials * texts.length, keepText });
+    const sum = encoded.reduce((all, { ids }) => all + ids.length, 0);
+    const expected = { rows: texts.length, tokens: sum + specials * texts.length };
+    const rows = new RowBuilder({ ...expected, keepText: this.#options.keepText });
     const counts = new Uint32Array(texts.length);
     const [prefix, suffix] = [Int32Array.from(prefixIds), Int32Array.from(suffixIds)];
     texts.forEach((text, i) => {
       const before = rows.rows;
-      const { ids, starts } = encoded[i]!;
+      const ofText = chunks(i);
       // Most texts are one row, for which no object is created; their tokens have no positions.
-      if (starts.length === 0 && ids.length + specials <= chunkTokens)
-        rows.add({ tokenIds: [prefix, ids, suffix], charStart: 0, charEnd: text.length, text });
-      else for (const { ids: all, ...values } of cutText(text, i)) rows.add({ ...values, tokenIds: [all] });
+      if (ofText === null)
+        rows.add({ tokenIds: [prefix, encoded[i]!.ids, suffix], charStart: 0, charEnd: text.length, text });
+      else for (const { ids: all, ...values } of ofText) rows.add({ ...values, tokenIds: [all] });
       counts[i] = rows.rows - before;
     });
-    return { ...rows.finish(), counts, tokens };
+    return { ...rows.finish(), counts, tokens: Math.max(0, sum - promptTokens * texts.length) };
   }
+}
+
+async function idsOf(tokenizer: Tokenizer, prompt: string): Promise<Int32Array> {
+  if (prompt === "") return new Int32Array(0);
+  const [encoded] = await tokenizer.encode({ texts: [prompt] });
+  return encoded!.ids;
 }
 
 /** The rows of each text, as spans. */
@@ -100,7 +133,7 @@ async function encodeAll(
   const { tokenizer, texts, room, isCut } = params;
   const encoded: Encoded[] = [];
   const encode = async (which: readonly number[], startsAbove: number): Promise<void> => {
-    const results = await tokenizer.encode({ texts: which.map((i) => texts[i]!), startsAbove });
+    const results = await encodePrompted(tokenizer, { texts: which.map((i) => texts[i]!), startsAbove });
     results.forEach((result, k) => (encoded[which[k]!] = result));
   };
   const all = [...texts.keys()];

@@ -49,7 +49,10 @@ async function serve(chunker: LocalChunker, request: ThreadRequest): Promise<voi
 }
 
 try {
-  const chunker = new LocalChunker({ tokenizer: await openTokenizer(model, "passage"), options: cutting });
+  const chunker = new LocalChunker({
+    tokenizer: await openTokenizer(model, "passage", cutting.prompt ?? ""),
+    options: cutting,
+  });
   port.on("message", (request: ThreadRequest) => {
     serve(chunker, request).catch((error: unknown) =>
       reply({ kind: "failed", id: "id" in request ? request.id : null, fault: toMessage(error) }),

@@ -172,6 +172,13 @@ const querySettings = z.object({
     byDefault: "the run's own",
     variable: "EMBEDFLEET_QUERY_MODEL",
   }),
+  prompt: planSettings.shape.prompt.unwrap().exactOptional().meta({
+    value: "name|text",
+    description:
+      "prompt before every query: one of the model's by name, else a text, which has a blank or a colon in it",
+    byDefault: "the model's own for queries",
+    variable: "EMBEDFLEET_QUERY_PROMPT",
+  }),
   models,
   threads,
   ...cacheSettings.shape,

@@ -1,5 +1,6 @@
 /** Schemas of everything that crosses a process boundary or is read from a store or queue. */
 import { z } from "zod";
+import { promptSchema } from "./prompt.ts";
 import {
   countSchema,
   limitSchema,
@@ -88,6 +89,7 @@ export const runOptionsSchema = z
       .optional()
       .describe("Engine that computes the vectors; absent in runs of earlier versions, which are ONNX Runtime's."),
     vectors: vectorTypeSchema.default("float32").describe("Number type of dense and ColBERT vectors in result files."),
+    prompt: promptSchema.optional(),
     maxTokens: z.int().min(3).describe("Longest row in tokens, special tokens included; longer rows are truncated."),
     chunking: chunkingSchema.describe("Where documents are cut; docs/chunking.md explains the choices."),
     chunkTokens: z

@@ -305,6 +305,11 @@ export interface Tokenizer {
   readonly prefixIds: readonly number[];
   readonly suffixIds: readonly number[];
   /**
+   * Text before the text of every row; none when absent. A row's ids are those of the two encoded as one text
+   * (`encodePrompted`): encoded apart, most tokenizers give other ids at the seam. `encode` itself does not add it.
+   */
+  readonly prompt?: string;
+  /**
    * Encodes on all cores, off the calling thread. Order is preserved.
    * @param params.startsAbove Texts with more tokens than this get `starts`; none do by default.
    */

@@ -8,6 +8,7 @@ import {
   runIdSchema,
   runOptionsSchema,
 } from "./contracts.ts";
+import { MAX_PROMPT_CHARS } from "./prompt.ts";
 
 /** Name of a schedule, short enough that a compacted run's id, `<name>-<slot>-full`, is valid. */
 export const scheduleNameSchema = z
@@ -39,6 +40,11 @@ export const scheduleOptionsSchema = z.strictObject({
     .describe("Precision of the weights."),
   engine: engineNameSchema.optional().describe("Inference engine; by default the one that the model's manifest names."),
   heads: heads.optional(),
+  prompt: z
+    .string()
+    .max(MAX_PROMPT_CHARS)
+    .optional()
+    .describe("Name of one of the model's prompts, or a text with a blank or a colon in it; empty for none."),
   dim: z.int().min(1).optional().describe("Width of dense and ColBERT vectors."),
   vectors: vectors.unwrap().optional().describe("Number type of dense and ColBERT vectors in result files."),
   maxTokens: maxTokens.optional(),
@@ -55,6 +61,10 @@ export const scheduleOptionsSchema = z.strictObject({
   keep: keep.optional(),
   keepText: keepText.optional(),
   dedupe: z.boolean().optional().describe("Whether equal texts are embedded once."),
+  allowBatchDependent: z
+    .boolean()
+    .optional()
+    .describe("Whether a model is accepted whose vectors depend on the rows that share a batch."),
   maxDocumentBytes: maxDocumentBytes.optional(),
   maxRejects: limitSchema
     .optional()

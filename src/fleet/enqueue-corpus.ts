@@ -26,6 +26,7 @@ import {
   assertAddresses,
   type Closer,
   guardsOf,
+  inspectModel,
   modelOf,
   type OpenedQueue,
   openQueueOf,
@@ -109,6 +110,7 @@ export async function prepare(
   const corpus = closer.add(new Corpus({ inputs, ...reading, s3, noFollow: settings.noFollow, linksBelow }));
   await corpus.check();
   const model = await modelOf(settings, log, settings);
+  inspectModel(settings, model, log);
   const setup = { model, cutting: runOptionsOf(settings, model), reading, s3 };
   const chunker = await openCutter(settings.producerThreads, setup, closer);
   const observe = await openMetrics({ settings, role: "producer", instance: processName(), closer, log });
@@ -124,7 +126,8 @@ export async function openCutter(
   closer: Closer,
 ): Promise<LocalChunker | ProducerThreads> {
   if (threads > 1) return closer.add(await ProducerThreads.open({ threads, setup }));
-  return new LocalChunker({ tokenizer: await openTokenizer(setup.model, "passage"), options: setup.cutting });
+  const { model, cutting } = setup;
+  return new LocalChunker({ tokenizer: await openTokenizer(model, "passage", cutting.prompt ?? ""), options: cutting });
 }
 
 /** Creates or continues the run and reads the corpus to its end. */

@@ -1,5 +1,6 @@
 /** The nightly runs of a store, which `control` hosts and `backfill` changes. */
 import type { Logger } from "pino";
+import { knownManifest } from "../../models/registry/registry.ts";
 import { BackfillScheduler } from "../control/schedules/scheduler.ts";
 import { ScheduleService } from "../control/schedules/schedule-service.ts";
 import { SchedulePolicy } from "../control/schedules/policy.ts";
@@ -82,6 +83,9 @@ async function startRun(
   }: Readonly<{ signal: AbortSignal; log: Logger; linksBelow: readonly string[] | undefined }>,
 ): Promise<void> {
   const { inputs } = schedule;
+  const { model } = schedule.options;
+  // A folder of that name, wherever this process was started, must be named by a path, which takes a signature.
+  if (model !== undefined && !/[/\\]/.test(model)) knownManifest(model);
   // Options that are newer than the schedule have their defaults.
   const settings = withDefaults(enqueueSettings, { models, ...schedule.options, ...host });
   await withCloser(async (closer) => {

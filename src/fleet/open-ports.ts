@@ -3,7 +3,8 @@ import type { Logger } from "pino";
 import { chooseEngine } from "../../models/choose-engine.ts";
 import { assertOffersHeads, type InferenceEngine, offeredPrecision } from "../../models/engine.ts";
 import { type Model, openModel } from "../../models/registry/open-model.ts";
-import { assertModelCan, findModel } from "../../models/registry/registry.ts";
+import { promptOf } from "../../models/registry/prompts.ts";
+import { assertModelCan, findModel, type FoundModel, namesake } from "../../models/registry/registry.ts";
 import { assertQueueUrl, openQueue } from "../adapters/open-queue.ts";
 import { assertStoreUrl, openStore } from "../adapters/open-store.ts";
 import type { RootWait } from "../adapters/file/file-root.ts";
@@ -108,25 +109,71 @@ async function endingLater<T>(act: (signal: AbortSignal) => Promise<T>): Promise
   }
 }
 
+/** Most tokens of a row by default. */
+const DEFAULT_MAX_TOKENS = 8192;
+
+/** What a plan asks of its model. */
+export type Asked = Readonly<{
+  heads?: readonly Head[] | undefined;
+  maxTokens?: number | undefined;
+  dim?: number | undefined;
+  prompt?: string | undefined;
+}>;
+
 /**
  * Opens the model, checks its files against their digests, and logs its notice once.
  * @param asked Capabilities that it must have; refused before its files are read.
  */
-export async function modelOf(
-  settings: ModelSettings,
-  log: Logger,
-  asked?: Readonly<{ heads: readonly Head[]; maxTokens: number; dim?: number }>,
-): Promise<Model> {
+export async function modelOf(settings: ModelSettings, log: Logger, asked?: Asked): Promise<Model> {
   const found = findModel(settings.model, { modelsFolder: settings.models });
   const engine = chooseEngine(settings.engine, found.manifest);
   if (asked !== undefined) {
     assertModelCan(found, asked);
-    assertOffersHeads(engine, found.manifest, asked.heads);
+    if (asked.heads !== undefined) assertOffersHeads(engine, found.manifest, asked.heads);
+    promptOf(found.manifest, "passage", asked.prompt);
   }
   const precision = offeredPrecision(engine, found.manifest, settings.precision);
   const { id, notice } = found.manifest;
   if (notice !== null) log.warn({ model: id }, notice);
+  for (const note of notesOf(settings.model, found, asked)) log.warn({ model: id }, note);
   return openModel(found, { precision, cacheFolder: settings.cacheFolder });
+}
+
+/** What a person should know about the choice of a model and of its width, one sentence each. */
+function notesOf(name: string, { manifest, isDerived = false }: FoundModel, asked: Asked = {}): string[] {
+  const { id, dim, truncateDims } = manifest;
+  const hidden = namesake(name);
+  const isCut = isDerived && truncateDims === undefined && (asked.dim ?? dim) < dim;
+  return [
+    ...(hidden === null ? [] : [`${name} is the model of that name; the folder of that name is --model ${hidden}`]),
+    ...(isCut
+      ? [
+          `nothing in the folder of model ${id} says that its vectors may be cut: --dim is of use only if it was trained for it (Matryoshka)`,
+        ]
+      : []),
+  ];
+}
+
+/**
+ * Refuses what the model's files show before a corpus is read.
+ * @throws FleetError `model_invalid`
+ */
+export function inspectModel(
+  settings: Pick<ModelSettings, "engine"> & Pick<PlanSettings, "allowBatchDependent">,
+  model: Model,
+  log: Logger,
+): void {
+  const { manifest, precision } = model;
+  const engine = chooseEngine(settings.engine, manifest);
+  const { batchDependence = null } = engine.inspect?.(model) ?? {};
+  if (batchDependence === null) return;
+  const message = `the ${precision} vectors of model ${manifest.id} depend on the rows that share a batch: ${batchDependence}`;
+  if (settings.allowBatchDependent) return log.warn({ model: manifest.id }, message);
+  const others = engine.offers(manifest).precisions.filter((each) => each !== precision);
+  const other = others.length === 0 ? "" : `use --precision ${others.join(" or ")}; or `;
+  throw new FleetError("model_invalid", `${message}, so a retry changes them`, {
+    cure: `${other}quantise it with one scale per token: embedfleet models export; or accept it with --allow-batch-dependent`,
+  });
 }
 
 /** The engine that computes the model. @throws FleetError `model_unknown`, `model_invalid`; `bad_usage` */
@@ -200,15 +247,20 @@ export async function openQueuesOn(
 }
 
 export function runOptionsOf(settings: PlanSettings & Pick<ModelSettings, "engine">, model: Model): RunOptions {
+  const { manifest, ref } = model;
+  const engine = chooseEngine(settings.engine, manifest);
+  const maxTokens = settings.maxTokens ?? Math.min(DEFAULT_MAX_TOKENS, ref.maxTokens);
+  const prompt = promptOf(manifest, "passage", settings.prompt);
   return {
-    model: { ...model.ref, dim: settings.dim ?? model.ref.dim },
-    heads: settings.heads,
+    model: { ...ref, dim: settings.dim ?? ref.dim },
+    heads: settings.heads ?? [...engine.offers(manifest).heads],
     precision: model.precision,
-    engine: chooseEngine(settings.engine, model.manifest).name,
+    engine: engine.name,
     vectors: settings.vectors,
-    maxTokens: settings.maxTokens,
+    ...(prompt !== "" && { prompt }),
+    maxTokens,
     chunking: settings.chunking,
-    chunkTokens: chunkTokensOf(settings),
+    chunkTokens: chunkTokensOf({ ...settings, maxTokens }),
     overlap: settings.overlap,
     ...selectionOf(settings),
     keepText: settings.keepText,
@@ -218,7 +270,7 @@ export function runOptionsOf(settings: PlanSettings & Pick<ModelSettings, "engin
 }
 
 /** Tokens per chunk. @throws FleetError `bad_usage` */
-function chunkTokensOf(settings: PlanSettings): number {
+function chunkTokensOf(settings: PlanSettings & Readonly<{ maxTokens: number }>): number {
   const { chunking, maxTokens, chunkTokens } = settings;
   if (chunkTokens === undefined) return chunking === "document" ? maxTokens : Math.min(DEFAULT_CHUNK_TOKENS, maxTokens);
   if (chunking === "document" && chunkTokens !== maxTokens)

@@ -114,23 +114,31 @@ export const planSettings = z.object({
   ...modelSettings.shape,
   heads: planned.heads
     .unwrap()
-    .default([...ALL_HEADS])
+    .exactOptional()
     .meta({
       value: "list",
-      description: "vector types to produce",
-      byDefault: ALL_HEADS.join(","),
+      description: `vector types to produce: ${ALL_HEADS.join(",")}`,
+      byDefault: "all that the model has",
     }),
+  prompt: planned.prompt.unwrap().exactOptional().meta({
+    value: "name|text",
+    description:
+      "prompt before every document: one of the model's by name, else a text, which has a blank or a colon in it",
+    byDefault: "the model's own for documents",
+  }),
   dim: planned.dim.unwrap().exactOptional().meta({
     value: "n",
     description: "dimensions to keep of dense vectors, for models trained for it (Matryoshka)",
+    byDefault: "all",
   }),
   vectors: planned.vectors.unwrap().default("float32").meta({
     value: "type",
     description: "number type of dense and ColBERT vectors in the output; float16 halves their size",
   }),
-  maxTokens: planned.maxTokens.unwrap().default(8192).meta({
+  maxTokens: planned.maxTokens.unwrap().exactOptional().meta({
     value: "n",
     description: "maximum tokens per row, including special tokens; longer documents are truncated",
+    byDefault: "as many as the model takes, at most 8192",
   }),
   chunking: planned.chunking.unwrap().default("document").meta({
     value: "how",
@@ -181,6 +189,9 @@ export const planSettings = z.object({
   keepText: planned.keepText.unwrap().default(false).meta({ description: "store each row's text in the output" }),
   dedupe: planned.dedupe.unwrap().default(false).meta({
     description: "embed equal texts once, and write a row for each of them",
+  }),
+  allowBatchDependent: planned.allowBatchDependent.unwrap().default(false).meta({
+    description: "accept a model whose vectors depend on the rows that share a batch, so that a retry changes them",
   }),
   maxDocumentBytes: planned.maxDocumentBytes
     .unwrap()

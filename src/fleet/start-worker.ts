@@ -27,6 +27,7 @@ import {
   checkedServerOf,
   Closer,
   engineOf,
+  inspectModel,
   modelOf,
   openQueuesOn,
   openStoreOf,
@@ -165,6 +166,8 @@ async function open(
   closer: Closer,
 ): Promise<{ worker: FleetWorker; embedder: Embedder; model: Model; store: ObjectStore; redisWatch: QueueWatch }> {
   const model = await modelOf(settings, log);
+  // Whoever planned the run has accepted it.
+  inspectModel({ ...settings, allowBatchDependent: true }, model, log);
   await openTokenizer(model, "passage");
   const tally = new WorkerTally({ name, model: model.manifest.id });
   const maxBatchMs = settings.maxBatchSeconds * 1000;

@@ -1,4 +1,5 @@
 /** Embeds queries by the same path as documents. */
+import { encodeRows } from "../../models/tokenizer/encode-prompted.ts";
 import { allocateShard, type ShardBuffers } from "../core/batch.ts";
 import type { RunOptions } from "../core/contracts.ts";
 import { FleetError } from "../core/errors.ts";
@@ -22,9 +23,7 @@ export async function embedQueries(
 ): Promise<RowVectors> {
   const { tokenizer, embedder } = params;
   const { model, heads } = params.options;
-  const encoded = await tokenizer.encode({ texts: params.queries });
-  const room = model.maxTokens - tokenizer.prefixIds.length - tokenizer.suffixIds.length;
-  const rows = encoded.map(({ ids }) => [...tokenizer.prefixIds, ...ids.subarray(0, room), ...tokenizer.suffixIds]);
+  const rows = await encodeRows(tokenizer, { texts: params.queries, maxTokens: model.maxTokens });
   const shard = allocateShard({ lengths: rows.map((ids) => ids.length), dim: model.dim, heads });
   rows.forEach((ids, row) => shard.ids.set(ids, shard.offsets[row]));
   for (let from = 0; from < rows.length; from += ROWS_PER_BATCH) {

@@ -165,10 +165,12 @@ function conflictOf(found: RunRecord, wanted: OpenRunParams): FleetError | null 
 
 function optionChanges(found: RunRecord, given: OpenRunParams): string[] {
   const wanted = knownTo(found.options, given.options);
-  const keys = Object.keys(wanted) as (keyof RunOptions)[];
+  // An option that is absent where it is off, such as `prompt`, may be in either.
+  const keys = [...new Set([...Object.keys(found.options), ...Object.keys(wanted)])] as (keyof RunOptions)[];
+  const said = (value: unknown): string => JSON.stringify(value) ?? "unset";
   return keys
     .filter((key) => !isDeepStrictEqual(found.options[key], wanted[key]))
-    .map((key) => `${key} is ${JSON.stringify(found.options[key])} there and ${JSON.stringify(wanted[key])} here`);
+    .map((key) => `${key} is ${said(found.options[key])} there and ${said(wanted[key])} here`);
 }
 
 function begunAnew(run: string): FleetError {

@@ -68,6 +68,34 @@ describe("Supervisor", () => {
     await expect(supervisor.ended()).rejects.toThrow("worker 0 ended with exit code 1");
   });
 
+  test("what its worker says of the model is the error, once, however many say it", async () => {
+    const script = join(await tempFolder(), "worker.mjs");
+    const module = (name: string): string => new URL(`../../dist/${name}`, import.meta.url).href;
+    await writeFile(
+      script,
+      `import { tellStayDown } from "${module("workers/supervisor.js")}";
+       import { FleetError } from "${module("src/core/errors.js")}";
+       tellStayDown(new FleetError("model_invalid", "the graph is none", { cure: "export it" }));
+       process.exitCode = 1;`,
+    );
+    const supervisor = new Supervisor({ argvs: [[script], [script]], env: process.env, log, firstRestartMs: 600_000 });
+    supervisor.start();
+    const expected = { code: "model_invalid", message: "the graph is none", cure: "export it" };
+    await expect(supervisor.ended()).rejects.toMatchObject(expected);
+    await supervisor.stop();
+  });
+
+  test("is ready when the first worker takes jobs", async () => {
+    const script = join(await tempFolder(), "worker.mjs");
+    const module = new URL("../../dist/workers/supervisor.js", import.meta.url).href;
+    await writeFile(script, `import { tellReady } from "${module}"; tellReady(); setInterval(() => {}, 1000);`);
+    const never = ["-e", "setInterval(() => {}, 1000)"];
+    const supervisor = new Supervisor({ argvs: [never, [script]], env: process.env, log });
+    supervisor.start();
+    await supervisor.ready();
+    await supervisor.stop();
+  });
+
   test("stops at once while one waits to be started again", async () => {
     let waits = (): void => {};
     const waiting = new Promise<void>((resolve) => (waits = resolve));

@@ -9,7 +9,7 @@ import { benchModel, type Cell, encoderFlops } from "../../../models/quality/mea
 import { readText } from "../../../models/registry/plain-file.ts";
 import { openModel } from "../../../models/registry/open-model.ts";
 import { type FoundModel, findModel } from "../../../models/registry/registry.ts";
-import type { Precision } from "../../core/contracts.ts";
+import { ALL_HEADS, type Precision } from "../../core/contracts.ts";
 import { type Device, deviceName } from "../../core/device-name.ts";
 import { count } from "../../core/format-figures.ts";
 import { lineChart } from "../../telemetry/chart.ts";
@@ -62,7 +62,7 @@ async function benchOne(
 ): Promise<Figures> {
   const { engine, found, shape, precision, device, peakFlops, settings } = params;
   const model = await openModel(found, { precision, cacheFolder: settings.cacheFolder });
-  const heads = settings.heads.filter((head) => found.manifest.heads[head] !== undefined);
+  const heads = (settings.heads ?? ALL_HEADS).filter((head) => found.manifest.heads[head] !== undefined);
   return withCloser(async (closer) => {
     const { threads, maxBatchTokens } = settings;
     const { embedder } = await engine.open({ model, device, threads, maxBatchTokens });

@@ -6,9 +6,9 @@ import { type InferenceEngine, offeredPrecision } from "../../../models/engine.t
 import { checkParity, type HeadParity } from "../../../models/quality/parity.ts";
 import type { ModelManifest } from "../../../models/registry/manifest.ts";
 import { type Model, openModel } from "../../../models/registry/open-model.ts";
-import { readReference, type Reference, type ReferenceRow } from "../../../models/quality/reference.ts";
+import { readReference, type Reference } from "../../../models/quality/reference.ts";
 import { findModel } from "../../../models/registry/registry.ts";
-import { loadTokenizer } from "../../../models/tokenizer/native.ts";
+import { openTokenizer } from "../../../models/tokenizer/open-tokenizer.ts";
 import type { Precision } from "../../core/contracts.ts";
 import { percent } from "../../core/format-figures.ts";
 import { FleetError } from "../../core/errors.ts";
@@ -68,7 +68,8 @@ async function checkOne(
   const { manifest, precision, ref } = model;
   const { heads } = engine.offers(manifest);
   const minCosine = engine.precisions[precision]!;
-  const tokenizer = await loadTokenizer(model.tokenizerPath);
+  // Each of the reference's texts says itself which prompt it has.
+  const tokenizer = await openTokenizer(model, "passage", "");
   if (reference !== null) await assertSameModel(model, reference, tokenizer);
   return {
     precision,
@@ -90,18 +91,12 @@ async function assertSameModel({ manifest }: Model, { dim, rows }: Reference, to
       },
     );
   }
-  const encoded = await tokenizer.encode({ texts: rows.map((row) => promptedText(manifest, row)) });
+  const encoded = await tokenizer.encode({ texts: rows.map(({ purpose, text }) => manifest.prefixes[purpose] + text) });
   const wrong = rows.find(({ ids }, i) => framedIds(manifest, tokenizer, encoded[i]!.ids).join() !== ids.join());
   if (wrong === undefined) return;
   throw new FleetError("model_invalid", `the tokenizer's ids for the text ${wrong.id} differ from the reference's`, {
     cure: "tokenizer, prompts or longest row are not those that the reference was made with: export the model again",
   });
-}
-
-/** The text as a run gives it to the tokenizer. */
-function promptedText({ prefixes, lowerCase }: ModelManifest, { text, purpose }: ReferenceRow): string {
-  const prompted = prefixes[purpose] + text;
-  return lowerCase === true ? prompted.toLowerCase() : prompted;
 }
 
 /** Ids between the special tokens, cut to the longest row as PyTorch's libraries cut them. */

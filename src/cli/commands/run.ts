@@ -71,6 +71,8 @@ export async function run(inputs: readonly string[], given: RunCommand): Promise
       ...(ownRedis === null ? [] : [untilLost(ownRedis, runId)]),
     ]);
     const what = { inputs, settings, corpus, store, server, ...opened, model, chunker, observe, closer, log };
+    // What only an opened model shows is refused before the corpus is read.
+    await Promise.race([supervisor.ready(), over]);
     const planned = withPlanningBar((onDocuments) => plan({ ...what, onDocuments, signal }));
     // Planning rejects as well when the command is asked to stop; the race reports only the first rejection.
     planned.catch(() => {});

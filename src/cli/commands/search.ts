@@ -1,5 +1,6 @@
 /** `embedfleet search`: finds the rows of a run nearest to a query. */
 import { chooseEngine } from "../../../models/choose-engine.ts";
+import { promptOf } from "../../../models/registry/prompts.ts";
 import { findModel } from "../../../models/registry/registry.ts";
 import { openTokenizer } from "../../../models/tokenizer/open-tokenizer.ts";
 import type { Head, RunOptions } from "../../core/contracts.ts";
@@ -65,7 +66,7 @@ export async function openReader(
   params: Readonly<{
     run: string;
     options: RunOptions;
-    settings: Pick<QuerySettings, "model" | "threads" | "logLevel" | "logFormat" | "models" | "cacheFolder">;
+    settings: Pick<QuerySettings, "model" | "prompt" | "threads" | "logLevel" | "logFormat" | "models" | "cacheFolder">;
     closer: Closer;
   }>,
 ): Promise<{ tokenizer: Tokenizer; embedder: Embedder }> {
@@ -91,7 +92,7 @@ export async function openReader(
       },
     );
   }
-  const tokenizer = await openTokenizer(model, "query");
+  const tokenizer = await openTokenizer(model, "query", promptOf(model.manifest, "query", settings.prompt));
   const { embedder } = await engine.open({ model, threads: settings.threads });
   return { tokenizer, embedder: closer.add(embedder) };
 }

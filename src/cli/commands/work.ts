@@ -28,8 +28,15 @@ export async function work(settings: WorkCommand): Promise<void> {
   await supervisor.ended().finally(() => supervisor.stop());
 }
 
-/** Runs one worker in this process. */
-export async function workAt(place: WorkerPlace, settings: Omit<WorkerProcess, "device">): Promise<void> {
+/**
+ * Runs one worker in this process.
+ * @param onReady Called when it has opened its model and takes jobs.
+ */
+export async function workAt(
+  place: WorkerPlace,
+  settings: Omit<WorkerProcess, "device">,
+  onReady: () => void = () => {},
+): Promise<void> {
   const log = loggerOf(settings);
   const worker = await startWorker({ ...settings, ...place, redis: redisOf(settings), log }).catch(endIfHung);
   const stop = (): void => void worker.stop();
@@ -38,6 +45,7 @@ export async function workAt(place: WorkerPlace, settings: Omit<WorkerProcess, "
   const { name, device, model, precision, engine, store } = worker;
   const { threads } = place;
   log.info({ worker: name, device, model, precision, engine, threads, store }, "the worker is ready");
+  onReady();
   const counts = await worker.done.catch(endIfHung);
   log.info({ worker: name, ...counts }, "the worker has stopped");
   if (settings.json) printJson({ worker: name, device: worker.device, ...counts });
