@@ -74,11 +74,11 @@ def reference(arguments: argparse.Namespace) -> None:
     """Write what sentence-transformers answers for the sample of texts."""
     try:
         from .reference import make_reference
+
+        texts = make_reference(Path(arguments.source), arguments.out)
     except ImportError as error:
         raise ExportError(f"a reference is made with sentence-transformers: {error}\n"
                           "  pip install -r models/export/requirements.txt, or run it by: embedfleet models export") from error
-
-    texts = make_reference(Path(arguments.source), arguments.out)
     print(f"wrote {arguments.out}: {texts} texts")
 
 

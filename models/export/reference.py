@@ -22,8 +22,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer, __version__ as library_version
-from sentence_transformers.models import Pooling, Transformer
 from tokenizers import Tokenizer
 
 from .layout import LINEARS, Layout, read_layout
@@ -52,6 +50,10 @@ class ByLibrary:
     """Dense vectors as sentence-transformers computes them, one text at a time."""
 
     def __init__(self, layout: Layout) -> None:
+        # It takes long to load, and only this class needs it.
+        from sentence_transformers import SentenceTransformer, __version__ as library_version
+        from sentence_transformers.models import Pooling, Transformer
+
         self.made_by = f"sentence-transformers {library_version}"
         if layout.has_modules:
             self.model = SentenceTransformer(str(layout.folder), device="cpu", local_files_only=True, model_kwargs=FLOAT32)
