@@ -14,7 +14,7 @@ import {
 } from "../../src/arrow/foreign-metadata.ts";
 import { FleetError } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
-import { plainText } from "./decode.ts";
+import { plainText, withStream } from "./decode.ts";
 import { damageOf } from "./unreadable.ts";
 
 const MAGIC = "ARROW1";
@@ -44,7 +44,7 @@ export type Message = MessageInfo & {
 /** Reads messages. @throws FleetError `source_unreadable` for damaged framing, and errors of `source`. */
 export async function* readMessages(source: ByteSource): AsyncGenerator<Message> {
   const footer = await footerByRange(source);
-  if (footer !== null) yield* fileMessages(source, footer, source.stream());
+  if (footer !== null) yield* fileMessages(source, footer);
   else yield* streamMessages(source);
 }
 
@@ -83,13 +83,8 @@ function footerIn(bytes: Buffer): Footer | null {
   }
 }
 
-/** @param chunks The file's bytes, from the first. */
-async function* fileMessages(
-  source: ByteSource,
-  { fields, dictionaries, batches }: Footer,
-  chunks: AsyncIterable<Buffer>,
-): AsyncGenerator<Message> {
-  const reader = new ExactReader(chunks);
+async function* fileMessages(source: ByteSource, { fields, dictionaries, batches }: Footer): AsyncGenerator<Message> {
+  const reader = new ExactReader(source.stream());
   const order = inOrder(dictionaries, batches);
   const isSequential = order.every(({ offset }, i) => i === 0 || offset >= endOf(order[i - 1]!));
   try {
@@ -199,7 +194,8 @@ async function* heldMessages(source: ByteSource, reader: ExactReader): AsyncGene
   const whole = Buffer.concat([FILE_MAGIC, rest]);
   const footer = footerIn(whole);
   if (footer === null) throw noFooter(source);
-  yield* fileMessages(source, footer, Readable.from([whole]));
+  const readRange: ByteSource["readRange"] = async ({ start, end }) => whole.subarray(start, end);
+  yield* fileMessages({ ...withStream(source, Readable.from([whole])), readRange }, footer);
 }
 
 function noFooter(source: ByteSource): FleetError {

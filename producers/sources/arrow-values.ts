@@ -1,6 +1,6 @@
 /** Reads the values of an Arrow column from its buffers, each checked for its length first. */
 import { isUtf8 } from "node:buffer";
-import type { ArrowType, TimeUnit } from "../../src/arrow/foreign-metadata.ts";
+import type { ArrowType } from "../../src/arrow/foreign-metadata.ts";
 import { Decimal, Moment, timeText } from "../../src/core/exact.ts";
 import { fromHalf } from "../../src/core/half.ts";
 import { NOT_UTF8 } from "./record.ts";
@@ -175,21 +175,14 @@ type TimeType = ArrowType & { kind: "date" | "time" | "timestamp" | "duration" }
 function timeReader(buffers: Buffers, type: TimeType): ValueReader {
   const isShort = type.kind === "date" ? type.unit === "day" : type.kind === "time" && type.bits === 32;
   const values = integers(buffers, isShort ? 32 : 64, true);
-  const at = (row: number): bigint => BigInt(values[row]!);
-  if (type.kind === "duration") return at;
-  if (type.kind === "date")
-    return type.unit === "day"
-      ? (row) => Moment.ofDays(at(row))
-      : (row) => Moment.ofDays(BigInt(Math.floor(Number(at(row)) / 86_400_000)));
+  if (type.kind === "duration") return (row) => values[row];
+  if (type.kind === "date") {
+    const perDay = isShort ? 1 : 86_400_000;
+    return (row) => Moment.ofDays(Math.floor(Number(values[row]) / perDay));
+  }
   const { unit } = type;
-  const scale = 10n ** BigInt(9 - unit);
-  if (type.kind === "timestamp") return (row) => new Moment(at(row) * scale, unit, type.isZoned);
-  return (row) => clockText(at(row) * scale, unit);
-}
-
-/** A time of day; a number of nanoseconds where it is none. */
-function clockText(nanoseconds: bigint, unit: TimeUnit): string | bigint {
-  return nanoseconds < 0n ? nanoseconds : timeText(nanoseconds, unit);
+  if (type.kind === "timestamp") return (row) => Moment.ofTicks(values[row] as bigint, unit, type.isZoned);
+  return (row) => timeText(Number(values[row]) * 10 ** (9 - unit), unit);
 }
 
 // --- Text and binary ------------------------------------------------------------------------------------------
@@ -231,7 +224,8 @@ function offsetsOf(
 ): Int32Array | BigInt64Array {
   // Without values, some writers leave out the first offset too.
   if (length === 0) return new Int32Array(1);
-  if (bytes.length < (length + 1) * (bits / 8)) throw new Error(`a column of ${length} values has ${bytes.length} bytes`);
+  if (bytes.length < (length + 1) * (bits / 8))
+    throw new Error(`a column of ${length} values has ${bytes.length} bytes`);
   const offsets = bits === 32 ? typed(Int32Array, bytes, length + 1) : typed(BigInt64Array, bytes, length + 1);
   let before = 0;
   for (let row = 0; row <= length; row++) {

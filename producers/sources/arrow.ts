@@ -59,7 +59,12 @@ function openTable(
 }
 
 function columnOf(field: ArrowField): ColumnInfo {
-  return { name: field.name, type: nameOf(field), isText: isText(field), isReadable: isReadableField(field) };
+  return {
+    name: field.name,
+    type: nameOf(field),
+    isText: isText(field),
+    ...(!isReadableField(field) && { unreadable: "cannot be read; write it as another type" }),
+  };
 }
 
 /** Text, binary, which some writers have for text, and lists of either. */

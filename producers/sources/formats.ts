@@ -24,6 +24,8 @@ const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
 export const KNOWN_NAMES = `${Object.keys(BY_EXTENSION).join(", ")}, each also .gz or .zst`;
 const MAGIC: Readonly<Record<string, KnownFormat>> = {
   PAR1: "parquet",
+  // Encrypted, which its reader says.
+  PARE: "parquet",
   ARROW1: "arrow",
   // Continuation marker of a stream.
   "\xff\xff\xff\xff": "arrow",

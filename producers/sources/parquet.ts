@@ -1,5 +1,4 @@
 /** Parquet: row group by row group, only the needed columns. */
-import { isUtf8 } from "node:buffer";
 import {
   type AsyncBuffer,
   type FileMetaData,
@@ -9,14 +8,19 @@ import {
   type RowGroup,
   type SchemaTree,
 } from "hyparquet";
+import { getPhysicalColumns, isListLike } from "hyparquet/src/schema.js";
 import type { SourceItem } from "../../src/core/documents.ts";
+import { FleetError } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
 import { type ColumnInfo, resolveColumns } from "./resolve-columns.ts";
 import { assertRows, TextBudget } from "./expansion.ts";
 import { checkedGroup } from "./parquet-pages.ts";
-import { NOT_UTF8, type RecordOptions, toDocument } from "./record.ts";
+import { convertOf, isTextElement, PARSERS, rawMetadata } from "./parquet-values.ts";
+import { type RecordOptions, toDocument } from "./record.ts";
 import { damageOf, unreadableAt } from "./unreadable.ts";
 
+/** Last bytes of a file whose footer is encrypted. */
+const ENCRYPTED_MAGIC = "PARE";
 /** Size of a slice in bytes; a row group with larger columns is read in slices. */
 const SLICE_BYTES = 64 * 1024 * 1024;
 /** Maximum number of rows per slice: each is an object in memory, however small it is in the file. */
@@ -65,6 +69,7 @@ async function readMetadata(source: ByteSource): Promise<FileMetaData> {
   const bytes = source.bytes ?? 0;
   try {
     if (bytes < 12) throw new Error(`a Parquet file has at least 12 bytes; this one has ${bytes}`);
+    await assertPlainFooter(source, bytes);
     const metadata = await parquetMetadataAsync(asyncBuffer(source));
     if (metadata.row_groups.some(({ num_rows }) => num_rows < 0))
       throw new Error("a row group has a negative number of rows");
@@ -75,11 +80,43 @@ async function readMetadata(source: ByteSource): Promise<FileMetaData> {
   }
 }
 
+async function assertPlainFooter(source: ByteSource, bytes: number): Promise<void> {
+  const end = await source.readRange({ start: bytes - ENCRYPTED_MAGIC.length, end: bytes });
+  if (end.toString("latin1") !== ENCRYPTED_MAGIC) return;
+  throw new FleetError(
+    "source_unreadable",
+    `${source.name} is an encrypted Parquet file, for which embedfleet has no key; write it without encryption`,
+  );
+}
+
 function columnsOf(metadata: FileMetaData): ColumnInfo[] {
-  return parquetSchema(metadata).children.map(({ element, children }) => {
+  const encrypted = encryptedColumns(metadata);
+  return parquetSchema(metadata).children.map((node) => {
+    const { element, children } = node;
     const type = children.length > 0 ? nestedType(element) : (element.logical_type?.type ?? element.type ?? "unknown");
-    return { name: element.name, type, isText: element.type === "BYTE_ARRAY" };
+    const isText = isTextColumn(node);
+    return encrypted.has(element.name)
+      ? { name: element.name, type, isText, unreadable: "is encrypted; write it without encryption" }
+      : { name: element.name, type, isText };
   });
+}
+
+/** Text, and lists of text. */
+function isTextColumn(node: SchemaTree): boolean {
+  if (!isListLike(node)) return node.children.length === 0 && isTextElement(node.element);
+  const repeated = node.children[0]!;
+  return isTextColumn(repeated.children.length === 1 ? repeated.children[0]! : repeated);
+}
+
+/** Names of the top-level columns that are encrypted, wholly or in part, in a file whose footer is not. */
+function encryptedColumns(metadata: FileMetaData): Set<string> {
+  const leaves = getPhysicalColumns(parquetSchema(metadata));
+  const names = metadata.row_groups.flatMap(({ columns }) =>
+    columns.flatMap(({ crypto_metadata: crypto, meta_data: meta }, i) =>
+      crypto === undefined && meta !== undefined ? [] : [leaves[i]?.split(".")[0] ?? ""],
+    ),
+  );
+  return new Set(names);
 }
 
 function nestedType(element: SchemaTree["element"]): string {
@@ -94,6 +131,11 @@ async function* readGroup(
   const { source, metadata, group, columns } = params;
   const rows = Number(group.num_rows);
   const schema = parquetSchema(metadata);
+  const raw = rawMetadata(metadata, schema);
+  const converts = schema.children.flatMap((node): [string, (value: unknown) => unknown][] => {
+    const convert = columns.includes(node.element.name) ? convertOf(node) : null;
+    return convert === null ? [] : [[node.element.name, convert]];
+  });
   const { file, compressors } = checkedGroup({ file: keeping(asyncBuffer(source)), group, schema, columns });
   const slices = Math.max(Math.ceil(sizeOf(group, columns) / SLICE_BYTES), Math.ceil(rows / SLICE_ROWS));
   const step = Math.max(1, Math.floor(rows / slices));
@@ -102,15 +144,17 @@ async function* readGroup(
       const slice = await parquetReadObjects({
         file,
         // Only this group: the library iterates over all of them in every call.
-        metadata: { ...metadata, row_groups: [group] },
+        metadata: { ...raw, row_groups: [group] },
         columns: [...columns],
         rowStart,
         rowEnd: Math.min(rowStart + step, rows),
         compressors,
-        parsers: { stringFromBytes },
+        parsers: PARSERS,
+        utf8: false,
       });
       const expected = Math.min(step, rows - rowStart);
       if (slice.length !== expected) throw new Error(`it holds ${slice.length} rows instead of ${expected}`);
+      for (const record of slice) for (const [name, convert] of converts) record[name] = convert(record[name]);
       yield slice;
     } catch (error) {
       throw damageOf(source.name, error);
@@ -126,12 +170,6 @@ function sizeOf(group: RowGroup, columns: readonly string[]): number {
       bytes += Number(meta_data.total_uncompressed_size);
   }
   return bytes;
-}
-
-function stringFromBytes(bytes: Uint8Array | undefined): unknown {
-  if (bytes === undefined) return undefined;
-  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return isUtf8(view) ? view.toString("utf8") : NOT_UTF8;
 }
 
 function asyncBuffer(source: ByteSource): AsyncBuffer {

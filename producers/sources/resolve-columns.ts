@@ -7,8 +7,8 @@ export interface ColumnInfo {
   /** The type's name in the format. */
   readonly type: string;
   readonly isText: boolean;
-  /** False for a type that cannot be read; such a column does not matter as long as it is not asked for. */
-  readonly isReadable?: boolean;
+  /** Why it cannot be read, and what to do; such a column does not matter as long as it is not asked for. */
+  readonly unreadable?: string;
 }
 
 const SHOWN_COLUMNS = 50;
@@ -29,8 +29,8 @@ export function resolveColumns(
     const top = byName.has(field) ? field : field.split(".")[0]!;
     const column = byName.get(top);
     if (column === undefined) return refuse(`has no column ${field}; its columns are ${listed(columns)}`);
-    if (column.isReadable === false)
-      return refuse(`has a column ${top} of type ${column.type}, which cannot be read; write it as another type`);
+    if (column.unreadable !== undefined)
+      return refuse(`has a column ${top} of type ${column.type}, which ${column.unreadable}`);
     needed.add(top);
   }
   for (const field of options.textFields) {

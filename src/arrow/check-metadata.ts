@@ -22,7 +22,11 @@ const FIELD: Fields = {
   5: { kind: "tables", fields: () => FIELD },
   6: KEY_VALUES,
 };
-export const SCHEMA: Fields = { 1: { kind: "tables", fields: () => FIELD }, 2: KEY_VALUES, 3: { kind: "structs", bytes: 8 } };
+export const SCHEMA: Fields = {
+  1: { kind: "tables", fields: () => FIELD },
+  2: KEY_VALUES,
+  3: { kind: "structs", bytes: 8 },
+};
 export const RECORD_BATCH: Fields = {
   1: { kind: "structs", bytes: 16 },
   2: { kind: "structs", bytes: 16 },

@@ -54,7 +54,11 @@ function compare(value: unknown, { operator, value: typed }: Condition): number 
     return other === null ? null : order(value, other);
   }
   const text =
-    value instanceof Date ? value.toISOString() : typeof value === "boolean" ? String(value) : (exactText(value) ?? value);
+    value instanceof Date
+      ? value.toISOString()
+      : typeof value === "boolean"
+        ? String(value)
+        : (exactText(value) ?? value);
   if (typeof text !== "string") return null;
   const number = isEquality ? null : asNumber(text);
   return number !== null && other !== null ? order(number, other) : order(text, typed);

@@ -6,9 +6,10 @@
 const NUMBER = /^\s*(?<sign>[-+]?)(?<whole>\d*)(?:\.(?<fraction>\d*))?(?:[eE](?<exponent>[-+]?\d+))?\s*$/;
 /** Limit on exponents: beyond, powers of ten would take long to compute. */
 const MAX_EXPONENT = 10_000;
-const MILLISECOND = 1_000_000n;
-const SECOND = 1_000_000_000n;
-const DAY = 86_400n * SECOND;
+const SECOND_NANOSECONDS = 1_000_000_000;
+const DAY_MILLISECONDS = 86_400_000;
+/** By the number of digits of a fraction of a second. */
+const TICKS_PER_DAY = Array.from({ length: 10 }, (_, digits) => 86_400n * 10n ** BigInt(digits));
 const TIME =
   /^\s*(?<date>[-+]?\d{4,6}-\d\d-\d\d)(?:[T ](?<minute>\d\d:\d\d)(?::(?<second>\d\d)(?:\.(?<fraction>\d{1,9}))?)?\s*(?<zone>Z|[-+]\d\d:?\d\d)?)?\s*$/i;
 
@@ -49,23 +50,37 @@ export class Decimal {
 
 /** A date, or a date with a time of day, by a clock of no zone or in UTC. */
 export class Moment {
-  /** Nanoseconds since 1970-01-01T00:00. */
-  readonly #nanoseconds: bigint;
+  /** Days since 1970-01-01. */
+  readonly #day: number;
+  /** Nanoseconds since the beginning of the day. */
+  readonly #time: number;
   readonly #digits: number | null;
   readonly #isZoned: boolean;
 
-  /**
-   * @param digits Number of digits of the fraction of a second; null for a date.
-   * @param isZoned Whether it is a point in time, written in UTC with a `Z`.
-   */
-  constructor(nanoseconds: bigint, digits: 0 | 3 | 6 | 9 | null, isZoned: boolean) {
-    this.#nanoseconds = nanoseconds;
+  private constructor(day: number, time: number, digits: number | null, isZoned: boolean) {
+    this.#day = day;
+    this.#time = time;
     this.#digits = digits;
     this.#isZoned = isZoned;
   }
 
-  static ofDays(days: bigint): Moment {
-    return new Moment(days * DAY, null, false);
+  static ofDays(days: number): Moment {
+    return new Moment(days, 0, null, false);
+  }
+
+  /**
+   * @param ticks Number of units since 1970-01-01T00:00.
+   * @param digits Digits of the fraction of a second that make the unit: 0, 3, 6 or 9.
+   * @param isZoned Whether it is a point in time, written in UTC with a `Z`.
+   */
+  static ofTicks(ticks: bigint, digits: number, isZoned: boolean): Moment {
+    const perDay = TICKS_PER_DAY[digits]!;
+    const rest = ticks % perDay;
+    const day = Number(ticks / perDay);
+    const time = Number(rest) * 10 ** (9 - digits);
+    return rest < 0n
+      ? new Moment(day - 1, time + DAY_MILLISECONDS * 1e6, digits, isZoned)
+      : new Moment(day, time, digits, isZoned);
   }
 
   /** The time in an ISO 8601 text, in UTC where it names a zone; null when the text is something else. */
@@ -75,30 +90,31 @@ export class Moment {
     const offset = zone === undefined || /z/i.test(zone) ? "Z" : zone;
     const milliseconds = Date.parse(minute === undefined ? date : `${date}T${minute}:${second}${offset}`);
     if (Number.isNaN(milliseconds)) return null;
-    return new Moment(BigInt(milliseconds) * MILLISECOND + BigInt(fraction.padEnd(9, "0")), 9, zone !== undefined);
+    const day = Math.floor(milliseconds / DAY_MILLISECONDS);
+    const time = (milliseconds - day * DAY_MILLISECONDS) * 1e6 + Number(fraction.padEnd(9, "0"));
+    return new Moment(day, time, 9, zone !== undefined);
   }
 
   /** ISO 8601, with as many digits as its type has: 2026-01-02, 2026-01-02T03:04:05.123456. */
   toString(): string {
-    const day = floorDivide(this.#nanoseconds, DAY);
-    const date = dateText(Number(day));
+    const date = dateText(this.#day);
     if (this.#digits === null) return date;
-    return `${date}T${timeText(this.#nanoseconds - day * DAY, this.#digits)}${this.#isZoned ? "Z" : ""}`;
+    return `${date}T${timeText(this.#time, this.#digits)}${this.#isZoned ? "Z" : ""}`;
   }
 
   compare(other: Moment): number {
-    const difference = this.#nanoseconds - other.#nanoseconds;
-    return Number(difference > 0n) - Number(difference < 0n);
+    return this.#day - other.#day || this.#time - other.#time;
   }
 }
 
 /** A time of day: 03:04:05.123. @param digits Number of digits of the fraction. */
-export function timeText(nanoseconds: bigint, digits: number): string {
-  const seconds = Number(nanoseconds / SECOND);
+export function timeText(nanoseconds: number, digits: number): string {
+  const seconds = Math.floor(nanoseconds / SECOND_NANOSECONDS);
   const parts = [seconds / 3600, (seconds / 60) % 60, seconds % 60];
   const clock = parts.map((part) => String(Math.floor(part)).padStart(2, "0")).join(":");
   if (digits === 0) return clock;
-  return `${clock}.${String(nanoseconds % SECOND).padStart(9, "0").slice(0, digits)}`;
+  const fraction = String(nanoseconds % SECOND_NANOSECONDS).padStart(9, "0");
+  return `${clock}.${fraction.slice(0, digits)}`;
 }
 
 /** The text of a value as it is kept and used as an id: binary in hexadecimal digits; null for one without a text. */
@@ -109,12 +125,7 @@ export function exactText(value: unknown): string | null {
 }
 
 function dateText(day: number): string {
-  const date = new Date(day * 86_400_000);
+  const date = new Date(day * DAY_MILLISECONDS);
   // Beyond the years that Date knows, the number of days is at least exact.
   return Number.isNaN(date.getTime()) ? `1970-01-01+${day}d` : date.toISOString().replace(/T.*/, "");
-}
-
-function floorDivide(a: bigint, b: bigint): bigint {
-  const quotient = a / b;
-  return a % b < 0n ? quotient - 1n : quotient;
 }
