@@ -49,7 +49,7 @@ const MORE = [
     "scaling",
     "secrets",
   ].map((name) => `test/e2e/${name}.test.ts`),
-  ...["bench-model", "lance-index", "model-export", "shared-producers", "torch-reference"].map(
+  ...["bench-model", "lance-index", "model-export", "shared-producers", "sources-written", "torch-reference"].map(
     (name) => `test/integration/${name}.test.ts`,
   ),
 ];

@@ -8,9 +8,16 @@ import { ZstdDecoder } from "./zstd.ts";
 /** Block size of inflation, in bytes: at most this much before the damage in a damaged gzip file is lost. */
 const INFLATE_BYTES = 64 * 1024;
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
+/** Enough bytes for any of the magic numbers. */
+const MAGIC_BYTES = 10;
 const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 /** Magic number of a skippable zstd frame, without its first byte, whose lowest four bits are free. */
 const ZSTD_SKIPPABLE = Buffer.from([0x2a, 0x4d, 0x18]);
+/** Compression that is not decoded, by its first bytes in Latin-1. */
+const UNKNOWN_COMPRESSIONS = [
+  { begins: /^BZh[1-9]1AY&SY/, name: "bzip2", command: "bzcat" },
+  { begins: /^\u{fd}7zXZ\0/u, name: "xz", command: "xzcat" },
+] as const;
 const UTF8_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const UTF16_MARKS = [
   { mark: Buffer.from([0xff, 0xfe]), encoding: "utf-16le" },
@@ -24,7 +31,7 @@ const UTF16_MARKS = [
  * @throws FleetError `source_unreadable` for damaged or shortened gzip and zstd, and errors of `source`.
  */
 export async function* plainText(source: ByteSource): AsyncGenerator<Buffer> {
-  const raw = await peek(source.stream(), ZSTD_MAGIC.length);
+  const raw = await peek(source.stream(), MAGIC_BYTES);
   const text = await peek(inflated(raw, source.name), UTF8_MARK.length);
   const wide = UTF16_MARKS.find(({ mark }) => startsWith(text.head, mark));
   if (wide !== undefined) yield* fromUtf16(text.chunks, wide.encoding, source.name);
@@ -89,7 +96,23 @@ function startsWith(bytes: Buffer, magic: Buffer): boolean {
 
 function inflated({ head, chunks }: Peeked, name: string): AsyncGenerator<Buffer> {
   if (startsWith(head, GZIP_MAGIC)) return gunzipped(chunks, name);
-  return startsWith(head, ZSTD_MAGIC) || isSkippableZstd(head) ? unzstded(chunks, name) : chunks;
+  if (startsWith(head, ZSTD_MAGIC) || isSkippableZstd(head)) return unzstded(chunks, name);
+  const unknown = UNKNOWN_COMPRESSIONS.find(({ begins }) => begins.test(head.toString("latin1")));
+  return unknown === undefined ? chunks : refused(chunks, name, unknown);
+}
+
+/** Ends at once with an error that names the compression and what to do. */
+async function* refused(
+  chunks: AsyncGenerator<Buffer>,
+  name: string,
+  { name: kind, command }: (typeof UNKNOWN_COMPRESSIONS)[number],
+): AsyncGenerator<Buffer> {
+  await chunks.return(undefined);
+  yield* [];
+  throw new FleetError(
+    "source_unreadable",
+    `${name} is compressed with ${kind}, which is not decoded; write it as gzip or zstd (${command} FILE | zstd)`,
+  );
 }
 
 function isSkippableZstd(head: Buffer): boolean {

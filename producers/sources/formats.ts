@@ -3,7 +3,8 @@ import type { Format } from "../../src/core/selection.ts";
 
 export type KnownFormat = Exclude<Format, "auto">;
 
-const COMPRESSED = /\.(?:gz|gzip|zst|zstd)$/i;
+/** The last two are not decoded, and are named as what they are. */
+const COMPRESSED = /\.(?:gz|gzip|zst|zstd|bz2|xz)$/i;
 const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
   ".jsonl": "jsonl",
   ".ndjson": "jsonl",

@@ -154,7 +154,7 @@ async function* readGroup(
       });
       const expected = Math.min(step, rows - rowStart);
       if (slice.length !== expected) throw new Error(`it holds ${slice.length} rows instead of ${expected}`);
-      for (const record of slice) for (const [name, convert] of converts) record[name] = convert(record[name]);
+      for (const [name, convert] of converts) for (const record of slice) record[name] = convert(record[name]);
       yield slice;
     } catch (error) {
       throw damageOf(source.name, error);

@@ -10,8 +10,15 @@ import { Xxh64 } from "./xxh64.ts";
 const MAGIC = 0xfd2fb528;
 const SKIPPABLE = 0x184d2a50;
 const MAX_BLOCK_BYTES = 128 * 1024;
-/** Limit on the window; the default of the `zstd` command, `--long=27`. */
+/** Limit on the window of a page or buffer, `--long=27`. */
 const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
+/** Limit on the window of a stream, `--long=31`, the largest that the `zstd` command writes. */
+const MAX_STREAM_WINDOW_BYTES = 2 * 1024 * 1024 * 1024;
+/**
+ * Output of a frame with a larger window that is decoded. `fzstd` reads too few bits of a reference that goes back
+ * further than this, and would copy other bytes without an error. The limit also bounds the memory.
+ */
+const EXACT_BYTES = 64 * 1024 * 1024;
 /** Size above which a stream that expands more than this often is refused as a decompression bomb. */
 const MAX_RATIO_FROM_BYTES = 1024 * 1024 * 1024;
 const MAX_RATIO = 2048;
@@ -32,6 +39,9 @@ interface Frame {
   readonly inflater: Decompress;
   /** Hash of the frame's output; null for a frame without a checksum. */
   readonly hash: Xxh64 | null;
+  readonly windowBytes: number;
+  /** Size of the output so far. */
+  bytes: number;
 }
 
 /**
@@ -114,22 +124,34 @@ export class ZstdDecoder {
       return;
     }
     const { windowBytes, hasChecksum, dictionary } = readFrameHeader(header);
-    if (dictionary !== 0) throw new Error(`it needs the zstd dictionary ${dictionary}`);
-    if (windowBytes > MAX_WINDOW_BYTES)
-      throw new Error(`its window has ${windowBytes} bytes; at most ${MAX_WINDOW_BYTES} (--long=27) are decoded`);
-    this.#history.begin(windowBytes);
+    if (dictionary !== 0)
+      throw new Error(`it needs the zstd dictionary ${dictionary}; decompress it with that dictionary (zstd -d -D)`);
+    const { maxWindowBytes } = this.#history;
+    if (windowBytes > maxWindowBytes)
+      throw new Error(
+        `its window has ${windowBytes} bytes; at most ${maxWindowBytes} (--long=${Math.log2(maxWindowBytes)}) are decoded`,
+      );
+    this.#history.begin(Math.min(windowBytes, EXACT_BYTES));
     const inflater = new Decompress((block) => {
       if (block.length > 0) this.#take(block, inflater);
     });
     inflater.push(PLAIN_HEADER);
-    this.#frame = { inflater, hash: hasChecksum ? new Xxh64() : null };
+    this.#frame = { inflater, hash: hasChecksum ? new Xxh64() : null, windowBytes, bytes: 0 };
   }
 
-  *#block({ inflater, hash }: Frame, block: Buffer): Generator<Uint8Array> {
+  *#block(frame: Frame, block: Buffer): Generator<Uint8Array> {
+    const { inflater, hash, windowBytes } = frame;
     const isLast = (block[0]! & 1) === 1;
     this.#decoded = [];
     inflater.push(block, isLast);
-    for (const decoded of this.#decoded) hash?.update(decoded);
+    for (const decoded of this.#decoded) {
+      hash?.update(decoded);
+      frame.bytes += decoded.length;
+    }
+    if (windowBytes > EXACT_BYTES && frame.bytes > EXACT_BYTES)
+      throw new Error(
+        `its window has ${windowBytes} bytes; of a frame with more than ${EXACT_BYTES} (--long=26), only as many are decoded: compress it again without --long`,
+      );
     if (isLast) {
       this.#frame = null;
       this.#checksum = hash?.low32() ?? null;
@@ -255,6 +277,7 @@ function blockBytes(head: Buffer): number {
 // --- What blocks refer back to --------------------------------------------------------------------------------
 
 interface History {
+  readonly maxWindowBytes: number;
   readonly bytes: Uint8Array;
   /** Number of filled bytes. */
   readonly length: number;
@@ -264,6 +287,7 @@ interface History {
 
 /** The last window, and room for as much again, so that it is rarely moved. */
 class SlidingHistory implements History {
+  readonly maxWindowBytes = MAX_STREAM_WINDOW_BYTES;
   bytes = new Uint8Array(2 * MAX_BLOCK_BYTES);
   length = 0;
   #windowBytes = 0;
@@ -291,6 +315,7 @@ class SlidingHistory implements History {
 
 /** The complete output, of a declared size. */
 class FixedHistory implements History {
+  readonly maxWindowBytes = MAX_WINDOW_BYTES;
   readonly bytes: Uint8Array;
   length = 0;
 

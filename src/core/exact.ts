@@ -8,6 +8,7 @@ const NUMBER = /^\s*(?<sign>[-+]?)(?<whole>\d*)(?:\.(?<fraction>\d*))?(?:[eE](?<
 const MAX_EXPONENT = 10_000;
 const SECOND_NANOSECONDS = 1_000_000_000;
 const DAY_MILLISECONDS = 86_400_000;
+const MIDNIGHT = "T00:00:00.000Z";
 /** By the number of digits of a fraction of a second. */
 const TICKS_PER_DAY = Array.from({ length: 10 }, (_, digits) => 86_400n * 10n ** BigInt(digits));
 const TIME =
@@ -127,5 +128,5 @@ export function exactText(value: unknown): string | null {
 function dateText(day: number): string {
   const date = new Date(day * DAY_MILLISECONDS);
   // Beyond the years that Date knows, the number of days is at least exact.
-  return Number.isNaN(date.getTime()) ? `1970-01-01+${day}d` : date.toISOString().replace(/T.*/, "");
+  return Number.isNaN(date.getTime()) ? `1970-01-01+${day}d` : date.toISOString().slice(0, -MIDNIGHT.length);
 }

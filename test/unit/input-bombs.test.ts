@@ -114,8 +114,18 @@ describe("zstd", () => {
     expect(seconds).toBeLessThan(3);
   });
 
-  test("a larger window is refused before it is allocated", () => {
-    expect(() => decoded(zstdFrame(18, [1]))).toThrow(/window has 268435456 bytes/);
+  test("a window of --long=31 is not allocated before the output needs it, and a larger one is refused", () => {
+    const before = process.memoryUsage().arrayBuffers;
+    expect(decoded(zstdFrame(21, [1, 100_000]))).toBe(100_001);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(4 * MI);
+    expect(() => decoded(zstdFrame(22, [1]))).toThrow(/window has 4294967296 bytes/);
+  });
+
+  test("beyond 64 MiB of output, where references would be misread, a larger window is refused", () => {
+    const blocks = (bytes: number): number[] => Array.from({ length: bytes / (128 * 1024) }, () => 128 * 1024);
+    expect(decoded(zstdFrame(17, blocks(64 * MI)))).toBe(64 * MI);
+    expect(() => decoded(zstdFrame(17, [...blocks(64 * MI), 1]))).toThrow(/compress it again without --long/);
+    expect(decoded(zstdFrame(16, [...blocks(64 * MI), 1]))).toBe(64 * MI + 1);
   });
 
   test("what was said is what is given, and not a byte more is made", () => {

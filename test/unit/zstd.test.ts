@@ -5,10 +5,12 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { readJsonl } from "../../producers/sources/jsonl.ts";
 import { Xxh64 } from "../../producers/sources/xxh64.ts";
 import { unzstd, ZstdDecoder } from "../../producers/sources/zstd.ts";
 import { FILES } from "../conformance/record-source.suite.ts";
 import { randomOf } from "../fixtures/made-corpus.ts";
+import { collect, pipeOf, READ_OPTIONS } from "../fixtures/sources.ts";
 
 const TEXT = "hello zstd, hello zstd, hello zstd\n";
 const CHECKED = Buffer.from("28b52ffd24239d00006868656c6c6f207a7374642c200a0100574a124c24f8ff", "hex");
@@ -82,6 +84,21 @@ test("every flip of a bit in checked frames of real text is found, in a stream o
     }
   }
   expect(accepted).toEqual([]);
+});
+
+test("a dictionary that is missing is named", () => {
+  const frame = Buffer.from("28b52ffd" + "01" + "40" + "2a" + "010000", "hex");
+  expect(() => unzstd(frame, 0)).toThrow(/needs the zstd dictionary 42; decompress it with that dictionary/);
+});
+
+test.each([
+  ["bzip2", "425a68393141592653597e9bdbf000000a59800010100400103620044a200022264c983d5080680089c942aef89be6141be2ee48a70a120fd37b7e00"],
+  ["xz", "fd377a585a000004e6d6b4460200210116000000742fe5a30100157b226964223a2261222c2274657874223a2262227d0a000000e63992d31b0880b600012e16560955df1fb6f37d010000000004595a"],
+])("%s is named as what it is, with what to do", async (kind, hex) => {
+  const items = await collect(readJsonl(pipeOf([Buffer.from(hex, "hex")], "f.jsonl"), READ_OPTIONS));
+  expect(items).toMatchObject([
+    { reject: { reason: "unreadable", detail: expect.stringMatching(`compressed with ${kind}, .* write it as gzip`) } },
+  ]);
 });
 
 test("XXH64 of any length, in pieces, as another library has it", () => {
