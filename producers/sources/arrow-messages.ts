@@ -19,6 +19,7 @@ import { damageOf } from "./unreadable.ts";
 
 const MAGIC = "ARROW1";
 const FILE_MAGIC = Buffer.from(`${MAGIC}\0\0`);
+const FEATHER_MAGIC = "FEA1";
 const CONTINUATION = 0xffffffff;
 const MIN_METADATA_BYTES = 8;
 const MAX_METADATA_BYTES = 64 * 1024 * 1024;
@@ -161,6 +162,8 @@ async function* streamMessages(source: ByteSource): AsyncGenerator<Message> {
   const reader = new ExactReader(plainText(source));
   try {
     const head = await reader.read(FILE_MAGIC.length);
+    if (head.toString("latin1").startsWith(FEATHER_MAGIC))
+      throw refusal(source, "is of Feather version 1, which is not read; write it as version 2");
     const isFile = head.equals(FILE_MAGIC);
     if (!isFile) reader.unread(head);
     const first = await nextMessage(source, reader, isFile);

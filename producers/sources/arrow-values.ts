@@ -54,6 +54,7 @@ function valueReader(params: ReaderParams): ValueReader {
       return (row) => ((bits[row >> 3]! >> (row & 7)) & 1) === 1;
     }
     case "int": {
+      if (type.bits > 64) return wideReader(buffers, type.bits, type.isSigned);
       const values = integers(buffers, type.bits, type.isSigned);
       return (row) => values[row];
     }
@@ -161,12 +162,19 @@ function decimalReader(buffers: Buffers, { bits, scale }: ArrowType & { kind: "d
     const values = integers(buffers, bits, true);
     return (row) => new Decimal(BigInt(values[row]!), scale);
   }
+  const unscaledAt = wideReader(buffers, bits, true);
+  return (row) => new Decimal(unscaledAt(row), scale);
+}
+
+/** Integers of 128 or 256 bits, the lowest first. */
+function wideReader({ data, length }: Buffers, bits: number, isSigned: boolean): (row: number) => bigint {
   const words = bits / 64;
-  const values = typed(BigUint64Array, buffers.data[0]!, buffers.length * words);
+  if (words !== 2 && words !== 4) throw new Error(`a column of numbers has ${bits} bits`);
+  const values = typed(BigUint64Array, data[0]!, length * words);
   return (row) => {
-    let unscaled = 0n;
-    for (let word = words - 1; word >= 0; word--) unscaled = (unscaled << 64n) | values[row * words + word]!;
-    return new Decimal(BigInt.asIntN(bits, unscaled), scale);
+    let all = 0n;
+    for (let word = words - 1; word >= 0; word--) all = (all << 64n) | values[row * words + word]!;
+    return isSigned ? BigInt.asIntN(bits, all) : all;
   };
 }
 

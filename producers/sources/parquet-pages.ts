@@ -5,7 +5,7 @@
  * Layout: https://parquet.apache.org/docs/file-format/data-pages/ (pages, levels, the RLE and bit-packing hybrid).
  */
 import { hash } from "node:crypto";
-import { brotliDecompressSync, gunzipSync, inflateRawSync } from "node:zlib";
+import { brotliDecompressSync, crc32, gunzipSync, inflateRawSync } from "node:zlib";
 import type { AsyncBuffer, ColumnMetaData, Compressors, PageHeader, RowGroup, SchemaTree } from "hyparquet";
 import { parquetHeader } from "hyparquet/src/column.js";
 import { deltaBinaryUnpack } from "hyparquet/src/delta.js";
@@ -86,6 +86,8 @@ function checkChunk(view: DataView, column: Column, rows: number, checks: Checks
       throw new Error(`a page of ${encodedBytes} bytes is outside its column of ${view.byteLength}`);
     assertDecodedBytes(bytes, encodedBytes);
     const page = new Uint8Array(view.buffer, view.byteOffset + reader.offset, encodedBytes);
+    if (header.crc !== undefined && crc32(page) !== header.crc >>> 0)
+      throw new Error("the checksum of a page does not match its content");
     reader.offset += encodedBytes;
     decoded += bytes;
     values += checkPage(page, header, column, checks);

@@ -69,18 +69,19 @@ async function readMetadata(source: ByteSource): Promise<FileMetaData> {
   const bytes = source.bytes ?? 0;
   try {
     if (bytes < 12) throw new Error(`a Parquet file has at least 12 bytes; this one has ${bytes}`);
-    await assertPlainFooter(source, bytes);
     const metadata = await parquetMetadataAsync(asyncBuffer(source));
     if (metadata.row_groups.some(({ num_rows }) => num_rows < 0))
       throw new Error("a row group has a negative number of rows");
     assertRows(Number(metadata.row_groups.reduce((rows, { num_rows }) => rows + num_rows, 0n)), bytes);
     return metadata;
   } catch (error) {
+    if (!(error instanceof FleetError)) await assertPlainFooter(source, bytes);
     throw damageOf(source.name, error);
   }
 }
 
 async function assertPlainFooter(source: ByteSource, bytes: number): Promise<void> {
+  if (bytes < ENCRYPTED_MAGIC.length) return;
   const end = await source.readRange({ start: bytes - ENCRYPTED_MAGIC.length, end: bytes });
   if (end.toString("latin1") !== ENCRYPTED_MAGIC) return;
   throw new FleetError(

@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Dictionary, Int32, tableFromArrays, tableToIPC, Utf8, vectorFromArray } from "apache-arrow";
+import { parquetWriteBuffer } from "hyparquet-writer";
 import { describe, expect, test } from "vitest";
 import { readMessages } from "../../producers/sources/arrow-messages.ts";
 import { parseCondition } from "../../src/core/conditions.ts";
@@ -102,6 +103,24 @@ test.each(["runs", "listed", "union"])("a column of a kind that is not read is n
       reject: { reason: "no_column", detail: expect.stringMatching(/which cannot be read; write it as another type/) },
     },
   ]);
+});
+
+test("decimals of Parquet as bytes of any length, as Avro's converters write them", async () => {
+  const text = { type: "BYTE_ARRAY", converted_type: "UTF8", repetition_type: "REQUIRED" } as const;
+  const logical = { type: "DECIMAL", scale: 2, precision: 30 } as const;
+  const bytes = parquetWriteBuffer({
+    columnData: [
+      { name: "id", data: [Uint8Array.of(0x07, 0xcf), Uint8Array.of(0xfb)] },
+      { name: "text", data: ["a", "b"] },
+    ],
+    schema: [
+      { name: "root", num_children: 2 },
+      { name: "id", type: "BYTE_ARRAY", logical_type: logical, repetition_type: "REQUIRED" },
+      { name: "text", ...text },
+    ],
+  });
+  const source = { ...pipeOf([], "bytes.parquet"), ...rangesOf(Buffer.from(bytes)) };
+  expect((await readForeign("bytes.parquet", async () => source)).map(brief)).toEqual(["19.99=a", "-0.05=b"]);
 });
 
 test("encrypted Parquet is called that, and columns that are not encrypted are read", async () => {
