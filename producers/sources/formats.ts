@@ -7,6 +7,8 @@ const COMPRESSED = /\.(?:gz|gzip|zst|zstd)$/i;
 const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
   ".jsonl": "jsonl",
   ".ndjson": "jsonl",
+  // Also where each line is an object, as in C4 and Dolma: its reader finds out.
+  ".json": "json",
   ".csv": "csv",
   ".tsv": "tsv",
   ".parquet": "parquet",
@@ -62,5 +64,7 @@ export function formatByMagic(head: Buffer): KnownFormat | null {
 /** @param text The first characters, decoded, of an object whose name does not determine the format. */
 export function formatByText(text: string): KnownFormat | null {
   if (/^\s*<(?:!doctype\s+html|html)\b/i.test(text)) return "html";
+  // An array, or an object that goes on after its first line, is none of the lines of JSONL.
+  if (/^\s*(?:\[|\{\s*\n)/.test(text)) return "json";
   return /^\s*(?:\{|$)/.test(text) ? "jsonl" : null;
 }

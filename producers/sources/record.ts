@@ -1,19 +1,27 @@
 /** Converts one record of any format (a JSON object, a row) to a document, by the selected fields. */
+import { hash } from "node:crypto";
 import { MAX_ID_CHARS } from "../../src/core/contracts.ts";
 import type { Selection } from "../../src/core/selection.ts";
 import { holds } from "../../src/core/conditions.ts";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
-import { checkDocument } from "./check-document.ts";
+import { ExactNumber } from "../../src/core/exact-number.ts";
+import { checkDocument, cleaned } from "./check-document.ts";
 import { isSampled } from "./select.ts";
 
 /** Placeholder for text whose bytes are not UTF-8. */
 export const NOT_UTF8 = Symbol("bytes that are not UTF-8");
 /** Placeholder for a value that cannot be written as JSON: nested more deeply than the stack allows. */
 const TOO_DEEP = Symbol("a value that is nested too deep");
+/** Between the texts of several fields, or of a list. */
+const BETWEEN_TEXTS = "\n\n";
+/** Hexadecimal digits of an id that is made from the content: 128 bits. */
+const ID_DIGITS = 32;
 
 export interface RecordOptions extends Omit<Selection, "format" | "limit"> {
   /** Maximum length of a line, row or file, in bytes. */
   readonly maxDocumentBytes: number;
+  /** Id of the object in the corpus, of which `generateId` makes ids of its rows. */
+  readonly objectId?: string;
 }
 
 /** Every field that is read, each once. */
@@ -22,10 +30,19 @@ export function neededFields(options: RecordOptions): string[] {
   return [...new Set([idField, ...textFields, ...where.map(({ field }) => field), ...keep])];
 }
 
-/** The document; null for a record that `where` or `sample` excludes. */
-export function toDocument(record: object, origin: Origin, options: RecordOptions): SourceItem | null {
+/**
+ * The document; null for a record that `where` or `sample` excludes.
+ *
+ * @param row Number of the record in its object, from 1.
+ */
+export function toDocument(
+  record: object,
+  origin: Origin,
+  options: RecordOptions,
+  row = origin.line,
+): SourceItem | null {
   if (!options.where.every((condition) => holds(condition, fieldAt(record, condition.field)))) return null;
-  const id = readId(record, options.idField);
+  const id = idOf(record, options, row);
   if ("refused" in id) return refuse(origin, "no_id", id.refused);
   if (!isSampled(id.value, options.sample)) return null;
   // Complete if possible, since a delta keeps the rows of a document whose new version was rejected.
@@ -39,7 +56,7 @@ export function toDocument(record: object, origin: Origin, options: RecordOption
       return refuse(origin, "too_long", detail, shownId);
     }
   }
-  const item = checkDocument(id.value, text.value, origin);
+  const item = checkDocument(id.value, text.value, origin, options.clean);
   if (item.kind === "reject" || options.keep.length === 0) return item;
   const kept = options.keep.map((field) => asText(fieldAt(record, field)));
   const bad = kept.indexOf(NOT_UTF8);
@@ -53,12 +70,29 @@ function refuse(origin: Origin, reason: RejectReason, detail: string, id: string
   return { kind: "reject", reject: rejectAt(origin, reason, detail, id) };
 }
 
+/** The id in the record, or one that is made where it has none. */
+function idOf(
+  record: object,
+  options: RecordOptions,
+  row: number | undefined,
+): { readonly value: string } | { readonly refused: string } {
+  const { idField, generateId, objectId, textFields, clean } = options;
+  if (generateId === undefined) return readId(record, idField);
+  const found = fieldAt(record, idField);
+  if (found !== undefined && found !== null && found !== "") return readId(record, idField);
+  if (generateId === "row") return { value: `${objectId ?? ""}:${row ?? ""}` };
+  const text = readText(record, textFields);
+  // A document without text is refused as such; its id is only shown.
+  return { value: "value" in text ? hash("sha256", cleaned(text.value, clean).text).slice(0, ID_DIGITS) : "unknown" };
+}
+
 function readId(record: object, field: string): { readonly value: string } | { readonly refused: string } {
   const id = fieldAt(record, field);
   // Beyond 2^53 digits are lost in parsing, and two documents could get the same id.
   if (typeof id === "number" && Math.abs(id) > Number.MAX_SAFE_INTEGER)
     return { refused: `the field ${field} is a number too large to be exact (about ${id}); write it as a string` };
-  if (typeof id === "string" || typeof id === "number" || typeof id === "bigint") return { value: String(id) };
+  if (typeof id === "string" || typeof id === "number" || typeof id === "bigint" || id instanceof ExactNumber)
+    return { value: String(id) };
   return { refused: `the field ${field} is ${kindOf(id)}; a string or a number is needed${othersOf(record, id)}` };
 }
 
@@ -69,7 +103,7 @@ function readText(
 ): { readonly value: string } | { readonly reason: RejectReason; readonly refused: string } {
   const texts: string[] = [];
   for (const field of fields) {
-    const value = fieldAt(record, field);
+    const value = joined(fieldAt(record, field));
     if (typeof value === "string") {
       if (fields.length === 1 || value.trim() !== "") texts.push(value);
     } else if (value === NOT_UTF8) {
@@ -81,11 +115,20 @@ function readText(
       };
     }
   }
-  if (texts.length > 0) return { value: texts.join("\n\n") };
+  if (texts.length > 0) return { value: texts.join(BETWEEN_TEXTS) };
   return {
     reason: "no_text",
     refused: `none of the fields ${fields.join(", ")} has text${othersOf(record, undefined)}`,
   };
+}
+
+/** A list of texts as one; any other value as it is. */
+function joined(value: unknown): unknown {
+  if (!Array.isArray(value)) return value;
+  const texts = value.filter((each: unknown) => each !== null && each !== undefined);
+  if (texts.includes(NOT_UTF8)) return NOT_UTF8;
+  const isText = texts.every((each): each is string => typeof each === "string");
+  return isText ? texts.filter((text) => text.trim() !== "").join(BETWEEN_TEXTS) : value;
 }
 
 const SHOWN_FIELDS = 8;
@@ -119,6 +162,7 @@ function kindOf(value: unknown): string {
   if (value === NOT_UTF8) return "not valid UTF-8";
   if (value instanceof Uint8Array) return "binary";
   if (value instanceof Date) return "a date";
+  if (value instanceof ExactNumber) return "of type number";
   return Array.isArray(value) ? "an array" : `of type ${typeof value}`;
 }
 
@@ -129,11 +173,22 @@ function asText(value: unknown): string | null | typeof NOT_UTF8 | typeof TOO_DE
   if (typeof value === "string") return value.toWellFormed();
   if (value instanceof Date) return value.toISOString();
   if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean") return String(value);
+  if (value instanceof ExactNumber) return value.text;
   try {
-    const text = JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part));
-    return text.toWellFormed();
+    return toJson(value).toWellFormed();
   } catch (error) {
     if (error instanceof RangeError) return TOO_DEEP;
     throw error;
   }
+}
+
+/** JSON as `JSON.stringify` writes it, but with every digit of long numbers. @throws RangeError when nested too deep */
+function toJson(value: unknown): string {
+  if (typeof value === "bigint" || value instanceof ExactNumber) return String(value);
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array)
+    return JSON.stringify(value) ?? "null";
+  if ("toJSON" in value && typeof value.toJSON === "function") return toJson(value.toJSON());
+  if (Array.isArray(value)) return `[${value.map((each) => toJson(each)).join(",")}]`;
+  const fields = Object.entries(value).filter(([, each]) => each !== undefined);
+  return `{${fields.map(([name, each]) => `${JSON.stringify(name)}:${toJson(each)}`).join(",")}}`;
 }

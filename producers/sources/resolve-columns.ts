@@ -25,6 +25,8 @@ export function resolveColumns(
   for (const field of neededFields(options)) {
     // A column whose own name contains the dots takes precedence.
     const top = byName.has(field) ? field : field.split(".")[0]!;
+    // An id that is made needs no column.
+    if (!byName.has(top) && field === options.idField && options.generateId !== undefined) continue;
     if (!byName.has(top)) return refuse(`has no column ${field}; its columns are ${listed(columns)}`);
     needed.add(top);
   }

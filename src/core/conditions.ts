@@ -2,10 +2,11 @@
  * The `--where` grammar: `field operator value`, with one of `=`, `!=`, `<`, `<=`, `>`, `>=` and optional white space
  * around the operator. Pure.
  *
- * Two numbers are compared as numbers, anything else by code units; text that looks like a number (as in CSV) counts as
+ * Two numbers are compared as numbers, with all of their digits, anything else by code units; text that looks like a number (as in CSV) counts as
  * one for `<`, `<=`, `>` and `>=` only. A field that is missing, null, a list or an object equals nothing: only `!=`
  * holds for it.
  */
+import { compareDecimals, ExactNumber } from "./exact-number.ts";
 import type { Condition } from "./selection.ts";
 import { FleetError } from "./errors.ts";
 
@@ -45,14 +46,26 @@ const ORDERS: Readonly<Record<Exclude<Condition["operator"], "!=">, (compared: n
 /** Negative, zero or positive, as in a sort comparison; null when the two cannot be compared. */
 function compare(value: unknown, { operator, value: typed }: Condition): number | null {
   const isEquality = operator === "=" || operator === "!=";
-  const other = asNumber(typed);
-  if (typeof value === "number" || typeof value === "bigint") {
-    return other === null ? null : order(value, other);
-  }
+  if (typeof value === "number" || typeof value === "bigint" || value instanceof ExactNumber)
+    return orderNumbers(value, typed);
   const text = value instanceof Date ? value.toISOString() : typeof value === "boolean" ? String(value) : value;
   if (typeof text !== "string") return null;
-  const number = isEquality ? null : asNumber(text);
-  return number !== null && other !== null ? order(number, other) : order(text, typed);
+  const numbers = isEquality ? null : orderNumbers(text, typed);
+  return numbers ?? order(text, typed);
+}
+
+/** Digits that a double always holds. */
+const EXACT_DIGITS = 15;
+
+/** Order of two numbers; null if one is not a number. Exact, also for numbers that a double would round. */
+function orderNumbers(value: number | bigint | ExactNumber | string, typed: string): number | null {
+  const other = asNumber(typed);
+  if (other === null) return null;
+  if (typeof value === "number" && typed.length <= EXACT_DIGITS) return order(value, other);
+  const exact = compareDecimals(String(value), typed);
+  if (exact !== null) return exact;
+  const number = typeof value === "string" ? asNumber(value) : Number(value);
+  return number === null ? null : order(number, other);
 }
 
 /** Three-way comparison; null for NaN, for which no order holds. */
