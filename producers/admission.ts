@@ -1,13 +1,17 @@
 /** Decides which documents of a corpus a run must plan, and which rows of its base are removed. */
-import { IdSet } from "../src/disk/id-set.ts";
+import { FingerprintTable } from "../src/disk/fingerprint-table.ts";
 import type { DeletedRows, DeleteReason } from "../src/arrow/document-index.ts";
 import type { RunRecord } from "../src/core/contracts.ts";
+import type { Origin } from "../src/core/documents.ts";
 import type { ObjectStore } from "../src/core/ports.ts";
 import { type AdmissionOutcome, KnownDocuments } from "../src/run/known-documents.ts";
+import { Places } from "./places.ts";
 
 export interface Admission {
   /** @param content Digest; see `contentHash`. */
-  admit(id: string, content: Uint8Array): AdmissionOutcome;
+  admit(id: string, content: Uint8Array, origin: Origin): AdmissionOutcome;
+  /** Where the document with this id was that was admitted; null when that is not known any more. */
+  firstOf(id: string): Origin | null;
   /** Called for a document that the reader rejected: the corpus still has it, so its rows in the base are kept. */
   keep(id: string): void;
   /**
@@ -27,12 +31,35 @@ export async function openAdmission(params: Readonly<{ store: ObjectStore; recor
   return new DeltaAdmission(await KnownDocuments.load({ store, run: record.lineage.base }));
 }
 
+/** Memory limit of the ids of a full run, enough for 1.4 million; beyond it, a temporary file is used. */
+const MEMORY_BYTES = 48 * 1024 * 1024;
+
 class FullAdmission implements Admission {
   readonly base = { documents: 0, removed: 0 };
-  readonly #seen = new IdSet();
+  /** Of each id the number of its file and its line. */
+  readonly #seen = new FingerprintTable({ words: 2, memoryBytes: MEMORY_BYTES });
+  readonly #places = new Places();
 
-  admit(id: string): AdmissionOutcome {
-    return this.#seen.add(id) ? "new" : "duplicate";
+  admit(id: string, _content: Uint8Array, origin: Origin): AdmissionOutcome {
+    let outcome: AdmissionOutcome = "duplicate";
+    this.#seen.visit(id, (words, isNew) => {
+      if (!isNew) return false;
+      const { file, line } = this.#places.toPlace(origin);
+      words[0] = file;
+      words[1] = line;
+      outcome = "new";
+      return true;
+    });
+    return outcome;
+  }
+
+  firstOf(id: string): Origin | null {
+    let first: Origin | null = null;
+    this.#seen.visit(id, ([file = 0, line = 0], isNew) => {
+      if (!isNew) first = this.#places.toOrigin({ file, line });
+      return false;
+    });
+    return first;
   }
 
   keep(): void {}
@@ -48,14 +75,19 @@ const ROWS_PER_PART = 262_144;
 
 class DeltaAdmission implements Admission {
   readonly #known: KnownDocuments;
+  readonly #places = new Places();
   #removed = 0;
 
   constructor(known: KnownDocuments) {
     this.#known = known;
   }
 
-  admit(id: string, content: Uint8Array): AdmissionOutcome {
-    return this.#known.admit(id, content);
+  admit(id: string, content: Uint8Array, origin: Origin): AdmissionOutcome {
+    return this.#known.admit(id, content, this.#places.toPlace(origin));
+  }
+
+  firstOf(id: string): Origin | null {
+    return this.#places.toOrigin(this.#known.placeOf(id));
   }
 
   keep(id: string): void {

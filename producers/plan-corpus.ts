@@ -15,7 +15,7 @@ import {
   type RunRecord,
   type WindowPlan,
 } from "../src/core/contracts.ts";
-import { rejectAt, type SourceItem } from "../src/core/documents.ts";
+import { type Origin, rejectAt, type SourceItem } from "../src/core/documents.ts";
 import { FleetError } from "../src/core/errors.ts";
 import { toJsonBytes } from "../src/core/json.ts";
 import { runKeys } from "../src/core/layout.ts";
@@ -57,6 +57,8 @@ interface CommonParams {
   readonly limitsOf?: (window: number) => WindowLimits;
   /** Called after every window. */
   readonly onProgress?: (progress: ProduceProgress) => void;
+  /** Called at the end if characters were replaced in texts, with their number and that of the documents. */
+  readonly onCleaned?: (cleaned: Readonly<{ documents: number; characters: number }>) => void;
   /** Observes what was tokenised, planned and rejected; none by default. */
   readonly observe?: Observe;
   /** Stops planning between documents; planned windows are kept and the next run continues from there. */
@@ -141,8 +143,13 @@ class Producer {
     const { items, maxRejects, signal } = this.#params;
     const examples: Reject[] = [];
     let rejects = 0;
+    const cleaned = { documents: 0, characters: 0 };
     for await (const item of items) {
       signal?.throwIfAborted();
+      if (item.kind === "document" && item.replaced !== undefined) {
+        cleaned.documents++;
+        cleaned.characters += item.replaced;
+      }
       const admitted = item.kind === "document" ? this.#admit(item) : item;
       if (admitted.kind === "reject") {
         rejects++;
@@ -153,12 +160,14 @@ class Producer {
       }
       yield admitted;
     }
+    if (cleaned.documents > 0) this.#params.onCleaned?.(cleaned);
   }
 
   #admit(item: ReadItem & { kind: "document" }): AdmittedItem {
     const content = item.content ?? contentHash(item.document);
-    const admission = this.#admission.admit(item.document.id, content);
-    if (admission === "duplicate") return duplicate(item);
+    const { id, origin } = item.document;
+    const admission = this.#admission.admit(id, content, origin);
+    if (admission === "duplicate") return duplicate(item, this.#admission.firstOf(id));
     const { document, rows } = item;
     if (admission === "unchanged") return { kind: "unchanged", document, content };
     return { kind: "document", document, content, ...(rows !== undefined && { rows }) };
@@ -340,8 +349,13 @@ function cutterOf(params: ProduceParams): Chunker {
   return new LocalChunker({ tokenizer: params.tokenizer, options: params.record.options });
 }
 
-function duplicate({ document }: SourceItem & { kind: "document" }): SourceItem & { kind: "reject" } {
-  const detail = "a document with this id came before it; the first one is kept";
+function duplicate(
+  { document }: SourceItem & { kind: "document" },
+  first: Origin | null,
+): SourceItem & { kind: "reject" } {
+  const line = first?.line === undefined ? "" : `:${first.line}`;
+  const place = first === null ? "" : `, at ${first.file}${line}`;
+  const detail = `a document with this id came before it${place}; the first one is kept`;
   return { kind: "reject", reject: rejectAt(document.origin, "duplicate_id", detail, document.id) };
 }
 

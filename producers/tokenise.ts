@@ -15,6 +15,8 @@ export interface AdmittedDocument {
   readonly content: Uint8Array;
   /** Present if the document was already cut. */
   readonly rows?: RowSpan;
+  /** Number of characters that were replaced in its text; absent for none. */
+  readonly replaced?: number;
 }
 
 export type AdmittedItem = RejectedItem | AdmittedDocument;
@@ -68,9 +70,10 @@ async function tokeniseBatch(items: readonly AdmittedItem[], params: TokenisePar
   let text = 0;
   return items.map((item): TokenisedItem => {
     if (item.kind === "reject") return item;
-    const { document, content } = item;
+    const { document, content, replaced } = item;
     if (item.kind === "unchanged") return { kind: item.kind, document, content };
-    return { kind: item.kind, document, content, rows: item.rows ?? cut[text++]! };
+    const rows = item.rows ?? cut[text++]!;
+    return { kind: item.kind, document, content, rows, ...(replaced !== undefined && { replaced }) };
   });
 }
 

@@ -24,10 +24,10 @@ function* commandsOf(parent, words = [parent.name()]) {
   }
 }
 
-function defaultOf({ mandatory, defaultValue, defaultValueDescription }) {
+function defaultOf({ mandatory, defaultValue, defaultValueDescription, negate }) {
   if (mandatory) return "required";
   if (defaultValueDescription !== undefined) return plain(defaultValueDescription);
-  return defaultValue === undefined || defaultValue === false ? "" : `\`${defaultValue}\``;
+  return defaultValue === undefined || defaultValue === false || negate ? "" : `\`${defaultValue}\``;
 }
 
 /** Outside code, angle brackets would be HTML and stars emphasis. */

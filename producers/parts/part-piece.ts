@@ -74,14 +74,15 @@ function toEntry(item: TokenisedItem): PieceHeader["items"][number] {
   if (item.kind === "reject") return { reject: item.reject };
   const { id, origin } = item.document;
   const content = Buffer.from(item.content).toString("hex");
-  return { id, ...origin, content, rows: item.kind === "document" ? item.rows.count : 0 };
+  const replaced = item.replaced === undefined ? {} : { replaced: item.replaced };
+  return { id, ...origin, content, rows: item.kind === "document" ? item.rows.count : 0, ...replaced };
 }
 
 function toItems(header: PieceHeader, staged: StagedColumns | null): ReadItem[] {
   let next = 0;
   const items = header.items.map((entry): ReadItem => {
     if ("reject" in entry) return { kind: "reject", reject: entry.reject };
-    const { id, file, line, content, rows: count } = entry;
+    const { id, file, line, content, rows: count, replaced } = entry;
     const first = next;
     next += count;
     if (staged === null || next > header.rows) throw new Error(`its documents have more than its ${header.rows} rows`);
@@ -93,6 +94,7 @@ function toItems(header: PieceHeader, staged: StagedColumns | null): ReadItem[] 
       document,
       content: Buffer.from(content, "hex"),
       rows: { columns: staged, first, count },
+      ...(replaced !== undefined && { replaced }),
     };
   });
   if (next !== header.rows) throw new Error(`its documents have ${next} rows and it has ${header.rows}`);

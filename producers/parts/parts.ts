@@ -78,8 +78,9 @@ async function* partsOf(
       yield { kind: "part", part: { ...whole, range: { start, end: Math.min(start + partBytes, bytes) }, pin } };
 }
 
-/** True for a plain JSONL object. An unreadable one is reported later, by the reader of its part. */
+/** True for a plain JSONL object whose ids do not depend on line numbers, which ranges do not know. An unreadable one is reported later, by the reader of its part. */
 async function isPlainJsonl(object: CorpusObject, options: ReadOptions): Promise<boolean> {
+  if (options.generateId === "row") return false;
   const source = await object.open().catch(() => null);
   if (source === null) return false;
   try {

@@ -50,6 +50,8 @@ export interface PackedBatch {
   readonly fileOf: Uint32Array<ArrayBuffer>;
   /** Kept fields; null when no document of the batch has any. */
   readonly kept: readonly Document["kept"][] | null;
+  /** Numbers of characters that were replaced in the texts; null when none was. */
+  readonly replaced: readonly number[] | null;
   /** Rejects, each with the number of documents before it. */
   readonly rejects: readonly { readonly before: number; readonly reject: Reject }[];
   readonly end?: { readonly lines: number; readonly fault?: FaultFields };
@@ -76,6 +78,9 @@ export function packBatch({ items, end }: PartBatch): PackedBatch {
     fileOf,
     kept: documents.some(({ document }) => document.kept !== undefined)
       ? documents.map(({ document }) => document.kept)
+      : null,
+    replaced: documents.some(({ replaced }) => replaced !== undefined)
+      ? documents.map(({ replaced }) => replaced ?? 0)
       : null,
     rejects: rejectsOf(items),
     ...(end !== undefined && { end: packEnd(end) }),
@@ -113,7 +118,9 @@ function packEnd({ lines, fault }: PartEnd): NonNullable<PackedBatch["end"]> {
   return { lines, ...(fault !== undefined && { fault: toFaultFields(fault) }) };
 }
 
-function documentAt({ ids, texts, contents, lines, files, fileOf, kept }: PackedBatch, i: number): SourceItem {
+function documentAt(batch: PackedBatch, i: number): SourceItem {
+  const { ids, texts, contents, lines, files, fileOf, kept } = batch;
+  const replaced = batch.replaced?.[i] ?? 0;
   const line = lines[i]!;
   const file = files[fileOf[i]!]!;
   const fields = kept?.[i];
@@ -126,5 +133,6 @@ function documentAt({ ids, texts, contents, lines, files, fileOf, kept }: Packed
       ...(fields !== undefined && { kept: fields }),
     },
     content: contents.subarray(i * CONTENT_BYTES, (i + 1) * CONTENT_BYTES),
+    ...(replaced > 0 && { replaced }),
   };
 }

@@ -1,8 +1,8 @@
 /** Decodes an object's bytes to plain UTF-8; its first bytes, not its name, determine compression and UTF-16. */
-import { pipeline, Readable } from "node:stream";
-import { createGunzip } from "node:zlib";
 import { FleetError, messageOf } from "../../src/core/errors.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
+import { gunzip } from "./gunzip.ts";
+import { Utf16Decoder } from "./wide-text.ts";
 import { ZstdDecoder } from "./zstd.ts";
 
 /** Block size of inflation, in bytes: at most this much before the damage in a damaged gzip file is lost. */
@@ -20,13 +20,13 @@ const UNKNOWN_COMPRESSIONS = [
 ] as const;
 const UTF8_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const UTF16_MARKS = [
-  { mark: Buffer.from([0xff, 0xfe]), encoding: "utf-16le" },
-  { mark: Buffer.from([0xfe, 0xff]), encoding: "utf-16be" },
+  { mark: Buffer.from([0xff, 0xfe]), isBigEndian: false },
+  { mark: Buffer.from([0xfe, 0xff]), isBigEndian: true },
 ] as const;
 
 /**
  * Plain UTF-8 bytes, without a byte order mark. The format's reader checks that the rest is valid UTF-8,
- * line by line or row by row.
+ * line by line or row by row, with `textOf`: half of a surrogate pair in UTF-16 has no valid bytes.
  *
  * @throws FleetError `source_unreadable` for damaged or shortened gzip and zstd, and errors of `source`.
  */
@@ -34,7 +34,7 @@ export async function* plainText(source: ByteSource): AsyncGenerator<Buffer> {
   const raw = await peek(source.stream(), MAGIC_BYTES);
   const text = await peek(inflated(raw, source.name), UTF8_MARK.length);
   const wide = UTF16_MARKS.find(({ mark }) => startsWith(text.head, mark));
-  if (wide !== undefined) yield* fromUtf16(text.chunks, wide.encoding, source.name);
+  if (wide !== undefined) yield* fromUtf16(text.chunks, wide.isBigEndian, source.name);
   else if (startsWith(text.head, UTF8_MARK)) yield* skip(text.chunks, UTF8_MARK.length);
   else yield* text.chunks;
 }
@@ -120,14 +120,8 @@ function isSkippableZstd(head: Buffer): boolean {
 }
 
 async function* gunzipped(chunks: AsyncGenerator<Buffer>, name: string): AsyncGenerator<Buffer> {
-  // A failing stream drops what nobody has read yet. Without a buffer, it inflates only what is
-  // asked for, so a damaged file yields the same lines each time, however fast they are taken.
-  const options = { chunkSize: INFLATE_BYTES, readableHighWaterMark: 1 };
-  const gunzip = createGunzip(options);
-  // Ends both together; the error itself comes out of `gunzip` below.
-  pipeline(Readable.from(chunks, { highWaterMark: 1 }), gunzip, () => {});
   try {
-    yield* gunzip as AsyncIterable<Buffer>;
+    yield* gunzip(chunks, INFLATE_BYTES);
   } catch (error) {
     throw damaged(name, "gzip", error);
   }
@@ -151,18 +145,14 @@ function damaged(name: string, kind: "gzip" | "zstd", error: unknown): FleetErro
   });
 }
 
-async function* fromUtf16(
-  chunks: AsyncGenerator<Buffer>,
-  encoding: (typeof UTF16_MARKS)[number]["encoding"],
-  name: string,
-): AsyncGenerator<Buffer> {
-  const decoder = new TextDecoder(encoding, { fatal: true });
+async function* fromUtf16(chunks: AsyncGenerator<Buffer>, isBigEndian: boolean, name: string): AsyncGenerator<Buffer> {
+  const decoder = new Utf16Decoder(isBigEndian);
   try {
-    for await (const chunk of chunks) yield Buffer.from(decoder.decode(chunk, { stream: true }));
-    yield Buffer.from(decoder.decode());
+    for await (const chunk of chunks) yield decoder.push(chunk);
+    yield decoder.end();
   } catch (error) {
     if (error instanceof FleetError) throw error;
-    throw new FleetError("source_unreadable", `${name} begins as ${encoding} text but continues differently`, {
+    throw new FleetError("source_unreadable", `${name} is UTF-16 text that ends early: ${messageOf(error)}`, {
       cause: error,
     });
   }

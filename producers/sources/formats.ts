@@ -8,7 +8,8 @@ const COMPRESSED = /\.(?:gz|gzip|zst|zstd|bz2|xz)$/i;
 const BY_EXTENSION: Readonly<Record<string, KnownFormat | undefined>> = {
   ".jsonl": "jsonl",
   ".ndjson": "jsonl",
-  ".json": "jsonl",
+  // Also where each line is an object, as in C4 and Dolma: its reader finds out.
+  ".json": "json",
   ".csv": "csv",
   ".tsv": "tsv",
   ".parquet": "parquet",
@@ -117,5 +118,7 @@ export function formatByMagic(head: Buffer): KnownFormat | null {
 export function formatByText(text: string): KnownFormat | null {
   if (/^WARC\/[01]\.\d/.test(text)) return "warc";
   if (/^\s*<(?:!doctype\s+html|html)\b/i.test(text)) return "html";
+  // An array, or an object that goes on after its first line, is none of the lines of JSONL.
+  if (/^\s*(?:\[|\{\s*\n)/.test(text)) return "json";
   return /^\s*(?:\{|$)/.test(text) ? "jsonl" : null;
 }

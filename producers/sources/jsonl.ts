@@ -1,12 +1,12 @@
 /** JSONL, plain, gzip or zstd: one document per line. */
-import { isUtf8 } from "node:buffer";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
-import { messageOf } from "../../src/core/errors.ts";
 import type { ByteRange, ByteSource } from "../../src/core/ports.ts";
 import { plainText, withStream } from "./decode.ts";
 import { type Line, LineSplitter, wholeLines } from "./lines.ts";
+import { parseRecord } from "./exact-json.ts";
 import { type RecordOptions, toDocument } from "./record.ts";
 import { unreadableAt } from "./unreadable.ts";
+import { textOf } from "./wide-text.ts";
 
 const TAB = 9;
 const RETURN = 13;
@@ -46,7 +46,8 @@ export function unreadableAfter(file: string, line: number, error: unknown): Sou
   return unreadableAt({ file, line: line + 1 }, error, line === 0 ? null : `after line ${line}`);
 }
 
-async function* readLines(
+/** @param text Plain UTF-8. */
+export async function* readLines(
   text: AsyncIterable<Buffer>,
   file: string,
   options: RecordOptions,
@@ -78,14 +79,14 @@ function readLine(line: Line, origin: Origin, options: RecordOptions): SourceIte
     );
   }
   if (isBlank(line.bytes)) return null;
-  if (!isUtf8(line.bytes)) return refuse("invalid_utf8", "the line is not valid UTF-8");
-  const text = line.bytes.toString("utf8");
+  const text = textOf(line.bytes);
+  if (text === null) return refuse("invalid_utf8", "the line is not valid UTF-8");
   if (text.trim() === "") return null;
-  const parsed = parseJson(text);
+  const parsed = parseRecord(text, options);
   if ("fault" in parsed) return refuse("not_json", parsed.fault.toWellFormed());
   const { record } = parsed;
   if (typeof record !== "object" || record === null || Array.isArray(record)) {
-    return refuse("not_json", "the line is valid JSON but not an object");
+    return refuse("not_json", "the line is valid JSON but not an object; --format json reads arrays of objects");
   }
   return toDocument(record, origin, options);
 }
@@ -97,20 +98,4 @@ function isBlank(bytes: Buffer): boolean {
     if (byte !== SPACE && !(byte >= TAB && byte <= RETURN)) return false;
   }
   return true;
-}
-
-/**
- * The parsed record, or why it is invalid. Only the error's message is needed, and its stack trace would
- * take longer than everything else that is done with a bad line.
- */
-function parseJson(text: string): { readonly record: unknown } | { readonly fault: string } {
-  const { stackTraceLimit } = Error;
-  Error.stackTraceLimit = 0;
-  try {
-    return { record: JSON.parse(text) };
-  } catch (error) {
-    return { fault: messageOf(error) };
-  } finally {
-    Error.stackTraceLimit = stackTraceLimit;
-  }
 }

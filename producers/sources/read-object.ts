@@ -7,14 +7,16 @@ import { readCsv } from "./csv.ts";
 import { peek, plainText, withStream } from "./decode.ts";
 import { formatByMagic, formatByName, formatByText, KNOWN_NAMES, type KnownFormat } from "./formats.ts";
 import { htmlText } from "./html.ts";
+import { readJson } from "./json-stream.ts";
 import { readJsonl } from "./jsonl.ts";
 import type { CorpusObject } from "./objects.ts";
 import { readParquet } from "./parquet.ts";
 import { partitionOf } from "./partition.ts";
 import type { RecordOptions } from "./record.ts";
-import { readText, utf8Text } from "./text.ts";
+import { readText } from "./text.ts";
 import { unreadableAt } from "./unreadable.ts";
 import { readWarc } from "./warc.ts";
+import { textOf } from "./wide-text.ts";
 
 /** Enough bytes for any magic number. */
 const HEAD_BYTES = 8;
@@ -39,6 +41,10 @@ export async function* readObject(object: Readable, options: ReadOptions): Async
     return;
   }
   try {
+    if (await isLfsPointer(source)) {
+      yield lfsPointer(object.name);
+      return;
+    }
     const { format, opened } = await sniff(source, object.name, options.format);
     if (format === null) yield unknownFormat(object.name);
     else yield* readAs(format, opened, object, inPartition(object, options));
@@ -59,8 +65,9 @@ function readAs(
   format: KnownFormat,
   source: ByteSource,
   object: Readable,
-  options: RecordOptions & ReadOptions,
+  given: RecordOptions & ReadOptions,
 ): AsyncGenerator<SourceItem> {
+  const options = { ...given, objectId: object.id };
   switch (format) {
     case "csv":
     case "tsv":
@@ -70,11 +77,13 @@ function readAs(
     case "parquet":
       return readParquet(source, options);
     case "text":
-      return readText(source, { ...options, id: object.id, decode: utf8Text });
+      return readText(source, { ...options, id: object.id, decode: textOf });
     case "warc":
       return readWarc(source, options);
     case "html":
       return readText(source, { ...options, id: object.id, decode: htmlText });
+    case "json":
+      return readJson(source, options);
     default:
       return readJsonl(source, options);
   }
@@ -102,6 +111,28 @@ export async function sniff(
   // Standard input is JSONL unless it looks different, since it has no name.
   const format = formatByText(text.head.toString("utf8")) ?? (source.bytes === null ? "jsonl" : null);
   return { format, opened: withStream(source, text.chunks) };
+}
+
+const LFS_POINTER = Buffer.from("version https://git-lfs.github.com/spec/v1\n");
+/** No pointer is larger. */
+const MAX_POINTER_BYTES = 1024;
+
+/** Whether an object is what Git LFS has in the place of a large file that was not downloaded. */
+async function isLfsPointer(source: ByteSource): Promise<boolean> {
+  const { bytes } = source;
+  if (bytes === null || bytes < LFS_POINTER.length || bytes > MAX_POINTER_BYTES) return false;
+  try {
+    return (await source.readRange({ start: 0, end: LFS_POINTER.length })).equals(LFS_POINTER);
+  } catch {
+    // The reader meets the error again, and reports it.
+    return false;
+  }
+}
+
+function lfsPointer(name: string): SourceItem {
+  const detail =
+    "it is the pointer of Git LFS to a file that is not here; run git lfs pull, or download the file itself";
+  return { kind: "reject", reject: rejectAt({ file: name }, "unreadable", detail) };
 }
 
 function unknownFormat(name: string): SourceItem {

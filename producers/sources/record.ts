@@ -1,25 +1,30 @@
 /** Converts one record of any format (a JSON object, a row) to a document, by the selected fields. */
+import { hash } from "node:crypto";
 import { MAX_ID_CHARS } from "../../src/core/contracts.ts";
 import type { Selection } from "../../src/core/selection.ts";
 import { holds } from "../../src/core/conditions.ts";
-import { Decimal, exactText, Moment } from "../../src/core/exact.ts";
+import { Decimal, ExactNumber, exactText, Moment } from "../../src/core/exact.ts";
 import { type Origin, type RejectReason, rejectAt, type SourceItem } from "../../src/core/documents.ts";
-import { checkDocument } from "./check-document.ts";
+import { checkDocument, cleaned } from "./check-document.ts";
 import { type TableFields, withPartition } from "./partition.ts";
 import { isSampled } from "./select.ts";
 
 /** Placeholder for text whose bytes are not UTF-8. */
 export const NOT_UTF8 = Symbol("bytes that are not UTF-8");
-/** Separator of the strings of a list that is text. */
-const LIST_SEPARATOR = "\n";
 /** Placeholder for a value that cannot be written as JSON: nested more deeply than the stack allows. */
 const TOO_DEEP = Symbol("a value that is nested too deep");
+/** Between the texts of several fields, or of a list. */
+const BETWEEN_TEXTS = "\n\n";
+/** Hexadecimal digits of an id that is made from the content: 128 bits. */
+const ID_DIGITS = 32;
 
 export interface RecordOptions extends Omit<Selection, "format" | "limit"> {
   /** Maximum length of a line, row or file, in bytes. */
   readonly maxDocumentBytes: number;
   /** Values of the partition that the records belong to; they are fields of each record. */
   readonly partition?: TableFields | null;
+  /** Id of the object in the corpus, of which `generateId` makes ids of its rows. */
+  readonly objectId?: string;
 }
 
 /** Every field that is read, each once. */
@@ -28,11 +33,20 @@ export function neededFields(options: RecordOptions): string[] {
   return [...new Set([idField, ...textFields, ...where.map(({ field }) => field), ...keep])];
 }
 
-/** The document; null for a record that `where` or `sample` excludes. */
-export function toDocument(own: object, origin: Origin, options: RecordOptions): SourceItem | null {
+/**
+ * The document; null for a record that `where` or `sample` excludes.
+ *
+ * @param row Number of the record in its object, from 1.
+ */
+export function toDocument(
+  own: object,
+  origin: Origin,
+  options: RecordOptions,
+  row = origin.line,
+): SourceItem | null {
   const record = withPartition(own, options.partition);
   if (!options.where.every((condition) => holds(condition, fieldAt(record, condition.field)))) return null;
-  const id = readId(record, options.idField);
+  const id = idOf(record, options, row);
   if ("refused" in id) return refuse(origin, "no_id", id.refused);
   if (!isSampled(id.value, options.sample)) return null;
   // Complete if possible, since a delta keeps the rows of a document whose new version was rejected.
@@ -46,7 +60,7 @@ export function toDocument(own: object, origin: Origin, options: RecordOptions):
       return refuse(origin, "too_long", detail, shownId);
     }
   }
-  const item = checkDocument(id.value, text.value, origin);
+  const item = checkDocument(id.value, text.value, origin, options.clean);
   if (item.kind === "reject" || options.keep.length === 0) return item;
   const kept = options.keep.map((field) => asText(fieldAt(record, field)));
   const bad = kept.indexOf(NOT_UTF8);
@@ -58,6 +72,22 @@ export function toDocument(own: object, origin: Origin, options: RecordOptions):
 
 function refuse(origin: Origin, reason: RejectReason, detail: string, id: string | null = null): SourceItem {
   return { kind: "reject", reject: rejectAt(origin, reason, detail, id) };
+}
+
+/** The id in the record, or one that is made where it has none. */
+function idOf(
+  record: object,
+  options: RecordOptions,
+  row: number | undefined,
+): { readonly value: string } | { readonly refused: string } {
+  const { idField, generateId, objectId, textFields, clean } = options;
+  if (generateId === undefined) return readId(record, idField);
+  const found = fieldAt(record, idField);
+  if (found !== undefined && found !== null && found !== "") return readId(record, idField);
+  if (generateId === "row") return { value: `${objectId ?? ""}:${row ?? ""}` };
+  const text = readText(record, textFields);
+  // A document without text is refused as such; its id is only shown.
+  return { value: "value" in text ? hash("sha256", cleaned(text.value, clean).text).slice(0, ID_DIGITS) : "unknown" };
 }
 
 function readId(record: object, field: string): { readonly value: string } | { readonly refused: string } {
@@ -90,19 +120,20 @@ function readText(
       };
     }
   }
-  if (texts.length > 0) return { value: texts.join("\n\n") };
+  if (texts.length > 0) return { value: texts.join(BETWEEN_TEXTS) };
   return {
     reason: "no_text",
     refused: `none of the fields ${fields.join(", ")} has text${othersOf(record, undefined)}`,
   };
 }
 
-/** Text of a list of strings, in which missing ones are left out; any other value as it is. */
+/** A list of texts as one; any other value as it is. */
 function joined(value: unknown): unknown {
   if (!Array.isArray(value)) return value;
-  const parts = value.filter((part: unknown) => part !== null && part !== undefined);
-  if (parts.includes(NOT_UTF8)) return NOT_UTF8;
-  return parts.every((part) => typeof part === "string") ? parts.join(LIST_SEPARATOR) : value;
+  const texts = value.filter((each: unknown) => each !== null && each !== undefined);
+  if (texts.includes(NOT_UTF8)) return NOT_UTF8;
+  const isText = texts.every((each): each is string => typeof each === "string");
+  return isText ? texts.filter((text) => text.trim() !== "").join(BETWEEN_TEXTS) : value;
 }
 
 const SHOWN_FIELDS = 8;
@@ -137,6 +168,7 @@ function kindOf(value: unknown): string {
   if (value instanceof Uint8Array) return "binary";
   if (value instanceof Date || value instanceof Moment) return "a date";
   if (value instanceof Decimal) return "a decimal number";
+  if (value instanceof ExactNumber) return "of type number";
   return Array.isArray(value) ? "an array" : `of type ${typeof value}`;
 }
 
@@ -162,7 +194,7 @@ class NotUtf8Error extends Error {}
 
 /** JSON in which every number has all of its digits. @throws NotUtf8Error for text that is not UTF-8 */
 function jsonText(value: unknown): string {
-  if (typeof value === "bigint" || value instanceof Decimal) return String(value);
+  if (typeof value === "bigint" || value instanceof Decimal || value instanceof ExactNumber) return String(value);
   if (value === NOT_UTF8) throw new NotUtf8Error();
   if (Array.isArray(value)) return `[${value.map(jsonText).join(",")}]`;
   if (typeof value !== "object" || value === null || value instanceof Date) return JSON.stringify(value) ?? "null";

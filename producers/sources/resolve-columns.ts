@@ -29,6 +29,8 @@ export function resolveColumns(
     const top = byName.has(field) ? field : field.split(".")[0]!;
     const column = byName.get(top);
     if (column === undefined && Object.hasOwn(options.partition ?? {}, top)) continue;
+    // An id that is made needs no column.
+    if (column === undefined && field === options.idField && options.generateId !== undefined) continue;
     if (column === undefined) return refuse(`has no column ${field}; its columns are ${listed(columns)}`);
     if (column.unreadable !== undefined)
       return refuse(`has a column ${top} of type ${column.type}, which ${column.unreadable}`);

@@ -1,5 +1,4 @@
 /** A text, Markdown or HTML file, plain, gzip or zstd: one document. */
-import { isUtf8 } from "node:buffer";
 import { holds } from "../../src/core/conditions.ts";
 import { type Origin, rejectAt, type SourceItem } from "../../src/core/documents.ts";
 import type { ByteSource } from "../../src/core/ports.ts";
@@ -9,16 +8,14 @@ import type { RecordOptions } from "./record.ts";
 import { isSampled } from "./select.ts";
 import { unreadableAt } from "./unreadable.ts";
 
-interface TextOptions extends Pick<RecordOptions, "where" | "keep" | "sample" | "maxDocumentBytes" | "partition"> {
+interface TextOptions extends Pick<
+  RecordOptions,
+  "where" | "keep" | "sample" | "maxDocumentBytes" | "partition" | "clean"
+> {
   /** Id of the document. */
   readonly id: string;
   /** Decodes the bytes to text; null when they are invalid. */
   readonly decode: (bytes: Buffer) => string | null;
-}
-
-/** Decodes a plain text file; null if it is not UTF-8. */
-export function utf8Text(bytes: Buffer): string | null {
-  return isUtf8(bytes) ? bytes.toString("utf8") : null;
 }
 
 export async function* readText(source: ByteSource, options: TextOptions): AsyncGenerator<SourceItem> {
@@ -40,7 +37,7 @@ async function readWhole(source: ByteSource, params: TextOptions): Promise<Sourc
     const text = params.decode(bytes);
     if (text === null)
       return { kind: "reject", reject: rejectAt(origin, "invalid_utf8", "the file is not valid UTF-8", id) };
-    const item = checkDocument(id, text, origin);
+    const item = checkDocument(id, text, origin, params.clean);
     const kept = params.keep.map((field) => params.partition?.[field] ?? null);
     return item.kind === "reject" || kept.length === 0 ? item : { ...item, document: { ...item.document, kept } };
   } catch (error) {

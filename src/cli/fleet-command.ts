@@ -36,6 +36,7 @@ export class FleetCommand extends Command {
 /** @throws FleetError `bad_usage`, which names the variable */
 function valueOf(option: SettingOption, variable: string, text: string): unknown {
   if (option.isBoolean()) return switchOf(option, variable, text);
+  if (option.negate) return !switchOf(option, variable, text);
   try {
     return option.parseArg!(text, undefined);
   } catch (error) {
@@ -55,14 +56,14 @@ function switchOf(option: SettingOption, variable: string, text: string): boolea
   });
 }
 
-/** Describes an option as commander does, with defaults in words, and without a switch's default, always off. */
+/** Describes an option as commander does, with defaults in words, and without a switch's default, which its absence shows. */
 function describeOption(option: Option): string {
   const { description, argChoices, defaultValue, defaultValueDescription, mandatory, envVar } = option;
   const byDefault = defaultValueDescription ?? (defaultValue === undefined ? undefined : String(defaultValue));
   const notes = [
     ...(argChoices === undefined ? [] : [`choices: ${argChoices.join(", ")}`]),
     ...(mandatory ? ["required"] : []),
-    ...(byDefault === undefined || option.isBoolean() ? [] : [`default: ${byDefault}`]),
+    ...(byDefault === undefined || option.isBoolean() || option.negate ? [] : [`default: ${byDefault}`]),
     ...(envVar === undefined ? [] : [`env: ${envVar}`]),
   ];
   return notes.length === 0 ? description : `${description} (${notes.join("; ")})`;

@@ -18,6 +18,13 @@ export function countOrShare(text: string): number | string {
   return /^\d+$/.test(text.trim()) ? Number(text) : text.trim();
 }
 
+/** A character, also as `\t` or by its code: `\x01`. */
+export function character(text: string): string {
+  if (text === "\\t") return "\t";
+  const code = /^\\x(?<hex>[0-9a-f]{2})$/i.exec(text)?.groups?.["hex"];
+  return code === undefined ? text : String.fromCharCode(Number.parseInt(code, 16));
+}
+
 export function headList(text: string): Head[] {
   return someOf(headSchema.options, text);
 }

@@ -18,6 +18,7 @@ import { evalCommand, exportCommand, indexCommand, searchCommand } from "./comma
 import { userCache, userModels } from "./environment.ts";
 import { exportModelCommand, pullCommand } from "./model-settings.ts";
 import {
+  character,
   condition,
   countOrShare,
   deviceList,
@@ -42,6 +43,10 @@ const READERS = new Map<z.ZodType, Read>([
   [indexCommand.shape.heads, headList],
   [exportCommand.shape.heads, headList],
   [planSettings.shape.textField, nameList],
+  [planSettings.shape.delimiter, character],
+  [planSettings.shape.quote, character],
+  [planSettings.shape.escape, character],
+  [planSettings.shape.columns, nameList],
   [planSettings.shape.where, condition],
   [planSettings.shape.sample, fraction],
   [planSettings.shape.maxRejects, countOrShare],
@@ -84,7 +89,7 @@ export class SettingOption extends Option {
   readonly #name: string;
 
   constructor(params: Readonly<{ name: string; field: z.ZodType; flag?: string; byDefault?: unknown }>) {
-    const { name, field, flag = `--${kebab(name)}`, byDefault } = params;
+    const { name, field, flag = flagOf(name, field), byDefault } = params;
     const info = infoOf(field);
     super(info.value === undefined ? flag : `${flag} <${info.value}>`, info.description);
     this.field = field;
@@ -126,6 +131,12 @@ function checked(field: z.ZodType, value: unknown): unknown {
 
 function infoOf(field: z.ZodType): SettingInfo {
   return z.globalRegistry.get(field) as unknown as SettingInfo;
+}
+
+/** `--max-tokens` of `maxTokens`; a switch that is on by default has a flag that turns it off: `--no-header`. */
+function flagOf(name: string, field: z.ZodType): string {
+  const isOn = field instanceof z.ZodDefault && field.parse(undefined) === true;
+  return `--${isOn ? "no-" : ""}${kebab(name)}`;
 }
 
 /** Converts `maxTokens` to `max-tokens`. */

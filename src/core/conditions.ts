@@ -2,13 +2,13 @@
  * The `--where` grammar: `field operator value`, with one of `=`, `!=`, `<`, `<=`, `>`, `>=` and optional white space
  * around the operator. Pure.
  *
- * Two numbers are compared as numbers, anything else by code units; text that looks like a number (as in CSV) counts as
- * one for `<`, `<=`, `>` and `>=` only. Columns of dates and times are compared as points in time, those of decimals
- * exactly. A field that is missing, null, a list or an object equals nothing: only `!=` holds for it.
+ * Two numbers are compared as numbers, with all of their digits, anything else by code units; text that looks like a
+ * number (as in CSV) counts as one for `<`, `<=`, `>` and `>=` only. Columns of dates and times are compared as points in
+ * time. A field that is missing, null, a list or an object equals nothing: only `!=` holds for it.
  */
 import type { Condition } from "./selection.ts";
 import { FleetError } from "./errors.ts";
-import { Decimal, exactText, Moment } from "./exact.ts";
+import { compareDecimals, Decimal, ExactNumber, exactText, Moment } from "./exact.ts";
 
 const CONDITION = /^\s*(?<field>[^=!<>]+?)\s*(?<operator>!=|<=|>=|=|<|>)\s*(?<value>.*?)\s*$/s;
 
@@ -45,14 +45,13 @@ const ORDERS: Readonly<Record<Exclude<Condition["operator"], "!=">, (compared: n
 
 /** Negative, zero or positive, as in a sort comparison; null when the two cannot be compared. */
 function compare(value: unknown, { operator, value: typed }: Condition): number | null {
-  if (value instanceof Decimal) return compareWith(value, Decimal.parse(typed));
   // A year or a month alone is no date, and is compared as text.
-  if (value instanceof Moment) return compareWith(value, Moment.parse(typed)) ?? order(String(value), typed);
-  const isEquality = operator === "=" || operator === "!=";
-  const other = asNumber(typed);
-  if (typeof value === "number" || typeof value === "bigint") {
-    return other === null ? null : order(value, other);
+  if (value instanceof Moment) {
+    const moment = Moment.parse(typed);
+    return moment === null ? order(String(value), typed) : value.compare(moment);
   }
+  const isEquality = operator === "=" || operator === "!=";
+  if (isNumber(value)) return orderNumbers(value, typed);
   const text =
     value instanceof Date
       ? value.toISOString()
@@ -60,12 +59,33 @@ function compare(value: unknown, { operator, value: typed }: Condition): number 
         ? String(value)
         : (exactText(value) ?? value);
   if (typeof text !== "string") return null;
-  const number = isEquality ? null : asNumber(text);
-  return number !== null && other !== null ? order(number, other) : order(text, typed);
+  const numbers = isEquality ? null : orderNumbers(text, typed);
+  return numbers ?? order(text, typed);
 }
 
-function compareWith<T extends { compare(other: T): number }>(value: T, other: T | null): number | null {
-  return other === null ? null : value.compare(other);
+type ComparedNumber = number | bigint | Decimal | ExactNumber;
+
+function isNumber(value: unknown): value is ComparedNumber {
+  return (
+    typeof value === "number" ||
+    typeof value === "bigint" ||
+    value instanceof Decimal ||
+    value instanceof ExactNumber
+  );
+}
+
+/** Digits that a double always holds. */
+const EXACT_DIGITS = 15;
+
+/** Order of two numbers; null if one is not a number. Exact, also for numbers that a double would round. */
+function orderNumbers(value: ComparedNumber | string, typed: string): number | null {
+  const other = asNumber(typed);
+  if (other === null) return null;
+  if (typeof value === "number" && typed.length <= EXACT_DIGITS) return order(value, other);
+  const exact = compareDecimals(String(value), typed);
+  if (exact !== null) return exact;
+  const number = typeof value === "string" ? asNumber(value) : Number(value);
+  return number === null ? null : order(number, other);
 }
 
 /** Three-way comparison; null for NaN, for which no order holds. */

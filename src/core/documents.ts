@@ -25,6 +25,8 @@ export type SourceItem =
       readonly document: Document;
       /** Digest as from `contentHash`; present where the reader of the document computed it. */
       readonly content?: Uint8Array;
+      /** Number of characters that `--clean` replaced in the text; absent for none. */
+      readonly replaced?: number;
     }
   | { readonly kind: "reject"; readonly reject: Reject };
 

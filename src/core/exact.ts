@@ -4,8 +4,6 @@
  */
 
 const NUMBER = /^\s*(?<sign>[-+]?)(?<whole>\d*)(?:\.(?<fraction>\d*))?(?:[eE](?<exponent>[-+]?\d+))?\s*$/;
-/** Limit on exponents: beyond, powers of ten would take long to compute. */
-const MAX_EXPONENT = 10_000;
 const SECOND_NANOSECONDS = 1_000_000_000;
 const DAY_MILLISECONDS = 86_400_000;
 const MIDNIGHT = "T00:00:00.000Z";
@@ -25,13 +23,6 @@ export class Decimal {
     this.#scale = Math.max(0, scale);
   }
 
-  /** The number of a text; null when it is none. */
-  static parse(text: string): Decimal | null {
-    const { sign, whole = "", fraction = "", exponent = "0" } = NUMBER.exec(text)?.groups ?? {};
-    if (whole + fraction === "" || Math.abs(Number(exponent)) > MAX_EXPONENT) return null;
-    return new Decimal(BigInt(`${sign === "-" ? "-" : ""}${whole}${fraction}`), fraction.length - Number(exponent));
-  }
-
   /** The exact text, with all digits of the scale: 19.90. */
   toString(): string {
     if (this.#scale === 0) return String(this.#unscaled);
@@ -39,14 +30,54 @@ export class Decimal {
     const digits = String(isNegative ? -this.#unscaled : this.#unscaled).padStart(this.#scale + 1, "0");
     return `${isNegative ? "-" : ""}${digits.slice(0, -this.#scale)}.${digits.slice(-this.#scale)}`;
   }
+}
 
-  /** Negative, zero or positive, as in a sort comparison. */
-  compare(other: Decimal): number {
-    const scale = Math.max(this.#scale, other.#scale);
-    const difference =
-      this.#unscaled * 10n ** BigInt(scale - this.#scale) - other.#unscaled * 10n ** BigInt(scale - other.#scale);
-    return Number(difference > 0n) - Number(difference < 0n);
+/** A number by its decimal text, exactly as it was written. */
+export class ExactNumber {
+  /** As in JSON: `1212092628029698049`, `19.90`, `-1e400`. */
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
   }
+
+  toString(): string {
+    return this.text;
+  }
+}
+
+/** A decimal text taken apart. */
+interface Parts {
+  readonly isNegative: boolean;
+  /** Significant digits without zeros at either end; empty for zero. */
+  readonly digits: string;
+  /** Place of the first digit: 0 for 0.1 to 0.9, 1 for 1 to 9. */
+  readonly place: number;
+}
+
+function partsOf(text: string): Parts | null {
+  const { sign, whole = "", fraction = "", exponent = "0" } = NUMBER.exec(text)?.groups ?? {};
+  if (sign === undefined || whole + fraction === "") return null;
+  const all = whole + fraction;
+  const start = all.search(/[1-9]/);
+  if (start === -1) return { isNegative: false, digits: "", place: 0 };
+  const place = whole.length - start + Number(exponent);
+  return { isNegative: sign === "-", digits: all.slice(start).replace(/0+$/, ""), place };
+}
+
+/** Three-way comparison of two decimal texts by their exact values; null if one is no number. */
+export function compareDecimals(a: string, b: string): number | null {
+  const [one, other] = [partsOf(a), partsOf(b)];
+  if (one === null || other === null) return null;
+  const signs = signOf(one) - signOf(other);
+  if (signs !== 0 || one.digits === "") return signs;
+  const places = one.place - other.place;
+  const sizes = places !== 0 ? places : one.digits < other.digits ? -1 : one.digits > other.digits ? 1 : 0;
+  return one.isNegative ? -sizes : sizes;
+}
+
+function signOf({ isNegative, digits }: Parts): number {
+  return digits === "" ? 0 : isNegative ? -1 : 1;
 }
 
 /** A date, or a date with a time of day, by a clock of no zone or in UTC. */
@@ -120,7 +151,7 @@ export function timeText(nanoseconds: number, digits: number): string {
 
 /** The text of a value as it is kept and used as an id: binary in hexadecimal digits; null for one without a text. */
 export function exactText(value: unknown): string | null {
-  if (value instanceof Decimal || value instanceof Moment) return String(value);
+  if (value instanceof Decimal || value instanceof ExactNumber || value instanceof Moment) return String(value);
   if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.length).toString("hex");
   return null;
 }

@@ -105,6 +105,8 @@ export const pieceHeaderSchema = z.strictObject({
         content: z.string().regex(/^[0-9a-f]{64}$/),
         /** Number of rows that the document was split into. */
         rows: countSchema,
+        /** Number of characters that were replaced in its text. */
+        replaced: z.int().min(1).optional(),
       }),
     ]),
   ),

@@ -21,6 +21,7 @@ export type OverlapPolicy = z.infer<typeof overlapPolicySchema>;
 const { heads, vectors, maxTokens, chunking, chunkTokens, overlap, keepText, maxDocumentBytes } =
   runOptionsSchema.shape;
 const { format, idField, textFields, where, sample, keep } = runOptionsSchema.shape;
+const { delimiter, quote, escape, columns, generateId, clean } = runOptionsSchema.shape;
 
 /**
  * Options that a schedule may contain: those of `enqueue` that decide which rows are produced from the corpus. Addresses
@@ -54,6 +55,13 @@ export const scheduleOptionsSchema = z.strictObject({
   idField: idField.optional(),
   textField: textFields.optional(),
   format: format.optional(),
+  delimiter,
+  quote,
+  escape,
+  header: z.boolean().optional().describe("Whether the first line of CSV and TSV names the columns."),
+  columns,
+  generateId,
+  clean,
   where: where.optional(),
   sample: sample.optional(),
   noFollow: z.boolean().optional().describe("Whether symbolic links within folders are passed over."),

@@ -177,6 +177,8 @@ export async function plan(
       observe,
       untilRoom: (window) => backpressure.untilRoom(window),
       onProgress: ({ documents }) => params.onDocuments?.(documents),
+      onCleaned: (cleaned) =>
+        log.warn({ run, ...cleaned }, "characters that no text has were replaced by U+FFFD; see --clean"),
       ...(params.signal && { signal: params.signal }),
     });
     log.info({ run }, `files: ${sayCounts(corpus.sources)}`);

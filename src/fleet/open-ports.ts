@@ -292,5 +292,32 @@ export function selectionOf(settings: PlanSettings): Selection {
     sample: settings.sample,
     limit: settings.limit ?? null,
     keep: [...new Set(settings.keep)],
+    ...tableOf(settings),
+    ...(settings.generateId !== undefined && { generateId: settings.generateId }),
+    // Runs of earlier versions do not record the default.
+    ...(settings.clean !== "nul" && { clean: settings.clean }),
+  };
+}
+
+/** How CSV and TSV are written, where it differs from the default. @throws FleetError `bad_usage` */
+function tableOf({ delimiter, quote, escape, header, columns }: PlanSettings): Partial<Selection> {
+  if (!header && columns === undefined)
+    throw new FleetError("bad_usage", "--no-header is set, and the columns have no names", {
+      cure: "name all of them in order: --columns id,title,text",
+    });
+  if (header && columns !== undefined)
+    throw new FleetError("bad_usage", "--columns has no effect where the first line names the columns", {
+      cure: "set --no-header if the first line is data, or leave --columns out",
+    });
+  const marks = [delimiter, quote, escape].filter((mark) => mark !== undefined);
+  if (marks.length > new Set(marks).size && !(quote === escape && delimiter !== quote))
+    throw new FleetError("bad_usage", "--delimiter, --quote and --escape must be different characters", {
+      cure: "leave out those that the file does not use",
+    });
+  return {
+    ...(delimiter !== undefined && { delimiter }),
+    ...(quote !== undefined && { quote }),
+    ...(escape !== undefined && { escape }),
+    ...(columns !== undefined && { columns }),
   };
 }

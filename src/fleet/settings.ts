@@ -10,6 +10,7 @@ import { ALL_HEADS, runIdSchema } from "../core/contracts.ts";
 import { homeFolder } from "./home-folder.ts";
 import { DEFAULT_GUARDS } from "../core/guards.ts";
 import { scheduleOptionsSchema } from "../core/schedule.ts";
+import { tableSettings } from "./table-settings.ts";
 
 /** Metadata of a setting, from its `meta()`. */
 export interface SettingInfo {
@@ -157,6 +158,11 @@ export const planSettings = z.object({
     value: "path",
     description: "field or column that holds the document's id; dots descend into objects",
   }),
+  generateId: planned.generateId.unwrap().exactOptional().meta({
+    value: "how",
+    description: "id of a document that has none: from its file and row, or from its text",
+    byDefault: "it is rejected",
+  }),
   textField: planned.textField.unwrap().default(["text"]).meta({
     value: "paths",
     description: "fields or columns that hold the text, joined in this order by a blank line",
@@ -166,6 +172,7 @@ export const planSettings = z.object({
   noFollow: planned.noFollow.unwrap().default(false).meta({
     description: "pass over symbolic links within folders instead of following them",
   }),
+  ...tableSettings.shape,
   where: planned.where.unwrap().default([]).meta({
     value: "condition",
     description: "only documents that match, e.g. lang=en, year>=2020 or a!=b; repeat to combine with AND",
@@ -185,6 +192,10 @@ export const planSettings = z.object({
     value: "paths",
     description: "fields or columns to copy into the output, as text columns of the same names",
     byDefault: "none",
+  }),
+  clean: planned.clean.unwrap().default("nul").meta({
+    value: "what",
+    description: "characters to replace in texts by U+FFFD: NUL, or all that no text has (also half surrogate pairs)",
   }),
   keepText: planned.keepText.unwrap().default(false).meta({ description: "store each row's text in the output" }),
   dedupe: planned.dedupe.unwrap().default(false).meta({

@@ -6,9 +6,11 @@ import { proveSealed, readChain } from "./chain.ts";
 import { readDeletes, readDocumentIndex } from "./read-lists.ts";
 import { requireClosed } from "./read-plan.ts";
 
-/** Words per document: 96 bits of its content's hash, and one of `STATE`. */
+/** Words per document: 96 bits of its content's hash, one of `STATE`, and its place in the new corpus. */
 const CONTENT_WORDS = 3;
 const STATE_WORD = CONTENT_WORDS;
+const FILE_WORD = STATE_WORD + 1;
+const LINE_WORD = FILE_WORD + 1;
 const STATE = {
   known: 1,
   /** An older run of the chain had it; a newer one deleted it. */
@@ -21,10 +23,18 @@ const STATE = {
   kept: 7,
 } as const;
 type State = (typeof STATE)[keyof typeof STATE];
-/** Memory limit, enough for 5 million documents; beyond it a temporary file of 46 to 92 bytes a document is used. */
-const MEMORY_BYTES = 256 * 1024 * 1024;
+/** Memory limit, enough for 5 million documents; beyond it a temporary file of 57 to 114 bytes a document is used. */
+const MEMORY_BYTES = 320 * 1024 * 1024;
 
 export type AdmissionOutcome = "new" | "unchanged" | "duplicate";
+
+/** Where a document is in the new corpus: the number of its file, and its line, 0 for none. */
+export interface Place {
+  readonly file: number;
+  readonly line: number;
+}
+
+const NOWHERE: Place = { file: 0, line: 0 };
 
 /** A document of the chain that no corpus admitted since contains unchanged. */
 export interface OutdatedDocument {
@@ -46,7 +56,7 @@ export class KnownDocuments {
   private constructor(store: ObjectStore, runs: readonly string[], memoryBytes: number) {
     this.#store = store;
     this.#runs = runs;
-    this.#table = new FingerprintTable({ words: STATE_WORD + 1, memoryBytes });
+    this.#table = new FingerprintTable({ words: LINE_WORD + 1, memoryBytes });
   }
 
   /** @throws FleetError when the run does not exist, is not sealed, or was changed after the seal. */
@@ -99,21 +109,34 @@ export class KnownDocuments {
   }
 
   /** Adds a document of the new corpus. @param content SHA-256 of its content; its first 12 bytes are compared. */
-  admit(id: string, content: Uint8Array): AdmissionOutcome {
+  admit(id: string, content: Uint8Array, place: Place = NOWHERE): AdmissionOutcome {
     let admission: AdmissionOutcome = "new";
     const key = contentWords(content, 0);
     this.#table.visit(id, (words, isNew) => {
       const state = words[STATE_WORD];
-      if (isNew || state === STATE.goneBefore) return setState(words, STATE.new);
-      if (state !== STATE.known && state !== STATE.kept) {
+      const isDuplicate = !isNew && state !== STATE.goneBefore && state !== STATE.known && state !== STATE.kept;
+      if (isDuplicate) {
         admission = "duplicate";
         return false;
       }
+      words[FILE_WORD] = place.file;
+      words[LINE_WORD] = place.line;
+      if (isNew || state === STATE.goneBefore) return setState(words, STATE.new);
       if (!isSame(words, key)) return setState(words, STATE.changed);
       admission = "unchanged";
       return setState(words, STATE.unchanged);
     });
     return admission;
+  }
+
+  /** Where the document with this id was that was admitted. */
+  placeOf(id: string): Place {
+    let place = NOWHERE;
+    this.#table.visit(id, (words, isNew) => {
+      if (!isNew) place = { file: words[FILE_WORD]!, line: words[LINE_WORD]! };
+      return false;
+    });
+    return place;
   }
 
   /**

@@ -39,6 +39,8 @@ test("bad lines are rejected with their place and reason, and the good ones arri
     "r",
     "--max-rejects",
     "100%",
+    "--clean",
+    "none",
     "--json",
     "--log-level",
     "silent",

@@ -123,7 +123,13 @@ test("rejects are written in order of the corpus, each at its line", async () =>
   const lines = Buffer.from(objects.get("runs/r/rejects/w000000.jsonl")!).toString().trimEnd().split("\n");
   expect(lines.map((line) => rejectSchema.parse(JSON.parse(line)))).toMatchObject([
     { id: null, reason: "not_json", file: "corpus", line: 7 },
-    { id: "d3", reason: "duplicate_id", file: "corpus", line: 4 },
+    {
+      id: "d3",
+      reason: "duplicate_id",
+      file: "corpus",
+      line: 4,
+      detail: expect.stringMatching(/came before it, at corpus:\d+;/),
+    },
   ]);
 });
 

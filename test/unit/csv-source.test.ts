@@ -59,8 +59,8 @@ describe("what is refused, at its line, while the rows around it stand", () => {
       Buffer.from("id,text\n1,a\n2,caf\xe9\n3,c\n", "latin1"),
       ["2:a", "3:invalid_utf8", "4:c"],
     ],
-    ["a quote that is never closed", 'id,text\n1,a\n2,"b\n3,c\n4,d\n', ["2:a", "3:not_csv"]],
-    ["a row that is too long", `id,text\n1,a\n2,${"x".repeat(2000)}\n3,c\n`, ["2:a", "3:too_long"]],
+    ["a quote that is never closed", 'id,text\n1,a\n2,"b\n3,c\n4,d\n', ["2:a", "3:not_csv", "4:c", "5:d"]],
+    ["a row that is too long", `id,text\n1,a\n2,${"x".repeat(2000)}\n3,c\n`, ["2:a", "3:too_long", "4:c"]],
   ])("%s", async (_, content, expected) => {
     expect(await placed(content)).toEqual(expected);
     expect(await placed(bytesOneByOne(Buffer.from(content)))).toEqual(expected);

@@ -45,17 +45,38 @@ test("gzipped newlines are passed over as fast as they are inflated, and are cou
 });
 
 test.each([
-  ["a row of commas", `id,text\na,b\n${",".repeat(2_000_000)}\nc,d\n`, /more than 100000 fields/],
+  ["a row of commas", `id,text\na,b\n${",".repeat(2_000_000)}\nc,d\n`, 1024, "too_long", /2000000 bytes/],
+  [
+    "a row of commas within the limit",
+    `id,text\na,b\n${",".repeat(2_000_000)}\nc,d\n`,
+    4 * MI,
+    "not_csv",
+    /2000001 fields/,
+  ],
   [
     "a row of many fields, each within the limit",
-    `id,text\na,b\n${`${"x".repeat(1000)},`.repeat(2000)}`,
-    /more than 1024 bytes/,
+    `id,text\na,b\n${`${"x".repeat(1000)},`.repeat(2000)}\nc,d\n`,
+    1024,
+    "too_long",
+    /allows 1024/,
   ],
-])("%s ends the reading of a CSV file, and says so", async (_, text, reason) => {
-  const options = { ...READ_OPTIONS, format: "csv" as const };
+])("%s is one reject of a CSV file, and says so", async (_, text, maxDocumentBytes, reason, detail) => {
+  const options = { ...READ_OPTIONS, maxDocumentBytes, format: "csv" as const };
   const items = await collect(readCsv(pipeOf([gzipSync(text)], "f.csv"), options));
-  expect(items.map(brief)).toEqual(["a=b", "3:unreadable"]);
-  expect(items[1]).toMatchObject({ reject: { detail: expect.stringMatching(reason) } });
+  expect(items.map(brief)).toEqual(["a=b", `3:${reason}`, "c=d"]);
+  expect(items[1]).toMatchObject({ reject: { detail: expect.stringMatching(detail) } });
+});
+
+test("lines of quotes that never close are not read again and again", async () => {
+  const names = Array.from({ length: 50_000 }, (_, i) => `c${i}`).join(",");
+  const text = `id,text,${names}\n${'a","\n'.repeat(200_000)}`;
+  const options = { ...READ_OPTIONS, maxDocumentBytes: MI, format: "csv" as const };
+  let items: SourceItem[] = [];
+  const seconds = await cpuSeconds(async () => {
+    items = await collect(readCsv(pipeOf([gzipSync(text)], "f.csv"), options));
+  });
+  expect(items.every((item) => item.kind === "reject" && item.reject.reason === "not_csv")).toBe(true);
+  expect(seconds).toBeLessThan(10);
 });
 
 test("a header of commas is refused", async () => {

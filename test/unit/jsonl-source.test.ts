@@ -88,7 +88,6 @@ describe("what is refused, at its line, while the lines around it stand", () => 
     ["an empty id", '{"id":"","text":"x"}', "no_id", null],
     ["an id that is null", '{"id":null,"text":"x"}', "no_id", null],
     ["an id that is an object", '{"id":{},"text":"x"}', "no_id", null],
-    ["an id whose digits are lost", '{"id":12345678901234567890,"text":"x"}', "no_id", null],
     ["an id beyond any number", '{"id":1e999,"text":"x"}', "no_id", null],
     ["no text", '{"id":"b"}', "no_text", "b"],
     ["text that is a number", '{"id":"b","text":7}', "no_text", "b"],
@@ -106,7 +105,10 @@ describe("what is refused, at its line, while the lines around it stand", () => 
       Buffer.from(bad),
       Buffer.from('\n{"id":"z","text":"y"}\n'),
     ]);
-    const items = await read(content, { maxDocumentBytes: reason === "id_too_long" ? 4096 : 1024 });
+    const items = await read(content, {
+      maxDocumentBytes: reason === "id_too_long" ? 4096 : 1024,
+      clean: "none",
+    });
     expect(items.map(brief)).toEqual(["a=x", `2:${reason}`, "z=y"]);
     expect(items[1]).toMatchObject({
       reject: { id, file: "corpus.jsonl", line: 2, detail: expect.stringMatching(/./) },
