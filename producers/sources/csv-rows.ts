@@ -129,7 +129,7 @@ export class CsvRows {
       const most = isTooLong ? `${this.#maxBytes} bytes that --max-document-bytes allows` : `${MAX_LINES} lines`;
       return this.#fail(open, `the row has more than the ${most}, or a quote in it is never closed`, "too_long");
     }
-    const source = toText(line.bytes!);
+    const source = toText(line.bytes);
     const at = open.isQuoted ? this.#readQuoted(source, 0, open) : this.#readEscaped(source, 0, open);
     if (at === IRREGULAR)
       return this.#fail(open, "a quote is opened here and closed in the middle of a later line", "not_csv");

@@ -11,7 +11,7 @@ import { htmlText } from "./html.ts";
 import { type Headers, headersOf, HttpMessage } from "./http-message.ts";
 import { NOT_UTF8, type RecordOptions, toDocument } from "./record.ts";
 import { unreadableAt } from "./unreadable.ts";
-import { textOf as plainText } from "./wide-text.ts";
+import { textOf as utf8Text } from "./wide-text.ts";
 
 /** Maximum size of a record's header in bytes. */
 const MAX_HEADER_BYTES = 1024 * 1024;
@@ -95,7 +95,7 @@ function textOf(header: Headers, body: Buffer, maxBytes: number): string | typeo
 function plainOrHtml(type: string, bytes: Buffer): string | typeof NOT_UTF8 | null {
   const charset = /\bcharset\s*=\s*["']?([\w:.-]+)/i.exec(type)?.[1] ?? null;
   if (HTML.test(type)) return htmlText(bytes, charset) ?? NOT_UTF8;
-  return /^text\/plain\b/i.test(type) ? (plainText(bytes) ?? NOT_UTF8) : null;
+  return /^text\/plain\b/i.test(type) ? (utf8Text(bytes) ?? NOT_UTF8) : null;
 }
 
 function idOf(header: Headers): string | null {

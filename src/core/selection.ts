@@ -35,7 +35,12 @@ export function isResultColumn(name: string): boolean {
 }
 
 /** One character of ASCII that can separate or enclose fields; a control character is possible, as in Hive's tables. */
-const fieldMark = z.string().regex(/^[\x01-\x09\x0b\x0c\x0e-\x7f]$/, "one character of ASCII, and no line end");
+const fieldMark = z
+  .string()
+  .refine(
+    (text) => text.length === 1 && text > "\0" && text <= "\x7f" && text !== "\n" && text !== "\r",
+    "one character of ASCII, and no line end",
+  );
 
 /** How the rows of CSV and TSV are written, where it differs from the format's default. */
 const tableSchema = z.strictObject({

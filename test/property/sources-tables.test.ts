@@ -35,8 +35,8 @@ test("RFC 4180, with any line end: as csv-parse reads it", async () => {
       const quoted = (text: string): string =>
         isAlways || /["\n\r,;\t|]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
       const lines = [["text", "x"], ...rows.map(([a, b]) => [`.${a}`, b] as const)];
-      const content = lines.map((row) => row.map((each) => quoted(each!)).join(",") + end).join("");
-      const records = parse(content, { columns: true, record_delimiter: end }) as { text: string; x: string }[];
+      const content = lines.map((row) => row.map((each) => quoted(each)).join(",") + end).join("");
+      const records = parse<{ text: string; x: string }>(content, { columns: true, record_delimiter: end });
       const expected = records.map(({ text, x }) => [text.slice(1), x]);
       expect(expected).toEqual(rows);
       expect(await rowsOf(Buffer.from(content), size, { format: "csv" })).toEqual(expected);
