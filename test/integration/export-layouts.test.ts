@@ -42,7 +42,7 @@ describe.each(names)("%s", (name) => {
     expect(precisions).toHaveLength(3);
     for (const { heads } of precisions) expect(heads[0]!.batchedCosineMin).toBeGreaterThan(0.99999);
     expect(readManifest(join(into, "manifest.json"))).toMatchObject(MANIFESTS[name] ?? {});
-  });
+  }, 300_000);
 });
 
 /** A fault in one file of a folder, and what it is refused with, before any weights are read. */
