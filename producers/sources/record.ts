@@ -38,12 +38,7 @@ export function neededFields(options: RecordOptions): string[] {
  *
  * @param row Number of the record in its object, from 1.
  */
-export function toDocument(
-  own: object,
-  origin: Origin,
-  options: RecordOptions,
-  row = origin.line,
-): SourceItem | null {
+export function toDocument(own: object, origin: Origin, options: RecordOptions, row = origin.line): SourceItem | null {
   const record = withPartition(own, options.partition);
   if (!options.where.every((condition) => holds(condition, fieldAt(record, condition.field)))) return null;
   const id = idOf(record, options, row);

@@ -67,10 +67,7 @@ type ComparedNumber = number | bigint | Decimal | ExactNumber;
 
 function isNumber(value: unknown): value is ComparedNumber {
   return (
-    typeof value === "number" ||
-    typeof value === "bigint" ||
-    value instanceof Decimal ||
-    value instanceof ExactNumber
+    typeof value === "number" || typeof value === "bigint" || value instanceof Decimal || value instanceof ExactNumber
   );
 }
 
