@@ -1,6 +1,6 @@
 /** The fleet as a library: what programs need. The parts below it are in `embedfleet/unstable`. */
 export { chooseEngine, type EngineChoice } from "../models/choose-engine.ts";
-export type { InferenceEngine, Offer, OpenedEmbedder, OpenParams } from "../models/engine.ts";
+export type { InferenceEngine, Inspection, Offer, OpenedEmbedder, OpenParams } from "../models/engine.ts";
 export type { ModelManifest, OnnxManifest } from "../models/registry/manifest.ts";
 export { type Model, openModel, type OpenModelParams, type PrecisionChoice } from "../models/registry/open-model.ts";
 export type { PinnedFile } from "../models/registry/pinned-files.ts";
@@ -59,6 +59,6 @@ export { type Hit, searchRun } from "./results/search-run.ts";
 export { acceptRun } from "./run/hold.ts";
 export { openRun, type OpenRunParams } from "./run/open-run.ts";
 export { type Reconciled, requeueMissing } from "./run/reconcile.ts";
-export { readProgress, type RunReport, type RunState } from "./run/run-progress.ts";
+export { readProgress, type RunReport, type RunState, type SourceCounts } from "./run/run-progress.ts";
 export { type SealOutcome, sealRun } from "./run/seal.ts";
 export { type VerifyReport, verifyRun } from "./run/verify.ts";

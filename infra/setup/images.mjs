@@ -208,7 +208,7 @@ async function tryControl(args) {
     }
   } finally {
     // Its process 1 is in the same group, and with it ends everything in the image.
-    process.kill(-child.pid, "SIGKILL");
+    if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
     await ended;
   }
 }

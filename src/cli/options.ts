@@ -12,8 +12,8 @@ import {
   produceSettings,
   reconcileSettings,
   scheduleHostSettings,
-  type SettingInfo,
 } from "../fleet/settings.ts";
+import type { SettingInfo } from "../fleet/setting-info.ts";
 import { evalCommand, exportCommand, indexCommand, searchCommand } from "./command-settings.ts";
 import { userCache, userModels } from "./environment.ts";
 import { exportModelCommand, pullCommand } from "./model-settings.ts";

@@ -15,6 +15,7 @@ import { resolveSince } from "./since.ts";
 /** Most attempts; another process replaces the record once or twice in a run's life. */
 const ATTEMPTS = 10;
 
+/** What a run is begun or continued with. */
 export interface OpenRunParams {
   readonly run: string;
   readonly inputs: readonly string[];
