@@ -60,7 +60,7 @@ export const pullCommand = z.object({
     value: "list",
     description: "weight precisions to pull of a repository that is named as OWNER/NAME",
     byDefault: "the most precise that it has",
-    command: "pull",
+    variable: "EMBEDFLEET_PULL_PRECISIONS",
   }),
   from: z.string().exactOptional().meta({
     value: "url",

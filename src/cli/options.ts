@@ -89,7 +89,7 @@ export class SettingOption extends Option {
   readonly #name: string;
 
   constructor(params: Readonly<{ name: string; field: z.ZodType; flag?: string; byDefault?: unknown }>) {
-    const { name, field, flag = flagOf(name, field), byDefault } = params;
+    const { name, field, flag = `--${kebab(name)}`, byDefault } = params;
     const info = infoOf(field);
     super(info.value === undefined ? flag : `${flag} <${info.value}>`, info.description);
     this.field = field;
@@ -131,12 +131,6 @@ function checked(field: z.ZodType, value: unknown): unknown {
 
 function infoOf(field: z.ZodType): SettingInfo {
   return z.globalRegistry.get(field) as unknown as SettingInfo;
-}
-
-/** `--max-tokens` of `maxTokens`; a switch that is on by default has a flag that turns it off: `--no-header`. */
-function flagOf(name: string, field: z.ZodType): string {
-  const isOn = field instanceof z.ZodDefault && field.parse(undefined) === true;
-  return `--${isOn ? "no-" : ""}${kebab(name)}`;
 }
 
 /** Converts `maxTokens` to `max-tokens`. */

@@ -58,7 +58,10 @@ export const scheduleOptionsSchema = z.strictObject({
   delimiter,
   quote,
   escape,
-  header: z.boolean().optional().describe("Whether the first line of CSV and TSV names the columns."),
+  noHeader: z
+    .boolean()
+    .optional()
+    .describe("Whether the first line of CSV and TSV is data; `columns` names the columns."),
   columns,
   generateId,
   clean,

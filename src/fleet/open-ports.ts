@@ -300,12 +300,12 @@ export function selectionOf(settings: PlanSettings): Selection {
 }
 
 /** How CSV and TSV are written, where it differs from the default. @throws FleetError `bad_usage` */
-function tableOf({ delimiter, quote, escape, header, columns }: PlanSettings): Partial<Selection> {
-  if (!header && columns === undefined)
+function tableOf({ delimiter, quote, escape, noHeader, columns }: PlanSettings): Partial<Selection> {
+  if (noHeader && columns === undefined)
     throw new FleetError("bad_usage", "--no-header is set, and the columns have no names", {
       cure: "name all of them in order: --columns id,title,text",
     });
-  if (header && columns !== undefined)
+  if (!noHeader && columns !== undefined)
     throw new FleetError("bad_usage", "--columns has no effect where the first line names the columns", {
       cure: "set --no-header if the first line is data, or leave --columns out",
     });

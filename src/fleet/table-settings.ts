@@ -20,7 +20,7 @@ export const tableSettings = z.object({
     description: "character before a quote within quotes; without quotes, before a delimiter or a line end",
     byDefault: "a quote is doubled",
   }),
-  header: planned.header.unwrap().default(true).meta({
+  noHeader: planned.noHeader.unwrap().default(false).meta({
     description: "the first line of CSV and TSV is data; --columns names the columns",
   }),
   columns: planned.columns.unwrap().exactOptional().meta({

@@ -38,7 +38,7 @@ async function outcomeOf(folder: string, { ids, vectors }: Layout): Promise<numb
   } catch (error) {
     if (!(error instanceof FleetError)) throw error;
     expect(error).toMatchObject({ code: "model_invalid", cure: expect.stringMatching(/\w/) });
-    return error.message.replaceAll(`${folder}/`, "");
+    return error.message.replaceAll(`${folder}/`, "").replaceAll(folder, "FOLDER");
   }
 }
 

@@ -29,6 +29,9 @@ const SAMPLES: Readonly<Record<string, string>> = {
   "--hub": "http://127.0.0.1:1",
   "--keep": "a,b",
   "--table": "text_of_a_test",
+  "--delimiter": ";",
+  "--quote": "'",
+  "--escape": "%",
 };
 
 function sampleOf(option: SettingOption): string {
@@ -113,7 +116,13 @@ test("a setting has one variable, which carries the command's name where one com
     const carriesName = words.split(" ").some((word) => variable.startsWith(`EMBEDFLEET_${word.toUpperCase()}_`));
     if (shown.length === 1) expect(carriesName, `${variable} of ${words}`).toBe(true);
     else
-      expect([plain, "EMBEDFLEET_QUERY_MODEL", "EMBEDFLEET_MODELS_PRECISION", "EMBEDFLEET_CACHE"]).toContain(variable);
+      expect([
+        plain,
+        "EMBEDFLEET_QUERY_MODEL",
+        "EMBEDFLEET_QUERY_PROMPT",
+        "EMBEDFLEET_MODELS_PRECISION",
+        "EMBEDFLEET_CACHE",
+      ]).toContain(variable);
   }
 });
 

@@ -79,11 +79,11 @@ test.each<[string, string, readonly string[]]>([
 });
 
 test.each(["pyarrow.arrow", "pyarrow.parquet", "polars.arrow", "polars.parquet"])(
-  "a list of strings in %s is text, one line each",
+  "a list of strings in %s is text, joined by a blank line",
   async (file) => {
     const items = await fromFile(FOREIGN, file, { textFields: ["tags"] });
     expect(items.map((item) => (item.kind === "document" ? item.document.text : item.reject.reason))).toEqual([
-      "a\nb",
+      "a\n\nb",
       "empty_text",
       "no_text",
       "c",

@@ -32,7 +32,7 @@ describe("settings of tables", () => {
   test("all reach the run's options, and a schedule's", () => {
     const args = ["--delimiter", "\\t", "--quote", "none", "--escape", "\\", "--no-header", "--columns", "id, text"];
     const settings = settingsOf([...args, "--generate-id", "row", "--clean", "all"]);
-    expect(settings).toMatchObject({ header: false, columns: ["id", "text"] });
+    expect(settings).toMatchObject({ noHeader: true, columns: ["id", "text"] });
     expect(selectionOf(settings)).toMatchObject({
       delimiter: "\t",
       quote: "none",
@@ -41,15 +41,15 @@ describe("settings of tables", () => {
       generateId: "row",
       clean: "all",
     });
-    const { delimiter, quote, escape, header, columns, generateId, clean } = settings;
-    const options = { delimiter, quote, escape, header, columns, generateId, clean };
+    const { delimiter, quote, escape, noHeader, columns, generateId, clean } = settings;
+    const options = { delimiter, quote, escape, noHeader, columns, generateId, clean };
     expect(scheduleOptionsSchema.parse(options)).toEqual(options);
   });
 
   test("from the environment", () => {
     const env = { EMBEDFLEET_NO_HEADER: "true", EMBEDFLEET_COLUMNS: "id,text", EMBEDFLEET_DELIMITER: "\\x01" };
-    expect(settingsOf([], env)).toMatchObject({ header: false, columns: ["id", "text"], delimiter: "\x01" });
-    expect(settingsOf([], { EMBEDFLEET_NO_HEADER: "false" })).toMatchObject({ header: true });
+    expect(settingsOf([], env)).toMatchObject({ noHeader: true, columns: ["id", "text"], delimiter: "\x01" });
+    expect(settingsOf([], { EMBEDFLEET_NO_HEADER: "false" })).toMatchObject({ noHeader: false });
   });
 
   test.each([
