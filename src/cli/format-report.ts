@@ -17,7 +17,7 @@ export function printReport(report: RunReport, storeUrl: string): void {
       `${count(report.realTokens)} of ${count(report.plannedTokens)}, ${count(report.tokensPerSecond)} a second`,
     ],
   ];
-  if (report.sources !== undefined) lines.splice(1, 0, ["files read", sayCounts(report.sources)]);
+  if (report.sources !== undefined) lines.splice(1, 0, ["sources", sayCounts(report.sources)]);
   if (base !== undefined)
     lines.push(["delta", `of ${base}: ${count(unchanged)} documents unchanged, ${count(deletes)} of its rows removed`]);
   if (report.paddedTokens !== null && report.paddedTokens > 0) {
