@@ -29,7 +29,8 @@ function shippedJavaScript(): Plugin {
 
 /**
  * What `npm run test:more` runs and `npm test` leaves to it: long rounds of chaos, all seeds of the simulation, fleets of
- * many processes, a browser, the commands of the docs, and tools that most changes do not touch (LanceDB, PyTorch, TypeDoc).
+ * many processes or stores, a browser, the commands of the docs, and tools that most changes do not touch (LanceDB, PyTorch,
+ * TypeDoc).
  */
 const MORE = [
   "test/chaos/**/*.test.ts",
@@ -51,14 +52,23 @@ const MORE = [
     "secrets",
   ].map((name) => `test/e2e/${name}.test.ts`),
   ...[
+    "backpressure",
     "bench-model",
+    "child-settings",
+    "engines",
     "export-layouts",
     "lance-index",
+    "metrics",
     "model-export",
     "model-layouts",
+    "other-weights",
+    "refused-models",
+    "report",
     "shared-producers",
     "sources-written",
     "torch-reference",
+    "two-stores",
+    "wrong-worker",
   ].map((name) => `test/integration/${name}.test.ts`),
 ];
 
