@@ -77,10 +77,12 @@ export async function control(settings: ControlCommand): Promise<void> {
     const shown = { store, watch, redisWatch, schedules, metrics, board };
     const app = controlApp({ ...shown, access, maxBlindMs: MAX_BLIND_MS, log });
     const server = closer.add(await listen({ app, host: settings.host, port: settings.port }));
+    // Before it says that it is ready: whoever waits for that may stop it at once.
+    const signalled = untilSignalled();
     log.info({ url: server.url, store: store.url, fleet: settings.fleet }, "control is ready");
     // The token is in the URL's fragment (#), so it is in no request line and in no proxy's log.
     if (settings.token === undefined) printLine(`dashboard  ${server.url}/#token=${access.token}`);
-    const signal = await untilSignalled();
+    const signal = await signalled;
     log.info({ signal }, "control is stopping");
     setTimeout(() => {
       log.warn("Redis does not answer: control exits without closing the connection");
