@@ -1,10 +1,11 @@
 /**
- * `npm run test:real-model`: all-MiniLM-L6-v2 with its real weights, exported by `models export` in each precision, run
- * by the fleet and compared with sentence-transformers. Prints the table of docs/models.md and fails where a limit is
- * missed. Needs Python 3.11 or newer and redis-server; the environment, of about 6 GB, and the weights are kept in the cache.
+ * `npm run test:real-model [-- XQUAD.jsonl]`: all-MiniLM-L6-v2 with its real weights, exported by `models export` in each
+ * precision, run by the fleet and compared with sentence-transformers. Prints the table of docs/models.md and fails where a
+ * limit is missed. Needs Python 3.11 or newer and redis-server; the environment, of about 6 GB, and the weights are kept in
+ * the cache.
  *
- * The weights come from a Python package that carries them. The texts are paragraphs of these docs, and XQuAD's English
- * ones where they lie beside the checkout.
+ * The weights come from a Python package that carries them. The texts are paragraphs of these docs, and the English ones
+ * of XQuAD where its file is named: lines of `{"lang", "text"}`.
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -68,10 +69,8 @@ function textSets() {
       .filter((text) => PROSE.test(text)),
   );
   const sets = { docs: prose };
-  const xquad = ["../shared/corpora", "../../shared/corpora"]
-    .map((folder) => join(root, folder, "xquad-paragraphs.jsonl"))
-    .find((file) => existsSync(file));
-  if (xquad === undefined) console.log("NOT RUN: XQuAD English, which does not lie beside the checkout");
+  const [xquad] = process.argv.slice(2);
+  if (xquad === undefined) console.log("NOT RUN: XQuAD English; name the file of its paragraphs to include it");
   else {
     const rows = readFileSync(xquad, "utf8")
       .trim()
